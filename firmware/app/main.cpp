@@ -1,0 +1,59 @@
+// The firmware: one loop for every board. Serial requests first, training in what time is left.
+#include <new>
+
+#include "boards/board.h"
+#include "kernel/bytes.h"
+#include "runtime/engine.h"
+#include "runtime/session.h"
+
+namespace kilotune {
+namespace {
+
+// Held here and not on the stack, so that the linker counts them.
+alignas(Engine) uint8_t engine_memory[sizeof(Engine)];
+alignas(Session) uint8_t session_memory[sizeof(Session)];
+uint8_t unique_id[board::kMaxUniqueIdBytes];
+Board callbacks;
+
+const Link kLink = {nullptr, [](void*, const uint8_t* data, uint32_t n) { board::write(data, n); }};
+
+void describe_board() {
+  callbacks.id = board::id();
+  callbacks.unique_id = unique_id;
+  callbacks.unique_id_bytes = board::unique_id(unique_id);
+  callbacks.receive_bytes = board::receive_capacity();
+  callbacks.reset = [](void*) { board::reset(); };
+  callbacks.millis = [](void*) { return board::millis(); };
+  callbacks.instructions = [](void*) { return board::instructions(); };
+  callbacks.memory = [](void*, MemoryUse& out) {
+    const board::RamUse use = board::ram_use();
+    out = {use.static_ram, use.stack, use.stack_peak};
+  };
+}
+
+[[noreturn]] void serve(Session& session) {
+  for (;;) {
+    uint8_t bytes[64];
+    const uint32_t n = board::read(bytes, sizeof bytes);
+    if (n > 0) {
+      session.receive(bytes, n);
+    } else if (!session.background()) {
+      board::wait();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kilotune
+
+int main(int argc, char** argv) {
+  using namespace kilotune;
+  board::init(argc, argv);
+  describe_board();
+  Engine& engine = *new (engine_memory) Engine;
+  const Bytes image = board::model_partition();
+  const board::Block ram = board::engine_ram();
+  callbacks.opened =
+      engine.open(image.data, image.size, ram.data, ram.size, board::checkpoint_flash());
+  serve(*new (session_memory) Session(engine, kLink, callbacks));
+}

@@ -1,0 +1,76 @@
+// The few registers and instructions of a Cortex-M core that boards use (Arm v6-M, v7-M manuals).
+#ifndef KILOTUNE_BOARDS_COMMON_CORTEX_M_CORE_H_
+#define KILOTUNE_BOARDS_COMMON_CORTEX_M_CORE_H_
+
+#include <cstdint>
+
+namespace kilotune::board {
+
+inline volatile uint32_t& reg(uintptr_t address) {
+  return *reinterpret_cast<volatile uint32_t*>(address);
+}
+
+constexpr uintptr_t kNvicSetEnable = 0xE000E100;  // ISER0
+constexpr uintptr_t kAircr = 0xE000ED0C;
+constexpr uintptr_t kCfsr = 0xE000ED28;
+constexpr uintptr_t kCpacr = 0xE000ED88;
+constexpr uintptr_t kMpuType = 0xE000ED90;
+constexpr uintptr_t kMpuControl = 0xE000ED94;
+constexpr uintptr_t kMpuRegion = 0xE000ED98;
+constexpr uintptr_t kMpuBase = 0xE000ED9C;
+constexpr uintptr_t kMpuAttributes = 0xE000EDA0;
+constexpr uint32_t kAircrKey = 0x05FA0000;
+constexpr uint32_t kSysResetReq = 1u << 2;
+constexpr uint32_t kFullAccessToFpu = 0xFu << 20;  // CP10 and CP11
+
+inline void disable_interrupts() { asm volatile("cpsid i" ::: "memory"); }
+inline void enable_interrupts() { asm volatile("cpsie i\n isb" ::: "memory"); }
+inline void wait_for_interrupt() { asm volatile("dsb\n wfi" ::: "memory"); }
+inline void enable_interrupt(uint32_t number) {
+  reg(kNvicSetEnable + 4 * (number / 32)) = 1u << (number % 32);
+}
+
+inline void enable_fpu() {
+#if defined(__ARM_FP)
+  reg(kCpacr) |= kFullAccessToFpu;
+  asm volatile("dsb\n isb" ::: "memory");
+#endif
+}
+
+// Forbids the 1 KB below `address` (a multiple of it), so that a stack that ends there faults when it
+// overflows even where the bus would not mind. Only with an MPU as in Arm v6-M and v7-M.
+inline void guard_below(uintptr_t address) {
+#if __ARM_ARCH < 8
+  constexpr uint32_t kGuardBytesLog2 = 10;
+  constexpr uint32_t kNever = 1u << 28, kEnable = 1;  // no execution, no access
+  constexpr uint32_t kElseAsWithoutMpu = 1u << 2;
+  if (reg(kMpuType) == 0) return;
+  reg(kMpuRegion) = 0;
+  reg(kMpuBase) = address - (1u << kGuardBytesLog2);
+  reg(kMpuAttributes) = kNever | ((kGuardBytesLog2 - 1) << 1) | kEnable;
+  reg(kMpuControl) = kElseAsWithoutMpu | kEnable;
+  asm volatile("dsb\n isb" ::: "memory");
+#else
+  static_cast<void>(address);
+#endif
+}
+
+inline uint32_t fault_status() {
+#if __ARM_ARCH >= 7
+  return reg(kCfsr);
+#else
+  return 0;  // Arm v6-M has no such register
+#endif
+}
+
+[[noreturn]] inline void system_reset() {
+  asm volatile("dsb" ::: "memory");
+  reg(kAircr) = kAircrKey | kSysResetReq;
+  asm volatile("dsb" ::: "memory");
+  for (;;) {
+  }
+}
+
+}  // namespace kilotune::board
+
+#endif  // KILOTUNE_BOARDS_COMMON_CORTEX_M_CORE_H_

@@ -1,0 +1,120 @@
+// Reset, vector table and faults of every Cortex-M board.
+//
+// A board adds its own interrupts as `kInterrupts`; the table's first 16 entries are the core's.
+#include "boards/common/cortex_m/startup.h"
+
+#include "boards/common/cortex_m/core.h"
+
+extern "C" {
+extern uint32_t __stack_bottom[], __stack_top[];
+extern uint32_t __data_start[], __data_end[], __data_load[];
+extern uint32_t __bss_start[], __bss_end[];
+using Constructor = void (*)();
+extern Constructor __init_array_start[], __init_array_end[];
+extern uint8_t __engine_start[], __engine_end[];
+
+int main(int argc, char** argv);
+[[noreturn]] void reset_handler();
+[[noreturn]] void report_fault(const uint32_t* frame);
+}
+
+namespace kilotune::board {
+namespace {
+
+constexpr uint32_t kPaint = 0xC0DEC0DEu;
+constexpr uint32_t kFaultMagic = 0xFA017EC0u;
+// In place of a program counter; no instruction has an address below the vector table's end.
+constexpr uint32_t kUnexpectedInterrupt = 1;
+constexpr uint32_t kStackOverflow = 2;
+
+// Survives a reset, not a power cycle; `check` tells whether it was written.
+struct FaultRecord {
+  uint32_t check;
+  Fault fault;
+};
+[[gnu::section(".noinit")]] FaultRecord fault_record;
+Fault fault_before;
+
+uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status; }
+
+// Hands over the frame that the core pushed, on an empty stack: the old one may have overflowed.
+[[gnu::naked, noreturn]] void fault_handler() {
+  asm volatile(
+      "mov r0, sp\n"
+      "ldr r1, =__stack_top\n"
+      "mov sp, r1\n"
+      "ldr r1, =report_fault\n"
+      "bx r1\n");
+}
+
+[[noreturn]] void unexpected_handler() {
+  const uint32_t frame[8] = {0, 0, 0, 0, 0, 0, kUnexpectedInterrupt, 0};
+  report_fault(frame);
+}
+
+struct Vectors {
+  uint32_t* stack;
+  Handler core[15];
+  Handler interrupts[kInterruptCount];
+};
+
+}  // namespace
+
+// Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
+[[gnu::section(".vectors"), gnu::used]] const Vectors vectors = {
+    __stack_top,
+    {reset_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
+     nullptr, nullptr, nullptr, nullptr, unexpected_handler, unexpected_handler, nullptr,
+     unexpected_handler, unexpected_handler},
+    KILOTUNE_INTERRUPTS};
+
+Fault last_fault() { return fault_before; }
+
+RamUse ram_use() {
+  const uint32_t* deepest = __stack_bottom;
+  while (deepest < __stack_top && *deepest == kPaint) ++deepest;
+  const auto bytes = [](const void* from, const void* to) {
+    return static_cast<uint32_t>(static_cast<const uint8_t*>(to) -
+                                 static_cast<const uint8_t*>(from));
+  };
+  return {bytes(__data_start, __data_end) + bytes(__bss_start, __bss_end) +
+              bytes(__engine_start, __engine_end) + static_cast<uint32_t>(sizeof fault_record),
+          bytes(__stack_bottom, __stack_top), bytes(deepest, __stack_top)};
+}
+
+Block engine_ram() {
+  return {__engine_start, static_cast<uint32_t>(__engine_end - __engine_start)};
+}
+
+// Paints the unused stack, then fills .data and .bss; runs on an empty stack.
+void prepare_memory() {
+  uint32_t* here;
+  asm volatile("mov %0, sp" : "=r"(here));
+  for (uint32_t* p = __stack_bottom; p < here; ++p) *p = kPaint;
+  const uint32_t* from = __data_load;
+  for (uint32_t* p = __data_start; p < __data_end; ++p) *p = *from++;
+  for (uint32_t* p = __bss_start; p < __bss_end; ++p) *p = 0;
+  if (fault_record.check == check_of(fault_record.fault)) fault_before = fault_record.fault;
+  fault_record.check = ~check_of(fault_record.fault);
+}
+
+}  // namespace kilotune::board
+
+extern "C" void reset_handler() {
+  kilotune::board::enable_fpu();
+  kilotune::board::guard_below(reinterpret_cast<uintptr_t>(__stack_bottom));
+  kilotune::board::prepare_memory();
+  for (const Constructor* c = __init_array_start; c < __init_array_end; ++c) (*c)();
+  main(0, nullptr);
+  kilotune::board::system_reset();
+}
+
+// Keeps what is known for the next run, then restarts: the wire may be in any state.
+extern "C" void report_fault(const uint32_t* frame) {
+  using namespace kilotune::board;
+  // Without room for it, the core pushed no frame.
+  const bool overflow = frame < __stack_bottom || frame + 8 > __stack_top;
+  const Fault fault = {overflow ? kStackOverflow : frame[6], overflow ? 0 : frame[5], fault_status()};
+  fault_record = {check_of(fault), fault};
+  system_reset();
+}

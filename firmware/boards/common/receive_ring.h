@@ -1,0 +1,44 @@
+// A ring between one producer (the receive interrupt) and one consumer (the main loop).
+#ifndef KILOTUNE_BOARDS_COMMON_RECEIVE_RING_H_
+#define KILOTUNE_BOARDS_COMMON_RECEIVE_RING_H_
+
+#include <cstdint>
+
+namespace kilotune::board {
+
+// `Size` is a power of two; all of it can be filled.
+template <uint32_t Size>
+class ReceiveRing {
+  static_assert((Size & (Size - 1)) == 0, "a power of two");
+
+ public:
+  static constexpr uint32_t kCapacity = Size;
+
+  void put(uint8_t byte) {  // interrupt
+    const uint32_t head = head_;
+    if (head - tail_ == Size) {
+      ++dropped_;
+      return;
+    }
+    bytes_[head % Size] = byte;
+    head_ = head + 1;
+  }
+  uint32_t take(uint8_t* out, uint32_t max) {  // main loop
+    uint32_t n = 0;
+    uint32_t tail = tail_;
+    while (n < max && tail != head_) out[n++] = bytes_[tail++ % Size];
+    tail_ = tail;
+    return n;
+  }
+  [[nodiscard]] bool empty() const { return head_ == tail_; }
+  void count_lost() { ++dropped_; }  // interrupt
+  [[nodiscard]] uint32_t dropped() const { return dropped_; }
+
+ private:
+  volatile uint8_t bytes_[Size];  // volatile: stored before head_ moves on
+  volatile uint32_t head_ = 0, tail_ = 0, dropped_ = 0;
+};
+
+}  // namespace kilotune::board
+
+#endif  // KILOTUNE_BOARDS_COMMON_RECEIVE_RING_H_

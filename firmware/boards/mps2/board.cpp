@@ -1,0 +1,192 @@
+// MPS2 with the FPGA images AN385 (Cortex-M3) and AN386 (Cortex-M4F): CMSDK UART and timer, FPGAIO.
+//
+// Registers: Arm "Application Note AN385/AN386", "Cortex-M System Design Kit Technical Reference
+// Manual". The system clock is 25 MHz. PSRAM stands in for flash: an emulator keeps it in a file.
+#include "boards/board.h"
+
+#include "board_layout.h"
+#include "boards/common/cortex_m/core.h"
+#include "boards/common/nor_region.h"
+#include "boards/common/receive_ring.h"
+#include "interrupts.h"
+
+namespace kilotune::board {
+namespace {
+
+constexpr uint32_t kClockHz = 25000000;
+
+// CMSDK UART 0
+constexpr uintptr_t kUart = 0x40004000;
+constexpr uintptr_t kUartData = kUart + 0x0;
+constexpr uintptr_t kUartState = kUart + 0x4;
+constexpr uintptr_t kUartControl = kUart + 0x8;
+constexpr uintptr_t kUartInterrupt = kUart + 0xC;  // write 1 to clear
+constexpr uintptr_t kUartDivider = kUart + 0x10;   // at least 16
+constexpr uint32_t kTransmitFull = 1u << 0, kReceiveFull = 1u << 1, kReceiveOverrun = 1u << 3;
+constexpr uint32_t kTransmitEnable = 1u << 0, kReceiveEnable = 1u << 1;
+constexpr uint32_t kReceiveInterruptEnable = 1u << 3;
+constexpr uint32_t kReceiveInterrupt = 1u << 1;
+constexpr uint32_t kBaud = 115200;
+
+// CMSDK timer 0: counts down at the system clock
+constexpr uintptr_t kTimerControl = 0x40000000;
+constexpr uintptr_t kTimerValue = 0x40000004;
+constexpr uintptr_t kTimerReload = 0x40000008;
+
+// FPGAIO: COUNTER goes up whenever the prescaler has run down
+constexpr uintptr_t kCounter = 0x40028018;
+constexpr uintptr_t kPrescaler = 0x4002801C;
+
+ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
+
+// --- instruction counter: under an emulator that makes one instruction one virtual nanosecond, a
+// tick of the 25 MHz timer is 40 instructions. Sampled every 41, the timer advances by one tick each
+// time until the phase has slipped by a whole one: how often tells the instruction.
+constexpr uint32_t kInstructionsPerTick = 1000000000 / kClockHz;
+constexpr uint32_t kSampleSpacing = 41;
+static_assert(kInstructionsPerTick + 1 == kSampleSpacing, "the loop below has this many");
+bool counts_instructions = false;
+uint64_t own_instructions = 0;  // spent in readings, so that they do not count themselves
+uint32_t fixed_cost = 0;        // of a reading, beside its samples
+
+struct Sample {
+  uint32_t ticks;  // of the timer, upwards
+  uint32_t slips;  // samples until the phase had slipped, 1 to 40
+};
+
+Sample sample_timer() {
+  uint32_t first, slips, before, now;
+  asm volatile(
+      "movs %[slips], #0\n"
+      "ldr %[first], [%[timer]]\n"
+      "mov %[before], %[first]\n"
+      "nop\n nop\n nop\n"
+      "1:\n"
+      ".rept 35\n nop\n .endr\n"
+      "adds %[slips], #1\n"
+      "ldr %[now], [%[timer]]\n"
+      "subs %[before], %[before], %[now]\n"
+      "cmp %[before], #1\n"
+      "mov %[before], %[now]\n"
+      "beq 1b\n"
+      : [slips] "=&l"(slips), [first] "=&l"(first), [before] "=&l"(before), [now] "=&l"(now)
+      : [timer] "l"(kTimerValue)
+      : "cc", "memory");
+  return {~first, slips};
+}
+
+// Instructions since the timer started, without those of the readings themselves.
+uint64_t read_counter() {
+  disable_interrupts();
+  const Sample s = sample_timer();
+  // The timer's 32 bits, extended by the slower clock: the value nearest to it.
+  const uint64_t coarse = uint64_t{millis()} * (kClockHz / 1000);
+  const auto off = static_cast<int32_t>(s.ticks - static_cast<uint32_t>(coarse));
+  const uint64_t ticks = coarse + static_cast<uint64_t>(static_cast<int64_t>(off));
+  const uint64_t count = (ticks + 1) * kInstructionsPerTick - s.slips - own_instructions;
+  own_instructions += s.slips * kSampleSpacing + fixed_cost;
+  enable_interrupts();
+  return count;
+}
+
+// 3 instructions a turn.
+void run_turns(uint32_t turns) {
+  asm volatile(
+      "1: nop\n"
+      "subs %[n], #1\n"
+      "bne 1b\n"
+      : [n] "+l"(turns)
+      :
+      : "cc");
+}
+
+uint32_t measure_turns(uint32_t turns) {
+  const uint64_t from = read_counter();
+  run_turns(turns);
+  return static_cast<uint32_t>(read_counter() - from);
+}
+
+// True where virtual time is instructions, never by wall-clock chance: three spans must be exact.
+bool time_is_instructions() {
+  fixed_cost = measure_turns(1) - 3;
+  constexpr uint32_t kCall = 8;  // a few instructions around the loop
+  for (uint32_t i = 1; i <= 3; ++i) {
+    const uint32_t span = measure_turns(2000 * i);
+    if (span < 6000 * i || span > 6000 * i + kCall) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void init(int, char**) {
+  reg(kTimerReload) = 0xFFFFFFFFu;
+  reg(kTimerValue) = 0xFFFFFFFFu;
+  reg(kTimerControl) = 1;
+  reg(kPrescaler) = kClockHz / 1000 - 1;
+  reg(kCounter) = 0;
+  counts_instructions = time_is_instructions();
+  reg(kUartDivider) = kClockHz / kBaud;
+  reg(kUartControl) = kTransmitEnable | kReceiveEnable | kReceiveInterruptEnable;
+  enable_interrupt(kUart0ReceiveInterrupt);
+  enable_interrupts();
+}
+
+const char* id() { return kId; }
+
+// Software can read no serial number of this board: all boards of one FPGA image have its name.
+uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
+  uint32_t n = 0;
+  for (; n < kMaxUniqueIdBytes && kId[n] != 0; ++n) out[n] = static_cast<uint8_t>(kId[n]);
+  return n;
+}
+
+void on_uart0_receive() {
+  reg(kUartInterrupt) = kReceiveInterrupt;
+  while ((reg(kUartState) & kReceiveFull) != 0) ring.put(static_cast<uint8_t>(reg(kUartData)));
+  if ((reg(kUartState) & kReceiveOverrun) != 0) {
+    reg(kUartState) = kReceiveOverrun;
+    ring.count_lost();
+  }
+}
+
+uint32_t read(uint8_t* out, uint32_t max) { return ring.take(out, max); }
+uint32_t receive_capacity() { return ring.kCapacity; }
+uint32_t receive_dropped() { return ring.dropped(); }
+
+void write(const uint8_t* data, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) {
+    while ((reg(kUartState) & kTransmitFull) != 0) {
+    }
+    reg(kUartData) = data[i];
+  }
+}
+
+// An interrupt that is pending ends WFI even while masked, so none is missed in between.
+void wait() {
+  disable_interrupts();
+  if (ring.empty()) wait_for_interrupt();
+  enable_interrupts();
+}
+
+uint32_t millis() { return reg(kCounter); }
+
+uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
+
+Bytes model_partition() {
+  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
+}
+
+const Flash* checkpoint_flash() {
+  static const Flash flash =
+      nor_region(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset));
+  return &flash;
+}
+
+void reset() {
+  while ((reg(kUartState) & kTransmitFull) != 0) {
+  }
+  system_reset();
+}
+
+}  // namespace kilotune::board

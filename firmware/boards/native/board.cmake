@@ -1,0 +1,7 @@
+# A process of the build machine.
+set(BOARD_SOURCES
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/board.cpp
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/line.cpp
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/options.cpp)
+set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/native)
+set(BOARD_PROGRAM kilotune-native)

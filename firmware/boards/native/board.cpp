@@ -1,0 +1,144 @@
+// The native board: a process with its flash in a mapped file. A reset executes the program again,
+// so that nothing but flash (and the open line) survives.
+#include "boards/board.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "board_layout.h"
+#include "boards/common/nor_region.h"
+#include "line.h"
+#include "options.h"
+
+namespace kilotune::board {
+namespace {
+
+#if KILOTUNE_RAM_BYTES > 0
+constexpr uint32_t kEngineBytes = KILOTUNE_RAM_BYTES;
+#else
+constexpr uint32_t kEngineBytes = kRamBytes;
+#endif
+alignas(16) uint8_t engine_block[kEngineBytes];
+
+Line line;
+std::vector<std::string> arguments;
+std::string program;
+uint8_t* flash = nullptr;
+uint64_t path_hash = 0;
+
+[[noreturn]] void fail(const char* what, const char* name) {
+  std::fprintf(stderr, "kilotune-native: %s %s: %s\n", what, name, std::strerror(errno));
+  std::exit(1);
+}
+
+// Makes the file, or what it lacks in length, of erased bytes.
+uint8_t* map_flash(const char* name) {
+  const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  struct stat info {};
+  if (fd < 0 || fstat(fd, &info) != 0) fail("cannot open the flash file", name);
+  const std::vector<uint8_t> erased(65536, 0xFF);
+  for (off_t at = info.st_size; at < static_cast<off_t>(kFlashBytes);) {
+    const auto left = static_cast<size_t>(static_cast<off_t>(kFlashBytes) - at);
+    const ssize_t n = pwrite(fd, erased.data(), std::min(left, erased.size()), at);
+    if (n <= 0) fail("cannot fill the flash file", name);
+    at += n;
+  }
+  void* p = mmap(nullptr, kFlashBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (p == MAP_FAILED) fail("cannot map the flash file", name);
+  close(fd);
+  return static_cast<uint8_t*>(p);
+}
+
+std::string absolute(const char* path) {
+  char buffer[PATH_MAX];
+  return realpath(path, buffer) != nullptr ? std::string(buffer) : std::string(path);
+}
+
+uint64_t fnv1a(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+}  // namespace
+
+void init(int argc, char** argv) {
+  const Options options = parse_options(argc, argv);
+  // Where the system names the running file, it is right even when argv[0] came from PATH.
+  program = access("/proc/self/exe", R_OK) == 0 ? absolute("/proc/self/exe") : absolute(argv[0]);
+  for (int i = 0; i < argc; ++i) {
+    const std::string a = argv[i];
+    if (a == "--listen-fd" || a == "--client-fd") {
+      ++i;  // given anew by each reset
+    } else {
+      arguments.push_back(a);
+    }
+  }
+  flash = map_flash(options.flash);
+  path_hash = fnv1a(absolute(options.flash));
+  line.open(options);
+}
+
+const char* id() { return kId; }
+
+// Of the flash file's path: the same file is the same device.
+uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
+  std::memcpy(out, &path_hash, sizeof path_hash);
+  return sizeof path_hash;
+}
+
+uint32_t read(uint8_t* out, uint32_t max) { return line.read(out, max); }
+void write(const uint8_t* data, uint32_t n) { line.write(data, n); }
+uint32_t receive_capacity() { return KILOTUNE_RECEIVE_RING; }  // the kernel's buffer is larger
+uint32_t receive_dropped() { return 0; }
+void wait() { line.wait(-1); }
+
+uint32_t millis() {
+  using std::chrono::duration_cast;
+  using std::chrono::milliseconds;
+  static const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = std::chrono::steady_clock::now() - start;
+  return static_cast<uint32_t>(duration_cast<milliseconds>(elapsed).count());
+}
+
+uint64_t instructions() { return 0; }
+
+Bytes model_partition() { return {flash + kModelOffset, kModelBytes}; }
+
+const Flash* checkpoint_flash() {
+  static const Flash region = nor_region(flash + kCheckpointOffset);
+  return &region;
+}
+
+Block engine_ram() { return {engine_block, kEngineBytes}; }
+RamUse ram_use() { return {kEngineBytes, 0, 0}; }
+Fault last_fault() { return {0, 0, 0}; }
+
+void reset() {
+  std::vector<std::string> next = arguments;
+  const auto hand_over = [&next](const char* option, int fd) {
+    if (fd < 0) return;
+    next.emplace_back(option);
+    next.push_back(std::to_string(fd));
+  };
+  hand_over("--listen-fd", line.listen_fd());
+  hand_over("--client-fd", line.client_fd());
+  std::vector<char*> argv;
+  for (std::string& a : next) argv.push_back(a.data());
+  argv.push_back(nullptr);
+  execv(program.c_str(), argv.data());
+  fail("cannot restart", program.c_str());
+}
+
+}  // namespace kilotune::board

@@ -1,0 +1,68 @@
+// Parses the command line of the native board.
+#include "options.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace kilotune::board {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: kilotune-native --flash FILE (--tcp PORT | --pty) [options]\n"
+    "  --flash FILE        model partition and checkpoints; made where it is missing\n"
+    "  --tcp PORT          serve the serial line on 127.0.0.1:PORT, 0 = any free port\n"
+    "  --pty               serve it on a new pseudo-terminal\n"
+    "  --port-file FILE    write the port, or the terminal's name, to FILE once it is open\n"
+    "  --exit-with-stdin   end when standard input closes\n";
+
+[[noreturn]] void fail(const char* what, const char* argument) {
+  std::fprintf(stderr, "kilotune-native: %s: %s\n%s", what, argument, kUsage);
+  std::exit(2);
+}
+
+int number(const char* text, const char* option, int max) {
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  if (end == text || *end != 0 || value < 0 || value > max) fail("not a valid number", option);
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i < argc; ++i) {
+    const char* a = argv[i];
+    const auto is = [a](const char* name) { return std::strcmp(a, name) == 0; };
+    const auto value = [&]() -> const char* {
+      if (i + 1 >= argc) fail("needs a value", a);
+      return argv[++i];
+    };
+    if (is("--flash")) {
+      o.flash = value();
+    } else if (is("--port-file")) {
+      o.port_file = value();
+    } else if (is("--tcp")) {
+      o.tcp_port = number(value(), a, 65535);
+    } else if (is("--pty")) {
+      o.pty = true;
+    } else if (is("--exit-with-stdin")) {
+      o.exit_with_stdin = true;
+    } else if (is("--listen-fd")) {
+      o.listen_fd = number(value(), a, 1 << 20);
+    } else if (is("--client-fd")) {
+      o.client_fd = number(value(), a, 1 << 20);
+    } else if (is("--help")) {
+      std::printf("%s", kUsage);
+      std::exit(0);
+    } else {
+      fail("unknown option", a);
+    }
+  }
+  if (o.flash == nullptr) fail("missing", "--flash");
+  if (o.pty == (o.tcp_port >= 0)) fail("give exactly one of", "--tcp, --pty");
+  return o;
+}
+
+}  // namespace kilotune::board

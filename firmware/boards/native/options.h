@@ -1,0 +1,21 @@
+// Command line of the native board.
+#ifndef KILOTUNE_BOARDS_NATIVE_OPTIONS_H_
+#define KILOTUNE_BOARDS_NATIVE_OPTIONS_H_
+
+namespace kilotune::board {
+
+struct Options {
+  const char* flash = nullptr;      // file, made where it is missing
+  const char* port_file = nullptr;  // gets the TCP port or the pty's name once it is open
+  int tcp_port = -1;                // 0: any free one
+  bool pty = false;
+  bool exit_with_stdin = false;     // ends when standard input closes: with the parent
+  int listen_fd = -1, client_fd = -1;  // handed over by a reset
+};
+
+// Ends the process with a message and exit code 2 when the command line is wrong.
+Options parse_options(int argc, char** argv);
+
+}  // namespace kilotune::board
+
+#endif  // KILOTUNE_BOARDS_NATIVE_OPTIONS_H_

@@ -1,0 +1,41 @@
+# Prints what a firmware takes and what it leaves; fails where it takes more than its budget.
+execute_process(COMMAND ${SIZE} -A -d ${ELF} OUTPUT_VARIABLE table RESULT_VARIABLE failed)
+if(failed)
+  message(FATAL_ERROR "${SIZE} could not read ${ELF}")
+endif()
+
+# Bytes of a section, 0 where there is none.
+function(section name out)
+  set(${out} 0 PARENT_SCOPE)
+  if(table MATCHES "\n\\.${name} +([0-9]+)")
+    set(${out} ${CMAKE_MATCH_1} PARENT_SCOPE)
+  endif()
+endfunction()
+foreach(name IN ITEMS text data bss noinit stack engine)
+  section(${name} ${name})
+endforeach()
+section("ARM.exidx" exidx)
+
+math(EXPR flash "${text} + ${data} + ${exidx}")
+math(EXPR fixed "${data} + ${bss} + ${noinit} + ${stack}")
+math(EXPR ram "${fixed} + ${engine}")
+math(EXPR ram_left "${RAM} - ${ram}")
+math(EXPR flash_left "${PROGRAM} - ${flash}")
+set(whose "all that is left")
+if(ENGINE GREATER 0)
+  set(whose "for the model")
+endif()
+message("${BOARD}: text ${text}  data ${data}  bss ${bss}  stack ${stack}  engine ${engine} (${whose})")
+message("${BOARD}: flash ${flash} B (${flash_left} B left)  RAM ${ram} B (${ram_left} B left), "
+        "${fixed} B of it without the engine")
+
+# A firmware over its budget is no product: it is removed, so that the next build tries again.
+function(hold what bytes budget)
+  if(budget GREATER 0 AND bytes GREATER budget)
+    file(REMOVE ${ELF})
+    message(FATAL_ERROR "${BOARD}: ${what}: ${bytes} bytes are over the budget of ${budget}")
+  endif()
+endfunction()
+hold("RAM without the engine (budget in board.json)" ${fixed} ${FIXED_BUDGET})
+hold("program memory (budget in board.json)" ${flash} ${PROGRAM_BUDGET})
+hold("RAM (KILOTUNE_RAM_BUDGET)" ${ram} "${RAM_BUDGET}")

@@ -1,0 +1,91 @@
+// Fixed-point arithmetic with explicit rounding: TensorFlow Lite Micro's requantisation, and the
+// short floating-point numbers in which learning rates and planned constants travel.
+#ifndef KILOTUNE_KERNEL_FIXED_POINT_H_
+#define KILOTUNE_KERNEL_FIXED_POINT_H_
+
+#include <cstdint>
+
+namespace kilotune {
+
+constexpr int32_t kInt32Max = 0x7FFFFFFF;
+constexpr int32_t kInt32Min = -kInt32Max - 1;
+
+inline int32_t saturate32(int64_t v) {
+  return v > kInt32Max ? kInt32Max : (v < kInt32Min ? kInt32Min : static_cast<int32_t>(v));
+}
+// Bounds take the type of the value: only it decides.
+template <typename T>
+struct Same {
+  using type = T;
+};
+template <typename T>
+inline T clamp(T v, typename Same<T>::type low, typename Same<T>::type high) {
+  return v < low ? low : (v > high ? high : v);
+}
+
+// round(a * b / 2^31), ties away from zero for positive products and towards zero for negative
+// ones: gemmlowp's SaturatingRoundingDoublingHighMul.
+inline int32_t doubling_high_multiply(int32_t a, int32_t b) {
+  if (a == kInt32Min && b == kInt32Min) return kInt32Max;
+  const int64_t product = static_cast<int64_t>(a) * b;
+  const int64_t nudge = product >= 0 ? (1ll << 30) : 1 - (1ll << 30);
+  return static_cast<int32_t>((product + nudge) / (1ll << 31));
+}
+
+// round(x / 2^n), ties away from zero; n in 0..31. gemmlowp's RoundingDivideByPOT.
+inline int32_t divide_by_power_of_two(int32_t x, int n) {
+  const int32_t mask = static_cast<int32_t>((1ll << n) - 1);
+  const int32_t remainder = x & mask;
+  const int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
+  return (x >> n) + (remainder > threshold ? 1 : 0);
+}
+
+// TensorFlow Lite's MultiplyByQuantizedMultiplier, double rounding: x * multiplier / 2^31 *
+// 2^shift.
+inline int32_t requantise(int32_t x, int32_t multiplier, int shift) {
+  const int32_t scaled = shift > 0 ? saturate32(static_cast<int64_t>(x) * (1ll << shift)) : x;
+  return divide_by_power_of_two(doubling_high_multiply(scaled, multiplier), shift < 0 ? -shift : 0);
+}
+
+// Bits that |v| needs: 0 for 0, 31 at most (kInt32Min counts as kInt32Max).
+inline int magnitude_bits(int32_t v) {
+  const uint32_t magnitude = v < 0 ? ~static_cast<uint32_t>(v) : static_cast<uint32_t>(v);
+  return magnitude == 0 ? 0 : 32 - __builtin_clz(magnitude);
+}
+
+// A non-negative real number: mantissa * 2^exponent, mantissa in [2^15, 2^16) or 0.
+struct Real {
+  uint16_t mantissa = 0;
+  int16_t exponent = 0;
+
+  [[nodiscard]] bool is_zero() const { return mantissa == 0; }
+};
+
+// Exponents are clamped to +-kRealExponentMax so that sums of a few of them stay in int16.
+constexpr int kRealExponentMax = 4000;
+
+// Rounds mantissa * 2^exponent to a Real.
+inline Real make_real(uint64_t mantissa, int exponent) {
+  if (mantissa == 0) return {};
+  const int shift = 48 - __builtin_clzll(mantissa);  // bits above 16
+  if (shift > 0) {
+    mantissa = (mantissa >> (shift - 1)) + 1;
+    mantissa >>= 1;
+  } else {
+    mantissa <<= -shift;
+  }
+  exponent += shift;
+  if (mantissa == 0x10000u) {
+    mantissa = 0x8000u;
+    ++exponent;
+  }
+  return {static_cast<uint16_t>(mantissa),
+          static_cast<int16_t>(clamp(exponent, -kRealExponentMax, kRealExponentMax))};
+}
+inline Real operator*(Real a, Real b) {
+  return make_real(static_cast<uint64_t>(a.mantissa) * b.mantissa, a.exponent + b.exponent);
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_FIXED_POINT_H_

@@ -1,0 +1,211 @@
+// Validates a model image field by field, so that nothing behind it needs to check again.
+#include "kernel/model.h"
+
+#include "kernel/ops/op.h"
+
+namespace kilotune {
+namespace {
+
+constexpr uint32_t kMagic = 0x314D544Bu;  // "KTM1"
+constexpr uint16_t kVersion = 1;
+
+#define KILOTUNE_TRY(expression)               \
+  do {                                         \
+    const Status status_ = (expression);       \
+    if (status_ != Status::ok) return status_; \
+  } while (false)
+
+constexpr Status check(bool good) { return good ? Status::ok : Status::bad_image; }
+
+bool reals_valid(const uint8_t* p, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    const Real r = load_real(p + 4 * i);
+    if (r.mantissa < 0x8000u || r.exponent < -1000 || r.exponent > 1000) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
+  image_ = {image, bytes};
+  ops_ = ops;
+  KILOTUNE_TRY(check_header(bytes));
+  KILOTUNE_TRY(check_tensors());
+  KILOTUNE_TRY(check_ops());
+  return check_training();
+}
+
+Status Model::check_header(uint32_t bytes) {
+  if (bytes < kHeaderBytes) return Status::truncated;
+  const uint8_t* h = image_.data;
+  if (load_u32(h) != kMagic) return Status::bad_magic;
+  if (load_u16(h + 4) != kVersion || load_u16(h + 6) != kHeaderBytes) return Status::bad_version;
+  const uint32_t size = load_u32(h + 8);
+  if (size > bytes) return Status::truncated;
+  if (size < kHeaderBytes || size % 4 != 0) return Status::bad_image;
+  image_.size = size;
+  if (crc32(h + 16, size - 16) != load_u32(h + 12)) return Status::bad_crc;
+
+  tensor_count = load_u16(h + 80);
+  op_count = load_u16(h + 82);
+  input = load_u16(h + 84);
+  output = load_u16(h + 86);
+  tensors_ = load_u32(h + 88);
+  op_records_ = load_u32(h + 92);
+  training_offset_ = load_u32(h + 96);
+  features = load_u32(h + 100);
+  profile = load_u32(h + 104);
+  arena_bytes = load_u32(h + 116);
+  adapter_bytes = load_u32(h + 120);
+  state_bytes = load_u32(h + 124);
+  const bool good = image_.holds(tensors_, tensor_count, kTensorBytes, 4) &&
+                    image_.holds(op_records_, op_count, kOpBytes, 4) &&
+                    image_.holds(load_u32(h + 108), load_u32(h + 112), 1) && input < tensor_count &&
+                    output < tensor_count && op_count > 0 && (features == 0) == (profile == 0) &&
+                    arena_bytes <= 0x10000000u && adapter_bytes <= 0x10000000u &&
+                    state_bytes <= 0x10000000u && adapter_bytes % 4 == 0 && state_bytes % 4 == 0;
+  return check(good);
+}
+
+Tensor Model::tensor(uint16_t index) const {
+  const uint8_t* p = aligned4(at(tensors_)) + kTensorBytes * index;
+  return {
+      load_u32(p), load_u16(p + 4),  load_u16(p + 6), load_u16(p + 8), static_cast<int8_t>(p[10]),
+      p[11],       load_u32(p + 16), load_u32(p + 20)};
+}
+
+Status Model::check_tensors() const {
+  const Bytes arena = {nullptr, arena_bytes};
+  for (uint16_t i = 0; i < tensor_count; ++i) {
+    const Tensor t = tensor(i);
+    const uint64_t elements = uint64_t{t.positions()} * t.channels;
+    if (elements == 0 || elements > arena_bytes) return Status::bad_image;
+    if (!arena.holds(t.data, t.elements(), 1)) return Status::bad_image;
+    if (t.gradient != kNone) {
+      // Exponents, then mantissas; one position's worth of int32 while an operator fills it.
+      const uint64_t head = 2ull * ((t.positions() + 1) & ~1u);
+      const uint64_t body = t.positions() == 1 ? 4ull * t.channels : 2ull * t.elements();
+      if (head + body > arena_bytes) return Status::bad_image;
+      if (!arena.holds(t.gradient, static_cast<uint32_t>(head + body), 1, 4))
+        return Status::bad_image;
+      if (t.mantissa_bits < 1 || t.mantissa_bits > 15) return Status::bad_image;
+    }
+    if (t.mask != kNone) {
+      const uint64_t row = (uint32_t{t.channels} + 7) / 8;
+      if (row * t.positions() > arena_bytes) return Status::bad_image;
+      if (!arena.holds(t.mask, static_cast<uint32_t>(row * t.positions()), 1))
+        return Status::bad_image;
+    }
+  }
+  return Status::ok;
+}
+
+Op Model::op(uint16_t index) const {
+  const uint8_t* p = aligned4(at(op_records_)) + kOpBytes * index;
+  Op op = {p[0],
+           p[1],
+           load_u16(p + 2),
+           load_u16(p + 4),
+           load_u16(p + 6),
+           static_cast<int8_t>(p[8]),
+           static_cast<int8_t>(p[9]),
+           load_u32(p + 12),
+           load_u32(p + 16),
+           load_u32(p + 20),
+           load_u32(p + 24),
+           load_u32(p + 28),
+           load_u32(p + 32),
+           load_u32(p + 36),
+           {}};
+  for (uint32_t i = 0; i < 6; ++i) op.words[i] = load_u32(p + 40 + 4 * i);
+  return op;
+}
+
+OpTraining Model::op_training(const Op& op) const {
+  const uint8_t* p = aligned4(at(op.training));
+  return {load_u32(p), load_real(p + 4), load_u32(p + 8),
+          p[12],       load_u32(p + 20), load_u32(p + 24)};
+}
+
+const OpKernel* Model::kernel(uint8_t opcode) const {
+  for (OpTable k = ops_; *k != nullptr; ++k) {
+    if ((*k)->opcode == opcode) return *k;
+  }
+  return nullptr;
+}
+
+Status Model::check_ops() const {
+  const Bytes adapter = {nullptr, adapter_bytes}, state = {nullptr, state_bytes};
+  for (uint16_t i = 0; i < op_count; ++i) {
+    const Op o = op(i);
+    const OpKernel* k = kernel(o.opcode);
+    if (k == nullptr) return Status::unsupported_op;
+    if (o.input >= tensor_count || o.output >= tensor_count) return Status::bad_image;
+    if (o.input2 != kNoTensor && o.input2 >= tensor_count) return Status::bad_image;
+    if (o.act_min > o.act_max) return Status::bad_image;
+    if (o.has(kRecordsMask) && tensor(o.output).mask == kNone) return Status::bad_image;
+    if (o.training != 0) {
+      if (!image_.holds(o.training, 1, kOpTrainingBytes, 4)) return Status::bad_image;
+      const OpTraining t = op_training(o);
+      const uint32_t channels = tensor(o.output).channels;
+      const uint32_t scales = o.has(kPerChannel) ? channels : 1;
+      if (!image_.holds(t.kb, scales, 4, 4) || !reals_valid(at(t.kb), scales))
+        return Status::bad_image;
+      if (!reals_valid(at(o.training + 4), 1)) return Status::bad_image;
+      if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
+      if (t.bias_fraction_bits < 1 || t.bias_fraction_bits > 24) return Status::bad_image;
+      if (o.has(kBiasTrained) && !adapter.holds(o.bias_param, channels, 4, 4))
+        return Status::bad_image;
+      if (t.bias_state != kNone && !state.holds(t.bias_state, channels, 4, 4))
+        return Status::bad_image;
+    } else if (o.has(kBiasTrained) || o.has(kWeightsTrained) || o.has(kBackwardToInput)) {
+      return Status::bad_image;
+    }
+    const Status status = k->validate(*this, o);
+    if (status != Status::ok) return status;
+  }
+  return Status::ok;
+}
+
+Training Model::training() const {
+  const uint8_t* p = aligned4(at(training_offset_));
+  return {static_cast<Loss>(p[0]), p[1],
+          load_u16(p + 2),         load_u16(p + 4),
+          load_u16(p + 6),         load_i32(p + 8),
+          load_i32(p + 12),        load_u32(p + 16),
+          load_u16(p + 24)};
+}
+
+Status Model::check_training() const {
+  if (training_offset_ == 0) return Status::ok;
+  if (!image_.holds(training_offset_, 1, kTrainingBytes, 4)) return Status::bad_image;
+  const Training t = training();
+  if (t.first_op >= op_count || t.last_op > t.first_op) return Status::bad_image;
+  if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
+  const Tensor y = tensor(t.tensor);
+  if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;
+  // Below the first op of the backward pass, every gradient must have a place and a reader.
+  for (uint16_t i = t.first_op + 1; i-- > t.last_op;) {
+    const Op o = op(i);
+    if (kernel(o.opcode)->backward == nullptr || o.training == 0) return Status::bad_image;
+    if (tensor(o.output).gradient == kNone) return Status::bad_image;
+    if (i > t.last_op && (!o.has(kBackwardToInput) || op(i - 1).output != o.input)) {
+      return Status::bad_image;
+    }
+    if (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) return Status::bad_image;
+  }
+  switch (t.loss) {
+    case Loss::reconstruction:
+      if (tensor(input).elements() != y.elements()) return Status::bad_image;
+      [[fallthrough]];
+    case Loss::regression:
+      return check(t.a >= 0 && t.a <= 1 << 14 && t.b >= 0 && t.b <= 1 << 14);
+    case Loss::cross_entropy:
+      return check(t.classes == y.channels && t.classes >= 2 && t.classes <= 256 &&
+                   image_.holds(t.exp_table, 256, 4, 4) && load_u32(at(t.exp_table)) == 1u << 23);
+  }
+  return Status::bad_image;
+}
+
+}  // namespace kilotune

@@ -1,0 +1,125 @@
+// A model image, validated once and then read in place. Format: docs/SPEC.md, section 1.
+#ifndef KILOTUNE_KERNEL_MODEL_H_
+#define KILOTUNE_KERNEL_MODEL_H_
+
+#include <cstdint>
+
+#include "kernel/bytes.h"
+#include "kernel/fixed_point.h"
+#include "kernel/status.h"
+
+namespace kilotune {
+
+constexpr uint32_t kNone = 0xFFFFFFFFu;  // an absent offset
+constexpr uint16_t kNoTensor = 0xFFFFu;  // an absent tensor
+constexpr uint32_t kHeaderBytes = 128;
+constexpr uint32_t kTensorBytes = 32;
+constexpr uint32_t kOpBytes = 64;
+constexpr uint32_t kOpTrainingBytes = 40;
+constexpr uint32_t kTrainingBytes = 40;
+constexpr uint32_t kHashBytes = 32;
+// An accumulator of 127 * 128 * 2^16 plus a bias below 2^29 and a trained part below 2^29 stays
+// inside int32: no op may have more inputs a position than this.
+constexpr uint32_t kMaxFanIn = 65535;
+
+// Range of a trained bias, in its fraction bits, and of a trained weight (the high byte counts).
+constexpr int32_t kBiasDeltaMax = (1 << 30) - 1;
+constexpr int32_t kWeightParamMax = 127 * 256 + 255, kWeightParamMin = -127 * 256;
+
+struct Tensor {
+  uint32_t data;  // arena offset of int8 (height, width, channels)
+  uint16_t height, width, channels;
+  int8_t zero_point;
+  uint8_t mantissa_bits;  // 0: no gradient
+  uint32_t gradient;      // arena offset, kNone: no gradient
+  uint32_t mask;          // arena offset, kNone: passes everywhere
+
+  [[nodiscard]] uint32_t positions() const { return uint32_t{height} * width; }
+  [[nodiscard]] uint32_t elements() const { return positions() * channels; }
+};
+
+enum OpFlag : uint8_t {
+  kBiasTrained = 1,
+  kWeightsTrained = 2,
+  kPerChannel = 4,
+  kRecordsMask = 8,
+  kBackwardToInput = 16,
+};
+
+struct Op {
+  uint8_t opcode;
+  uint8_t flags;
+  uint16_t input, input2, output;
+  int8_t act_min, act_max;
+  uint32_t weights, bias, multipliers, shifts;  // image offsets
+  uint32_t bias_param, weight_param;            // adapter offsets, kNone
+  uint32_t training;                            // image offset of the training record, 0
+  uint32_t words[6];                            // by opcode
+
+  [[nodiscard]] bool has(OpFlag flag) const { return (flags & flag) != 0; }
+};
+
+struct OpTraining {
+  uint32_t kb;       // image offset of Real[1 or channels]
+  Real kw_ratio;     // KW = KB * kw_ratio
+  uint32_t rescale;  // image offset of u16 R[channels], 0: per-tensor weights
+  uint8_t bias_fraction_bits;
+  uint32_t bias_state, weight_state;  // optimiser state offsets, kNone
+};
+
+enum class Loss : uint8_t { reconstruction = 1, regression = 2, cross_entropy = 3 };
+
+struct Training {
+  Loss loss;
+  uint8_t method;
+  uint16_t first_op, last_op;  // backward runs from first_op down to last_op
+  uint16_t tensor;             // whose gradient the loss gives
+  int32_t a, b;                // mean squared error
+  uint32_t exp_table;          // cross-entropy: image offset of u32[256]
+  uint16_t classes;
+};
+
+struct OpKernel;
+
+// What a device can execute: null-terminated, given by the application, so that a firmware links
+// only the operators that it lists.
+using OpTable = const OpKernel* const*;
+
+class Model {
+ public:
+  // Validates every field of `image` (4-aligned, stays mapped as long as the model is used). On
+  // error the model must not be used. Reads the whole image once.
+  [[nodiscard]] Status open(const uint8_t* image, uint32_t bytes, OpTable ops);
+
+  [[nodiscard]] const uint8_t* at(uint32_t offset) const { return image_.data + offset; }
+  [[nodiscard]] const Bytes& image() const { return image_; }
+  [[nodiscard]] const uint8_t* image_hash() const { return at(16); }
+  [[nodiscard]] const uint8_t* base_hash() const { return at(48); }
+  [[nodiscard]] Tensor tensor(uint16_t index) const;
+  [[nodiscard]] Op op(uint16_t index) const;
+  [[nodiscard]] OpTraining op_training(const Op& op) const;
+  [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
+  [[nodiscard]] bool trainable() const { return training_offset_ != 0; }
+  [[nodiscard]] Training training() const;
+
+  uint16_t tensor_count = 0, op_count = 0, input = 0, output = 0;
+  uint32_t features = 0, profile = 0;  // image offsets, 0: none
+  uint32_t arena_bytes = 0, adapter_bytes = 0, state_bytes = 0;
+
+ private:
+  [[nodiscard]] Status check_header(uint32_t bytes);
+  [[nodiscard]] Status check_tensors() const;
+  [[nodiscard]] Status check_ops() const;
+  [[nodiscard]] Status check_training() const;
+
+  Bytes image_;
+  OpTable ops_ = nullptr;
+  uint32_t tensors_ = 0, op_records_ = 0, training_offset_ = 0;
+};
+
+// Reads a Real of a planned table; mantissas were validated.
+inline Real load_real(const uint8_t* p) { return {load_u16(p), load_i16(p + 2)}; }
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_MODEL_H_

@@ -1,0 +1,64 @@
+// Dense products in plain C++, for cores without dual 16-bit multiplies.
+#include "kernel/ops/dense.h"
+
+#ifndef __ARM_FEATURE_DSP
+
+namespace kilotune {
+namespace {
+
+inline int32_t effective(int8_t w) { return w; }
+inline int32_t effective(int16_t w) { return w >> 8; }
+
+// Four columns at a time: the accumulators stay in registers and the rows are read once a block.
+template <typename Weight>
+void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t in, int32_t* values) {
+  uint32_t i = 0;
+  for (; i + 4 <= in; i += 4) {
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    const Weight* p = w + i;
+    for (uint32_t o = 0; o < out; ++o, p += in) {
+      const int32_t g = m[o];
+      a += g * effective(p[0]);
+      b += g * effective(p[1]);
+      c += g * effective(p[2]);
+      d += g * effective(p[3]);
+    }
+    values[i] = a;
+    values[i + 1] = b;
+    values[i + 2] = c;
+    values[i + 3] = d;
+  }
+  for (; i < in; ++i) {
+    int32_t a = 0;
+    const Weight* p = w + i;
+    for (uint32_t o = 0; o < out; ++o, p += in) a += m[o] * effective(*p);
+    values[i] = a;
+  }
+}
+
+}  // namespace
+
+int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
+  int32_t acc = 0;
+  for (uint32_t i = 0; i < n; ++i) acc += w[i] * x[i];
+  return acc;
+}
+
+int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {
+  int32_t acc = 0;
+  for (uint32_t i = 0; i < n; ++i) acc += (w[i] >> 8) * (x[i] - zero_point);
+  return acc;
+}
+
+void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_t in,
+                        int32_t* values) {
+  columns(w, m, out, in, values);
+}
+void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
+                        int32_t* values) {
+  columns(w, m, out, in, values);
+}
+
+}  // namespace kilotune
+
+#endif  // __ARM_FEATURE_DSP

@@ -1,0 +1,164 @@
+// FULLY_CONNECTED: y = clamp(zero_point + requantise(W x + b)), and its gradients.
+#include "kernel/ops/dense.h"
+#include "kernel/ops/op.h"
+#include "kernel/ops/update.h"
+
+namespace kilotune {
+namespace {
+
+constexpr int32_t kBiasMax = 1 << 29;  // |bias|, so that no accumulator leaves int32
+
+const int8_t* frozen_weights(const Model& model, const Op& op) {
+  return reinterpret_cast<const int8_t*>(model.at(op.weights));
+}
+
+// The widest mantissa must not overflow the sum over any column of weights.
+bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, bool trained) {
+  const uint64_t limit = (1ull << 31) >> mantissa_bits;  // sum of |w| must stay below
+  if (trained) return 127ull * out < limit;
+  for (uint32_t i = 0; i < in; ++i) {
+    uint64_t norm = 0;
+    for (uint32_t o = 0; o < out; ++o)
+      norm += static_cast<uint64_t>(w[o * in + i] < 0 ? -w[o * in + i] : w[o * in + i]);
+    if (norm >= limit) return false;
+  }
+  return true;
+}
+
+Status validate(const Model& model, const Op& op) {
+  const Bytes& image = model.image();
+  const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
+  const uint32_t out = y.channels, in = x.elements();
+  const uint32_t scales = op.has(kPerChannel) ? out : 1;
+  if (y.positions() != 1 || in > kMaxFanIn) return Status::bad_image;
+  if (!image.holds(op.weights, out * in, 1, 4) || uint64_t{out} * in > image.size)
+    return Status::bad_image;
+  if (!image.holds(op.bias, out, 4, 4)) return Status::bad_image;
+  if (!image.holds(op.multipliers, scales, 4, 4) || !image.holds(op.shifts, scales, 1, 4)) {
+    return Status::bad_image;
+  }
+  for (uint32_t o = 0; o < out; ++o) {
+    const int32_t b = load_i32(model.at(op.bias) + 4 * o);
+    if (b < -kBiasMax || b > kBiasMax) return Status::bad_image;
+  }
+  for (uint32_t o = 0; o < scales; ++o) {
+    const int8_t shift = static_cast<int8_t>(*model.at(op.shifts + o));
+    if (load_i32(model.at(op.multipliers) + 4 * o) < 0 || shift < -31 || shift > 30)
+      return Status::bad_image;
+  }
+  if (op.has(kWeightsTrained)) {
+    const Bytes adapter = {nullptr, model.adapter_bytes}, state = {nullptr, model.state_bytes};
+    if (!adapter.holds(op.weight_param, out * in, 2, 4)) return Status::bad_image;
+    const OpTraining t = model.op_training(op);
+    if (t.weight_state != kNone && !state.holds(t.weight_state, out * in, 2, 4))
+      return Status::bad_image;
+  }
+  if (op.has(kBackwardToInput)) {
+    const OpTraining t = model.op_training(op);
+    if (x.positions() != 1 || op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
+    for (uint32_t o = 0; t.rescale != 0 && o < out; ++o) {
+      if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return Status::bad_image;
+    }
+    if (!columns_fit(frozen_weights(model, op), out, in, y.mantissa_bits,
+                     op.has(kWeightsTrained))) {
+      return Status::bad_image;
+    }
+  }
+  return Status::ok;
+}
+
+// What training adds to the bias of channel o, in the accumulator's unit, rounded half up.
+class BiasDelta {
+ public:
+  BiasDelta(const Execution& run, const Op& op) {
+    if (!op.has(kBiasTrained)) return;
+    delta_ = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
+    shift_ = run.model->op_training(op).bias_fraction_bits;
+  }
+  [[nodiscard]] int32_t at(uint32_t o) const {
+    return delta_ == nullptr ? 0 : (delta_[o] + (1 << (shift_ - 1))) >> shift_;
+  }
+
+ private:
+  const int32_t* delta_ = nullptr;
+  int shift_ = 1;
+};
+
+void forward(const Execution& run, const Op& op, bool training) {
+  const Model& model = *run.model;
+  const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
+  const int8_t* x = run.data(xt);
+  int8_t* y = run.data(yt);
+  const uint32_t in = xt.elements(), out = yt.channels;
+  const uint32_t stride = op.has(kPerChannel) ? 1 : 0;
+  const uint8_t* bias = aligned4(model.at(op.bias));
+  const uint8_t* multiplier = aligned4(model.at(op.multipliers));
+  const int8_t* shift = reinterpret_cast<const int8_t*>(model.at(op.shifts));
+  const int8_t* w = frozen_weights(model, op);
+  const int16_t* trained = op.has(kWeightsTrained)
+                               ? reinterpret_cast<const int16_t*>(run.adapter + op.weight_param)
+                               : nullptr;
+  const BiasDelta delta(run, op);
+  uint8_t* mask = training && op.has(kRecordsMask) ? run.mask(yt) : nullptr;
+  uint32_t bits = 0;
+  for (uint32_t o = 0; o < out; ++o) {
+    int32_t acc = load_i32(bias + 4 * o) + delta.at(o);
+    if (trained != nullptr) {
+      acc += dot_trained(trained + o * in, x, xt.zero_point, in);
+    } else {
+      acc += dot_q(w + o * in, x, in);
+    }
+    const int32_t scaled =
+        requantise(acc, load_i32(multiplier + 4 * o * stride), shift[o * stride]);
+    const int32_t q =
+        clamp<int32_t>(saturate32(int64_t{scaled} + yt.zero_point), op.act_min, op.act_max);
+    y[o] = static_cast<int8_t>(q);
+    if (mask != nullptr) {
+      bits |= (q > op.act_min && q < op.act_max ? 1u : 0u) << (o & 7u);
+      if ((o & 7u) == 7u || o + 1 == out) {
+        mask[o >> 3] = static_cast<uint8_t>(bits);
+        bits = 0;
+      }
+    }
+  }
+}
+
+// m'(o) = m(o) * s_w(o) / max s_w, behind the mantissas, where int32 values lay before.
+const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out) {
+  int16_t* scaled = mantissa + out;
+  for (uint32_t o = 0; o < out; ++o) {
+    scaled[o] = static_cast<int16_t>((mantissa[o] * load_u16(r + 2 * o) + (1 << 14)) >> 15);
+  }
+  return scaled;
+}
+
+void backward(const Execution& run, const Op& op, Step& step) {
+  const Model& model = *run.model;
+  const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
+  const OpTraining plan = model.op_training(op);
+  const uint32_t in = xt.elements(), out = yt.channels;
+  int16_t* mantissa = run.mantissas(yt);
+  const int exponent = run.exponents(yt)[0];
+  if (op.has(kBiasTrained)) update_bias(run, op, plan, out, mantissa, exponent, step);
+  if (op.has(kBackwardToInput)) {  // before the weights change
+    const int16_t* m =
+        plan.rescale == 0 ? mantissa : rescale(model.at(plan.rescale), mantissa, out);
+    int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(xt));
+    if (op.has(kWeightsTrained)) {
+      transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,
+                         in, values);
+    } else {
+      transpose_multiply(frozen_weights(model, op), m, out, in, values);
+    }
+    store_gradient(run, xt, 0, values, exponent);
+  }
+  if (op.has(kWeightsTrained)) {
+    update_weights(run, op, plan, out, in, mantissa, exponent, run.data(xt), xt.zero_point, step);
+  }
+}
+
+}  // namespace
+
+const OpKernel kFullyConnected = {1, validate, forward, backward};
+
+}  // namespace kilotune

@@ -1,0 +1,75 @@
+// The interface of an operator: one file an operator, listed in the table that the model opens
+// with.
+#ifndef KILOTUNE_KERNEL_OPS_OP_H_
+#define KILOTUNE_KERNEL_OPS_OP_H_
+
+#include <cstdint>
+
+#include "kernel/model.h"
+#include "kernel/random.h"
+
+namespace kilotune {
+
+// Optional witness for tests and tools: sees each tensor and each gradient when it is complete.
+struct Observer {
+  void* context;
+  void (*tensor)(void* context, uint16_t tensor, const int8_t* data);
+  // Gradient at an op's output: mantissas (positions, channels), one exponent a position.
+  void (*gradient)(void* context, uint16_t op, const int16_t* mantissa, const int16_t* exponent);
+};
+
+// How a training step changes parameters; fixed for one step.
+struct Step {
+  Real rate;              // learning rate / accumulated windows
+  Real decay;             // learning rate * weight decay
+  uint16_t momentum_q15;  // 0: none
+  bool first, last;       // of the accumulated windows
+  Random random{0};
+  uint32_t saturated = 0;  // parameters that hit their range
+};
+
+// Everything an operator touches.
+struct Execution {
+  const Model* model;
+  uint8_t* arena;
+  uint8_t* adapter;
+  uint8_t* state;  // optimiser state, null where the image has none
+  const Observer* observer;
+
+  [[nodiscard]] int8_t* data(const Tensor& t) const {
+    return reinterpret_cast<int8_t*>(arena + t.data);
+  }
+  [[nodiscard]] uint8_t* mask(const Tensor& t) const {
+    return t.mask == kNone ? nullptr : arena + t.mask;
+  }
+  [[nodiscard]] int16_t* exponents(const Tensor& t) const {
+    return reinterpret_cast<int16_t*>(arena + t.gradient);
+  }
+  // Mantissas follow the exponents at the next multiple of 4.
+  [[nodiscard]] int16_t* mantissas(const Tensor& t) const {
+    return exponents(t) + ((t.positions() + 1) & ~1u);
+  }
+};
+
+struct OpKernel {
+  uint8_t opcode;
+  // Checks everything that execution relies on; the tensors themselves are already checked.
+  Status (*validate)(const Model& model, const Op& op);
+  // `training`: also record the pass mask of the output, where op.flags asks for it.
+  void (*forward)(const Execution& run, const Op& op, bool training);
+  // The output's gradient is in place; updates parameters and, where op.flags asks, writes the
+  // input's gradient. Null: no backward.
+  void (*backward)(const Execution& run, const Op& op, Step& step);
+};
+
+extern const OpKernel kFullyConnected;
+extern const OpKernel kSoftmax;
+
+// Turns one position's int32 values, which lie where its mantissas go, into mantissas and exponent.
+// Values outside the tensor's pass mask become 0 first. `exponent` is added to the result's.
+void store_gradient(const Execution& run, const Tensor& t, uint32_t position, const int32_t* values,
+                    int exponent);
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_OP_H_

@@ -1,0 +1,119 @@
+// Forward, loss, backward, update: in the order of the image's op table and back.
+#include "kernel/trainer.h"
+
+namespace kilotune {
+
+Status Trainer::open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
+                     const Observer* observer) {
+  model_ = &model;
+  run_ = {&model, arena, adapter, state, observer};
+  if (model.trainable()) training_ = model.training();
+  steps_ = saturated_ = 0;
+  return Status::ok;
+}
+
+void Trainer::reset_parameters() {
+  for (uint16_t i = 0; i < model_->op_count; ++i) {
+    const Op op = model_->op(i);
+    const Tensor y = model_->tensor(op.output);
+    if (op.has(kBiasTrained)) std::memset(run_.adapter + op.bias_param, 0, 4u * y.channels);
+    if (op.has(kWeightsTrained)) {
+      const uint32_t n = y.channels * model_->tensor(op.input).elements();
+      const int8_t* base = reinterpret_cast<const int8_t*>(model_->at(op.weights));
+      int16_t* w = reinterpret_cast<int16_t*>(run_.adapter + op.weight_param);
+      // The fraction starts in the middle, so that >> 8 gives the base weight until half an LSB.
+      for (uint32_t k = 0; k < n; ++k) w[k] = static_cast<int16_t>(base[k] * 256 + 128);
+    }
+  }
+}
+
+void Trainer::copy_parameters(const uint8_t* adapter) {
+  for (uint16_t i = 0; i < model_->op_count; ++i) {
+    const Op op = model_->op(i);
+    const uint32_t out = model_->tensor(op.output).channels;
+    if (op.has(kBiasTrained))
+      std::memcpy(run_.adapter + op.bias_param, adapter + op.bias_param, 4 * out);
+    if (op.has(kWeightsTrained)) {
+      const uint32_t n = out * model_->tensor(op.input).elements();
+      std::memcpy(run_.adapter + op.weight_param, adapter + op.weight_param, 2 * n);
+    }
+  }
+}
+
+bool Trainer::parameters_valid(const uint8_t* adapter) const {
+  for (uint16_t i = 0; i < model_->op_count; ++i) {
+    const Op op = model_->op(i);
+    const uint32_t out = model_->tensor(op.output).channels;
+    for (uint32_t o = 0; op.has(kBiasTrained) && o < out; ++o) {
+      const int32_t d = load_i32(adapter + op.bias_param + 4 * o);
+      if (d < -kBiasDeltaMax || d > kBiasDeltaMax) return false;
+    }
+    const uint32_t n = op.has(kWeightsTrained) ? out * model_->tensor(op.input).elements() : 0;
+    for (uint32_t k = 0; k < n; ++k) {
+      const int16_t w = load_i16(adapter + op.weight_param + 2 * k);
+      if (w < kWeightParamMin || w > kWeightParamMax) return false;
+    }
+  }
+  return true;
+}
+
+Status Trainer::begin(const TrainConfig& config) {
+  if (!model_->trainable()) return Status::not_trainable;
+  if (config.accumulate < 1 || config.momentum_q15 > 32767) return Status::bad_argument;
+  const bool needs_state = config.accumulate > 1 || config.momentum_q15 > 0;
+  if (needs_state && (model_->state_bytes == 0 || run_.state == nullptr))
+    return Status::bad_argument;
+  config_ = config;
+  scale_rate(make_real(1, 0));
+  if (run_.state != nullptr) std::memset(run_.state, 0, model_->state_bytes);
+  steps_ = saturated_ = 0;
+  return Status::ok;
+}
+
+void Trainer::scale_rate(Real factor) {
+  const Real rate = config_.rate * factor;
+  step_rate_ = rate * make_real((1ull << 31) / config_.accumulate, -31);
+  step_decay_ = rate * config_.decay;
+}
+
+void Trainer::forward(bool recording) {
+  const uint16_t end = recording ? static_cast<uint16_t>(training_.first_op + 1) : model_->op_count;
+  for (uint16_t i = 0; i < end; ++i) {
+    const Op op = model_->op(i);
+    model_->kernel(op.opcode)->forward(run_, op, recording);
+    if (run_.observer != nullptr && run_.observer->tensor != nullptr) {
+      run_.observer->tensor(run_.observer->context, op.output,
+                            run_.data(model_->tensor(op.output)));
+    }
+  }
+}
+
+void Trainer::step(const Target& target) {
+  forward(true);
+  loss_gradient(run_, training_, target);
+  Step step;
+  step.rate = step_rate_;
+  step.decay = step_decay_;
+  step.momentum_q15 = config_.momentum_q15;
+  const uint32_t phase = steps_ % config_.accumulate;
+  step.first = phase == 0;
+  step.last = phase + 1u == config_.accumulate;
+  step.random = Random(config_.seed, steps_);
+  for (uint16_t i = static_cast<uint16_t>(training_.first_op + 1); i-- > training_.last_op;) {
+    const Op op = model_->op(i);
+    if (run_.observer != nullptr && run_.observer->gradient != nullptr) {
+      const Tensor y = model_->tensor(op.output);
+      run_.observer->gradient(run_.observer->context, i, run_.mantissas(y), run_.exponents(y));
+    }
+    model_->kernel(op.opcode)->backward(run_, op, step);
+  }
+  saturated_ += step.saturated;
+  ++steps_;
+}
+
+uint64_t Trainer::loss(const Target& target) {
+  forward(true);
+  return loss_value(run_, training_, target);
+}
+
+}  // namespace kilotune

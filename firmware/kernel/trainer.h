@@ -1,0 +1,72 @@
+// Runs a model forward and trains it, one window at a time, in memory that the caller owns.
+#ifndef KILOTUNE_KERNEL_TRAINER_H_
+#define KILOTUNE_KERNEL_TRAINER_H_
+
+#include <cstdint>
+
+#include "kernel/loss.h"
+#include "kernel/model.h"
+#include "kernel/ops/op.h"
+
+namespace kilotune {
+
+// Stochastic gradient descent on the adapter's parameters in real units (a bias of 1.0 is 1.0):
+//   v = momentum * v + mean gradient over `accumulate` windows
+//   p = p - rate * v - rate * decay * (p - base)
+struct TrainConfig {
+  Real rate;                  // learning rate
+  Real decay;                 // weight decay towards the base model, 0: none
+  uint16_t momentum_q15 = 0;  // 0 to 32767; needs an image with optimiser state
+  uint16_t accumulate = 1;    // windows a step; above 1 needs an image with optimiser state
+  uint32_t seed = 1;          // of the stochastic rounding
+};
+
+class Trainer {
+ public:
+  // All memory is 4-aligned: `arena` of model.arena_bytes, `adapter` of model.adapter_bytes,
+  // `state` of model.state_bytes (null if 0). The adapter's parameters are not touched: see
+  // reset().
+  Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
+              const Observer* observer = nullptr);
+
+  // Sets every trained parameter back to the base model's.
+  void reset_parameters();
+
+  // Takes the trained parameters of another adapter of this model, or says whether all are in
+  // range.
+  void copy_parameters(const uint8_t* adapter);
+  [[nodiscard]] bool parameters_valid(const uint8_t* adapter) const;
+
+  // Validates `config` and starts counting steps from 0.
+  [[nodiscard]] Status begin(const TrainConfig& config);
+
+  [[nodiscard]] int8_t* input() { return run_.data(model_->tensor(model_->input)); }
+  [[nodiscard]] const int8_t* output() const { return run_.data(model_->tensor(model_->output)); }
+
+  // Scales the learning rate from the next step on, for schedules; begin() sets it back to 1.
+  void scale_rate(Real factor);
+
+  // One forward pass over what input() holds. `recording`: for a training step, up to the loss.
+  void forward(bool recording = false);
+  // One training step on input(). The same (parameters, input, step count, seed) gives the same
+  // bits.
+  void step(const Target& target);
+  // Loss of the present parameters on input(); runs forward.
+  [[nodiscard]] uint64_t loss(const Target& target);
+
+  [[nodiscard]] uint32_t steps() const { return steps_; }
+  [[nodiscard]] uint32_t saturated() const { return saturated_; }
+  [[nodiscard]] const Execution& execution() const { return run_; }
+
+ private:
+  const Model* model_ = nullptr;
+  Execution run_{};
+  Training training_{};
+  TrainConfig config_;
+  Real step_rate_, step_decay_;
+  uint32_t steps_ = 0, saturated_ = 0;
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_TRAINER_H_

@@ -1,0 +1,398 @@
+// Memory layout, streams, phases and persistence; the learning itself is in learner.cpp.
+#include "runtime/engine.h"
+
+#include "runtime/operators.h"
+
+namespace kilotune {
+namespace {
+
+uint32_t align8(uint32_t n) { return (n + 7) & ~7u; }
+
+// What one image needs, piece by piece; all multiples of 8.
+struct Layout {
+  uint32_t adapter, state, work, ring, features;
+  [[nodiscard]] uint32_t total() const { return adapter + state + work + ring + features; }
+};
+
+Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& profile) {
+  Layout l = {align8(model.adapter_bytes), align8(model.state_bytes), align8(model.arena_bytes), 0,
+              0};
+  if (model.features != 0) {
+    // The FFT and the network never run at the same time.
+    const uint32_t fft = align8(feature_scratch_bytes(f));
+    l.work = l.work > fft ? l.work : fft;
+    // While training no samples are taken, so the learner works in the sample window's memory.
+    const uint32_t ring = align8(Window::bytes(f.window, f.axes));
+    const uint32_t work = Learner::work_bytes(profile, f.features_total);
+    l.ring = ring > work ? ring : work;
+    l.features = align8(2u * f.features_total);
+  }
+  return l;
+}
+
+// Opens everything that the image describes.
+Status open_image(const uint8_t* image, uint32_t bytes, Model& model, FeatureConfig& features,
+                  Profile& profile) {
+  Status status = model.open(image, bytes, operator_table());
+  if (status != Status::ok || model.features == 0) return status;
+  status = features_open(image, model.image().size, model.features, features);
+  return status == Status::ok ? profile.open(model, features) : status;
+}
+
+}  // namespace
+
+uint32_t Engine::ram_bytes(const uint8_t* image, uint32_t image_bytes) {
+  Model model;
+  FeatureConfig features;
+  Profile profile;
+  if (open_image(image, image_bytes, model, features, profile) != Status::ok) return 0;
+  return layout_of(model, features, profile).total();
+}
+
+Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
+                    const Flash* flash) {
+  open_ = false;
+  phase_ = Phase::idle;
+  streaming_ = false;
+  counters_ = {};
+  results_end_ = 0;
+  features_ = {};
+  Status status = open_image(image, image_bytes, model_, features_, profile_);
+  if (status != Status::ok) return status;
+  const Layout l = layout_of(model_, features_, profile_);
+  if (l.total() > ram_size) return Status::no_memory;
+  adapter_ = ram;
+  uint8_t* state = model_.state_bytes == 0 ? nullptr : adapter_ + l.adapter;
+  uint8_t* work = adapter_ + l.adapter + l.state;
+  ring_memory_ = work + l.work;
+  q10_ = reinterpret_cast<int16_t*>(ring_memory_ + l.ring);
+  scratch_ = work;
+  status = trainer_.open(model_, work, adapter_, state);
+  if (status != Status::ok) return status;
+  if (model_.features != 0) {
+    view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity);
+    window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
+                 features_.axes);
+    scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
+  }
+  // Without flash, or with one too small for this adapter, everything but persistence works.
+  if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) store_ = {};
+  open_ = true;
+  load_adapter();
+  return Status::ok;
+}
+
+bool Engine::is_open() const { return open_; }
+
+void Engine::base_adapter() {
+  std::memset(adapter_, 0, model_.adapter_bytes);
+  trainer_.reset_parameters();
+  if (model_.features != 0) profile_.reset(view_);
+  windows_ = steps_ = 0;
+}
+
+bool Engine::acceptable(const uint8_t* adapter) const {
+  if (!trainer_.parameters_valid(adapter)) return false;
+  if (model_.features == 0) return true;
+  // Only read: the view's type does not distinguish.
+  const AdapterView view(const_cast<uint8_t*>(adapter), view_.features(), view_.outputs(),
+                         view_.capacity());
+  return profile_.accepts(view);
+}
+
+void Engine::load_adapter() {
+  if (store_.payload() != nullptr) {
+    std::memcpy(adapter_, store_.payload(), model_.adapter_bytes);
+    windows_ = store_.current().windows;
+    steps_ = store_.current().steps;
+    if (!acceptable(adapter_)) base_adapter();
+  } else {
+    base_adapter();
+  }
+  phase_ = Phase::idle;
+  if (model_.features != 0) {
+    const CalibrationHead head = view_.head();
+    reservoir_.restore(&view_, head);
+    if (head.calibrated != 0) phase_ = Phase::detect;
+  }
+}
+
+// --- streams -----------------------------------------------------------------------------------
+
+Status Engine::stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label) {
+  if (!open_) return Status::no_model;
+  if (model_.features == 0) return Status::no_features;
+  if (phase_ == Phase::train) return Status::busy;
+  if (axes != features_.axes) return Status::wrong_axes;
+  // 1 % is more than any crystal is off, and less than two common sensor rates differ.
+  const uint32_t off =
+      rate_mhz > features_.rate_mhz ? rate_mhz - features_.rate_mhz : features_.rate_mhz - rate_mhz;
+  if (off > features_.rate_mhz / 100) return Status::wrong_rate;
+  const Training t = model_.training();
+  if (phase_ == Phase::learn && learn_.labelled != 0 && label >= t.classes)
+    return Status::bad_argument;
+  stream_kind_ = kind;
+  stream_label_ = label;
+  streaming_ = true;
+  has_fingerprint_ = false;
+  results_end_ = 0;
+  window_.reset();
+  return Status::ok;
+}
+
+uint32_t Engine::frame_bytes() const {
+  return 2u * (stream_kind_ == StreamKind::samples ? features_.axes : features_.features_total);
+}
+
+Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
+  if (!open_) return Status::no_model;
+  if (!streaming_) return Status::wrong_state;
+  if (phase_ == Phase::train) return Status::busy;
+  const uint32_t frame = frame_bytes();
+  if (n % frame != 0) return Status::bad_argument;
+  for (const uint8_t* end = bytes + n; bytes != end; bytes += frame) {
+    if (stream_kind_ == StreamKind::features) {
+      std::memcpy(q10_, bytes, frame);
+      finish_window(q10_, 0);
+      continue;
+    }
+    int16_t sample[4];
+    std::memcpy(sample, bytes, frame);
+    if (!window_.push(sample)) continue;
+    const uint8_t refused = gate(window_.health());
+    features_compute(features_, window_.ring(), window_.first(), scratch_, q10_);
+    finish_window(q10_, refused);
+  }
+  return Status::ok;
+}
+
+uint8_t Engine::gate(const WindowHealth& health) {
+  uint8_t refused = 0;
+  // A few full-scale peaks are a machine's; more than 1 in 256 samples is an overdriven sensor.
+  if (health.clipped > uint32_t{features_.window} * features_.axes / 256) refused |= kClipped;
+  if (health.constant != 0) refused |= kConstant;
+  if (has_fingerprint_ && health.fingerprint == fingerprint_) refused |= kStuck;
+  fingerprint_ = health.fingerprint;
+  has_fingerprint_ = true;
+  return refused;
+}
+
+void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
+  ++counters_.windows;
+  WindowResult result = {results_end_, 0, refused, 0, 0};
+  // In a fresh learn phase the old calibration is gone: there is nothing to score with.
+  if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
+  if (phase_ == Phase::learn) learn_window(features_q10, result);
+  for (int i = 0; i < 4; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
+  results_[results_end_ % kResultRing] = result;
+  ++results_end_;
+}
+
+void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
+  profile_.normalise(view_, features_q10, trainer_.input());
+  const Score score = scoring_.score(view_.head());
+  result.score = score.value;
+  result.category = score.category;
+  result.flags |= kScored;
+  if (score.anomalous) {
+    result.flags |= kAnomaly;
+    if (phase_ == Phase::learn) result.refused |= kAnomalous;
+  }
+}
+
+void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {
+  if (result.refused != 0) return;
+  const int32_t slot = reservoir_.offer(stream_label_);
+  result.flags |= kLearned;
+  ++windows_;
+  if (slot < 0) return;
+  if (learn_.resume != 0) {
+    profile_.normalise(view_, features_q10, view_.entry(static_cast<uint32_t>(slot)));
+  } else {
+    reservoir_.store_raw(static_cast<uint32_t>(slot), features_q10);
+  }
+}
+
+uint32_t Engine::results_end() const { return results_end_; }
+
+bool Engine::result(uint32_t index, WindowResult& out) const {
+  if (index >= results_end_ || index + kResultRing < results_end_) return false;
+  out = results_[index % kResultRing];
+  return true;
+}
+
+// --- learning ----------------------------------------------------------------------------------
+
+Status Engine::learn_begin(const LearnConfig& config) {
+  if (!open_) return Status::no_model;
+  if (model_.features == 0) return Status::no_features;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  const bool classifies = model_.training().loss == Loss::cross_entropy;
+  const bool good = config.hold_period >= 1 && config.hold_count < config.hold_period &&
+                    (config.labelled != 0) == classifies && config.scorer <= Scorer::combined;
+  if (!good) return Status::bad_argument;
+  const Status status = trainer_.begin(config.train);
+  if (status != Status::ok) return status;
+  // Learning starts from what flash holds, so that training can be repeated from there exactly.
+  const bool resume = config.resume != 0 && store_.payload() != nullptr;
+  if (resume) {
+    load_adapter();
+    reservoir_.resume(config.hold_period, config.hold_count, config.train.seed);
+  } else {
+    base_adapter();
+    reservoir_.begin(&view_, config.hold_period, config.hold_count, config.train.seed);
+  }
+  learn_ = config;
+  learn_.resume = resume ? 1 : 0;
+  phase_ = Phase::learn;
+  streaming_ = false;
+  return Status::ok;
+}
+
+Status Engine::learn_end() {
+  if (!open_) return Status::no_model;
+  if (phase_ != Phase::learn) return Status::wrong_state;
+  const Learner::Parts parts = {&model_,
+                                &trainer_,
+                                &profile_,
+                                &view_,
+                                &reservoir_,
+                                &scoring_,
+                                static_cast<uint8_t>(features_.features_per_axis),
+                                ring_memory_,
+                                store_.payload()};
+  const Status status = learner_.begin(parts, learn_);
+  if (status != Status::ok) return status;
+  phase_ = Phase::train;
+  streaming_ = false;
+  return Status::ok;
+}
+
+Status Engine::learn_cancel() {
+  if (!open_) return Status::no_model;
+  if (phase_ != Phase::learn && phase_ != Phase::train) return Status::wrong_state;
+  return restore();
+}
+
+bool Engine::background() {
+  if (!open_ || phase_ != Phase::train) return false;
+  if (learner_.step()) return true;
+  steps_ += learner_.kept_steps();
+  counters_.train_steps += learner_.kept_steps();
+  counters_.saturated += trainer_.saturated();
+  window_.reset();
+  phase_ = Phase::detect;
+  return false;
+}
+
+// --- ready inputs ------------------------------------------------------------------------------
+
+int8_t* Engine::input() { return trainer_.input(); }
+const int8_t* Engine::output() const { return trainer_.output(); }
+uint32_t Engine::input_bytes() const { return open_ ? model_.tensor(model_.input).elements() : 0; }
+uint32_t Engine::output_bytes() const {
+  return open_ ? model_.tensor(model_.output).elements() : 0;
+}
+
+Status Engine::infer() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  trainer_.forward();
+  return Status::ok;
+}
+
+Status Engine::train_begin(const TrainConfig& config) {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  return trainer_.begin(config);
+}
+
+Status Engine::train_step(uint16_t label, const int8_t* target) {
+  if (!open_) return Status::no_model;
+  if (!model_.trainable()) return Status::not_trainable;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  const Training t = model_.training();
+  if (t.loss == Loss::cross_entropy && label >= t.classes) return Status::bad_argument;
+  if (t.loss == Loss::regression && target == nullptr) return Status::bad_argument;
+  trainer_.step({target, label, nullptr});
+  ++counters_.train_steps;
+  ++steps_;
+  return Status::ok;
+}
+
+uint32_t Engine::train_steps() const { return trainer_.steps(); }
+
+// --- adapter -----------------------------------------------------------------------------------
+
+const uint8_t* Engine::adapter() const { return adapter_; }
+uint32_t Engine::adapter_bytes() const { return open_ ? model_.adapter_bytes : 0; }
+
+Status Engine::commit() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  if (phase_ == Phase::train) return Status::busy;
+  return store_.commit(adapter_, windows_, steps_);
+}
+
+Status Engine::rollback() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  const Status status = store_.rollback();
+  if (status == Status::ok) load_adapter();
+  return status;
+}
+
+Status Engine::restore() {
+  if (!open_) return Status::no_model;
+  streaming_ = false;
+  load_adapter();
+  return Status::ok;
+}
+
+Status Engine::push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc,
+                          uint32_t windows, uint32_t steps) {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  if (std::memcmp(image_hash, model_.image_hash(), kHashBytes) != 0) return Status::wrong_base;
+  if (bytes != model_.adapter_bytes) return Status::bad_argument;
+  push_crc_ = crc;
+  return store_.begin(windows, steps);
+}
+
+Status Engine::push_append(uint32_t off, const uint8_t* data, uint32_t n) {
+  return open_ ? store_.append(off, data, n) : Status::no_model;
+}
+
+Status Engine::push_end() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  // Judged before it counts: a well-formed transfer may still carry values out of range.
+  if (store_.staged() == model_.adapter_bytes && !acceptable(store_.staged_payload())) {
+    return Status::bad_argument;
+  }
+  const Status status = store_.seal(push_crc_);
+  if (status == Status::ok) load_adapter();
+  return status;
+}
+
+// --- state -------------------------------------------------------------------------------------
+
+Phase Engine::phase() const { return phase_; }
+const Model& Engine::model() const { return model_; }
+const Counters& Engine::counters() const { return counters_; }
+const LearnReport& Engine::report() const { return learner_.report(); }
+const CheckpointInfo& Engine::checkpoint() const { return store_.current(); }
+uint32_t Engine::windows_learned() const { return windows_; }
+uint32_t Engine::steps_trained() const { return steps_; }
+CalibrationHead Engine::calibration() const {
+  return open_ && model_.features != 0 ? view_.head() : CalibrationHead{};
+}
+const FeatureConfig& Engine::features() const { return features_; }
+uint16_t Engine::progress_permille() const {
+  return phase_ == Phase::train ? learner_.progress_permille() : 1000;
+}
+
+}  // namespace kilotune

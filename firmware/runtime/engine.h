@@ -1,0 +1,157 @@
+// The device's state machine: collect healthy windows, calibrate, train, decide, detect, commit.
+//
+// Everything here is single-threaded: call it from one loop, never from an interrupt. The engine
+// owns no memory: `open` gets one block whose size `ram_bytes` tells.
+#ifndef KILOTUNE_RUNTIME_ENGINE_H_
+#define KILOTUNE_RUNTIME_ENGINE_H_
+
+#include <cstdint>
+
+#include "kernel/model.h"
+#include "kernel/trainer.h"
+#include "runtime/checkpoint.h"
+#include "runtime/features.h"
+#include "runtime/learner.h"
+#include "runtime/profile.h"
+#include "runtime/reservoir.h"
+#include "runtime/score.h"
+#include "runtime/window.h"
+
+namespace kilotune {
+
+enum class Phase : uint8_t { idle = 0, learn = 1, train = 2, detect = 3 };
+
+// Why a window was not learned from; bits of WindowResult::refused.
+enum Refusal : uint8_t {
+  kClipped = 1,    // samples at the end of the range
+  kConstant = 2,   // an axis without any change
+  kAnomalous = 4,  // scored above the threshold of what was learned before
+  kStuck = 8,      // the same window twice
+};
+
+struct WindowResult {
+  uint32_t index;    // windows since the stream began, the first is 0
+  int16_t score;     // Q10 log2 of the anomaly score; classifiers: of the winning probability
+  uint8_t refused;   // Refusal bits
+  uint8_t flags;     // kScored, kAnomaly, kLearned
+  uint8_t category;  // classifiers: the winning class
+};
+enum ResultFlag : uint8_t { kScored = 1, kAnomaly = 2, kLearned = 4 };
+
+struct Counters {
+  uint32_t windows;      // completed since boot
+  uint32_t refused[4];   // by Refusal bit
+  uint32_t saturated;    // parameters clamped during training
+  uint32_t train_steps;  // since boot
+};
+
+class Engine {
+ public:
+  // Bytes of RAM that the image needs beside the engine itself; 0 for an invalid image.
+  static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);
+
+  // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
+  // `flash` may be null: nothing persists then. On error the engine stays closed.
+  Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
+              const Flash* flash);
+  [[nodiscard]] bool is_open() const;
+
+  // --- streams -----------------------------------------------------------------------------
+  // A stream is a gap-free run of samples (or of ready feature vectors); beginning one empties
+  // the window. `label` is used while a labelled learn phase runs.
+  enum class StreamKind : uint8_t { samples = 0, features = 1 };
+  Status stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label);
+  // `bytes` holds whole frames: int16 little-endian, `axes` (or `features`) values a frame.
+  // Computes every window that completes and appends its result.
+  Status stream_push(const uint8_t* bytes, uint32_t n);
+  [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
+  // Results are kept in a ring of kResultRing: the last ones, by window index.
+  static constexpr uint32_t kResultRing = 16;
+  [[nodiscard]] uint32_t results_end() const;  // index after the newest result
+  [[nodiscard]] bool result(uint32_t index,
+                            WindowResult& out) const;  // false: not (or no longer) there
+
+  // --- learning ----------------------------------------------------------------------------
+  Status learn_begin(const LearnConfig& config);
+  Status learn_end();     // calibrates, then goes to phase train (or detect, with 0 passes)
+  Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
+  bool background();      // one bounded piece of training; true while more remains
+
+  // --- ready inputs ------------------------------------------------------------------------
+  [[nodiscard]] int8_t* input();  // model input, in the arena; written before each call
+  [[nodiscard]] const int8_t* output() const;  // valid after infer()
+  [[nodiscard]] uint32_t input_bytes() const;
+  [[nodiscard]] uint32_t output_bytes() const;
+  Status infer();
+  Status train_begin(const TrainConfig& config);  // step counter to 0, optimiser state cleared
+  // One step on input(); `label` for cross-entropy, `target` (output_bytes, or null) for
+  // regression.
+  Status train_step(uint16_t label, const int8_t* target);
+  [[nodiscard]] uint32_t train_steps() const;  // since train_begin
+
+  // --- adapter -----------------------------------------------------------------------------
+  [[nodiscard]] const uint8_t* adapter() const;
+  [[nodiscard]] uint32_t adapter_bytes() const;
+  Status commit();    // adapter to flash; returns after verification
+  Status rollback();  // return to the checkpoint before the newest one, for good
+  Status restore();   // drop what is not committed: newest checkpoint, or the base model
+  // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint.
+  Status push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc, uint32_t windows,
+                    uint32_t steps);
+  Status push_append(uint32_t off, const uint8_t* data, uint32_t n);
+  Status push_end();
+
+  // --- state -------------------------------------------------------------------------------
+  [[nodiscard]] Phase phase() const;
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] const FeatureConfig& features() const;  // axes 0: the model takes ready inputs
+  [[nodiscard]] const Counters& counters() const;
+  [[nodiscard]] const LearnReport& report() const;
+  [[nodiscard]] const CheckpointInfo& checkpoint() const;  // sequence 0: none
+  [[nodiscard]] uint32_t windows_learned() const;          // into the present adapter
+  [[nodiscard]] uint32_t steps_trained() const;            // that made the present adapter
+  [[nodiscard]] CalibrationHead calibration() const;       // all zero without features
+  [[nodiscard]] uint16_t progress_permille() const;        // of learning, 1000 when none runs
+ private:
+  void load_adapter();  // newest checkpoint, or the base model
+  void base_adapter();
+  [[nodiscard]] bool acceptable(const uint8_t* adapter) const;  // every field in range
+  [[nodiscard]] uint8_t gate(const WindowHealth& health);
+  void finish_window(const int16_t* features_q10, uint8_t refused);
+  void learn_window(const int16_t* features_q10, WindowResult& result);
+  void score_window(const int16_t* features_q10, WindowResult& result);
+
+  Model model_;
+  Trainer trainer_;
+  FeatureConfig features_;
+  Profile profile_;
+  Window window_;
+  Reservoir reservoir_;
+  AdapterView view_;
+  Scoring scoring_;
+  Learner learner_;
+  CheckpointStore store_;
+  LearnConfig learn_;
+  Counters counters_{};
+  bool open_ = false;
+  Phase phase_ = Phase::idle;
+
+  uint8_t* adapter_ = nullptr;
+  int16_t* q10_ = nullptr;          // features of the present window
+  uint8_t* ring_memory_ = nullptr;  // the sample window; work area of the learner
+  void* scratch_ = nullptr;         // the FFT's; shares memory with the arena
+
+  StreamKind stream_kind_ = StreamKind::samples;
+  uint8_t stream_label_ = 0;
+  bool streaming_ = false;
+  uint32_t fingerprint_ = 0;  // of the window before
+  bool has_fingerprint_ = false;
+  uint32_t results_end_ = 0;
+  WindowResult results_[kResultRing] = {};
+  uint32_t windows_ = 0, steps_ = 0;  // that made the present adapter
+  uint32_t push_crc_ = 0;
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_RUNTIME_ENGINE_H_

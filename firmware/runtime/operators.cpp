@@ -1,0 +1,13 @@
+// Every operator of the kernel.
+#include "runtime/operators.h"
+
+#include "kernel/ops/op.h"
+
+namespace kilotune {
+
+OpTable operator_table() {
+  static const OpKernel* const table[] = {&kFullyConnected, &kSoftmax, nullptr};
+  return table;
+}
+
+}  // namespace kilotune

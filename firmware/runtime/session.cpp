@@ -1,0 +1,235 @@
+// Requests to their handlers, exactly once each; what a host asks about the device itself.
+#include "runtime/session.h"
+
+#include <cstring>
+
+#include "runtime/codec.h"
+
+namespace kilotune {
+namespace {
+
+uint8_t* put_header(uint8_t* frame, uint8_t kind, uint16_t session, uint16_t sequence) {
+  frame[0] = kProtocolVersion;
+  frame[1] = kind;
+  store_u16(frame + 2, session);
+  store_u16(frame + 4, sequence);
+  return frame + kWireHeaderBytes;
+}
+
+zcbor_string text(const char* s) { return to_zcbor(s, static_cast<uint32_t>(std::strlen(s))); }
+
+status_checkpoint to_message(const CheckpointInfo& c) {
+  return {c.sequence, c.bytes, c.crc, c.windows, c.steps, c.erases};
+}
+
+status_report to_message(const LearnReport& r) {
+  return {r.learned,
+          r.held,
+          r.passes_done,
+          r.passes_kept,
+          r.loss_calibration_held,
+          r.loss_candidate_held,
+          r.loss_calibration_learned,
+          r.loss_candidate_learned,
+          r.kept_candidate,
+          static_cast<uint32_t>(r.scorer),
+          r.threshold};
+}
+
+status_counters to_message(const Counters& c) {
+  return {c.windows,    c.refused[0], c.refused[1], c.refused[2],
+          c.refused[3], c.saturated,  c.train_steps};
+}
+
+}  // namespace
+
+Session::Session(Engine& engine, const Link& link, const Board& board)
+    : engine_(engine), link_(link), board_(board), decoder_(rx_, sizeof rx_) {}
+
+void Session::receive(const uint8_t* bytes, uint32_t n) {
+  for (uint32_t i = 0; i < n && !reset_pending_; ++i) {
+    if (decoder_.push(bytes[i])) receive_frame();
+  }
+  if (!reset_pending_) return;
+  reset_pending_ = false;
+  session_ = 0;  // where reset returns, as in a process, what follows is a new boot
+  board_.reset(board_.context);
+}
+
+bool Session::background() {
+  if (engine_.phase() == Phase::train) ++generation_;
+  return engine_.background();
+}
+
+void Session::receive_frame() {
+  const uint8_t* frame = decoder_.body();
+  if (decoder_.body_bytes() < kWireHeaderBytes || (frame[1] & kAnswer) != 0) {
+    ++dropped_;
+    return;
+  }
+  const uint8_t kind = frame[1];
+  const uint16_t session = load_u16(frame + 2), sequence = load_u16(frame + 4);
+  const Bytes message{frame + kWireHeaderBytes, decoder_.body_bytes() - kWireHeaderBytes};
+  if (frame[0] != kProtocolVersion) return refuse(Status::bad_version, kProtocolVersion);
+  const bool opens = kind == static_cast<uint8_t>(Kind::hello) && session != session_;
+  if (session == 0 || (session != session_ && !opens)) return refuse(Status::no_session, session_);
+
+  // Sequence numbers wrap around: the nearer half counts as newer.
+  const int16_t ahead = static_cast<int16_t>(static_cast<uint16_t>(sequence - sequence_));
+  if (!opens && ahead < 0) {
+    ++dropped_;
+    return;
+  }
+  if (!opens && ahead == 0) {
+    ++repeated_;
+  } else {
+    session_ = session;
+    sequence_ = sequence;
+    if (opens) stream_ = 0;
+    execute(kind, message);
+  }
+  frame_write(tx_, kWireHeaderBytes + answer_bytes_, link_);
+}
+
+void Session::refuse(Status status, uint32_t detail) {
+  const uint8_t* request = decoder_.body();
+  uint8_t frame[kWireHeaderBytes + 16 + kFrameCrcBytes];
+  const error_answer message{request[1], static_cast<uint32_t>(status), detail};
+  size_t n = 0;
+  uint8_t* payload = put_header(frame, kErrorAnswer, load_u16(request + 2), load_u16(request + 4));
+  if (cbor_encode_error_answer(payload, 16, &message, &n) != ZCBOR_SUCCESS) return;
+  ++dropped_;
+  frame_write(frame, kWireHeaderBytes + static_cast<uint32_t>(n), link_);
+}
+
+const Session::Route* Session::find_route(uint8_t kind) {
+  static constexpr Route kRoutes[] = {
+      {Kind::hello, false, &Session::on_hello},
+      {Kind::model, true, &Session::on_model},
+      {Kind::status, false, &Session::on_status},
+      {Kind::reset, false, &Session::on_reset},
+      {Kind::learn_begin, true, &Session::on_learn_begin},
+      {Kind::learn_end, true, &Session::on_learn_end},
+      {Kind::learn_cancel, true, &Session::on_learn_cancel},
+      {Kind::stream_begin, true, &Session::on_stream_begin},
+      {Kind::samples, true, &Session::on_samples},
+      {Kind::stream_end, true, &Session::on_stream_end},
+      {Kind::results, true, &Session::on_results},
+      {Kind::input_write, true, &Session::on_input_write},
+      {Kind::infer, true, &Session::on_infer},
+      {Kind::output_read, true, &Session::on_output_read},
+      {Kind::train_begin, true, &Session::on_train_begin},
+      {Kind::train_step, true, &Session::on_train_step},
+      {Kind::bench, true, &Session::on_bench},
+      {Kind::commit, true, &Session::on_commit},
+      {Kind::rollback, true, &Session::on_rollback},
+      {Kind::restore, true, &Session::on_restore},
+      {Kind::pull, true, &Session::on_pull},
+      {Kind::push_begin, true, &Session::on_push_begin},
+      {Kind::push, true, &Session::on_push},
+      {Kind::push_end, true, &Session::on_push_end},
+  };
+  for (const Route& route : kRoutes) {
+    if (static_cast<uint8_t>(route.kind) == kind) return &route;
+  }
+  return nullptr;
+}
+
+void Session::execute(uint8_t kind, const Bytes& message) {
+  answer_bytes_ = 0;
+  detail_ = 0;
+  const Route* route = find_route(kind);
+  Status status = Status::bad_message;
+  if (route != nullptr) {
+    status = route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
+  }
+  uint8_t answer_kind = static_cast<uint8_t>(kind | kAnswer);
+  if (status != Status::ok) {
+    const error_answer error{kind, static_cast<uint32_t>(status), detail_};
+    answer_bytes_ = 0;
+    static_cast<void>(answer(cbor_encode_error_answer, error));
+    answer_kind = kErrorAnswer;
+  }
+  put_header(tx_, answer_kind, session_, sequence_);
+}
+
+Status Session::on_hello(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  const hello_answer a{text(kFirmwareVersion),
+                       text(board_.id),
+                       to_zcbor(board_.unique_id, board_.unique_id_bytes),
+                       kMaxFrame,
+                       kChunkBytes,
+                       board_.receive_bytes,
+                       Engine::kResultRing,
+                       static_cast<uint32_t>(board_.opened),
+                       static_cast<uint32_t>(engine_.phase())};
+  return answer(cbor_encode_hello_answer, a);
+}
+
+Status Session::on_model(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  const Model& model = engine_.model();
+  const FeatureConfig& features = engine_.features();
+  model_answer a{};
+  a.image_hash = to_zcbor(model.image_hash(), kHashBytes);
+  a.base_hash = to_zcbor(model.base_hash(), kHashBytes);
+  a.input_bytes = engine_.input_bytes();
+  a.output_bytes = engine_.output_bytes();
+  a.adapter_bytes = engine_.adapter_bytes();
+  a.state_bytes = model.state_bytes;
+  a.arena_bytes = model.arena_bytes;
+  if (model.trainable()) {
+    const Training training = model.training();
+    a.loss = static_cast<uint32_t>(training.loss);
+    a.method = training.method;
+    a.classes = training.classes;
+  }
+  if (model.features != 0) {
+    a.axes = features.axes;
+    a.rate_mhz = features.rate_mhz;
+    a.full_scale_ug = features.full_scale_ug;
+    a.window = features.window;
+    a.hop = features.hop;
+    a.features = features.features_total;
+  }
+  return answer(cbor_encode_model_answer, a);
+}
+
+Status Session::on_status(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  status_answer a{};
+  a.phase = static_cast<uint32_t>(engine_.phase());
+  a.generation = generation_;
+  a.uptime_ms = board_.millis(board_.context);
+  a.stream = stream_;
+  if (engine_.is_open()) {
+    a.windows_learned = engine_.windows_learned();
+    a.train_steps = engine_.train_steps();
+    a.passes = passes_;
+    a.status_checkpoint_m = to_message(engine_.checkpoint());
+    a.status_report_m = to_message(engine_.report());
+    a.status_counters_m = to_message(engine_.counters());
+  }
+  const FrameCounters& f = decoder_.counters();
+  a.status_link_m = {f.frames, f.bad_crc, f.bad_cobs, f.too_long, dropped_, repeated_};
+  if (board_.memory != nullptr) {
+    MemoryUse use;
+    board_.memory(board_.context, use);
+    a.status_memory_m = {use.static_bytes, use.stack_bytes, use.stack_peak};
+  }
+  return answer(cbor_encode_status_answer, a);
+}
+
+Status Session::on_reset(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  if (board_.reset == nullptr) return Status::unavailable;
+  reset_pending_ = true;
+  return Status::ok;
+}
+
+Status Session::answer_checkpoint() {
+  return answer(cbor_encode_checkpoint_answer, to_message(engine_.checkpoint()));
+}
+
+}  // namespace kilotune

@@ -1,0 +1,149 @@
+// The device's end of the serial protocol: frames in, requests carried out once, answers out.
+//
+// Protocol: docs/SPEC.md, section 3. Call everything from the loop that owns the engine, never from
+// an interrupt. A session owns two frames of RAM; its size is sizeof(Session).
+#ifndef KILOTUNE_RUNTIME_SESSION_H_
+#define KILOTUNE_RUNTIME_SESSION_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernel/bytes.h"
+#include "kernel/status.h"
+#include "runtime/engine.h"
+#include "runtime/frame.h"
+#include "runtime/wire.h"
+
+namespace kilotune {
+
+struct MemoryUse {
+  uint32_t static_bytes = 0;  // RAM given away at link time: data, bss, the engine's block
+  uint32_t stack_bytes = 0;   // reserved
+  uint32_t stack_peak = 0;    // highest use since boot; 0: unknown
+};
+
+// What the application gives. Strings and bytes must stay; calls marked optional may be null.
+struct Board {
+  void* context = nullptr;             // handed to the calls below
+  const char* id = "";                 // as in boards/, at most 32 characters
+  const uint8_t* unique_id = nullptr;  // of this very chip
+  uint32_t unique_id_bytes = 0;        // at most 16
+  // Encoded bytes that the port holds while the session computes: a host keeps no more under way.
+  // At least frame_worst_case_bytes(kMaxFrame).
+  uint32_t receive_bytes = 0;
+  Status opened = Status::no_model;  // what Engine::open returned
+  // Restarts the device once all output has left it; a process may return instead.
+  void (*reset)(void* context) = nullptr;
+  uint32_t (*millis)(void* context) = nullptr;                     // since boot, wraps around
+  uint64_t (*instructions)(void* context) = nullptr;               // optional: a running count
+  void (*memory)(void* context, MemoryUse& out) = nullptr;         // optional
+};
+
+class Session {
+ public:
+  // All three must outlive the session; `board.opened` may change meanwhile.
+  Session(Engine& engine, const Link& link, const Board& board);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Takes bytes as they come; carries out each complete request and writes its answer.
+  void receive(const uint8_t* bytes, uint32_t n);
+  // One bounded piece of training; true while more remains.
+  bool background();
+
+  [[nodiscard]] const FrameCounters& frame_counters() const { return decoder_.counters(); }
+
+ private:
+  using Handler = Status (Session::*)(const Bytes&);
+  struct Route {
+    Kind kind;
+    bool needs_model;
+    Handler handler;
+  };
+  static const Route* find_route(uint8_t kind);
+
+  void receive_frame();
+  void execute(uint8_t kind, const Bytes& message);
+  void refuse(Status status, uint32_t detail);  // beside the stored answer
+  template <typename T>
+  [[nodiscard]] Status answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), const T& message);
+
+  // session.cpp
+  Status on_hello(const Bytes& in);
+  Status on_model(const Bytes& in);
+  Status on_status(const Bytes& in);
+  Status on_reset(const Bytes& in);
+  // session_stream.cpp
+  Status on_learn_begin(const Bytes& in);
+  Status on_learn_end(const Bytes& in);
+  Status on_learn_cancel(const Bytes& in);
+  Status on_stream_begin(const Bytes& in);
+  Status on_samples(const Bytes& in);
+  Status on_stream_end(const Bytes& in);
+  Status on_results(const Bytes& in);
+  uint32_t pack_results(uint32_t from, uint8_t* out, uint32_t& first) const;
+  // session_input.cpp
+  Status on_input_write(const Bytes& in);
+  Status on_infer(const Bytes& in);
+  Status on_output_read(const Bytes& in);
+  Status on_train_begin(const Bytes& in);
+  Status on_train_step(const Bytes& in);
+  Status on_bench(const Bytes& in);
+  Status take_input(const Bytes& input);
+  Status answer_output(uint32_t off);
+  [[nodiscard]] uint64_t instructions() const;
+  // session_adapter.cpp
+  Status on_commit(const Bytes& in);
+  Status on_rollback(const Bytes& in);
+  Status on_restore(const Bytes& in);
+  Status on_pull(const Bytes& in);
+  Status on_push_begin(const Bytes& in);
+  Status on_push(const Bytes& in);
+  Status on_push_end(const Bytes& in);
+  Status answer_checkpoint();
+
+  struct Push {
+    bool active = false;
+    uint32_t bytes = 0, crc = 0;
+    uint32_t next = 0;  // offset after the last piece taken
+  };
+
+  Engine& engine_;
+  const Link& link_;
+  const Board& board_;
+
+  // The session that a host opened; 0: none. A request newer than `sequence_` is carried out, the
+  // same again gets the stored answer again, an older one is dropped.
+  uint16_t session_ = 0;
+  uint16_t sequence_ = 0;
+  uint32_t answer_bytes_ = 0;   // CBOR of the stored answer
+  uint32_t detail_ = 0;         // of the error answer, set by handlers
+  bool reset_pending_ = false;
+  uint32_t dropped_ = 0, repeated_ = 0;
+
+  uint16_t stream_ = 0;         // 0: none
+  uint32_t stream_next_ = 0;    // byte offset expected, modulo 2^32
+  uint16_t passes_ = 0;         // asked for by learn_begin
+  uint32_t generation_ = 0;     // of the adapter's contents
+  uint32_t crc_generation_ = 0xFFFFFFFFu;
+  uint32_t adapter_crc_ = 0;    // of generation crc_generation_
+  Push push_;
+
+  uint8_t rx_[kMaxFrame];
+  uint8_t tx_[kMaxFrame];  // header, CBOR and CRC of the stored answer
+  FrameDecoder decoder_;
+};
+
+template <typename T>
+Status Session::answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), const T& message) {
+  size_t n = 0;
+  const int error = encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kFrameCrcBytes,
+                            &message, &n);
+  if (error != 0) return Status::bad_message;  // only by a board's over-long strings
+  answer_bytes_ = static_cast<uint32_t>(n);
+  return Status::ok;
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_RUNTIME_SESSION_H_

@@ -1,0 +1,90 @@
+// Requests about the adapter: checkpoints, pull and push.
+#include "runtime/codec.h"
+#include "runtime/session.h"
+
+namespace kilotune {
+
+Status Session::on_commit(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  push_.active = false;  // flash has one staging place
+  const Status status = engine_.commit();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_rollback(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  push_.active = false;
+  ++generation_;
+  const Status status = engine_.rollback();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_restore(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  ++generation_;
+  const Status status = engine_.restore();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_pull(const Bytes& in) {
+  pull_request m;
+  if (decode(cbor_decode_pull_request, in, m) != Status::ok) return Status::bad_message;
+  if (engine_.phase() == Phase::train) return Status::busy;
+  const uint32_t total = engine_.adapter_bytes();
+  if (m.offset > total) return Status::bad_argument;
+  if (crc_generation_ != generation_) {
+    adapter_crc_ = crc32(engine_.adapter(), total);
+    crc_generation_ = generation_;
+  }
+  uint32_t n = total - m.offset;
+  if (n > m.length) n = m.length;
+  if (n > kChunkBytes) n = kChunkBytes;
+  const pull_answer a{m.offset, total, adapter_crc_, generation_,
+                      to_zcbor(engine_.adapter() + m.offset, n)};
+  return answer(cbor_encode_pull_answer, a);
+}
+
+Status Session::on_push_begin(const Bytes& in) {
+  push_begin_request m;
+  if (decode(cbor_decode_push_begin_request, in, m) != Status::ok) return Status::bad_message;
+  // The same adapter again, perhaps by another session: goes on where it was cut off.
+  if (!push_.active || push_.bytes != m.total || push_.crc != m.crc) {
+    push_.active = false;
+    const Status status =
+        engine_.push_begin(m.image_hash.value, m.total, m.crc, m.windows, m.steps);
+    if (status != Status::ok) return status;
+    push_ = {true, m.total, m.crc, 0};
+  }
+  return answer(cbor_encode_push_answer, push_.next);
+}
+
+Status Session::on_push(const Bytes& in) {
+  push_request m;
+  if (decode(cbor_decode_push_request, in, m) != Status::ok) return Status::bad_message;
+  if (!push_.active) return Status::wrong_state;
+  const Bytes data = to_bytes(m.data);
+  if (m.offset > push_.next) {
+    detail_ = push_.next;
+    return Status::out_of_order;
+  }
+  if (data.size > push_.bytes || m.offset > push_.bytes - data.size) return Status::bad_argument;
+  const Status status = engine_.push_append(m.offset, data.data, data.size);
+  if (status != Status::ok) return status;
+  if (m.offset + data.size > push_.next) push_.next = m.offset + data.size;
+  return answer(cbor_encode_push_answer, push_.next);
+}
+
+Status Session::on_push_end(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  if (!push_.active) return Status::wrong_state;
+  if (push_.next != push_.bytes) {
+    detail_ = push_.next;
+    return Status::truncated;
+  }
+  push_.active = false;
+  ++generation_;
+  const Status status = engine_.push_end();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+}  // namespace kilotune

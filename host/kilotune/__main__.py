@@ -1,0 +1,6 @@
+"""`python -m kilotune`."""
+
+from kilotune.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""An adapter: all that changed on the device, as one blob and as named arrays in a portable directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.errors import KilotuneError
+from kilotune.files import write_atomically
+from kilotune.image import OP_BYTES, Image, Layer
+from kilotune.records import typed
+
+CONFIG_FILE = "adapter_config.json"
+MODEL_FILE = "adapter_model.safetensors"
+FORMAT_VERSION = 1
+MAX_CONFIG_BYTES = 4 << 20
+MAX_MODEL_BYTES = 256 << 20
+
+
+def bad_adapter(
+    what: str, hint: str = "pull it from the device again, or copy the directory again"
+) -> KilotuneError:
+    return KilotuneError("bad_adapter", f"the adapter cannot be used: {what}", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """Where an adapter belongs and how its blob is laid out. Hashes in hexadecimal."""
+
+    base_hash: str  # of the .tflite
+    image_hash: str
+    method: str
+    loss: str
+    adapter_bytes: int
+    calibration_bytes: int
+    layers: tuple[Layer, ...]  # trained ones only
+    input_scale: float = 0.0
+    input_zero_point: int = 0
+    output_scale: float = 0.0
+    output_zero_point: int = 0
+    windows_seen: int = 0
+    steps: int = 0
+    device: str = ""
+    firmware: str = ""
+    kilotune_version: str = ""
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """`blob` is what the device holds: calibration, bias deltas int32, trained weights int16."""
+
+    config: AdapterConfig
+    blob: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.blob) != self.config.adapter_bytes:
+            raise bad_adapter(
+                f"it has {len(self.blob)} bytes where its image asks for {self.config.adapter_bytes}"
+            )
+
+    @classmethod
+    def from_blob(
+        cls,
+        image: Image,
+        blob: bytes,
+        *,
+        windows_seen: int = 0,
+        steps: int = 0,
+        device: str = "",
+        firmware: str = "",
+    ) -> Adapter:
+        """An adapter as pulled from a device that runs `image`."""
+        from kilotune import __version__
+
+        input_scale, input_zero = image.input_quantisation
+        output_scale, output_zero = image.output_quantisation
+        config = AdapterConfig(
+            base_hash=image.base_hash.hex(),
+            image_hash=image.image_hash.hex(),
+            method=image.method,
+            loss=image.loss,
+            adapter_bytes=image.adapter_bytes,
+            calibration_bytes=image.calibration_bytes,
+            layers=image.trained,
+            input_scale=input_scale,
+            input_zero_point=input_zero,
+            output_scale=output_scale,
+            output_zero_point=output_zero,
+            windows_seen=windows_seen,
+            steps=steps,
+            device=device,
+            firmware=firmware,
+            kilotune_version=__version__,
+        )
+        return cls(config, blob)
+
+    @classmethod
+    def base(cls, image: Image) -> Adapter:
+        """The adapter that changes nothing: deltas 0, weights in the middle of their int8 step."""
+        blob = bytearray(image.adapter_bytes)
+        for layer in image.trained:
+            if not layer.weights_trained:
+                continue
+            record = image.header.ops + OP_BYTES * layer.op
+            at = int.from_bytes(image.content[record + 12 : record + 16], "little")
+            count = layer.inputs * layer.outputs
+            weights = np.frombuffer(image.content, np.int8, count, at).astype(np.int32) * 256 + 128
+            blob[layer.weight_offset : layer.weight_offset + 2 * count] = weights.astype("<i2").tobytes()
+        return cls.from_blob(image, bytes(blob))
+
+    @property
+    def sha256(self) -> str:
+        """Of the image hash and the blob: the same on every device that learned the same."""
+        return hashlib.sha256(bytes.fromhex(self.config.image_hash) + self.blob).hexdigest()
+
+    @property
+    def calibration(self) -> bytes:
+        return self.blob[: self.config.calibration_bytes]
+
+    def bias_delta(self, layer: Layer) -> npt.NDArray[np.int32]:
+        """(out,) with `layer.bias_fraction_bits` fraction bits."""
+        return np.frombuffer(self.blob, "<i4", layer.outputs, layer.bias_offset).astype(np.int32)
+
+    def effective_bias_delta(self, layer: Layer) -> npt.NDArray[np.int32]:
+        """(out,) in units of the accumulator: what the device adds to the base model's bias."""
+        bits = layer.bias_fraction_bits
+        return ((self.bias_delta(layer).astype(np.int64) + (1 << (bits - 1))) >> bits).astype(np.int32)
+
+    def weights(self, layer: Layer) -> npt.NDArray[np.int16]:
+        """(out, in), int8 weight above, fraction below."""
+        count = layer.outputs * layer.inputs
+        flat = np.frombuffer(self.blob, "<i2", count, layer.weight_offset)
+        return flat.reshape(layer.outputs, layer.inputs).astype(np.int16)
+
+    def effective_weights(self, layer: Layer) -> npt.NDArray[np.int8]:
+        """(out, in)"""
+        return (self.weights(layer) >> 8).astype(np.int8)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything in the blob by name: `calibration`, `layers.<op>.bias_delta`, `layers.<op>.weight`."""
+        result: dict[str, npt.NDArray[Any]] = {}
+        if self.config.calibration_bytes:
+            result["calibration"] = np.frombuffer(self.calibration, np.uint8)
+        for layer in self.config.layers:
+            if layer.bias_trained:
+                result[f"layers.{layer.op}.bias_delta"] = self.bias_delta(layer)
+            if layer.weights_trained:
+                result[f"layers.{layer.op}.weight"] = self.weights(layer)
+        return result
+
+    @classmethod
+    def from_arrays(cls, config: AdapterConfig, arrays: dict[str, npt.NDArray[Any]]) -> Adapter:
+        """The inverse of `arrays`; checks names, types and shapes."""
+        expected = layout(config)
+        if set(arrays) != set(expected):
+            raise bad_adapter(f"its arrays are {sorted(arrays)} where {sorted(expected)} belong")
+        blob = bytearray(config.adapter_bytes)
+        for name, (offset, dtype, shape) in expected.items():
+            array = arrays[name]
+            if array.dtype != dtype or array.shape != shape:
+                raise bad_adapter(f"'{name}' is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}")
+            content = array.astype(dtype.newbyteorder("<")).tobytes()
+            blob[offset : offset + len(content)] = content
+        return cls(config, bytes(blob))
+
+    def require_image(self, image: Image) -> None:
+        """KilotuneError `wrong_base` unless the adapter was made with `image`."""
+        if self.config.image_hash == image.image_hash.hex():
+            return
+        same_base = self.config.base_hash == image.base_hash.hex()
+        raise KilotuneError(
+            "wrong_base",
+            "the adapter belongs to another "
+            + ("image of the same model" if same_base else "base model")
+            + f" (image {self.config.image_hash[:12]}, this one is {image.image_hash.hex()[:12]})",
+            "use the image that it was trained on"
+            + (", compiled with the same options" if same_base else ""),
+        )
+
+    def save(self, directory: str | Path) -> None:
+        """Writes both files, each at once or not at all; the arrays first, the configuration last."""
+        from safetensors.numpy import save
+
+        path = Path(directory)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KilotuneError(
+                "cannot_write", f"cannot make the folder {path}: {error.strerror}", "choose another place"
+            ) from error
+        config = asdict(self.config) | {"sha256": self.sha256}
+        text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(path / MODEL_FILE, save(self.arrays()))
+        write_atomically(path / CONFIG_FILE, text.encode())
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Adapter:
+        """Reads what `save` wrote; KilotuneError `bad_adapter` or `no_file`."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = Path(directory)
+        config, sha256 = _parse_config(_read(path / CONFIG_FILE, MAX_CONFIG_BYTES))
+        try:
+            arrays = load(_read(path / MODEL_FILE, MAX_MODEL_BYTES))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise bad_adapter(f"{MODEL_FILE} is damaged") from error
+        adapter = cls.from_arrays(config, arrays)
+        if adapter.sha256 != sha256:
+            raise bad_adapter(f"{MODEL_FILE} and {CONFIG_FILE} do not belong together, or bits are damaged")
+        return adapter
+
+
+def layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
+    """Array name -> (offset in the blob, type, shape)."""
+    result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+    if config.calibration_bytes:
+        result["calibration"] = (0, np.dtype(np.uint8), (config.calibration_bytes,))
+    for layer in config.layers:
+        if layer.bias_trained:
+            result[f"layers.{layer.op}.bias_delta"] = (
+                layer.bias_offset,
+                np.dtype(np.int32),
+                (layer.outputs,),
+            )
+        if layer.weights_trained:
+            shape = (layer.outputs, layer.inputs)
+            result[f"layers.{layer.op}.weight"] = (layer.weight_offset, np.dtype(np.int16), shape)
+    return result
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise bad_adapter(f"{path.name} has more than {limit} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise KilotuneError(
+            "no_file",
+            f"cannot read {path}: {error.strerror}",
+            f"give the adapter's directory, with {CONFIG_FILE} and {MODEL_FILE} in it",
+        ) from error
+
+
+def _parse_config(content: bytes) -> tuple[AdapterConfig, str]:
+    """The configuration, every field's type and range checked, and the hash that it promises."""
+    try:
+        data = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise bad_adapter(f"{CONFIG_FILE} is not valid JSON") from error
+    if not isinstance(data, dict):
+        raise bad_adapter(f"{CONFIG_FILE} is not a JSON object")
+    version = data.get("format_version")
+    if version != FORMAT_VERSION:
+        raise bad_adapter(
+            f"it has format version {version!r}, this release reads version {FORMAT_VERSION}",
+            "use the tools of the release that made it",
+        )
+    sha256 = data.pop("sha256", None)
+    layers = data.pop("layers", None)
+    if not isinstance(layers, list) or not isinstance(sha256, str):
+        raise bad_adapter(f"{CONFIG_FILE} lists no layers or no hash")
+    try:
+        config = AdapterConfig(
+            **typed(AdapterConfig, data, without=("layers",)),
+            layers=tuple(Layer(**typed(Layer, layer)) for layer in layers),
+        )
+    except ValueError as error:
+        raise bad_adapter(f"{CONFIG_FILE} {error}", "use the tools of the release that made it") from error
+    _check_layout(config)
+    return config, sha256
+
+
+def _check_layout(config: AdapterConfig) -> None:
+    """Arrays lie inside the blob, fill it without overlap, and fraction bits are possible."""
+    for name in ("base_hash", "image_hash"):
+        try:
+            good = len(bytes.fromhex(getattr(config, name))) == 32
+        except ValueError:
+            good = False
+        if not good:
+            raise bad_adapter(f"its {name} is not a SHA-256")
+    if not 0 <= config.calibration_bytes <= config.adapter_bytes <= MAX_MODEL_BYTES:
+        raise bad_adapter("its sizes are impossible")
+    for layer in config.layers:
+        if min(layer.inputs, layer.outputs) < 1 or (
+            layer.bias_trained and not 1 <= layer.bias_fraction_bits <= 24
+        ):
+            raise bad_adapter(f"layer '{layer.name:.60}' has impossible sizes")
+    end = 0
+    spans = [
+        (offset, offset + dtype.itemsize * int(np.prod(shape, dtype=np.float64)))
+        for offset, dtype, shape in layout(config).values()
+    ]
+    for first, last in sorted(spans):
+        if first < end or last > config.adapter_bytes:
+            raise bad_adapter("its arrays overlap or lie outside of it")
+        end = last

@@ -1,0 +1,71 @@
+"""Commands around boards and this computer: build, flash, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import EXISTING, FOLDER
+from kilotune.cli.output import Output, pairs, plain, table
+from kilotune.errors import KilotuneError
+
+
+@command("build", example="kilotune build --board mps2-an386 --image model.ktm -o build/firmware")
+@click.option("-b", "--board", required=True, help="Board id; a folder of firmware/boards.")
+@click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
+@click.option("-o", "--out", "folder", type=FOLDER, help="Where the firmware goes.")
+@click.option(
+    "--source", type=FOLDER, help="Folder of the firmware's source, where it is not beside the package."
+)
+def build_command(
+    out: Output, board: str, image: Path | None, folder: Path | None, source: Path | None
+) -> None:
+    """Build the firmware of a board and print its memory budget."""
+    from kilotune.targets.firmware import build
+
+    with out.progress(f"building {board}"):
+        built = build(board, image=image, out=folder, source=source)
+    data = plain(built)
+    out.result(data, pairs(list(data.items())))
+
+
+@command("flash", example="kilotune flash --board qemu:mps2-an386 --image model.ktm --state build/board")
+@click.option("-b", "--board", required=True, help="Board id, such as qemu:mps2-an386.")
+@click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
+@click.option("--state", type=FOLDER, help="Folder that keeps an emulated board's flash.")
+def flash_command(out: Output, board: str, image: Path | None, state: Path | None) -> None:
+    """Build the firmware and load it onto a board (emulated boards in this release)."""
+    from kilotune.targets.firmware import flash
+
+    with out.progress(f"flashing {board}"):
+        done = flash(board, image=image, state=state)
+    data = plain(done)
+    out.result(data, pairs(list(data.items())))
+
+
+@command("doctor", example="kilotune doctor")
+def doctor_command(out: Output) -> None:
+    """Say what is missing on this computer and the command that installs it."""
+    from kilotune.doctor import examine
+
+    checks = examine()
+    rows = [
+        (
+            "ok" if c.ok else ("MISSING" if c.required else "absent"),
+            c.name,
+            c.found if c.ok else f"for {c.needed_for}",
+        )
+        for c in checks
+    ]
+    todo = [c for c in checks if not c.ok and c.install]
+    lines = [table(rows)]
+    if todo:
+        lines += ["", "to install what is absent:"] + [f"  {c.install}    # {c.needed_for}" for c in todo]
+    broken = [c.name for c in checks if c.required and not c.ok]
+    out.result({"ok": not broken, "checks": plain(checks)}, "\n".join(lines))
+    if broken:
+        raise KilotuneError(
+            "missing", "kilotune cannot work without: " + ", ".join(broken), "see the list above"
+        )

@@ -1,0 +1,108 @@
+"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import FOLDER, Where, device_options
+from kilotune.cli.output import Output, flattened, pairs, plain, table
+
+
+@command("ports", example="kilotune ports")
+def ports_command(out: Output) -> None:
+    """List the serial ports of this computer."""
+    from kilotune.ports import list_ports
+
+    found = list_ports()
+    rows = [(p.device, p.usb or "-", p.serial_number or "-", p.description or "-") for p in found]
+    text = table(rows, ("port", "usb id", "serial", "what")) if rows else "no serial ports"
+    out.result({"ports": plain(found)}, text)
+
+
+@command(
+    "info", example="kilotune info --target twin --image model.ktm\nkilotune info -p /dev/ttyACM0 --json"
+)
+@device_options()
+def info_command(out: Output, where: Where) -> None:
+    """Show a device's firmware, model, limits, phase, counters and checkpoint."""
+    from kilotune.connection import connect
+
+    with connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device:
+        data = {**plain(device.info()), "status": plain(device.status())}
+    flat = [(k, v) for k, v in data.items() if k != "status"] + flattened(data["status"])
+    out.result(data, pairs(flat))
+
+
+@command("commit", example="kilotune commit -p /dev/ttyACM0")
+@device_options()
+def commit_command(out: Output, where: Where) -> None:
+    """Write what the device has learned to its flash."""
+    _tell(out, where, "commit")
+
+
+@command("rollback", example="kilotune rollback -p /dev/ttyACM0")
+@device_options()
+def rollback_command(out: Output, where: Where) -> None:
+    """Return to the checkpoint before the newest one, for good."""
+    _tell(out, where, "rollback")
+
+
+@command("reset", example="kilotune reset -p /dev/ttyACM0")
+@device_options()
+def reset_command(out: Output, where: Where) -> None:
+    """Restart the device; what was not committed is lost."""
+    _tell(out, where, "reset")
+
+
+def _tell(out: Output, where: Where, what: str) -> None:
+    from kilotune.connection import connect
+
+    with connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device:
+        if what == "commit":
+            device.commit()
+        elif what == "rollback":
+            device.rollback()
+        else:
+            device.reset()
+        data = {"done": what, "target": where.named(), "status": plain(device.status())}
+    out.result(data, pairs([("done", what), *flattened({"checkpoint": data["status"]["checkpoint"]})]))
+
+
+@command("pull", example="kilotune pull -p /dev/ttyACM0 -o adapter/")
+@device_options()
+@click.option(
+    "-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter; needs --image."
+)
+def pull_command(out: Output, where: Where, folder: Path) -> None:
+    """Fetch the adapter from a device as safetensors and JSON."""
+    from kilotune.connection import connect
+
+    with (
+        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("pulling"),
+    ):
+        adapter = device.pull()
+    adapter.save(folder)
+    data = {"adapter": str(folder), "files": sorted(p.name for p in folder.iterdir())}
+    out.result(data, f"adapter written to {folder}")
+
+
+@command("push", example="kilotune push adapter/ -p /dev/ttyACM0")
+@click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@device_options()
+def push_command(out: Output, where: Where, adapter: Path) -> None:
+    """Send an adapter to a device; it becomes the newest checkpoint."""
+    from kilotune.adapter import Adapter
+    from kilotune.connection import connect
+
+    loaded = Adapter.load(adapter)
+    with (
+        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("pushing"),
+    ):
+        device.push(loaded)
+        data = {"done": "push", "target": where.named(), "status": plain(device.status())}
+    out.result(data, pairs([("done", "push"), *flattened({"checkpoint": data["status"]["checkpoint"]})]))

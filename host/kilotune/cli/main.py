@@ -1,0 +1,59 @@
+"""`kilotune`: the commands and the modules that hold them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import rich_click as click
+
+from kilotune import __version__
+from kilotune.cli.command import LazyGroup
+
+_MODULES = {
+    "models": ("quantize", "compile", "inspect", "merge"),
+    "boards": ("build", "flash", "doctor"),
+    "devices": ("ports", "info", "commit", "rollback", "reset", "pull", "push"),
+    "running": ("stream", "infer", "train", "bench"),
+    "studying": ("evaluate", "report", "demo"),
+}
+
+
+class Kilotune(LazyGroup):
+    homes: ClassVar[dict[str, str]] = {
+        name: f"kilotune.cli.{module}" for module, names in _MODULES.items() for name in names
+    }
+
+
+_PANELS = {
+    "Models": "models",
+    "Boards": "boards",
+    "Devices": "devices",
+    "Running": "running",
+    "Studying": "studying",
+}
+_HELP = click.RichHelpConfiguration(
+    command_groups={
+        "*": [{"name": title, "commands": list(_MODULES[module])} for title, module in _PANELS.items()],
+    },
+    text_markup="markdown",
+    show_arguments=True,
+)
+
+
+@click.command(
+    cls=Kilotune,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with:  kilotune demo   or   kilotune doctor",
+)
+@click.rich_config(help_config=_HELP)
+@click.version_option(__version__, prog_name="kilotune")
+def main() -> None:
+    """Adapt an int8 TensorFlow Lite model on the microcontroller that runs it.
+
+    Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 no or ambiguous device, 4 refused by the device,
+    5 verification mismatch.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Commands on model files: quantize, compile, inspect, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import EXISTING, FILE, LOSSES, METHODS
+from kilotune.cli.output import Output, pairs, plain, table
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.compiler import Loss, Method
+    from kilotune.features import FeatureConfig
+    from kilotune.image import Image, Layer
+    from kilotune.profile import Profile
+
+
+@command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--samples", type=EXISTING, required=True, help="Typical model inputs (.npy, one row a sample)."
+)
+@click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
+def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
+    """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
+    from kilotune.quantize import quantize
+    from kilotune.tensors import load_array
+
+    with out.progress("quantizing"):
+        data = quantize(model, load_array(samples))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    out.result({"tflite": str(target), "bytes": len(data)}, f"{target}: {len(data):,} bytes")
+
+
+@command(
+    "compile",
+    example="kilotune compile model.tflite -o model.ktm --method bias+head\n"
+    "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json",
+)
+@click.argument("model", type=EXISTING)
+@click.option("-o", "--out", "target", type=FILE, required=True, help="The model image to write.")
+@click.option(
+    "--method", type=click.Choice(METHODS), default="bias", show_default=True, help="What the device trains."
+)
+@click.option(
+    "--last-layers", type=click.IntRange(min=1), help="Train the biases of the last so many layers only."
+)
+@click.option(
+    "--loss", type=click.Choice(LOSSES), default="auto", show_default=True, help="What training lowers."
+)
+@click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
+@click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
+@click.option(
+    "--features",
+    "settings",
+    type=EXISTING,
+    help="JSON with features, and profile where there is one, instead of the model's own.",
+)
+def compile_command(
+    out: Output,
+    model: Path,
+    target: Path,
+    method: Method,
+    last_layers: int | None,
+    loss: Loss,
+    momentum: bool,
+    accumulate: bool,
+    settings: Path | None,
+) -> None:
+    """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
+    from kilotune.compiler import compile as compile_model
+
+    features, profile = read_settings(settings) if settings is not None else (None, None)
+    image = compile_model(
+        model,
+        method=method,
+        last_layers=last_layers,
+        loss=loss,
+        momentum=momentum,
+        accumulate=accumulate,
+        features=features,
+        profile=profile,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image.save(target)
+    data = {"image": str(target), **plain(summary(image))}
+    out.result(data, pairs(list(data.items())))
+
+
+def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
+    """Features and profile of a JSON file: {"features": {...}, "profile": {...}}."""
+    from kilotune.features import FeatureConfig, decode_json
+    from kilotune.profile import Profile
+
+    data = decode_json(path.read_bytes(), path.name)
+    if not isinstance(data, dict) or "features" not in data:
+        raise KilotuneError(
+            "bad_features",
+            f"{path.name} has no entry 'features'",
+            'write {"features": {...}, "profile": {...}}',
+        )
+    profile = Profile.from_json(data["profile"]) if data.get("profile") else None
+    return FeatureConfig.from_json(data["features"]), profile
+
+
+@command("inspect", example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json")
+@click.argument("image", type=EXISTING)
+def inspect_command(out: Output, image: Path) -> None:
+    """Show an image's layers, its memory budget and which boards it fits, before flashing."""
+    from kilotune.image import Image
+    from kilotune.inspection import fits, ram_budget
+
+    loaded = Image.load(image)
+    boards = fits(loaded)
+    data = {
+        "image": str(image),
+        **plain(summary(loaded)),
+        "layers": plain(loaded.layers),
+        "ram_bytes": ram_budget(loaded),
+        "boards": plain(boards),
+    }
+    rows = [(k, v) for k, v in data.items() if k not in ("layers", "boards", "ram_bytes")]
+    parts = [
+        (t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t)) for t in loaded.layers
+    ]
+    fit = [
+        (
+            b.board,
+            "fits" if b.fits else "DOES NOT FIT",
+            *(f"{n:,}" for n in (b.ram_used, b.ram, b.flash_used, b.flash)),
+        )
+        for b in boards
+    ]
+    text = [
+        pairs(rows),
+        table(parts, ("layer", "kind", "shape", "MACs", "trained")),
+        pairs([(f"RAM {k}", f"{v:,}") for k, v in data["ram_bytes"].items()]),
+    ]
+    if fit:
+        text.append(table(fit, ("board", "verdict", "RAM used", "of", "flash used", "of")))
+    out.result(data, "\n\n".join(text))
+
+
+def _trained(layer: Layer) -> str:
+    return (
+        "+".join(n for n, on in (("bias", layer.bias_trained), ("weights", layer.weights_trained)) if on)
+        or "-"
+    )
+
+
+def summary(image: Image) -> dict[str, object]:
+    """What is worth telling of an image, in JSON terms."""
+    features = image.features
+    return {
+        "image_hash": image.image_hash,
+        "base_hash": image.base_hash,
+        "method": image.method,
+        "loss": image.loss,
+        "image_bytes": len(image.content),
+        "arena_bytes": image.arena_bytes,
+        "adapter_bytes": image.adapter_bytes,
+        "state_bytes": image.state_bytes,
+        "macs": image.macs,
+        "input_bytes": image.input_bytes,
+        "output_bytes": image.output_bytes,
+        "features": "none"
+        if features is None
+        else f"{features.axes} axes at {features.rate_hz:g} Hz, window "
+        f"{features.window}, hop {features.hop}, {features.inputs} values",
+    }
+
+
+@command("merge", example="kilotune merge model.tflite adapter/ -o merged.tflite")
+@click.argument("model", type=EXISTING)
+@click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--out", "target", type=FILE, required=True, help="The .tflite to write.")
+def merge_command(out: Output, model: Path, adapter: Path, target: Path) -> None:
+    """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
+    from kilotune.adapter import Adapter
+    from kilotune.merge import merge
+
+    merged = merge(model.read_bytes(), Adapter.load(adapter))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(merged)
+    out.result({"tflite": str(target), "bytes": len(merged)}, f"{target}: {len(merged):,} bytes")

@@ -1,0 +1,190 @@
+"""Options that several commands share, gathered into one typed value each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    pass
+
+Decorated = Callable[..., Any]
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+METHODS = ("bias", "head", "bias+head")
+LOSSES = ("auto", "reconstruction", "regression", "classification")
+SCORERS = ("automatic", "residual", "nearest", "combined")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which device a command speaks to."""
+
+    target: str | None  # None: the one serial port that is there
+    image: Path | None
+    state: Path | None
+    timeout_s: float
+
+    def named(self) -> str:
+        """The target as text, looking for the one serial port where none was given."""
+        if self.target is not None:
+            return self.target
+        from kilotune.ports import sole_port
+
+        return sole_port()
+
+
+def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decorated]:
+    """Adds --target, --port, --state, --timeout (and --image): the command gets them as `where`."""
+
+    def wrap(function: Decorated) -> Decorated:
+        @functools.wraps(function)
+        def run(
+            out: Any,
+            target: str | None,
+            port: str | None,
+            state: Path | None,
+            timeout: float,
+            **rest: Any,
+        ) -> None:
+            if target is not None and port is not None:
+                raise KilotuneError("usage", "--target and --port name two devices", "give one of them")
+            image = rest.pop("image_file", None) if image_option else rest.get("image")
+            function(out, where=Where(target or port, image, state, timeout), **rest)
+
+        decorators = [
+            click.option(
+                "-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD, port."
+            ),
+            click.option(
+                "-p", "--port", metavar="PORT", help="Serial port, as /dev/ttyACM0 or socket://HOST:PORT."
+            ),
+            click.option(
+                "--state", type=FOLDER, help="Folder that keeps the flash of a target without hardware."
+            ),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(min=0.1),
+                default=30.0,
+                show_default=True,
+                metavar="S",
+                help="Longest wait for any answer, seconds.",
+            ),
+        ]
+        if image_option:
+            decorators.insert(
+                2,
+                click.option(
+                    "--image",
+                    "image_file",
+                    type=EXISTING,
+                    help="Model image (.ktm); needed where the device has none.",
+                ),
+            )
+        for decorate in reversed(decorators):
+            run = decorate(run)
+        return run
+
+    return wrap
+
+
+def source_options(function: Decorated) -> Decorated:
+    """Adds what a reader needs to know of a file: the command gets it as `read`."""
+
+    @functools.wraps(function)
+    def run(
+        out: Any,
+        columns: str | None,
+        rate: float | None,
+        unit: str | None,
+        scale: str | None,
+        offset: str | None,
+        sensitivity: float | None,
+        start: float,
+        seconds: float | None,
+        **rest: Any,
+    ) -> None:
+        from kilotune.sources import ReadOptions
+
+        read = ReadOptions(
+            _split(columns), rate, unit, _split(scale), _split(offset), sensitivity, start, seconds
+        )
+        function(out, read=read, **rest)
+
+    decorators = [
+        click.option(
+            "--columns",
+            metavar="A,B,C",
+            help="Columns in the order of the model's axes: names or numbers from 0.",
+        ),
+        click.option(
+            "--rate", type=float, metavar="HZ", help="Sampling rate, where the file does not say it."
+        ),
+        click.option(
+            "--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."
+        ),
+        click.option(
+            "--scale", metavar="S[,S..]", help="Values are multiplied by it; a number, or a name in the file."
+        ),
+        click.option(
+            "--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."
+        ),
+        click.option("--sensitivity", type=float, metavar="V/G", help="Volts per g, with --unit volts."),
+        click.option(
+            "--start", type=float, default=0.0, metavar="S", help="Leave away the first seconds of a file."
+        ),
+        click.option("--seconds", type=float, metavar="S", help="Use at most so much of each file."),
+    ]
+    for decorate in reversed(decorators):
+        run = decorate(run)
+    return run
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def learn_options(function: Decorated) -> Decorated:
+    """Adds how to learn: the command gets it as `learning` (a `LearnOptions`)."""
+
+    @functools.wraps(function)
+    def run(out: Any, passes: int, lr: float | None, seed: int, scorer: str, **rest: Any) -> None:
+        from kilotune.streaming import LearnOptions
+
+        function(out, learning=LearnOptions(passes=passes, lr=lr, seed=seed, scorer=scorer), **rest)
+
+    decorators = [
+        click.option(
+            "--passes",
+            type=click.IntRange(0, 65535),
+            default=40,
+            show_default=True,
+            help="Times the stored windows are trained on; 0: calibration only.",
+        ),
+        click.option("--lr", type=float, help="Learning rate; the firmware's default where absent."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=1,
+            show_default=True,
+            help="Of the device's random choices.",
+        ),
+        click.option(
+            "--scorer",
+            type=click.Choice(SCORERS),
+            default="automatic",
+            show_default=True,
+            help="What scores a window.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        run = decorate(run)
+    return run

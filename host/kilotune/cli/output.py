@@ -1,0 +1,147 @@
+"""What a command writes: results on stdout, everything else on stderr, errors with what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from kilotune.errors import KilotuneError
+
+
+class Bar(Protocol):
+    """Progress of one piece of work, shown where somebody looks."""
+
+    def __call__(self, done: float, total: float, note: str = "") -> None: ...
+
+
+class Output:
+    """One command's mouth: `--json` decides how it speaks."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._told = False
+
+    def result(self, data: Mapping[str, Any], text: str) -> None:
+        """The one result of a command: with --json nothing follows it on stdout."""
+        self._told = True
+        print(encode(data) if self.as_json else text)
+
+    def row(self, data: Mapping[str, Any], text: str) -> None:
+        """One of many results: a JSON line, or a line of text; seen at once."""
+        print(encode(data) if self.as_json else text, flush=True)
+
+    def note(self, text: str) -> None:
+        """For the person at the terminal; never part of the result."""
+        print(f"note: {text}", file=sys.stderr)
+
+    def say(self, text: str) -> None:
+        """A step of a longer story: stdout for people, stderr beside JSON."""
+        print(text, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+
+    def error(self, error: KilotuneError, code: int) -> None:
+        if self.as_json and not self._told:
+            body = {"code": str(error.code), "message": error.message, "hint": error.hint, "exit_code": code}
+            print(encode({"error": body}))
+            return
+        lines = [f"error: {error.message}"]
+        if error.hint:
+            lines.append(f"  what to do: {error.hint}")
+        print("\n".join(lines), file=sys.stderr)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Bar]:
+        """A bar on stderr while it is a terminal; nothing elsewhere."""
+        if not sys.stderr.isatty():
+            yield _silent
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(label, total=None, note="")
+
+            def bar(done: float, total: float, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+
+            yield bar
+
+
+def _silent(done: float, total: float, note: str = "") -> None:
+    return None
+
+
+def encode(data: Mapping[str, Any]) -> str:
+    """JSON without NaN: what is not a number is null."""
+    return json.dumps(plain(data), allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums, paths, bytes and numpy values as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] | None = None) -> str:
+    """Columns of text; columns whose cells are all numbers stand to the right."""
+    every = [*([header] if header else []), *rows]
+    if not every:
+        return ""
+    widths = [max(len(r[i]) for r in every) for i in range(len(every[0]))]
+    right = [all(_numeric(r[i]) for r in rows) for i in range(len(widths))]
+    lines = [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in every
+    ]
+    if header:
+        lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(lines)
+
+
+def _numeric(text: str) -> bool:
+    return text in ("", "-") or text[:1].isdigit() or (text[:1] in "-+" and text[1:2].isdigit())
+
+
+def pairs(rows: list[tuple[str, object]]) -> str:
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def flattened(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    """Nested mappings as rows, names joined by dots."""
+    rows: list[tuple[str, object]] = []
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            rows += flattened(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, value))
+    return rows

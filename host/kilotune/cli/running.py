@@ -1,0 +1,281 @@
+"""Commands that make a device compute: stream, infer, train, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import EXISTING, FILE, FOLDER, Where, device_options, learn_options, source_options
+from kilotune.cli.output import Output, pairs, plain
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.link.device import Device
+    from kilotune.sources import ReadOptions, Recording
+    from kilotune.streaming import LearnOptions, StreamEvent
+
+
+@command(
+    "stream",
+    example="kilotune stream healthy.csv -p /dev/ttyACM0 --learn --commit\n"
+    "kilotune stream healthy.npz new.npz --target twin --image model.ktm --learn --detect --json\n"
+    "kilotune stream synthetic:healthy synthetic:inner,seed=3 -t twin --image model.ktm --learn --detect",
+)
+@click.argument("sources", nargs=-1, required=True, metavar="FILES...")
+@device_options()
+@source_options
+@learn_options
+@click.option("--learn", "do_learn", is_flag=True, help="Learn from the recordings.")
+@click.option(
+    "--detect",
+    "do_detect",
+    is_flag=True,
+    help="Score them (the default). With --learn: learn from the first, score the others.",
+)
+@click.option("--learn-files", type=click.IntRange(min=1), help="With both: learn from so many files [1].")
+@click.option(
+    "--learn-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With both: learn from so many seconds of the whole.",
+)
+@click.option("--labels", metavar="0,1,..", help="Class of each file learned from, for classifiers.")
+@click.option("--commit", "do_commit", is_flag=True, help="Write what was learned to the device's flash.")
+def stream_command(
+    out: Output,
+    sources: tuple[str, ...],
+    where: Where,
+    read: ReadOptions,
+    learning: LearnOptions,
+    do_learn: bool,
+    do_detect: bool,
+    learn_files: int | None,
+    learn_seconds: float | None,
+    labels: str | None,
+    do_commit: bool,
+) -> None:
+    """Stream recordings, or a simulated machine, through a device: learn, detect, or both."""
+    from kilotune.connection import connect
+    from kilotune.streaming import run, split
+
+    both = do_learn and do_detect
+    if not both and (learn_files is not None or learn_seconds is not None):
+        raise KilotuneError(
+            "usage", "--learn-files and --learn-seconds need --learn and --detect", "give both"
+        )
+    if not do_learn and (labels is not None or do_commit):
+        raise KilotuneError("usage", "--labels and --commit need --learn", "add --learn")
+    with (
+        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("streaming") as bar,
+    ):
+        recordings = load_for(device, sources, read, out)
+        if both:
+            first, rest = split(recordings, files=learn_files, seconds=learn_seconds)
+        else:
+            first, rest = (recordings, []) if do_learn else ([], recordings)
+
+        def emit(event: StreamEvent) -> None:
+            w = event.window
+            verdict = "ANOMALY" if w.anomaly else ", ".join(w.refused) or "ok"
+            shown = "-" if w.score is None else f"{w.score:+.3f}"
+            out.row(
+                {"event": "window", "source": event.source, "phase": event.phase, **plain(w)},
+                f"{event.source}  {w.t_s:9.3f} s  {shown:>8}  {verdict}",
+            )
+
+        summary = run(
+            device,
+            to_learn=first,
+            to_detect=rest,
+            options=learning,
+            labels=parse_labels(labels),
+            commit=do_commit,
+            emit=emit,
+            progress=bar,
+        )
+    data = plain(summary)
+    flat = {**{f"learned {k}": v for k, v in (data.pop("learned") or {}).items()}, **data}
+    out.row({"event": "summary", **plain(summary)}, pairs(list(flat.items())))
+
+
+def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
+    """Recordings at the rate of the device's model; what the readers assumed is told once."""
+    from kilotune.sources import read_all
+    from kilotune.streaming import model_rate_hz
+
+    recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))
+    for note in dict.fromkeys(n for r in recordings for n in r.notes):
+        out.note(note)
+    return recordings
+
+
+def parse_labels(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise KilotuneError(
+            "usage", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
+        ) from None
+
+
+@command(
+    "infer",
+    example="kilotune infer model.ktm --target twin -i x.npy -o y.npy\n"
+    "kilotune infer model.ktm --target qemu:mps2-an386 -i x.npy -o y.npy --adapter adapter/",
+)
+@click.argument("image", type=EXISTING)
+@device_options(image_option=False)
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    type=EXISTING,
+    required=True,
+    help="int8 model inputs (.npy), one row a sample.",
+)
+@click.option("-o", "--out", "result", type=FILE, required=True, help="int8 model outputs (.npy) to write.")
+@click.option(
+    "--adapter",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Push this adapter to the device first.",
+)
+def infer_command(
+    out: Output, image: Path, where: Where, source: Path, result: Path, adapter: Path | None
+) -> None:
+    """Run ready int8 inputs through the model on the device."""
+    import numpy as np
+
+    from kilotune.adapter import Adapter
+    from kilotune.connection import connect_fresh
+    from kilotune.image import Image
+    from kilotune.tensors import load_inputs, save_array
+
+    model = Image.load(image)
+    inputs = load_inputs(source, model.input_bytes)
+    loaded = Adapter.load(adapter) if adapter is not None else None
+    with connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device:
+        if loaded is not None:
+            device.push(loaded)
+        with out.progress("inferring"):
+            outputs = np.asarray(device.infer(inputs), np.int8)
+    save_array(result, outputs)
+    data = {"outputs": str(result), "rows": int(outputs.shape[0]), "values": int(outputs.shape[1])}
+    out.result(data, f"{result}: {data['rows']} rows of {data['values']} values")
+
+
+@command(
+    "train",
+    example="kilotune train model.ktm -t twin -i x.npy --steps 500 --lr 0.01 --seed 1 -o adapter/\n"
+    "kilotune train model.ktm -t twin -i x.npy --labels y.npy --steps 90 --lr 0.01 --seed 1 -o adapter/",
+)
+@click.argument("image", type=EXISTING)
+@device_options(image_option=False)
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    type=EXISTING,
+    required=True,
+    help="int8 model inputs (.npy), one row a sample.",
+)
+@click.option(
+    "--labels", type=EXISTING, help="Class numbers (.npy), for classifiers; without: reconstruction."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round."
+)
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), required=True, help="Learning rate.")
+@click.option(
+    "--momentum",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Needs an image compiled with --momentum.",
+)
+@click.option(
+    "--decay",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Weight decay towards the base model.",
+)
+@click.option(
+    "--accumulate", type=click.IntRange(1, 65535), default=1, show_default=True, help="Samples an update."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of stochastic rounding.")
+@click.option("-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter.")
+def train_command(
+    out: Output,
+    image: Path,
+    where: Where,
+    source: Path,
+    labels: Path | None,
+    steps: int,
+    lr: float,
+    momentum: float,
+    decay: float,
+    accumulate: int,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Train on ready int8 inputs, no features; the adapter is pulled and written."""
+    from kilotune.connection import connect_fresh
+    from kilotune.image import Image
+    from kilotune.tensors import load_inputs, load_labels
+
+    model = Image.load(image)
+    inputs = load_inputs(source, model.input_bytes)
+    classes = load_labels(labels, inputs.shape[0]) if labels is not None else None
+    with connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device:
+        with out.progress("training") as bar:
+            device.train(
+                inputs,
+                labels=classes,
+                steps=steps,
+                lr=lr,
+                momentum=momentum,
+                weight_decay=decay,
+                accumulate=accumulate,
+                seed=seed,
+                progress=lambda p: bar(p.done, p.total),
+            )
+        adapter = device.pull()
+    adapter.save(folder)
+    data = {"adapter": str(folder), "steps": steps, "adapter_sha256": adapter.sha256}
+    out.result(data, pairs(list(data.items())))
+
+
+@command("bench", example="kilotune bench model.ktm --target qemu:mps2-an386 --json")
+@click.argument("image", type=EXISTING)
+@device_options(image_option=False)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Repetitions; the mean is given.",
+)
+def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
+    """Count the instructions of an inference and a training step, and the memory used."""
+    from kilotune.benchmark import benchmark, firmware_for
+    from kilotune.connection import connect_fresh
+    from kilotune.image import Image
+
+    model = Image.load(image)
+    firmware = firmware_for(where.named(), image)
+    with (
+        connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("measuring"),
+    ):
+        figures = benchmark(device, model, firmware=firmware, count=count)
+    data = {"target": where.named(), **plain(figures)}
+    flat = [(f"{k}.{n}", v) for k, part in data.items() if isinstance(part, dict) for n, v in part.items()]
+    flat = [(k, v) for k, v in data.items() if not isinstance(v, dict)] + flat
+    out.result(
+        data, pairs([(k, "unknown" if v is None else f"{v:,}" if isinstance(v, int) else v) for k, v in flat])
+    )

@@ -1,0 +1,256 @@
+"""Commands that answer what learning is worth: evaluate, report, demo."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import EXISTING, FILE, FOLDER, Where, device_options, learn_options, source_options
+from kilotune.cli.output import Output, pairs, plain, table
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.evaluation import Evaluation
+    from kilotune.sources import ReadOptions
+    from kilotune.streaming import LearnOptions
+
+
+@command(
+    "evaluate",
+    example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
+    "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
+)
+@click.option(
+    "--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more."
+)
+@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
+@click.option(
+    "--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent."
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0.1, 0.9),
+    default=0.5,
+    show_default=True,
+    help="Part of each healthy recording to learn from.",
+)
+@source_options
+@learn_options
+def evaluate_command(
+    out: Output,
+    healthy: tuple[str, ...],
+    fault: tuple[str, ...],
+    model: Path | None,
+    share: float,
+    read: ReadOptions,
+    learning: LearnOptions,
+) -> None:
+    """Compare all methods, and plain baselines, on recordings; recommend one and say why.
+
+    Runs on the twin, which computes exactly what a device computes.
+    """
+    from kilotune.basemodels import base_model
+    from kilotune.evaluation import evaluate
+    from kilotune.sources import read_all
+    from kilotune.streaming import features_of
+
+    chosen = model or base_model()
+    config = features_of(chosen)
+    rate_hz = config.rate_hz
+    ok, bad = (read_all(part, read, model_rate_hz=rate_hz) for part in (healthy, fault))
+    for note in dict.fromkeys(n for r in (*ok, *bad) for n in r.notes):
+        out.note(note)
+    with out.progress("evaluating") as bar:
+        found = evaluate(chosen, ok, bad, options=learning, share=share, progress=bar)
+    out.result(evaluation_json(found, chosen), evaluation_text(found))
+
+
+def evaluation_json(found: Evaluation, model: Path) -> dict[str, object]:
+    rows = [
+        {
+            "name": r.name,
+            "where": r.where,
+            **plain(r.separation),
+            "ram_bytes": r.ram_bytes,
+            "image_bytes": r.image_bytes,
+            "detail": r.detail,
+        }
+        for r in found.rows
+    ]
+    return {
+        "model": str(model),
+        "learn_windows": found.learn_windows,
+        "rows": rows,
+        "recommended": found.recommended,
+        "reason": found.reason,
+        "notes": list(found.notes),
+    }
+
+
+def evaluation_text(found: Evaluation) -> str:
+    rows = [
+        (
+            r.name,
+            r.where,
+            f"{r.separation.auc:.3f}",
+            f"{100 * r.separation.false_alarms:.1f}",
+            f"{100 * r.separation.detection:.1f}",
+            f"{r.ram_bytes:,}" if r.ram_bytes else "-",
+        )
+        for r in found.rows
+    ]
+    one = found.rows[0].separation
+    lines = [
+        f"learned from {found.learn_windows} windows, tested on {one.healthy} healthy, {one.fault} faulty",
+        "",
+        table(rows, ("scored by", "on", "AUC", "false alarms %", "detected %", "RAM bytes")),
+        "",
+        f"recommended: {found.recommended}",
+        f"because: {found.reason}",
+        *(f"note: {n}" for n in found.notes),
+    ]
+    return "\n".join(lines)
+
+
+@command(
+    "report",
+    example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html",
+)
+@device_options()
+@click.option(
+    "--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more."
+)
+@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0.1, 0.9),
+    default=0.5,
+    show_default=True,
+    help="Part of each healthy recording to learn from.",
+)
+@click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
+@click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
+@source_options
+@learn_options
+def report_command(
+    out: Output,
+    where: Where,
+    healthy: tuple[str, ...],
+    fault: tuple[str, ...],
+    share: float,
+    title: str,
+    page: Path,
+    read: ReadOptions,
+    learning: LearnOptions,
+) -> None:
+    """Score before, learn, score after on a device, and write one self-contained HTML page.
+
+    The device learns, but nothing is committed: `kilotune reset` undoes it.
+    """
+    from kilotune.benchmark import benchmark, firmware_for
+    from kilotune.connection import connect
+    from kilotune.evaluation import split_healthy
+    from kilotune.image import Image
+    from kilotune.inspection import report_budgets
+    from kilotune.report import render
+    from kilotune.sources import read_all
+    from kilotune.study import report_data, study
+
+    if where.image is None:
+        raise KilotuneError("usage", "a report needs the model image", "give it with --image model.ktm")
+    image = Image.load(where.image)
+    config = image.features
+    if config is None:
+        raise KilotuneError("no_features", "the image takes ready inputs", "use an image with features")
+    ok, bad = (read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, fault))
+    notes = tuple(dict.fromkeys(n for r in (*ok, *bad) for n in r.notes))
+    to_learn, test = split_healthy(ok, share=share, window=config.window)
+    with (
+        connect(where.named(), image=image, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("studying") as bar,
+    ):
+        found = study(device, to_learn=to_learn, healthy=test, fault=bad, options=learning, progress=bar)
+        built = firmware_for(where.named(), where.image)
+        budgets = report_budgets(image, benchmark(device, image, firmware=built), built)
+    data = report_data(
+        found,
+        image,
+        title=title,
+        subtitle=where.named(),
+        healthy=test,
+        fault=bad,
+        budgets=budgets,
+        notes=notes,
+        commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(data), encoding="utf-8")
+    result = {
+        "report": str(page),
+        "before": plain(found.before.separation),
+        "after": plain(found.after.separation),
+    }
+    out.result(result, f"{data.story[0]}\n{page}")
+
+
+@command("demo", example="kilotune demo\nkilotune demo --target twin -o build/demo --json")
+@click.option(
+    "-t",
+    "--target",
+    default="qemu:mps2-an386",
+    show_default=True,
+    help="Where to run; native where its tools are missing.",
+)
+@click.option(
+    "-o",
+    "--out",
+    "folder",
+    type=FOLDER,
+    default=Path("build/demo"),
+    show_default=True,
+    help="Folder for all that is made.",
+)
+@click.option("--data", "data", multiple=True, help="Own recordings: first healthy ones, then --fault.")
+@click.option("--fault", multiple=True, help="Faulty recordings, with --data.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Longest wait for any answer, seconds.",
+)
+@source_options
+def demo_command(
+    out: Output,
+    target: str,
+    folder: Path,
+    data: tuple[str, ...],
+    fault: tuple[str, ...],
+    timeout: float,
+    read: ReadOptions,
+) -> None:
+    """Watch an emulated board adapt to a machine that its model has never seen, and keep it across resets."""
+    from kilotune.demo import run
+
+    if bool(data) != bool(fault):
+        raise KilotuneError("usage", "--data needs --fault, and --fault --data", "give both, or neither")
+    result = run(
+        target=target, folder=folder, healthy=data, fault=fault, read=read, timeout_s=timeout, say=out.say
+    )
+    body = plain(result)
+    if out.as_json:
+        out.result(body, "")
+    else:
+        print(
+            "\n"
+            + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)])
+        )
+    if not result.ok:
+        failed = ", ".join(c.name for c in result.checks if not c.ok)
+        raise KilotuneError("mismatch", f"the demo ran, but this did not hold: {failed}", "see the report")

@@ -1,0 +1,62 @@
+"""`connect`: a device on any target behind one interface."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kilotune.image import Image
+    from kilotune.link.device import Device
+
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+def connect(
+    target: str,
+    image: Image | Path | str | None = None,
+    state: Path | str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Device:
+    """Opens `twin`, `native`, `qemu:BOARD`, `renode:BOARD` or a serial port; close it with `with`.
+
+    `image` (or its file) is needed where the device brings no model of its own. `state` is the folder
+    that keeps the flash of a target without hardware; None: one in the user's cache. Errors: `KilotuneError`.
+    """
+    from kilotune.image import Image
+    from kilotune.targets.registry import open as open_target
+
+    loaded = Image.load(image) if isinstance(image, (str, Path)) else image
+    folder = Path(state) if state is not None else None
+    return open_target(target, image=loaded, state=folder, timeout_s=timeout_s)
+
+
+@contextmanager
+def connect_fresh(
+    target: str, image: Image, state: Path | str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Iterator[Device]:
+    """As `connect`, but a target without hardware starts with empty flash and leaves none behind.
+
+    With `state`, or on a port, it is `connect`: there the device's own checkpoint counts.
+    """
+    from kilotune.targets.registry import parse_target
+
+    if state is not None or parse_target(target).kind == "port":
+        with connect(target, image, state, timeout_s) as device:
+            yield device
+        return
+    if parse_target(target).kind == "twin":
+        from kilotune.targets.twin import Twin
+
+        with Twin(image, timeout_s=timeout_s) as twin:
+            yield twin
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="kilotune-") as folder,
+        connect(target, image, folder, timeout_s) as device,
+    ):
+        yield device

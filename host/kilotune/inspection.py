@@ -1,0 +1,79 @@
+"""What a model image asks of a board, known before anything is flashed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kilotune.report.data import Budget
+
+if TYPE_CHECKING:
+    from kilotune.benchmark import Benchmark
+    from kilotune.image import Image
+    from kilotune.targets.firmware import FirmwareBuild
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One board: used and available bytes."""
+
+    board: str
+    fits: bool
+    ram_used: int
+    ram: int
+    flash_used: int  # by the model image
+    flash: int  # of the model partition
+
+
+def ram_budget(image: Image) -> dict[str, int]:
+    """Bytes of RAM by what they hold; the sum is what the firmware gives the model."""
+    parts = {"arena": image.arena_bytes, "adapter": image.adapter_bytes, "optimiser": image.state_bytes}
+    total = engine_bytes(image)
+    rest = total - sum(parts.values())
+    if rest > 0:
+        parts["window, features, reservoir"] = rest
+    return {k: v for k, v in parts.items() if v}
+
+
+def engine_bytes(image: Image) -> int:
+    """RAM that the runtime asks for this image, as a device reckons it; 0 where the twin is not built."""
+    try:
+        from kilotune import _native
+    except ImportError:
+        return 0
+    ask: Any = getattr(_native, "ram_bytes", None)
+    return int(ask(image.content)) if ask is not None else 0
+
+
+def fits(image: Image) -> list[Fit]:
+    """Every known board: whether the model and the firmware around it find room."""
+    from kilotune.targets.boards import boards
+
+    model = sum(ram_budget(image).values())
+    found = []
+    for board in boards():
+        ram = model + board.firmware_ram_bytes
+        flash = len(image.content)
+        verdict = ram <= board.ram_bytes and flash <= board.flash.model_bytes
+        found.append(Fit(board.id, verdict, ram, board.ram_bytes, flash, board.flash.model_bytes))
+    return found
+
+
+def report_budgets(image: Image, measured: Benchmark, firmware: FirmwareBuild | None) -> tuple[Budget, ...]:
+    """Memory and instructions for a report; `firmware` is the build for exactly this model, where there is one."""
+    ram = list(ram_budget(image).items())
+    flash = [("model image", len(image.content))]
+    if firmware is not None:
+        rest = firmware.engine - sum(n for _, n in ram)
+        if rest > 0:
+            ram.append(("window, features, reservoir", rest))
+        ram.append(("firmware, static", firmware.data + firmware.bss))
+        flash.append(("firmware", firmware.flash_bytes))
+    if measured.ram_bytes.stack_peak:
+        ram.append(("stack, highest", measured.ram_bytes.stack_peak))
+    budgets = [Budget("RAM", "bytes", tuple(ram)), Budget("Flash", "bytes", tuple(flash))]
+    steps = [("inference", measured.instructions.inference), ("training step", measured.instructions.step)]
+    counted = tuple((name, n) for name, n in steps if n is not None)
+    if counted:
+        budgets.append(Budget("Instructions of one window", "instructions", counted))
+    return tuple(budgets)

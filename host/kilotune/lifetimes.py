@@ -1,0 +1,73 @@
+"""When every buffer of the arena is alive, forward and backward together."""
+
+from __future__ import annotations
+
+from kilotune.arena import Buffer
+from kilotune.graph import Graph
+from kilotune.operators.base import Activation, OpPlan
+from kilotune.plan import GradientPlan, TrainingPlan
+
+
+def gradient_bytes(activation: Activation) -> int:
+    """Exponents, then mantissas; one position's int32 values while an operator fills it (SPEC 1.2)."""
+    head = 2 * (activation.positions + activation.positions % 2)
+    body = 4 * activation.channels if activation.positions == 1 else 2 * activation.elements
+    return head + body
+
+
+def mask_bytes(activation: Activation) -> int:
+    return activation.positions * ((activation.channels + 7) // 8)
+
+
+def lifetimes(
+    graph: Graph,
+    ops: list[OpPlan],
+    gradients: list[GradientPlan | None],
+    training: TrainingPlan | None,
+    *,
+    keep_input: bool,
+) -> list[Buffer]:
+    """Every buffer of the arena.
+
+    Steps: -1 the input arrives, 0 to n-1 forward, n the output is read and the loss taken, then backward.
+    """
+    end = len(graph.ops)
+
+    def backward_step(op: int) -> int:
+        return 2 * end - op
+
+    made = {graph.input: -1}
+    last = {graph.input: end if keep_input else 0, graph.output: end}
+    for i, op in enumerate(graph.ops):
+        made[op.output] = i
+        last[op.output] = max(last.get(op.output, 0), i)
+        until = backward_step(i) if ops[i].gradient_unit and op.reads_input_backward(ops[i]) else i
+        for source in op.reads:
+            last[source] = max(last.get(source, 0), until)
+    if training is not None:
+        last[training.loss.tensor] = max(last[training.loss.tensor], end)
+    buffers = [Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i]) for i in sorted(made)]
+    for i, op in enumerate(graph.ops):
+        scratch = op.scratch_bytes(ops[i])
+        if scratch:
+            buffers.append(Buffer(f"scratch {i}", scratch, i, i))
+            if ops[i].gradient_unit:
+                buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+        gradient = gradients[op.output]
+        if gradient is None or training is None:
+            continue
+        # Written by the loss or by the ops that read the activation, the last of which masks it; read by
+        # this op's own backward.
+        steps = [
+            backward_step(j)
+            for j, user in enumerate(graph.ops)
+            if ops[j].to_input and op.output in user.reads
+        ]
+        if op.output == training.loss.tensor:
+            steps.append(end)
+        activation = graph.activations[op.output]
+        size = gradient_bytes(activation)
+        buffers.append(Buffer(f"gradient {op.output}", size, min(steps), backward_step(i)))
+        if gradient.masked:
+            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(steps)))
+    return buffers

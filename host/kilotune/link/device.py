@@ -1,0 +1,448 @@
+"""`Device`: learn, score, infer, train and carry adapters, on whatever target is behind the transport."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.errors import KilotuneError
+from kilotune.link import messages
+from kilotune.link.cbor import bad_message
+from kilotune.link.client import Client
+from kilotune.link.messages import Kind, Phase, Scorer, StreamKind, WindowResult
+from kilotune.link.outcomes import (
+    BenchResult,
+    DeviceInfo,
+    Progress,
+    ProgressCall,
+    Scores,
+    device_info,
+    train_config,
+)
+from kilotune.link.ready import ReadyInputs
+from kilotune.link.samples import Samples, Segment, to_features, to_segments
+from kilotune.link.status import RefusedError, local_error
+from kilotune.link.stream import SampleStream, StreamSpec
+from kilotune.link.transport import Transport
+
+if TYPE_CHECKING:
+    from kilotune.adapter import Adapter
+    from kilotune.image import Image
+
+DEFAULT_LEARNING_RATE = 0.01
+_PULL_RESTARTS = 5
+_STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
+
+ResultCall = Callable[[WindowResult], None]
+
+
+class Device:
+    """A device with a session open; use it with `with`. Every wait is bounded by `timeout_s`.
+
+    `image` gives names to what is pulled, and must be the one on the device.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        image: Image | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._client = Client(transport, timeout_s=timeout_s)
+        self._image = image
+        self._stream = 0
+        try:
+            self._greet(self._client.open())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; what was not committed stays in the device's RAM."""
+        self._client.close()
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    @property
+    def image(self) -> Image | None:
+        return self._image
+
+    def info(self) -> DeviceInfo:
+        """The device and its model; none of it changes while connected."""
+        return device_info(self._client.transport.name, self._hello, self._model)
+
+    def status(self) -> messages.DeviceStatus:
+        """Phase, progress, checkpoint, counters and memory, as they are now."""
+        return self._client.ask(messages.DeviceStatus, Kind.status)
+
+    def _greet(self, hello: messages.Hello) -> None:
+        self._hello = hello
+        self._model = None if hello.opened else self._client.ask(messages.Model, Kind.model)
+        m = self._model
+        if m is not None and m.axes and not all((m.rate_mhz, m.full_scale_ug, m.window, m.hop, m.features)):
+            raise bad_message("its model has features of no size")
+        if self._model is None or self._image is None:
+            return
+        if self._model.image_hash != self._image.image_hash:
+            raise KilotuneError(
+                "other_image",
+                f"the device runs image {self._model.image_hash.hex()[:12]}, "
+                f"the one given is {self._image.image_hash.hex()[:12]}",
+                "give the image that the device was flashed with, or flash this one with `kilotune flash`",
+            )
+
+    def _require_model(self) -> messages.Model:
+        if self._model is None:
+            raise RefusedError(self._hello.opened, 0, "use its model")
+        return self._model
+
+    def _require_features(self, rate_hz: float | None) -> messages.Model:
+        model = self._require_model()
+        if model.axes == 0:
+            raise local_error("no_features")
+        if rate_hz is not None and round(rate_hz * 1000) != model.rate_mhz:
+            raise local_error(
+                "wrong_rate",
+                f"the samples have {rate_hz:g} Hz, the model is made for {model.rate_mhz / 1000:g} Hz",
+            )
+        return model
+
+    # --- windows of samples ----------------------------------------------------------------------
+
+    def learn(
+        self,
+        samples: Samples,
+        labels: Sequence[int] | int | None = None,
+        *,
+        rate_hz: float | None = None,
+        passes: int = 40,
+        lr: float | None = None,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        accumulate: int = 1,
+        seed: int = 1,
+        scorer: str = "automatic",
+        hold_period: int = 8,
+        hold_count: int = 2,
+        resume: bool = False,
+        force: bool = False,
+        noise: int = 0,
+        gain: int = 0,
+        jitter: bool = False,
+        ready_features: bool = False,
+        progress: ProgressCall | None = None,
+        on_result: ResultCall | None = None,
+    ) -> messages.LearnReport:
+        """One learn phase over all samples; returns what it came to, when the device detects.
+
+        `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
+        `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
+        `rate_hz` is checked where it is given. `passes` 0: calibration only. On a refusal (such as
+        `too_few_windows`) the device goes back to its last checkpoint.
+        """
+        model = self._require_features(rate_hz)
+        segments = self._segments(samples, ready_features)
+        classes = _labels_for(segments, labels)
+        rate = DEFAULT_LEARNING_RATE if lr is None else lr
+        train = train_config(
+            lr=rate, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
+        )
+        config = messages.LearnConfig(
+            train, _in_range("passes", passes, 0xFFFF), _in_range("hold_period", hold_period, 0xFF),
+            _in_range("hold_count", hold_count, 0xFF), labels is not None, resume, _scorer(scorer), force,
+            _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter,
+        )  # fmt: skip
+        self._client.tell(Kind.learn_begin, config)
+        try:
+            self._run_streams(model, segments, classes, ready_features, progress, on_result)
+            self._client.tell(Kind.learn_end)
+        except (RefusedError, KeyboardInterrupt):
+            self._client.tell(Kind.learn_cancel)
+            raise
+        return self._wait_for_training(passes, progress)
+
+    def score(
+        self,
+        samples: Samples,
+        *,
+        rate_hz: float | None = None,
+        ready_features: bool = False,
+        progress: ProgressCall | None = None,
+        on_result: ResultCall | None = None,
+    ) -> Scores:
+        """The device's result of every window. `samples` as in `learn`."""
+        model = self._require_features(rate_hz)
+        segments = self._segments(samples, ready_features)
+        labels = [0] * len(segments)
+        return self._run_streams(model, segments, labels, ready_features, progress, on_result)
+
+    def classify(self, samples: Samples, *, rate_hz: float | None = None) -> npt.NDArray[np.int64]:
+        """(windows,) the winning class of every window; the model must be a classifier."""
+        if self._require_model().classes == 0:
+            raise local_error("unavailable", "the model on the device is no classifier")
+        return self.score(samples, rate_hz=rate_hz).categories
+
+    def open_stream(
+        self, *, rate_hz: float | None = None, label: int = 0, ready_features: bool = False
+    ) -> SampleStream:
+        """A stream to push live samples into; finish it before anything else is asked of the device."""
+        model = self._require_features(rate_hz)
+        kind = StreamKind.features if ready_features else StreamKind.samples
+        self._stream = self._stream % 0xFFFF + 1
+        hop = 1 if ready_features else model.hop
+        window = 1 if ready_features else model.window
+        spec = StreamSpec(kind, model.rate_mhz, model.axes, label, hop, window)
+        return SampleStream(self._client, self._hello, spec, self._stream)
+
+    def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:
+        model = self._require_model()
+        if ready_features:
+            return to_features(samples, features=model.features)
+        return to_segments(samples, axes=model.axes, full_scale_g=model.full_scale_ug / 1e6)
+
+    def _run_streams(
+        self,
+        model: messages.Model,
+        segments: list[Segment],
+        labels: Sequence[int],
+        ready_features: bool,
+        progress: ProgressCall | None,
+        on_result: ResultCall | None,
+    ) -> Scores:
+        results: list[WindowResult] = []
+        owners: list[int] = []
+        lost = done = 0
+        total = sum(s.counts.nbytes for s in segments)
+
+        def keep(new: list[WindowResult], owner: int) -> None:
+            results.extend(new)
+            owners.extend([owner] * len(new))
+            if on_result is not None:
+                for result in new:
+                    on_result(result)
+
+        for owner, (segment, label) in enumerate(zip(segments, labels, strict=True)):
+            stream = self.open_stream(label=label, ready_features=ready_features)
+            data = memoryview(segment.counts.tobytes())
+            step = _STREAM_BYTES // stream.frame_bytes * stream.frame_bytes
+            for at in range(0, len(data), step):
+                piece = bytes(data[at : at + step])
+                keep(stream.push(piece), owner)
+                done += len(piece)
+                _tell(progress, "stream", done, total)
+            keep(stream.finish(), owner)
+            lost += stream.lost
+        return Scores(tuple(results), tuple(owners), lost, sum(s.clipped for s in segments))
+
+    def _wait_for_training(self, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
+        client = self._client
+        seen: tuple[int, ...] = ()
+        changed_at = client.clock()
+        while True:
+            status = self.status()
+            if status.phase is Phase.detect:
+                _tell(progress, "train", passes, passes)
+                return status.report
+            if status.phase is not Phase.train:
+                raise KilotuneError(
+                    "interrupted",
+                    f"training ended early: the device is in phase {status.phase.name}",
+                    "was it reset, or told to cancel? Learn again",
+                )
+            now = (status.report.passes_done, status.train_steps, status.generation)
+            if now != seen:
+                seen, changed_at = now, client.clock()
+                _tell(progress, "train", min(status.report.passes_done, passes), passes)
+            elif client.clock() - changed_at > client.timeout_s:
+                raise KilotuneError(
+                    "timeout",
+                    f"training made no progress for {client.timeout_s:g} s",
+                    "reset the device and learn again",
+                )
+            if client.transport.poll_s:
+                time.sleep(client.transport.poll_s)
+
+    # --- ready model inputs ----------------------------------------------------------------------
+
+    def infer(self, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """int8 (n, inputs) to int8 (n, outputs)."""
+        return ReadyInputs(self._client, self._hello, self._require_model()).infer(inputs)
+
+    def train(
+        self,
+        inputs: npt.NDArray[np.int8],
+        labels: npt.NDArray[Any] | Sequence[int] | None = None,
+        *,
+        steps: int,
+        lr: float,
+        seed: int = 1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        accumulate: int = 1,
+        progress: ProgressCall | None = None,
+    ) -> None:
+        """`steps` training steps, one row of `inputs` each, in order and from the start again.
+
+        `inputs`: int8 (n, inputs). `labels`: classes (n,) for classifiers, int8 (n, outputs) for
+        regression, None for reconstruction.
+        """
+        config = train_config(
+            lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
+        )
+        ready = ReadyInputs(self._client, self._hello, self._require_model())
+        ready.train(inputs, labels, steps, config, lambda n: _tell(progress, "train", n, steps))
+
+    def bench(self, *, runs: int = 1, input_row: npt.NDArray[np.int8] | None = None) -> BenchResult:
+        """Instructions of one inference and of one training step, averaged over `runs`.
+
+        Training steps change the adapter; afterwards the device goes back to its last checkpoint (or
+        the base model): commit first what is to be kept.
+        """
+        return ReadyInputs(self._client, self._hello, self._require_model()).bench(runs, input_row)
+
+    # --- adapter ---------------------------------------------------------------------------------
+
+    def commit(self) -> messages.Checkpoint:
+        """Writes the adapter to the device's flash; returns once it is verified there."""
+        return self._client.ask(messages.Checkpoint, Kind.commit)
+
+    def rollback(self) -> messages.Checkpoint:
+        """Returns to the checkpoint before the newest one, for good."""
+        return self._client.ask(messages.Checkpoint, Kind.rollback)
+
+    def restore(self) -> messages.Checkpoint:
+        """Drops what was not committed: the newest checkpoint counts again, or the base model."""
+        return self._client.ask(messages.Checkpoint, Kind.restore)
+
+    def reset(self) -> None:
+        """Restarts the device and connects again; only what was committed survives."""
+        self._greet(self._client.reset())
+
+    def pull(self, *, progress: ProgressCall | None = None) -> Adapter:
+        """The device's present adapter; needs the image, for names and shapes."""
+        from kilotune.adapter import Adapter
+
+        if self._image is None:
+            raise KilotuneError(
+                "no_image",
+                "an adapter can only be pulled with the model image at hand",
+                "give the .ktm file that the device was flashed with",
+            )
+        blob = self.pull_bytes(progress=progress)
+        status = self.status()
+        return Adapter.from_blob(
+            self._image,
+            blob,
+            windows_seen=status.windows_learned,
+            steps=status.train_steps,
+            device=f"{self._hello.board}:{self._hello.unique_id.hex()}",
+            firmware=self._hello.firmware,
+        )
+
+    def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
+        """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
+        size = self._require_model().adapter_bytes
+        for _ in range(_PULL_RESTARTS):
+            blob = self._pull_once(size, progress)
+            if blob is not None:
+                return blob
+        raise KilotuneError(
+            "busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull"
+        )
+
+    def _pull_once(self, size: int, progress: ProgressCall | None) -> bytes | None:
+        blob = bytearray()
+        first: messages.PullChunk | None = None
+        while first is None or len(blob) < size:
+            length = self._hello.chunk
+            chunk = self._client.ask(messages.PullChunk, Kind.pull, len(blob), length)
+            first = first or chunk
+            if (chunk.generation, chunk.crc) != (first.generation, first.crc):
+                return None
+            complete = len(blob) + len(chunk.data) == size
+            if (
+                chunk.total != size
+                or chunk.offset != len(blob)
+                or len(chunk.data) > min(length, size - len(blob))
+            ):
+                raise bad_message("a piece of the adapter from elsewhere")
+            if not chunk.data and not complete:
+                raise bad_message("an empty piece of the adapter")
+            blob += chunk.data
+            _tell(progress, "pull", len(blob), size)
+        if zlib.crc32(blob) != first.crc:
+            raise KilotuneError(
+                "bad_crc", "the adapter that was pulled does not have its checksum", "pull it again"
+            )
+        return bytes(blob)
+
+    def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
+        """Gives the device an adapter; once verified there it is the newest checkpoint.
+
+        An interrupted push goes on where it was when it is called again with the same adapter.
+        """
+        model = self._require_model()
+        if adapter.config.image_hash != model.image_hash.hex():
+            raise local_error("wrong_base")
+        blob, crc = adapter.blob, zlib.crc32(adapter.blob)
+        counts = (adapter.config.windows_seen & 0xFFFFFFFF, adapter.config.steps & 0xFFFFFFFF)
+        begun = self._client.ask(
+            messages.PushNext, Kind.push_begin, model.image_hash, len(blob), crc, *counts
+        )
+        at = begun.next
+        while at < len(blob):
+            piece = blob[at : at + self._hello.chunk]
+            taken = self._client.ask(messages.PushNext, Kind.push, at, piece)
+            if taken.next != at + len(piece):
+                raise bad_message("it took another piece of the adapter than it was given")
+            at = taken.next
+            _tell(progress, "push", at, len(blob))
+        return self._client.ask(messages.Checkpoint, Kind.push_end)
+
+
+def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(Progress(what, done, total))
+
+
+def _in_range(name: str, value: int, high: int) -> int:
+    if not 0 <= value <= high:
+        raise KilotuneError("usage", f"{name} is {value}", f"0 to {high} are possible")
+    return value
+
+
+def _scorer(name: str) -> Scorer:
+    if name not in Scorer.__members__:
+        raise KilotuneError(
+            "usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}"
+        )
+    return Scorer[name]
+
+
+def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
+    """One class a segment."""
+    each = [0] * len(segments) if labels is None else list(np.atleast_1d(np.asarray(labels)))
+    if len(each) != len(segments):
+        raise KilotuneError(
+            "usage", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
+        )
+    return [_in_range("a label", int(label), 0xFF) for label in each]

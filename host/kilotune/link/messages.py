@@ -1,0 +1,371 @@
+"""Messages as typed values: a class an array of firmware/schema/messages.cddl, every field in its range."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, fields, is_dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import msgspec
+
+from kilotune.link import cbor
+
+PROTOCOL_VERSION = 1
+HEADER = struct.Struct("<BBHH")  # protocol version, kind, session, sequence number
+ANSWER = 0x80
+ERROR_ANSWER = 0xFF
+RESULT = struct.Struct("<hBBBB")  # score, refused, flags, category, reserved
+
+U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
+U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+U63 = Annotated[int, msgspec.Meta(ge=0)]
+I16 = Annotated[int, msgspec.Meta(ge=-0x8000, le=0x7FFF)]
+TensorBytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # more is a lie
+AdapterBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 26)]
+Hash = Annotated[bytes, msgspec.Meta(max_length=32)]
+
+
+class Kind(IntEnum):
+    """As in firmware/runtime/wire.h."""
+
+    hello = 1
+    model = 2
+    status = 3
+    reset = 4
+    learn_begin = 8
+    learn_end = 9
+    learn_cancel = 10
+    stream_begin = 16
+    samples = 17
+    stream_end = 18
+    results = 19
+    input_write = 24
+    infer = 25
+    output_read = 26
+    train_begin = 27
+    train_step = 28
+    bench = 29
+    commit = 32
+    rollback = 33
+    restore = 34
+    pull = 35
+    push_begin = 36
+    push = 37
+    push_end = 38
+
+
+# What a request asks for, to complete "the device refused to ...".
+DOING = {
+    Kind.hello: "open a session",
+    Kind.model: "describe its model",
+    Kind.status: "tell its status",
+    Kind.reset: "restart",
+    Kind.learn_begin: "begin learning",
+    Kind.learn_end: "end learning",
+    Kind.learn_cancel: "cancel learning",
+    Kind.stream_begin: "take a stream of samples",
+    Kind.samples: "take samples",
+    Kind.stream_end: "end a stream",
+    Kind.results: "give results",
+    Kind.input_write: "take an input",
+    Kind.infer: "run the model",
+    Kind.output_read: "give an output",
+    Kind.train_begin: "begin training",
+    Kind.train_step: "train a step",
+    Kind.bench: "measure",
+    Kind.commit: "commit",
+    Kind.rollback: "roll back",
+    Kind.restore: "drop what is not committed",
+    Kind.pull: "give its adapter",
+    Kind.push_begin: "take an adapter",
+    Kind.push: "take a piece of an adapter",
+    Kind.push_end: "use the adapter",
+}
+
+
+class Phase(IntEnum):
+    idle = 0
+    learn = 1
+    train = 2
+    detect = 3
+
+
+class Scorer(IntEnum):
+    automatic = 0
+    residual = 1
+    nearest = 2
+    combined = 3
+
+
+class StreamKind(IntEnum):
+    samples = 0
+    features = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    kind: U8
+    status: U8
+    detail: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    firmware: Annotated[str, msgspec.Meta(max_length=24)]
+    board: Annotated[str, msgspec.Meta(max_length=32)]
+    unique_id: Annotated[bytes, msgspec.Meta(max_length=16)]
+    max_frame: Annotated[int, msgspec.Meta(ge=64, le=0xFFFF)]
+    chunk: Annotated[int, msgspec.Meta(ge=16, le=0xFFFF)]
+    credit: U32
+    result_ring: Annotated[int, msgspec.Meta(ge=1, le=0xFF)]
+    opened: U8
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    image_hash: Hash
+    base_hash: Hash
+    input_bytes: TensorBytes
+    output_bytes: TensorBytes
+    adapter_bytes: AdapterBytes
+    state_bytes: U32
+    arena_bytes: U32
+    loss: U8
+    method: U8
+    classes: U16
+    axes: U8
+    rate_mhz: U32
+    full_scale_ug: U32
+    window: U16
+    hop: U16
+    features: U16
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`sequence` 0: nothing was committed."""
+
+    sequence: U32
+    total_bytes: U32
+    crc: U32
+    windows: U32
+    steps: U32
+    erases: U32
+
+
+@dataclass(frozen=True, slots=True)
+class LearnReport:
+    """What learning came to; losses and the threshold in Q10 log2."""
+
+    learned: U16
+    held: U16
+    passes_done: U16
+    passes_kept: U16
+    loss_calibration_held: I16
+    loss_candidate_held: I16
+    loss_calibration_learned: I16
+    loss_candidate_learned: I16
+    kept_candidate: U8
+    scorer: Scorer
+    threshold: I16
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    windows: U32
+    clipped: U32
+    constant: U32
+    anomalous: U32
+    stuck: U32
+    saturated: U32
+    train_steps: U32
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounters:
+    frames: U32
+    bad_crc: U32
+    bad_cobs: U32
+    too_long: U32
+    dropped: U32
+    repeated: U32
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    static_bytes: U32
+    stack_bytes: U32
+    stack_peak: U32
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """`passes`: asked for; `report.passes_done` tells how far training is."""
+
+    phase: Phase
+    generation: U32
+    uptime_ms: U32
+    stream: U16
+    windows_learned: U32
+    train_steps: U32
+    passes: U16
+    checkpoint: Checkpoint
+    report: LearnReport
+    counters: Counters
+    link: LinkCounters
+    memory: MemoryUse
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    rate_mantissa: int
+    rate_exponent: int
+    decay_mantissa: int
+    decay_exponent: int
+    momentum_q15: int
+    accumulate: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LearnConfig:
+    train: TrainConfig
+    passes: int
+    hold_period: int
+    hold_count: int
+    labelled: int
+    resume: int
+    scorer: int
+    force: int
+    noise: int
+    gain: int
+    jitter: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBegun:
+    frame_bytes: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesTaken:
+    next: U32
+    credit: U32
+    results_first: U32
+    results: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    results_first: U32
+    results_end: U32
+    results: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    total_bytes: U32
+    windows: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    output_bytes: U32
+    offset: U32
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepsDone:
+    steps: U32
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCount:
+    instructions: U63
+    elapsed_ms: U32
+
+
+@dataclass(frozen=True, slots=True)
+class PullChunk:
+    offset: U32
+    total: U32
+    crc: U32
+    generation: U32
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PushNext:
+    next: U32
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """`index`: windows since the stream began; `score`: Q10 log2; `refused`, `flags`: bits, see below."""
+
+    index: int
+    score: int
+    refused: int
+    flags: int
+    category: int
+
+
+CLIPPED, CONSTANT, ANOMALOUS, STUCK = 1, 2, 4, 8  # WindowResult.refused
+SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
+
+T = TypeVar("T")
+
+
+def encode(*values: Any) -> bytes:
+    """CBOR of the array of `values`; dataclasses are laid out in place. No values: no bytes."""
+    items = [item for value in values for item in _flat(value)]
+    return cbor.encode(tuple(items)) if items else b""
+
+
+def decode(cls: type[T], payload: bytes) -> T:
+    """The message of class `cls`; KilotuneError `bad_message` where anything is not as the schema says."""
+    items = cbor.decode(payload)
+    layout: Any = cls
+    if len(items) != _width(layout):
+        raise cbor.bad_message(f"{cls.__name__} has {_width(layout)} fields, not {len(items)}")
+    try:
+        return msgspec.convert(_nest(layout, iter(items)), cls, strict=True, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise cbor.bad_message(f"{cls.__name__}: {error}") from None
+
+
+def unpack_results(first: int, packed: bytes) -> list[WindowResult]:
+    """Window results as they lie in a message, 6 bytes each."""
+    if len(packed) % RESULT.size:
+        raise cbor.bad_message("results of a broken length")
+    results = []
+    for i, (score, refused, flags, category, _) in enumerate(RESULT.iter_unpack(packed)):
+        results.append(WindowResult(first + i, score, refused, flags, category))
+    return results
+
+
+def _flat(value: Any) -> list[Any]:
+    if is_dataclass(value) and not isinstance(value, type):
+        return [item for f in fields(value) for item in _flat(getattr(value, f.name))]
+    return [int(value)] if isinstance(value, int) else [value]
+
+
+@cache
+def _layout(cls: Any) -> tuple[tuple[str, type | None], ...]:
+    """(field, its class where it is a group of fields) in the order of the wire"""
+    hints = get_type_hints(cls)
+    return tuple((f.name, hints[f.name] if is_dataclass(hints[f.name]) else None) for f in fields(cls))
+
+
+@cache
+def _width(cls: Any) -> int:
+    return sum(1 if group is None else _width(group) for _, group in _layout(cls))
+
+
+def _nest(cls: type, items: Any) -> dict[str, Any]:
+    return {name: next(items) if group is None else _nest(group, items) for name, group in _layout(cls)}

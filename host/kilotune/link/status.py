@@ -1,0 +1,57 @@
+"""Status codes of the device, from the list that the firmware is built with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kilotune.errors import EXIT_REFUSED, KilotuneError
+
+_LINE = re.compile(r'^KILOTUNE_STATUS\((\w+), (\d+), "((?:[^"\\]|\\.)*)", "((?:[^"\\]|\\.)*)"\)$')
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    name: str
+    code: int
+    text: str
+    hint: str
+
+
+class RefusedError(KilotuneError):
+    """The device refused a request; `status` and `detail` are its own numbers."""
+
+    def __init__(self, status: int, detail: int, doing: str) -> None:
+        known = statuses().get(status)
+        if known is None:
+            known = Status("unknown_status", status, f"it gave status {status}, which is unknown here",
+                           "use the firmware and the tools of one release")  # fmt: skip
+        super().__init__(known.name, f"the device refused to {doing}: {known.text}", known.hint)
+        self.status = status
+        self.detail = detail
+        self.doing = doing
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_REFUSED
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[int, int, str]]:  # type: ignore[override]
+        return (type(self), (self.status, self.detail, self.doing))
+
+
+@cache
+def statuses() -> dict[int, Status]:
+    """By code. The file lies in the package once installed, beside the kernel in a source tree."""
+    installed = Path(__file__).with_name("status.def")
+    source = Path(__file__).parents[3] / "firmware" / "kernel" / "status.def"
+    file = installed if installed.exists() else source
+    matches = (_LINE.match(line) for line in file.read_text(encoding="utf-8").splitlines())
+    return {int(m[2]): Status(m[1], int(m[2]), m[3], m[4]) for m in matches if m}
+
+
+def local_error(name: str, message: str = "") -> KilotuneError:
+    """A refusal that is known before the device is asked, in the words that it would be refused in."""
+    known = next(s for s in statuses().values() if s.name == name)
+    return KilotuneError(name, message or known.text, known.hint)

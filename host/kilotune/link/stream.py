@@ -1,0 +1,190 @@
+"""A stream of samples to the device: pieces under way up to its credit, results as they come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kilotune.errors import KilotuneError
+from kilotune.link import frames, messages
+from kilotune.link.cbor import bad_message
+from kilotune.link.client import FIRST_ATTEMPT_S, LONGEST_ATTEMPT_S, Answer, Client
+from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, StreamKind, WindowResult
+
+_U32 = 0xFFFFFFFF
+_SAMPLES_FIELDS_BYTES = 17  # CBOR around the data, at most
+_MAX_TRACKED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """`rate_mhz` and `axes` must be the model's; `label`: the class, in a labelled learn phase."""
+
+    kind: StreamKind
+    rate_mhz: int
+    axes: int
+    label: int = 0
+    hop: int = 1  # frames a window: bounds what may be under way, so that no result is evicted unread
+    window: int = 1
+
+
+@dataclass(slots=True)
+class _Sent:
+    end: int
+    epoch: int
+    line_bytes: int  # on the line or in the device's buffer until answered
+
+
+class SampleStream:
+    """Go-back-N: a piece is taken only where the one before it was, and asked for again otherwise.
+
+    `lost` counts results that the device evicted before they could be read; it stays 0 unless the device
+    computes faster than `hop` says.
+    """
+
+    def __init__(self, client: Client, hello: messages.Hello, spec: StreamSpec, stream: int) -> None:
+        self._client = client
+        self._id = stream
+        self._spec = spec
+        begun = client.ask(
+            messages.StreamBegun, Kind.stream_begin, stream, spec.kind, spec.rate_mhz, spec.axes, spec.label
+        )
+        self.frame_bytes = begun.frame_bytes
+        self._ring = hello.result_ring
+        self._credit = hello.credit
+        in_ring = hello.result_ring * max(1, spec.hop) * begun.frame_bytes
+        self._piece = min(hello.chunk // begun.frame_bytes * begun.frame_bytes, in_ring)
+        if self._piece == 0:
+            raise bad_message("frames of a stream are longer than its own limit for a message")
+        self._under_way = in_ring
+        self._unsent = bytearray()  # from byte `acked` of the stream on: not acknowledged yet
+        self._acked = self._sent = self._furthest = 0
+        self._epoch = 0  # grows with every going back: answers to what was sent before ask for none
+        self._requests: dict[int, _Sent] = {}
+        self._attempt_s = FIRST_ATTEMPT_S
+        self._progress_at = self._heard_at = client.clock()
+        self._results: list[WindowResult] = []
+        self._results_next = 0
+        self.lost = 0
+
+    def push(self, data: bytes) -> list[WindowResult]:
+        """Sends whole frames of int16 little-endian; returns results that arrived meanwhile."""
+        if len(data) % self.frame_bytes:
+            raise KilotuneError("usage", "samples of a stream come in whole frames", "")
+        self._progress_at = self._client.clock()
+        self._unsent += data
+        while self._sent < self._end:
+            self._advance(wait=True)
+        self._advance(wait=False)
+        return self._take_results()
+
+    def drain(self) -> list[WindowResult]:
+        """Waits until the device has everything; returns the results that belong to it."""
+        self._progress_at = self._client.clock()
+        while self._acked < self._end:
+            self._advance(wait=True)
+        return self._take_results()
+
+    def finish(self) -> list[WindowResult]:
+        """Ends the stream; returns the last results."""
+        results = self.drain()
+        ended = self._client.ask(messages.StreamEnded, Kind.stream_end, self._id)
+        if ended.total_bytes != self._acked & _U32:
+            raise bad_message(f"it counted {ended.total_bytes} bytes of a stream of {self._acked & _U32}")
+        while self._results_next < ended.windows:
+            more = self._client.ask(messages.Results, Kind.results, self._results_next)
+            before = self._results_next
+            self._keep(more.results_first, more.results)
+            if self._results_next == before:
+                self.lost += ended.windows - before
+                break
+        return results + self._take_results()
+
+    @property
+    def _end(self) -> int:
+        return self._acked + len(self._unsent)
+
+    def _take_results(self) -> list[WindowResult]:
+        results, self._results = self._results, []
+        return results
+
+    def _advance(self, *, wait: bool) -> None:
+        """Sends what may be sent, then takes one answer, or goes back when none comes in time."""
+        client = self._client
+        while self._send_next():
+            pass
+        attempt_ends = self._heard_at + self._attempt_s
+        answer = client.receive(attempt_ends if wait else client.clock())
+        if answer is not None:
+            self._on_answer(answer)
+        now = client.clock()
+        if now >= self._progress_at + client.timeout_s:
+            raise client.timed_out()
+        if answer is None and now >= attempt_ends and self._acked < self._furthest:
+            for request in self._requests.values():
+                request.line_bytes = 0  # lost, as far as anyone can tell
+            self._attempt_s = min(self._attempt_s * 2, LONGEST_ATTEMPT_S)
+            client.repeats += 1
+            client.transport.write(b"\0")  # ends what noise may have begun
+            self._go_back()
+
+    def _send_next(self) -> bool:
+        start = self._sent - self._acked
+        size = min(self._piece, len(self._unsent) - start)
+        if size <= 0 or (start and start + size > self._under_way):
+            return False
+        body_bytes = HEADER.size + _SAMPLES_FIELDS_BYTES + size + frames.CRC_BYTES
+        waiting = sum(r.line_bytes for r in self._requests.values())
+        if waiting and waiting + frames.encoded_bytes(body_bytes) > self._credit:
+            return False
+        data = bytes(self._unsent[start : start + size])
+        fields = (self._id, self._sent & _U32, self._results_next, data)
+        sequence, frame = self._client.frame(Kind.samples, messages.encode(*fields))
+        if not waiting:
+            self._heard_at = self._client.clock()
+        self._client.transport.write(frame)
+        self._sent += size
+        self._furthest = max(self._furthest, self._sent)
+        self._requests[sequence] = _Sent(self._sent, self._epoch, len(frame))
+        return True
+
+    def _go_back(self) -> None:
+        self._sent = self._acked
+        self._epoch += 1
+        self._heard_at = self._client.clock()
+        while len(self._requests) > _MAX_TRACKED:
+            del self._requests[next(iter(self._requests))]
+
+    def _on_answer(self, answer: Answer) -> None:
+        request = self._requests.pop(answer.sequence, None)
+        if request is None or answer.kind not in (Kind.samples | ANSWER, ERROR_ANSWER):
+            return
+        taken = messages.decode(messages.SamplesTaken, self._client.payload(answer, Kind.samples))
+        self._heard_at = self._client.clock()
+        self._attempt_s = FIRST_ATTEMPT_S
+        self._credit = taken.credit
+        self._keep(taken.results_first, taken.results)
+        # `next` counts modulo 2^32; it lies between what was acknowledged and what was ever sent,
+        # or shortly before where an older answer comes late.
+        ahead = (taken.next - self._acked) & _U32
+        if ahead > _U32 // 2:
+            return
+        if ahead > self._furthest - self._acked:
+            raise bad_message("it claims to have samples that were not sent")
+        if ahead:
+            del self._unsent[:ahead]
+            self._acked += ahead
+            self._sent = max(self._sent, self._acked)
+            self._progress_at = self._heard_at
+        if request.epoch == self._epoch and self._acked < request.end:
+            self._go_back()
+
+    def _keep(self, first: int, packed: bytes) -> None:
+        """Adds the results that are new; a gap is what the device evicted."""
+        results = messages.unpack_results(first, packed)
+        if not results or results[-1].index < self._results_next:
+            return
+        if results[-1].index >= self._furthest // self.frame_bytes or len(results) > self._ring:
+            raise bad_message("it has results of windows that were never sent")
+        self.lost += max(0, first - self._results_next)
+        self._results += [r for r in results if r.index >= self._results_next]
+        self._results_next = results[-1].index + 1

@@ -1,0 +1,111 @@
+"""Merges an adapter into its base model: a plain `.tflite` that computes exactly what the device computes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune import flatbuffer_edit, metadata, tflite_model
+from kilotune.adapter import Adapter, bad_adapter
+from kilotune.errors import KilotuneError
+from kilotune.image import Layer
+from kilotune.planner import shared_error
+from kilotune.tflite_model import Operator, TfliteModel
+
+WEIGHTS, BIAS = 1, 2  # inputs of a layer with weights
+
+
+def merge(tflite: bytes, adapter: Adapter, *, calibration: dict[str, Any] | None = None) -> bytes:
+    """The bytes of `tflite` with the adapter's biases and weights in place of its own.
+
+    `calibration` goes into the model's kilotune metadata. Missing biases are created, shared ones un-shared.
+    Raises KilotuneError: `wrong_base` (another model), `shared_tensor` (one tensor trained through two ops).
+    """
+    digest = hashlib.sha256(tflite).hexdigest()
+    if digest != adapter.config.base_hash:
+        raise KilotuneError(
+            "wrong_base",
+            f"the adapter was trained on another model (SHA-256 {adapter.config.base_hash[:12]}, this one is "
+            f"{digest[:12]})",
+            "give the .tflite that the image was compiled from",
+        )
+    model = tflite_model.read(tflite)
+    for layer in adapter.config.layers:
+        _check_layer(model, layer)
+    _refuse_doubly_trained(adapter)
+    edit = flatbuffer_edit.Edit(tflite)
+    for layer in adapter.config.layers:
+        operator = model.operators[layer.source]
+        if layer.bias_trained:
+            _merge_bias(edit, model, operator, layer, adapter)
+        if layer.weights_trained:
+            weights = adapter.effective_weights(layer)
+            edit.set_constant(operator.index, WEIGHTS, weights.tobytes())
+    merged = edit.finish()
+    if calibration is not None:
+        merged = metadata.write(merged, replace(metadata.read(merged), calibration=calibration))
+    return merged
+
+
+def _check_layer(model: TfliteModel, layer: Layer) -> None:
+    """The layer in the file is the one that was trained."""
+    good = 0 <= layer.source < len(model.operators)
+    if good:
+        operator = model.operators[layer.source]
+        weight = operator.input(WEIGHTS)
+        good = (
+            operator.opcode == layer.kind
+            and weight == layer.weight_tensor >= 0
+            and operator.input(BIAS) == layer.bias_tensor
+            and model.tensors[weight].dtype == "int8"
+            and model.tensors[weight].data.size
+            == model.tensors[weight].elements
+            == layer.outputs * layer.inputs
+        )
+    if not good:
+        raise bad_adapter(f"layer '{layer.name:.60}' is not operator {layer.source} of this model")
+
+
+def _refuse_doubly_trained(adapter: Adapter) -> None:
+    owners: dict[tuple[str, int], int] = {}
+    for layer in adapter.config.layers:
+        for key in _trained_tensors(layer):
+            if key in owners:
+                raise shared_error(key[0], key[1], owners[key], layer.source)
+            owners[key] = layer.source
+
+
+def _trained_tensors(layer: Layer) -> Iterator[tuple[str, int]]:
+    if layer.bias_trained and layer.bias_tensor >= 0:
+        yield "bias", layer.bias_tensor
+    if layer.weights_trained:
+        yield "weights", layer.weight_tensor
+
+
+def _merge_bias(
+    edit: flatbuffer_edit.Edit, model: TfliteModel, operator: Operator, layer: Layer, adapter: Adapter
+) -> None:
+    delta = adapter.effective_bias_delta(layer).astype(np.int64)
+    if layer.bias_tensor >= 0:
+        base = model.tensors[layer.bias_tensor].values().reshape(-1).astype(np.int64)
+        if base.size != layer.outputs:
+            raise bad_adapter(f"layer '{layer.name:.60}' has a bias of another size in this model")
+        edit.set_constant(operator.index, BIAS, (base + delta).astype("<i4").tobytes())
+        return
+    edit.add_bias(
+        operator.index,
+        BIAS,
+        delta.astype("<i4").tobytes(),
+        name=f"{layer.name}/bias",
+        scales=tuple(float(s) for s in _bias_scales(model, operator)),
+    )
+
+
+def _bias_scales(model: TfliteModel, operator: Operator) -> npt.NDArray[np.float32]:
+    source, weight = model.tensors[operator.input(0)], model.tensors[operator.input(WEIGHTS)]
+    return (np.float32(source.scale) * weight.scales).astype(np.float32)

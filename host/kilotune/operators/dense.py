@@ -1,0 +1,241 @@
+"""FULLY_CONNECTED: lowering, planned constants of its training, and its record."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune import quantisation
+from kilotune.operators.base import (
+    BACKWARD_TO_INPUT,
+    BIAS_TRAINED,
+    PER_CHANNEL,
+    RECORDS_MASK,
+    WEIGHTS_TRAINED,
+    ImageOp,
+    Lowering,
+    OpPlan,
+    SectionWriter,
+    pack_op,
+)
+
+OPCODE = 1
+MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
+MAX_BIAS = 1 << 29
+MAX_FRACTION_BITS = 24
+MIN_FRACTION_BITS = 1
+DELTA_BITS = 30  # |delta| < 2^30 on the device
+# Several times the full output range: a bias may move the output from one end to the other and
+# still have room when weights of layers before it change what it must make up for.
+DELTA_RANGES = 4.0
+# A channel whose weights are nearly zero would need a range that costs all others their fraction:
+# below so many fraction bits it is left to saturate instead.
+WORST_FRACTION_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FullyConnected(ImageOp):
+    """Weights (out, in) int8; bias (out,) int32, zeros where the model has none."""
+
+    weights: npt.NDArray[np.int8]
+    bias: npt.NDArray[np.int32]
+    weight_scales: npt.NDArray[np.float32]  # (1,) or (out,)
+    multipliers: tuple[tuple[int, int], ...]  # (multiplier, shift), as many as weight scales
+    act_range: tuple[int, int]
+    input_scale: np.float32
+    input_zero_point: int
+    output_scale: np.float32
+    weight_tensor: int  # tensors of the .tflite
+    bias_tensor: int  # -1: the model has none
+
+    @property
+    def kind(self) -> str:
+        return "FULLY_CONNECTED"
+
+    @property
+    def macs(self) -> int:
+        return int(self.weights.size)
+
+    @property
+    def has_backward(self) -> bool:
+        return True
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        return self.weight_tensor, self.bias_tensor
+
+    @property
+    def gradient_gain(self) -> float:
+        return float(self.weight_scales.max())
+
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        """2^bits times the largest column norm of the effective weights stays below 2^31."""
+        if not plan.to_input:
+            return 15
+        magnitudes = np.abs(self.weights.astype(np.int64))
+        # Trained weights may become anything up to 127; a base weight of -128 starts beyond it.
+        norm = (
+            self.outputs * max(127, int(magnitudes.max()))
+            if plan.train_weights
+            else int(magnitudes.sum(0).max())
+        )
+        return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+
+    def fraction_bits(self) -> int:
+        unit = float(self.input_scale) * self.weight_scales.astype(np.float64)
+        ranges = np.broadcast_to(255.0 * float(self.output_scale) / unit, (self.outputs,))
+        need = DELTA_RANGES * (ranges + np.abs(self.bias.astype(np.float64)))
+        bits = DELTA_BITS - np.ceil(np.log2(need))
+        usable = bits[bits >= WORST_FRACTION_BITS]
+        chosen = int(usable.min()) if usable.size else int(bits.max())
+        return min(MAX_FRACTION_BITS, max(MIN_FRACTION_BITS, chosen))
+
+    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
+        bias = self.bias.astype(np.int64)
+        if not plan.train_weights:
+            bias = bias - self.input_zero_point * self.weights.astype(np.int64).sum(1)
+        per_channel = len(self.multipliers) > 1
+        flags = (
+            BIAS_TRAINED * plan.train_bias
+            | WEIGHTS_TRAINED * plan.train_weights
+            | PER_CHANNEL * per_channel
+            | RECORDS_MASK * plan.records_mask
+            | BACKWARD_TO_INPUT * plan.to_input
+        )
+        offsets = (
+            sections.add(self.weights.tobytes()),
+            sections.add(bias.astype("<i4").tobytes()),
+            sections.add(np.array([m for m, _ in self.multipliers], "<i4").tobytes()),
+            sections.add(np.array([s for _, s in self.multipliers], np.int8).tobytes()),
+        )
+        training = self._write_training(sections, plan) if plan.gradient_unit else 0
+        return pack_op(
+            opcode=OPCODE,
+            flags=flags,
+            input=self.input,
+            output=self.output,
+            act_range=self.act_range,
+            offsets=offsets,
+            plan=plan,
+            training=training,
+        )
+
+    def _write_training(self, sections: SectionWriter, plan: OpPlan) -> int:
+        """The training record (SPEC 1.4)."""
+        fraction = plan.fraction_bits
+        units = float(self.input_scale) * self.weight_scales.astype(np.float64)
+        kb = b"".join(_real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
+        ratio = float(self.input_scale) ** 2 * 2.0 ** (8 - fraction)
+        rescale = 0
+        if len(self.weight_scales) > 1 and plan.to_input:
+            scales = self.weight_scales.astype(np.float64)
+            rescale = sections.add(np.rint(32768.0 * scales / scales.max()).astype("<u2").tobytes())
+        record = struct.pack(
+            "<I4sIB3xfII12x",
+            sections.add(kb),
+            _real(ratio),
+            rescale,
+            fraction,
+            plan.gradient_unit,
+            plan.bias_state,
+            plan.weight_state,
+        )
+        return sections.add(record)
+
+
+def _real(value: float) -> bytes:
+    return struct.pack("<Hh", *quantisation.real_mantissa_exponent(value))
+
+
+def lower(context: Lowering) -> FullyConnected:
+    """Reads one FULLY_CONNECTED operator of batch 1."""
+    source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    options = context.operator.options
+    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
+        if tensor.dtype != "int8":
+            raise context.refuse(
+                f"has {role} of type {tensor.dtype}",
+                "convert the model with full int8 quantisation (`kilotune quantize`)",
+            )
+    if options.weights_format != 0 or len(weight.shape) != 2:
+        raise context.refuse(
+            "has shuffled weights", "convert the model without optimisation for one processor"
+        )
+    if not weight.constant:
+        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
+    out, fan_in = weight.shape
+    if out == 0 or fan_in == 0 or source.elements != fan_in or output.elements != out:
+        raise context.refuse(
+            f"maps {list(source.shape)} to {list(output.shape)} with weights {list(weight.shape)}",
+            "the device takes one sample at a time: convert the model with batch size 1",
+        )
+    if fan_in > MAX_FAN_IN:
+        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
+    per_channel = weight.scales.size > 1
+    if weight.scales.size not in (1, out) or (per_channel and weight.dimension != 0):
+        raise context.refuse(
+            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
+            "one scale, or one for each output, is supported",
+        )
+    if np.any(weight.zero_points != 0):
+        raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
+    weights = weight.values().astype(np.int8)
+    bias, bias_tensor = _bias(context, out)
+    folded = bias.astype(np.int64) - source.zero_point * weights.astype(np.int64).sum(1)
+    if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
+        raise context.refuse(
+            "has biases beyond 2^29 units of its accumulator",
+            "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
+        )
+    scales = weight.scales.copy()
+    return FullyConnected(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(source.index),
+        output=context.activation(output.index),
+        weights=weights,
+        bias=bias,
+        weight_scales=scales,
+        multipliers=tuple(quantisation.dense_multipliers(source.scale, scales, output.scale)),
+        act_range=_act_range(context, output.scale, output.zero_point),
+        input_scale=source.scale,
+        input_zero_point=source.zero_point,
+        output_scale=output.scale,
+        weight_tensor=weight.index,
+        bias_tensor=bias_tensor,
+    )
+
+
+def _act_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
+    low, high = quantisation.activation_range(context.operator.options.activation, scale, zero_point)
+    if not -128 <= low < high <= 127 or math.isnan(float(scale)):
+        raise context.refuse(
+            "has an output quantisation that its activation cannot reach",
+            "quantise the model again with representative data",
+        )
+    return low, high
+
+
+def _bias(context: Lowering, out: int) -> tuple[npt.NDArray[np.int32], int]:
+    index = context.operator.input(2)
+    if index < 0:
+        return np.zeros(out, np.int32), -1
+    tensor = context.model.tensors[index]
+    if tensor.dtype != "int32" or not tensor.constant or tensor.elements != out:
+        raise context.refuse(
+            f"has a bias of type {tensor.dtype} and shape {list(tensor.shape)}",
+            f"a constant int32 bias of {out} values is supported",
+        )
+    return tensor.values().reshape(out).astype(np.int32), index

@@ -1,0 +1,147 @@
+"""Base calibration: what the base model's machine looked like, and how far a new machine's windows are trusted."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.errors import KilotuneError
+from kilotune.features import FeatureConfig, checked_fields
+
+Vector = npt.NDArray[np.float32]
+SECTION_BYTES = 64
+ADAPTER_HEAD_BYTES = 32
+MAX_WINDOWS = 255
+LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
+
+
+def _refuse(what: str, hint: str) -> KilotuneError:
+    return KilotuneError("bad_profile", what, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """Constants of calibration, scores and threshold (SPEC 1.7); `docs/DESIGN.md` says how they were found.
+
+    Pseudo-windows are the weight of the base model's statistics, in windows of the new machine.
+    """
+
+    windows: int = 32  # capacity of the reservoir, both shares together
+    mean_pseudo: int = 0
+    feature_pseudo: int = 20
+    residual_pseudo: int = 10
+    near_pseudo: int = 20
+    threshold_pseudo: int = 16
+    neighbours: int = 2
+    level: bool = True
+    spread: float = 0.5  # prior deviation of log2 scores
+    quantile: float = 2.326  # 99 % of the normal distribution
+    quantile_tail: float = 3.95  # what Student's t adds, over its degrees of freedom
+    margin: float = 0.02  # AUC by which a scorer must beat the combined one
+
+    @classmethod
+    def for_loss(cls, loss: str, windows: int = 32) -> CalibrationSettings:
+        """A classifier's few windows of all classes say less about means and levels than a healthy machine's."""
+        if not 1 <= windows <= MAX_WINDOWS:
+            raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
+        if loss == "classification":
+            return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False)
+        return cls(windows=windows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What the base model's own training windows looked like.
+
+    A model input is (feature - feature_mean) / feature_std, in log2 units over the features' reference.
+    `residual_std` is the spread of what a reconstruction leaves, in units of the model's input;
+    `base_threshold` the log2 of a residual score that 1 % of those windows exceed.
+    """
+
+    feature_mean: Vector  # (inputs,)
+    feature_std: Vector  # (inputs,)
+    residual_std: Vector = field(
+        default_factory=lambda: np.zeros(0, np.float32)
+    )  # (outputs,), empty: classifier
+    base_threshold: float = 1.0
+
+    @classmethod
+    def neutral(cls, inputs: int, outputs: int) -> Profile:
+        """Features pass as they are."""
+        return cls(np.zeros(inputs, np.float32), np.ones(inputs, np.float32), np.ones(outputs, np.float32))
+
+    def __post_init__(self) -> None:
+        for name in ("feature_mean", "feature_std", "residual_std"):
+            values = np.asarray(getattr(self, name), dtype=np.float32)
+            if values.ndim != 1 or not np.all(np.isfinite(values)):
+                raise _refuse(
+                    f"the profile's {name} is not a list of finite numbers", "make the profile again"
+                )
+            object.__setattr__(self, name, values)
+        if self.feature_mean.shape != self.feature_std.shape or np.any(self.feature_std <= 0):
+            raise _refuse(
+                "the profile's means and deviations do not fit", "deviations are above 0, one a feature"
+            )
+        if np.any(self.residual_std <= 0):
+            raise _refuse("the profile's residual_std must be above 0", "make the profile again")
+        if not abs(self.base_threshold) < 30:
+            raise _refuse("the profile's base_threshold is out of range", "it is a log2, about 1")
+
+    def section(
+        self, offset: int, settings: CalibrationSettings, *, input_scale: float, loss_scale: float
+    ) -> bytes:
+        """Profile section and its tables, to be placed at `offset` of the image.
+
+        `loss_scale`: the larger of the loss tensor's and the target's scale; a residual unit is 1/64 of it.
+        """
+        inverse = round(2**7 / input_scale)
+        if not 1 <= inverse <= 2**14:
+            raise _refuse(
+                f"the model's input scale is {input_scale:g}",
+                "inputs are in sigma: quantise the model with an input range of about +-6",
+            )
+        residual_units = self.residual_std.astype(np.float64) * 64.0 / loss_scale
+        tables = [
+            np.clip(np.rint(self.feature_mean * 1024.0), -32768, 32767).astype("<i2"),
+            np.clip(np.rint(self.feature_std * 4096.0), LEAST_FEATURE_SCALE, 65535).astype("<u2"),
+            np.clip(np.rint(residual_units), LEAST_RESIDUAL_SCALE, 65535).astype("<u2"),
+        ]
+        content, places = b"", []
+        for table in tables:
+            places.append(offset + SECTION_BYTES + len(content))
+            content += table.tobytes() + bytes(-table.nbytes % 4)
+        s = settings
+        head = struct.pack(
+            "<HH8BiHHHHhHIII24x",
+            s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo, s.near_pseudo,
+            s.threshold_pseudo, s.neighbours, int(s.level), 0, inverse, round(s.spread * 1024),
+            round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
+            round(self.base_threshold * 1024), 0, *places,
+        )  # fmt: skip
+        return head + content
+
+    def to_json(self) -> dict[str, object]:
+        names = ("feature_mean", "feature_std", "residual_std")
+        lists: dict[str, object] = {name: [round(float(v), 6) for v in getattr(self, name)] for name in names}
+        return lists | {"base_threshold": self.base_threshold}
+
+    @classmethod
+    def from_json(cls, data: object) -> Profile:
+        values = checked_fields(cls, data, "profile")
+        threshold = values.pop("base_threshold", 1.0)
+        try:
+            arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
+            return cls(**arrays, base_threshold=float(threshold))
+        except (TypeError, ValueError) as error:
+            raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
+
+
+def calibration_bytes(features: FeatureConfig | None, outputs: int, windows: int) -> int:
+    """Bytes of the calibration block at the head of the adapter (SPEC 2); 0 without features."""
+    if features is None:
+        return 0
+    n = ADAPTER_HEAD_BYTES + 6 * features.inputs + 4 * outputs + windows * (1 + features.inputs)
+    return n + -n % 4

@@ -1,0 +1,31 @@
+"""Reads JSON objects into dataclasses of plain values, every field's presence and type checked."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+LARGEST = 0xFFFFFFFF
+
+
+def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`data` as keyword arguments of the dataclass `cls`: exactly its fields, each of its declared type.
+
+    Integers lie within 32 bits. Raises ValueError, whose text completes "the file ...".
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"holds a {type(data).__name__} where an object belongs")
+    kinds = {f.name: str(f.type) for f in fields(cls) if f.name not in without}
+    if set(data) != set(kinds):
+        raise ValueError(f"has missing or unknown fields: {sorted(map(str, set(data) ^ set(kinds)))[:5]}")
+    for name, kind in kinds.items():
+        value = data[name]
+        good = {
+            "str": isinstance(value, str),
+            "bool": isinstance(value, bool),
+            "int": isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST,
+            "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        }[kind]
+        if not good:
+            raise ValueError(f"says {value!r:.40} for '{name}'")
+    return dict(data)

@@ -1,0 +1,6 @@
+"""One self-contained HTML page that shows what a device learned and what it is worth."""
+
+from kilotune.report.data import Budget, Point, ReportData, Scores, Span, Spectrum
+from kilotune.report.page import render
+
+__all__ = ["Budget", "Point", "ReportData", "Scores", "Span", "Spectrum", "render"]

@@ -1,0 +1,77 @@
+"""What a report shows. Scores are log2 of the anomaly score, as the device gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One window of the stream."""
+
+    t_s: float  # time of its last sample since the stream's start
+    score: float
+    truth: str = ""  # "healthy", "fault" or "" (unknown)
+    learned: bool = False
+    refused: bool = False  # the gate did not learn from it, or it could not be scored
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the timeline under one heading, such as the learn phase."""
+
+    start_s: float
+    end_s: float
+    label: str
+    kind: str = ""  # "learn" is shaded
+    threshold: float | None = None  # in force during it
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of windows whose state is known, under one state of the device."""
+
+    healthy: tuple[float, ...]
+    fault: tuple[float, ...]
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Amplitudes of one healthy and one anomalous window of one axis."""
+
+    axis: str
+    freq_hz: tuple[float, ...]
+    healthy_g: tuple[float, ...]  # amplitude, g rms a bin
+    anomalous_g: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Parts of one resource, with what the board has of it."""
+
+    title: str  # "RAM", "Flash"
+    unit: str  # "bytes" or "instructions"
+    parts: tuple[tuple[str, int], ...]
+    available: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything on the page; empty parts are left out of it."""
+
+    title: str
+    subtitle: str = ""
+    story: tuple[str, ...] = ()  # sentences at the top
+    timeline: tuple[Point, ...] = ()
+    spans: tuple[Span, ...] = ()
+    before: Scores | None = None
+    after: Scores | None = None
+    spectra: tuple[Spectrum, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    scorer: str = ""  # residual, nearest or combined
+    scorer_why: str = ""
+    facts: tuple[tuple[str, str], ...] = ()  # what was learned, where and from what
+    checks: tuple[tuple[str, bool, str], ...] = ()  # what was verified: name, outcome, detail
+    notes: tuple[str, ...] = ()  # what a reader should not overlook
+    commands: tuple[str, ...] = ()  # that made it

@@ -1,0 +1,138 @@
+"""The boards that there is firmware for, as their board.json files describe them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.errors import KilotuneError
+
+_BESIDE_PACKAGE = Path(__file__).parent / "boards"  # put there when the package is installed
+
+
+@dataclass(frozen=True, slots=True)
+class FlashLayout:
+    """Model partition and checkpoint region; offsets in bytes from the start of the flash file."""
+
+    bytes: int
+    model_offset: int
+    model_bytes: int
+    checkpoint_offset: int
+    sector_bytes: int
+    sector_count: int
+    word_bytes: int
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        return self.sector_bytes * self.sector_count
+
+    @property
+    def used_bytes(self) -> int:
+        return max(self.model_offset + self.model_bytes, self.checkpoint_offset + self.checkpoint_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    kind: str  # "qemu", "process", "" = none
+    program: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    id: str
+    title: str
+    core: str
+    ram_bytes: int
+    program_bytes: int  # memory for the firmware itself, beside the flash below; 0: no such limit
+    stack_bytes: int
+    firmware_ram_bytes: int  # budget of the firmware without the engine, held by the build; 0: not known
+    firmware_program_bytes: int
+    flash: FlashLayout
+    emulator: Emulator
+
+
+def source_root() -> Path | None:
+    """The project's source: around the package, the environment, or the current folder; None: not here."""
+    named = os.environ.get("KILOTUNE_SOURCE")
+    starts = [Path(named)] if named else []
+    starts += [Path(__file__).resolve().parent, Path(sys.prefix), Path.cwd()]
+    for start in starts:
+        for folder in (start, *start.parents):
+            if (folder / "firmware" / "boards" / "board.h").is_file() and (
+                folder / "CMakeLists.txt"
+            ).is_file():
+                return folder
+    return None
+
+
+def boards() -> list[Board]:
+    """All boards, sorted by id."""
+    return [_read(path) for _, path in sorted(_files().items())]
+
+
+def board(board_id: str) -> Board:
+    """KilotuneError `unknown_board` where there is none of this name."""
+    files = _files()
+    if board_id not in files:
+        raise KilotuneError(
+            "unknown_board",
+            f"there is no board '{board_id}'",
+            "boards: " + (", ".join(sorted(files)) or "none found"),
+        )
+    return _read(files[board_id])
+
+
+def _files() -> dict[str, Path]:
+    root = source_root()
+    found = {p.stem: p for p in _BESIDE_PACKAGE.glob("*.json")}
+    if root is not None:
+        found |= {p.parent.name: p for p in (root / "firmware" / "boards").glob("*/board.json")}
+    return found
+
+
+def _read(path: Path) -> Board:
+    try:
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KilotuneError(
+            "bad_board",
+            f"{path} does not describe a board: {error!r}",
+            "compare it with another board's board.json",
+        ) from error
+
+
+def _parse(data: dict[str, Any]) -> Board:
+    flash = data["flash"]
+    emulator = data.get("emulator", {})
+    budget = data.get("budget", {})
+    return Board(
+        id=str(data["id"]),
+        title=str(data["title"]),
+        core=str(data["core"]),
+        ram_bytes=_number(data["ram"]["bytes"]),
+        program_bytes=_number(data["program"]["bytes"]),
+        stack_bytes=_number(data["stack_bytes"]),
+        firmware_ram_bytes=_number(budget.get("ram_bytes", 0)),
+        firmware_program_bytes=_number(budget.get("program_bytes", 0)),
+        flash=FlashLayout(
+            bytes=_number(flash["bytes"]),
+            model_offset=_number(flash["model_offset"]),
+            model_bytes=_number(flash["model_bytes"]),
+            checkpoint_offset=_number(flash["checkpoint_offset"]),
+            sector_bytes=_number(flash["sector_bytes"]),
+            sector_count=_number(flash["sector_count"]),
+            word_bytes=_number(flash["word_bytes"]),
+        ),
+        emulator=Emulator(
+            str(emulator.get("kind", "")), str(emulator.get("program", "")), str(emulator.get("machine", ""))
+        ),
+    )
+
+
+def _number(value: int | str) -> int:
+    return value if isinstance(value, int) else int(value, 0)

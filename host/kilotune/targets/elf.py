@@ -1,0 +1,38 @@
+"""Sizes of an ELF file's sections (System V ABI, 32 and 64 bit, little-endian)."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+
+_IN_MEMORY = 0x2  # SHF_ALLOC
+
+
+def section_sizes(path: Path) -> dict[str, int]:
+    """Bytes by name, of the sections that take memory on the device."""
+    try:
+        data = path.read_bytes()
+        if data[:4] != b"\x7fELF" or data[5] != 1:
+            raise ValueError("not a little-endian ELF file")
+        return _sections(data, wide=data[4] == 2)
+    except (OSError, ValueError, struct.error, IndexError) as error:
+        raise KilotuneError(
+            "bad_firmware", f"cannot read {path}: {error}", "build the firmware again"
+        ) from error
+
+
+def _sections(data: bytes, *, wide: bool) -> dict[str, int]:
+    (table,) = struct.unpack_from("<Q" if wide else "<I", data, 0x28 if wide else 0x20)
+    entry_bytes, count, names_index = struct.unpack_from("<3H", data, 0x3A if wide else 0x2E)
+    # name, type, flags, address, offset, size
+    entry = struct.Struct("<IIQQQQ" if wide else "<IIIIII")
+    entries = [entry.unpack_from(data, table + i * entry_bytes) for i in range(count)]
+    names = entries[names_index][4]
+    sizes: dict[str, int] = {}
+    for name, _, flags, _, _, size in entries:
+        if flags & _IN_MEMORY:
+            start = names + name
+            sizes[data[start : data.index(b"\0", start)].decode("ascii")] = size
+    return sizes

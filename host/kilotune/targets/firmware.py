@@ -1,0 +1,197 @@
+"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto emulated boards."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+from kilotune.targets.boards import Board, board, source_root
+from kilotune.targets.elf import section_sizes
+
+_BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
+_BUILD_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareBuild:
+    """A built firmware; sizes in bytes."""
+
+    board: str
+    firmware: str  # path of the ELF file, or of the native program
+    text: int  # code and constants
+    data: int
+    bss: int
+    stack: int
+    engine: int  # the engine's block: what the model needs, or (without a model) all that is left
+    flash_bytes: int
+    flash_left: int
+    ram_bytes: int
+    ram_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flashed:
+    """What `flash` did."""
+
+    target: str
+    firmware: str
+    flash_file: str
+    image_hash: str  # hex; "": the model that was there stays
+
+
+def build(
+    board_id: str, image: Path | None = None, out: Path | None = None, source: Path | None = None
+) -> FirmwareBuild:
+    """Builds (again, where sources changed) a board's firmware; with `image`, its RAM is exactly the model's.
+
+    KilotuneError: `unknown_board`, `missing_tool`, `no_source`, `build_failed`.
+    """
+    chosen = board(board_id)
+    root = source if source is not None else source_root()
+    if root is None or not (root / "CMakeLists.txt").is_file():
+        raise KilotuneError(
+            "no_source",
+            "the firmware's source was not found",
+            "run this inside the project's folder, or name it with --source or in KILOTUNE_SOURCE",
+        )
+    compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
+    for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
+        _need(tool, package, board_id)
+    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        _cmake(root, folder, board_id, image)
+    elf = folder / ("kilotune-native" if chosen.core == "host" else "kilotune.elf")
+    return _sized(chosen, elf)
+
+
+def native_program() -> Path:
+    """The program of the target `native`: from the source tree where there is one, else the installed one."""
+    in_source = source_root() is not None and source_root() in Path(__file__).resolve().parents
+    if _BUNDLED.is_file() and not in_source:
+        return _BUNDLED
+    return Path(build("native").firmware)
+
+
+def flash(board_id: str, image: Path | None = None, state: Path | None = None) -> Flashed:
+    """Builds the firmware and puts the model into the flash file of an emulated board or of `native`."""
+    from kilotune.image import Image
+    from kilotune.targets import flashfile
+    from kilotune.targets.registry import parse_target, state_folder
+
+    name = board_id if ":" in board_id or board_id in ("native", "twin") else f"qemu:{board_id}"
+    target = parse_target(name)
+    if target.kind not in ("native", "qemu"):
+        raise KilotuneError(
+            "unavailable", f"'{board_id}' cannot be flashed by this release", "flash qemu:BOARD or native"
+        )
+    chosen = board(target.board)
+    content = Image.load(image).content if image is not None else None
+    firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
+    file = state_folder(target, state) / "flash.bin"
+    with flashfile.locked(file):
+        flashfile.prepare(file, chosen.flash, content)
+    image_hash = content[16:48].hex() if content is not None else ""
+    return Flashed(name, str(firmware), str(file), image_hash)
+
+
+_PACKAGE = {"g++": "g++", "arm-none-eabi-g++": "gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"}
+
+
+def _need(tool: str, package: str, board_id: str) -> None:
+    if _find(tool) is None:
+        raise KilotuneError(
+            "missing_tool",
+            f"{tool} is not installed; firmware for {board_id} needs it",
+            f"apt-get install {package}",
+        )
+
+
+def _find(tool: str) -> str | None:
+    """On PATH, or beside this interpreter (cmake and ninja come as Python packages too)."""
+    return shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
+
+
+def _variant(board_id: str, image: Path | None) -> str:
+    if image is None:
+        return board_id
+    return f"{board_id}-{hashlib.sha256(image.read_bytes()).hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One build at a time in a folder."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _cmake(root: Path, folder: Path, board_id: str, image: Path | None) -> None:
+    cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
+    configure = [
+        cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        f"-DKILOTUNE_BOARD={board_id}",
+        f"-DKILOTUNE_PYTHON={sys.executable}",
+        f"-DKILOTUNE_MODEL={image.resolve() if image is not None else ''}",
+    ]  # fmt: skip
+    log = folder / "build.log"
+    with log.open("w", encoding="utf-8") as output:
+        for command in (configure, [cmake, "--build", str(folder), "--target", "firmware"]):
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=_BUILD_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise KilotuneError(
+                    "build_failed",
+                    f"the build of {board_id} took more than {_BUILD_S:g} s",
+                    f"its log: {log}",
+                ) from error
+            if done.returncode != 0:
+                raise KilotuneError(
+                    "build_failed",
+                    f"the firmware of {board_id} does not build: {_reason(log)}",
+                    f"the whole log: {log}",
+                )
+
+
+def _reason(log: Path) -> str:
+    """The lines of a build log that say what went wrong."""
+    lines = [
+        line.strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    telling = [line for line in lines if "error" in line.lower() or "over the budget" in line]
+    return " | ".join((telling or lines)[:3]) or "no output"
+
+
+def _sized(chosen: Board, elf: Path) -> FirmwareBuild:
+    sizes = section_sizes(elf)
+    text = sum(sizes.get(n, 0) for n in (".text", ".rodata", ".ARM.exidx"))
+    data, bss = sizes.get(".data", 0), sizes.get(".bss", 0) + sizes.get(".noinit", 0)
+    stack, engine = sizes.get(".stack", 0), sizes.get(".engine", 0)
+    flash_bytes, ram_bytes = text + data, data + bss + stack + engine
+    return FirmwareBuild(
+        board=chosen.id, firmware=str(elf), text=text, data=data, bss=bss, stack=stack, engine=engine,
+        flash_bytes=flash_bytes, flash_left=max(0, chosen.program_bytes - flash_bytes),
+        ram_bytes=ram_bytes, ram_left=max(0, chosen.ram_bytes - ram_bytes),
+    )  # fmt: skip

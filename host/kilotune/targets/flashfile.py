@@ -1,0 +1,101 @@
+"""The flash of a device that has no hardware: a file with a model partition and a checkpoint region."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+from kilotune.targets.boards import FlashLayout
+
+ERASED = 0xFF
+_PIECE = 1 << 20
+
+
+def prepare(
+    path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False
+) -> None:
+    """Makes the file where it is missing; writes `image` into the model partition where it is not there yet.
+
+    Checkpoints stay unless `erase_checkpoints`: the device itself ignores those of other images.
+    KilotuneError `too_large`: the partition is smaller than the image.
+    """
+    if image is not None and len(image) > layout.model_bytes:
+        raise KilotuneError(
+            "too_large",
+            f"the model image has {len(image):,} bytes, this board's model partition {layout.model_bytes:,}",
+            "use a smaller model, or another board: `kilotune inspect` says which one fits",
+        )
+    try:
+        _make(path, layout)
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), layout.bytes) as memory:
+            if image is not None:
+                _write_model(memory, layout, image)
+            if erase_checkpoints:
+                start = layout.checkpoint_offset
+                memory[start : start + layout.checkpoint_bytes] = bytes([ERASED]) * layout.checkpoint_bytes
+    except OSError as error:
+        raise KilotuneError(
+            "bad_state",
+            f"cannot use the flash file {path}: {error.strerror}",
+            "name another folder with --state",
+        ) from error
+
+
+def model_in(content: bytes, layout: FlashLayout) -> bytes | None:
+    """The model image in a flash file's content, its length as its header says; None: none is there."""
+    partition = content[layout.model_offset : layout.model_offset + layout.model_bytes]
+    if partition[:4] != b"KTM1":
+        return None
+    (size,) = struct.unpack_from("<I", partition, 8)
+    return partition[:size]
+
+
+def write_checkpoints(path: Path, layout: FlashLayout, content: bytes) -> None:
+    """Replaces the checkpoint region."""
+    with path.open("r+b") as file:
+        file.seek(layout.checkpoint_offset)
+        file.write(content)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a flash file: two devices must not share one. KilotuneError `busy_target` where one does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise KilotuneError(
+                "busy_target",
+                f"another command runs a device on the flash file {path}",
+                "wait for it, end it, or give this one a flash of its own with --state FOLDER",
+            ) from error
+        yield
+    finally:
+        os.close(handle)  # gives up the lock
+
+
+def _make(path: Path, layout: FlashLayout) -> None:
+    if path.is_file() and path.stat().st_size == layout.bytes:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        for start in range(0, layout.used_bytes, _PIECE):
+            file.write(bytes([ERASED]) * min(_PIECE, layout.used_bytes - start))
+        file.truncate(layout.bytes)  # the rest is memory that the firmware does not use
+    temporary.replace(path)
+
+
+def _write_model(memory: mmap.mmap, layout: FlashLayout, image: bytes) -> None:
+    start = layout.model_offset
+    if memory[start : start + len(image)] == image:
+        return
+    memory[start : start + layout.model_bytes] = image + bytes([ERASED]) * (layout.model_bytes - len(image))

@@ -1,0 +1,42 @@
+"""The target `native`: the firmware as a process of this computer, its serial line on a TCP port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from kilotune.targets import flashfile
+from kilotune.targets.boards import board
+from kilotune.targets.firmware import native_program
+from kilotune.targets.process import DeviceProcess
+
+START_S = 10.0
+
+
+@contextlib.contextmanager
+def run(
+    state: Path, image: bytes | None = None, *, timeout_s: float = START_S
+) -> Iterator[tuple[str, DeviceProcess]]:
+    """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process."""
+    layout = board("native").flash
+    flash = state / "flash.bin"
+    port_file = state / "port"
+    program = native_program()
+    with flashfile.locked(flash):
+        flashfile.prepare(flash, layout, image)
+        port_file.unlink(missing_ok=True)
+        command = [
+            str(program),
+            "--flash",
+            str(flash),
+            "--tcp",
+            "0",
+            "--port-file",
+            str(port_file),
+            "--exit-with-stdin",
+        ]
+        with DeviceProcess(command, state / "native.log", "the native device") as process:
+            process.wait_for(port_file.is_file, timeout_s)
+            port = int(port_file.read_text(encoding="ascii"))
+            yield f"socket://127.0.0.1:{port}", process

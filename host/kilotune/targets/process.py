@@ -1,0 +1,111 @@
+"""A device that is a process of this computer: started, waited for within bounds, and ended by its own id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from kilotune.errors import KilotuneError
+
+_END_S = 5.0
+
+
+class DeviceProcess:
+    """One process in a group of its own, with its output in `log`. Use it with `with`, or `close` it.
+
+    Its standard input is a pipe that this side holds: a device that watches it ends with its parent.
+    """
+
+    def __init__(self, command: list[str], log: Path, name: str) -> None:
+        self._log = log
+        self._name = name
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise KilotuneError(
+                "cannot_start", f"cannot start {name}: {error.strerror}", f"command: {command[0]}"
+            ) from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_for(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Polls until `ready`; KilotuneError with the log's end when the process dies or time is up."""
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if self._process.poll() is not None:
+                raise self._error(
+                    f"{self._name} ended with status {self._process.returncode} before it was ready"
+                )
+            if time.monotonic() > end:
+                self.close()
+                raise self._error(f"{self._name} was not ready after {timeout_s:g} s")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Ends it at once, as a power cut would."""
+        self._signal(signal.SIGKILL)
+        self._process.wait(_END_S)
+
+    def close(self) -> None:
+        """Ends it: by closing its input and asking, then by force. Harmless when it has ended."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._process.poll() is None:
+            self._signal(signal.SIGTERM)
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._process.wait(_END_S)
+
+    def __enter__(self) -> DeviceProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)  # the leader is alive, so the group is ours
+
+    def _error(self, message: str) -> KilotuneError:
+        try:
+            tail = self._log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+        except OSError:
+            tail = ""
+        return KilotuneError("cannot_start", message + (f": {tail}" if tail else ""), f"its log: {self._log}")
+
+
+def free_port() -> int:
+    """A TCP port of this computer that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """True when something listens there; looks without taking a sole client's place."""
+    wanted = f"0100007F:{port:04X}"
+    try:
+        with Path("/proc/net/tcp").open(encoding="ascii") as table:
+            return any(row.split()[1] == wanted and row.split()[3] == "0A" for row in table)
+    except OSError:  # not Linux
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,82 @@
+"""The targets `qemu:BOARD`: the firmware in QEMU, flash in a file, the serial line on a TCP port."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+from kilotune.targets import flashfile
+from kilotune.targets.boards import Board, board
+from kilotune.targets.firmware import build
+from kilotune.targets.process import DeviceProcess, accepts, free_port
+
+START_S = 15.0
+
+
+@contextlib.contextmanager
+def run(
+    board_id: str,
+    state: Path,
+    image: bytes | None = None,
+    *,
+    firmware: Path | None = None,
+    counting: bool = False,
+    timeout_s: float = START_S,
+) -> Iterator[tuple[str, DeviceProcess]]:
+    """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
+
+    `firmware`: an ELF file, built where None is given. `counting`: one instruction is one nanosecond of
+    the board's time, so that it can count instructions; runs more slowly.
+    """
+    chosen = emulated(board_id)
+    program = find_qemu(chosen)
+    elf = firmware if firmware is not None else Path(build(board_id).firmware)
+    flash = state / "flash.bin"
+    with flashfile.locked(flash):
+        flashfile.prepare(flash, chosen.flash, image)
+        port = free_port()
+        command = command_line(chosen, program, elf, flash, port, counting=counting)
+        with DeviceProcess(command, state / "qemu.log", f"QEMU ({chosen.emulator.machine})") as process:
+            process.wait_for(lambda: accepts(port), timeout_s)
+            yield f"socket://127.0.0.1:{port}", process
+
+
+def emulated(board_id: str) -> Board:
+    """The board, where QEMU has it; KilotuneError `unknown_board` or `no_emulator` else."""
+    chosen = board(board_id)
+    if chosen.emulator.kind != "qemu":
+        raise KilotuneError(
+            "no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table"
+        )
+    return chosen
+
+
+def find_qemu(chosen: Board) -> str:
+    program = shutil.which(chosen.emulator.program)
+    if program is None:
+        raise KilotuneError(
+            "missing_tool",
+            f"{chosen.emulator.program} is not installed; the target qemu:{chosen.id} needs it",
+            "apt-get install qemu-system-arm, or use --target native",
+        )
+    return program
+
+
+def command_line(
+    chosen: Board, program: str, elf: Path, flash: Path, port: int, *, counting: bool
+) -> list[str]:
+    """QEMU's arguments: flash in the file (it survives resets and the emulator's end), serial on the port."""
+    path = str(flash).replace(",", ",,")  # QEMU's own escape
+    return [
+        program,
+        "-object", f"memory-backend-file,id=flash,mem-path={path},share=on,size={chosen.flash.bytes}",
+        "-M", f"{chosen.emulator.machine},memory-backend=flash",
+        "-kernel", str(elf),
+        "-serial", f"tcp:127.0.0.1:{port},server=on,wait=off,nodelay=on",
+        "-display", "none",
+        "-monitor", "none",
+        *(["-icount", "shift=0"] if counting else []),
+    ]  # fmt: skip

@@ -1,0 +1,168 @@
+"""From a target's name to an open device: `twin`, `native`, `qemu:BOARD`, `renode:BOARD`, or a port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.image import Image
+    from kilotune.link.device import Device
+    from kilotune.link.transport import Transport
+
+DEFAULT_TIMEOUT_S = 30.0
+_BOARDLESS = ("twin", "native")
+_EMULATORS = ("qemu", "renode")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a device runs. `kind` is "twin", "native", "qemu", "renode" or "port"."""
+
+    kind: str
+    name: str  # as given
+    board: str = ""  # of an emulator, and "native"
+    port: str = ""  # "/dev/ttyACM0", "socket://host:port"
+
+    def open(
+        self,
+        image: Image | None = None,
+        *,
+        state: Path | None = None,
+        fresh: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        counting: bool = True,
+    ) -> Transport:
+        """Starts the device where it has to be started; closing the transport ends it.
+
+        `image` goes into the model partition of a target without hardware; None leaves what is there.
+        `state` is the folder that keeps flash (None: the user's cache); `fresh`: blank flash, gone at the
+        end. `counting`: an emulator's time is its instructions, so that `bench` can count them.
+        """
+        if self.kind == "port":
+            from kilotune.link.transport import open_port
+
+            return open_port(self.port, timeout_s=timeout_s)
+        if self.kind == "renode":
+            raise KilotuneError(
+                "unavailable",
+                f"'{self.name}': this release does not start Renode yet",
+                "use qemu:BOARD or native",
+            )
+        content = image.content if image is not None else None
+        with contextlib.ExitStack() as stack:
+            if fresh:
+                state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))
+            folder = state_folder(self, state)
+            line = _start(self, stack, folder, content, timeout_s=timeout_s, counting=counting)
+            stack.callback(line.close)
+            return StartedTransport(line, self.name, stack.pop_all())
+
+
+def parse_target(text: str) -> Target:
+    """KilotuneError `usage` for a name that means nothing, `unknown_board` for a board that is not there."""
+    if text in _BOARDLESS:
+        return Target(text, text, board="native")
+    kind, _, rest = text.partition(":")
+    if kind in _EMULATORS and not rest.startswith("//"):
+        if not rest:
+            raise KilotuneError("usage", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
+        if kind == "qemu":
+            from kilotune.targets.qemu import emulated
+
+            emulated(rest)
+        return Target(kind, text, board=rest)
+    looks_like_port = (
+        text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).exists()
+    )
+    if not looks_like_port:
+        raise KilotuneError(
+            "usage",
+            f"'{text}' is no target",
+            "give twin, native, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
+        )
+    return Target("port", text, port=text)
+
+
+def open(
+    target: str,
+    image: Image | None = None,
+    state: Path | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    *,
+    fresh: bool = False,
+) -> Device:
+    """The device on `target`, ready for use; close it (with `with`). A failed open leaves nothing running."""
+    from kilotune.link.device import Device
+
+    transport = parse_target(target).open(image, state=state, fresh=fresh, timeout_s=timeout_s)
+    return Device(transport, image=image, timeout_s=timeout_s)  # closes the transport where it fails
+
+
+def state_folder(target: Target, state: Path | None) -> Path:
+    """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
+    base = state if state is not None else _cache() / "devices"
+    folder = base / target.name.replace(":", "-")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KilotuneError(
+            "bad_state", f"cannot make the folder {folder}: {error.strerror}", "name another one with --state"
+        ) from error
+    return folder.resolve()
+
+
+def _cache() -> Path:
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "kilotune"
+
+
+def _start(
+    target: Target,
+    stack: contextlib.ExitStack,
+    folder: Path,
+    content: bytes | None,
+    *,
+    timeout_s: float,
+    counting: bool,
+) -> Transport:
+    if target.kind == "twin":
+        from kilotune.targets import twin
+
+        return twin.open_transport(folder, content)
+    from kilotune.link.transport import open_port
+    from kilotune.targets import native, qemu
+
+    if target.kind == "native":
+        port, _ = stack.enter_context(native.run(folder, content))
+    else:
+        port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=counting))
+    return open_port(port, timeout_s=timeout_s)
+
+
+class StartedTransport:
+    """The line to a device that was started for it; closing it ends the device."""
+
+    def __init__(self, line: Transport, name: str, stack: contextlib.ExitStack) -> None:
+        self.name = name
+        self.poll_s = line.poll_s
+        self._line = line
+        self._stack = stack
+
+    def write(self, data: bytes) -> None:
+        self._line.write(data)
+
+    def read(self, timeout_s: float) -> bytes:
+        return self._line.read(timeout_s)
+
+    def reopen(self, timeout_s: float) -> None:
+        self._line.reopen(timeout_s)
+
+    def close(self) -> None:
+        self._stack.close()

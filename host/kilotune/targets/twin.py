@@ -1,0 +1,83 @@
+"""The target `twin`: the firmware's own kernel, runtime and session inside this process."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kilotune.errors import KilotuneError
+from kilotune.link.device import Device
+from kilotune.link.transport import InProcess
+from kilotune.targets import flashfile
+from kilotune.targets.boards import board
+
+if TYPE_CHECKING:
+    from kilotune.image import Image
+
+
+class Twin(Device):
+    """A device in this process, with the same bits as any other; use it with `with`.
+
+    `state`: a folder that keeps its flash; None: flash that lasts as long as this object.
+    """
+
+    def __init__(self, image: Image, *, state: Path | None = None, timeout_s: float = 30.0) -> None:
+        transport = open_transport(state, image.content)
+        super().__init__(transport, image=image, timeout_s=timeout_s)  # closes the transport where it fails
+
+
+def open_transport(state: Path | None, image: bytes | None) -> InProcess:
+    """A twin's line. Without `image` the model in `state` runs; KilotuneError `no_model` if there is none."""
+    return InProcess(_Flashed(state, image))
+
+
+class _Flashed:
+    """The device and, where it has one, its flash file: written whenever the device changed its flash."""
+
+    def __init__(self, state: Path | None, image: bytes | None) -> None:
+        layout = self._layout = board("native").flash  # so that one state folder serves either
+        self._checkpoints = bytearray([flashfile.ERASED]) * layout.checkpoint_bytes
+        self._stack = contextlib.ExitStack()
+        self._path: Path | None = None
+        with contextlib.ExitStack() as stack:
+            if state is not None:
+                self._path = state / "flash.bin"
+                stack.enter_context(flashfile.locked(self._path))
+                flashfile.prepare(self._path, layout, image)
+                content = self._path.read_bytes()
+                start = layout.checkpoint_offset
+                self._checkpoints[:] = content[start : start + layout.checkpoint_bytes]
+                if image is None:
+                    image = flashfile.model_in(content, layout)
+            if image is None:
+                raise KilotuneError(
+                    "no_model",
+                    "the twin has no model image",
+                    "give one with --image, or flash one with `kilotune flash`",
+                )
+            self._session = _native_session(image, self._checkpoints, layout.sector_bytes)
+            self._stack = stack.pop_all()
+        self._saved = bytes(self._checkpoints)
+
+    def exchange(self, data: bytes) -> bytes:
+        answer: bytes = self._session.exchange(data)
+        if self._path is not None and self._checkpoints != self._saved:
+            self._saved = bytes(self._checkpoints)
+            flashfile.write_checkpoints(self._path, self._layout, self._saved)
+        return answer
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _native_session(image: bytes, checkpoints: bytearray, sector_bytes: int):  # type: ignore[no-untyped-def]  # a compiled class
+    try:
+        from kilotune import _native
+    except ImportError as error:
+        raise KilotuneError(
+            "no_twin",
+            f"the twin is not built: {error}",
+            "install the package with a C++ compiler there: pip install .",
+        ) from error
+    return _native.Session(image, checkpoints, sector_bytes)

@@ -1,0 +1,158 @@
+// Binds the runtime: features of samples, and the device's session for the twin.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <chrono>
+#include <string>
+
+#include "native.h"
+#include "runtime/engine.h"
+#include "runtime/features.h"
+#include "runtime/session.h"
+#include "runtime/window.h"
+
+namespace nb = nanobind;
+
+namespace kilotune::native {
+namespace {
+
+using Samples = nb::ndarray<const int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// int16 counts (n, axes) to int16 Q10 features (windows, features): all complete windows.
+nb::object features(nb::bytes image, uint32_t section, const Samples& samples) {
+  const AlignedBytes bytes(image);
+  FeatureConfig config;
+  check(features_open(bytes.data(), bytes.size(), section, config));
+  if (samples.shape(1) != config.axes) check(Status::wrong_axes);
+  const size_t n = samples.shape(0);
+  const size_t windows = n < config.window ? 0 : (n - config.window) / config.hop + 1;
+  Array<int16_t> out(windows * config.features_total);
+  {
+    nb::gil_scoped_release release;
+    std::vector<int16_t> ring(size_t{config.window} * config.axes);
+    std::vector<uint32_t> scratch(feature_scratch_bytes(config) / 4 + 1);
+    Window window;
+    window.open(ring.data(), config.window, config.hop, config.axes);
+    size_t w = 0;
+    for (size_t i = 0; i < n; ++i) {
+      if (!window.push(samples.data() + i * config.axes)) continue;
+      features_compute(config, window.ring(), window.first(), scratch.data(),
+                       out.data() + w++ * config.features_total);
+    }
+  }
+  return out.numpy({windows, config.features_total});
+}
+
+// One device in this process: engine and session over a checkpoint region in a Python bytearray,
+// which behaves as NOR flash and outlives resets.
+class Device {
+ public:
+  Device(nb::bytes image, nb::object flash, uint32_t sector_bytes, std::string unique_id)
+      : image_(image), flash_owner_(std::move(flash)), unique_id_(std::move(unique_id)) {
+    if (!flash_owner_.is_none()) {
+      if (!PyByteArray_Check(flash_owner_.ptr()))
+        throw nb::type_error("flash is a bytearray, or None");
+      const auto size = static_cast<uint32_t>(PyByteArray_Size(flash_owner_.ptr()));
+      if (sector_bytes == 0 || size % sector_bytes != 0) {
+        throw nb::value_error("the flash is not a whole number of sectors");
+      }
+      auto* base = reinterpret_cast<uint8_t*>(PyByteArray_AsString(flash_owner_.ptr()));
+      sector_bytes_ = sector_bytes;
+      flash_ = {base, sector_bytes, size / sector_bytes, 4, this, erase, program};
+    }
+    ram_.resize(Engine::ram_bytes(image_.data(), image_.size()) / 8 + 1);
+    link_ = {this, write};
+    board_.context = this;
+    board_.id = "twin";
+    board_.unique_id = reinterpret_cast<const uint8_t*>(unique_id_.data());
+    board_.unique_id_bytes = static_cast<uint32_t>(unique_id_.size() < 16 ? unique_id_.size() : 16);
+    board_.receive_bytes = 1u << 20;
+    board_.reset = [](void* self) { static_cast<Device*>(self)->reset_pending_ = true; };
+    board_.millis = millis;
+    boot();
+  }
+  Device(const Device&) = delete;
+
+  // Request bytes in, answer bytes out. Background training goes on for at most `slice_ms`.
+  nb::bytes exchange(nb::bytes request, uint32_t slice_ms) {
+    answer_.clear();
+    const auto* data = reinterpret_cast<const uint8_t*>(request.data());
+    const auto size = static_cast<uint32_t>(request.size());
+    {
+      nb::gil_scoped_release release;
+      const auto end = Clock::now() + std::chrono::milliseconds(slice_ms);
+      session_->receive(data, size);
+      while (!reset_pending_ && session_->background() && Clock::now() < end) {
+      }
+      if (reset_pending_) boot();
+    }
+    return nb::bytes(answer_.data(), answer_.size());
+  }
+
+  [[nodiscard]] uint32_t ram_bytes() const {
+    return Engine::ram_bytes(image_.data(), image_.size());
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void boot() {
+    reset_pending_ = false;
+    session_.reset();
+    engine_ = std::make_unique<Engine>();
+    board_.opened = engine_->open(
+        image_.data(), image_.size(), reinterpret_cast<uint8_t*>(ram_.data()),
+        static_cast<uint32_t>(ram_.size() * 8), flash_.base == nullptr ? nullptr : &flash_);
+    session_ = std::make_unique<Session>(*engine_, link_, board_);
+  }
+
+  static void write(void* self, const uint8_t* data, uint32_t n) {
+    auto& out = static_cast<Device*>(self)->answer_;
+    out.insert(out.end(), data, data + n);
+  }
+  static uint32_t millis(void*) {
+    using std::chrono::milliseconds;
+    const auto now = std::chrono::duration_cast<milliseconds>(Clock::now().time_since_epoch());
+    return static_cast<uint32_t>(now.count());
+  }
+  static Status erase(void* context, uint32_t off) {
+    auto* self = static_cast<Device*>(context);
+    std::memset(const_cast<uint8_t*>(self->flash_.base) + off, 0xFF, self->sector_bytes_);
+    return Status::ok;
+  }
+  static Status program(void* context, uint32_t off, const uint8_t* data, uint32_t n) {
+    auto* to = const_cast<uint8_t*>(static_cast<Device*>(context)->flash_.base) + off;
+    for (uint32_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(to[i] & data[i]);
+    return Status::ok;
+  }
+
+  AlignedBytes image_;
+  nb::object flash_owner_;
+  std::string unique_id_;
+  uint32_t sector_bytes_ = 0;
+  Flash flash_{};
+  Link link_{};
+  Board board_{};
+  std::vector<uint64_t> ram_;
+  std::vector<uint8_t> answer_;
+  bool reset_pending_ = false;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+};
+
+}  // namespace
+
+void bind_runtime(nb::module_& m) {
+  m.def("features", &features, nb::arg("image"), nb::arg("section"), nb::arg("samples"),
+        "int16 counts (n, axes) to int16 Q10 log2 features (windows, features)");
+  nb::class_<Device>(m, "Session")
+      .def(nb::init<nb::bytes, nb::object, uint32_t, std::string>(), nb::arg("image"),
+           nb::arg("flash") = nb::none(), nb::arg("sector_bytes") = 4096,
+           nb::arg("unique_id") = "twin")
+      .def("exchange", &Device::exchange, nb::arg("request"), nb::arg("slice_ms") = 50,
+           "Request bytes to answer bytes, as over a serial line")
+      .def_prop_ro("ram_bytes", &Device::ram_bytes, "RAM that the engine needs; 0: invalid image");
+}
+
+}  // namespace kilotune::native

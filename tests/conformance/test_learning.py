@@ -1,0 +1,267 @@
+"""Calibration, scores, threshold and the choice of a candidate: the device against formulas in floating point."""
+
+from __future__ import annotations
+
+import struct
+
+import models
+import numpy as np
+import pytest
+
+import kilotune
+from kilotune import _native
+from kilotune.calibration import Calibration, of_adapter
+from kilotune.features import FeatureConfig
+from kilotune.link.device import Device
+from kilotune.link.transport import InProcess
+from kilotune.profile import Profile
+
+FEATURES = 32
+CONFIG = FeatureConfig(
+    rate_hz=1600.0, window=64, hop=64, fft_points=64, axes=1, bands=FEATURES, full_scale_g=16.0
+)
+# The first random network whose input takes +-5 sigma on either side, as real base models do.
+TFLITE = next(
+    model
+    for model in (models.chain(32, 24, 8, 24, 32, per_channel=True, seed=seed) for seed in range(1000))
+    for scale, zero in [kilotune.compile(model, method="none").input_quantisation]
+    if abs(zero) < 10 and 0.04 < scale < 0.06
+)
+RNG = np.random.default_rng(5)
+PROFILE = Profile(
+    RNG.uniform(-2, 2, FEATURES), RNG.uniform(0.3, 1.5, FEATURES), RNG.uniform(0.3, 1.0, FEATURES), 1.0
+)
+SETTINGS = {"lr": 0.01, "passes": 20, "noise": 8, "ready_features": True}
+
+
+def image(method: str = "bias+head", reservoir: int = 32) -> kilotune.Image:
+    return kilotune.compile(TFLITE, method=method, features=CONFIG, profile=PROFILE, reservoir=reservoir)
+
+
+def twin(model: kilotune.Image, flash: bytearray | None = None, slice_ms: int = 50) -> Device:
+    session = _native.Session(model.content, flash)
+
+    class Sliced:
+        def exchange(self, request: bytes) -> bytes:
+            return bytes(session.exchange(request, slice_ms))
+
+    return Device(InProcess(Sliced()), image=model)
+
+
+def machine(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    """Features of one machine, int16 Q10 (n, features): four factors move the bands together."""
+    rng = np.random.default_rng(99)
+    mean, mix = rng.uniform(-1, 4, FEATURES), rng.normal(0, 0.5, (4, FEATURES))
+    own = np.random.default_rng(seed)
+    x = mean + own.standard_normal((n, 4)) @ mix + 0.15 * own.standard_normal((n, FEATURES))
+    x[:, 5:9] += shift
+    return np.rint(x * 1024).astype(np.int16)
+
+
+def split(x: np.ndarray, period: int = 8, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Windows learned from and held back by the device's rule, as float log2."""
+    held = np.arange(len(x)) % period >= period - count
+    return x[~held] / 1024, x[held] / 1024
+
+
+def calibration_of(device: Device) -> Calibration:
+    return of_adapter(device.pull().calibration, features=FEATURES, outputs=FEATURES)
+
+
+def shrunk(v: np.ndarray, base: np.ndarray, n: int, pseudo: int) -> np.ndarray:
+    return (n * v + pseudo * base * v.mean() / base.mean()) / (n + pseudo)
+
+
+def loss_differences(model: kilotune.Image, adapter: bytes, x: np.ndarray) -> np.ndarray:
+    """d of SPEC 1.5 from the kernel's own outputs."""
+    kernel = _native.Kernel(model.content)
+    kernel.adapter = adapter
+    y = kernel.infer(x).astype(np.int64)
+    training = struct.unpack_from("<I", model.content, 96)[0]
+    a, b = struct.unpack_from("<ii", model.content, training + 8)
+    zero_y, zero_x = model.output_quantisation[1], model.input_quantisation[1]
+    return (y - zero_y) * a - (x.astype(np.int64) - zero_x) * b
+
+
+def test_calibration_is_the_shrunk_statistics_of_the_learned_windows() -> None:
+    model, x = image(), machine(32, 1)
+    device = twin(model)
+    device.learn(x, passes=0, ready_features=True)
+    found = calibration_of(device)
+    learn, _ = split(x)
+    np.testing.assert_allclose(found.feature_mean / 1024, learn.mean(0), atol=0.01)
+    expected = np.sqrt(shrunk(learn.var(0), PROFILE.feature_std.astype(float) ** 2, len(learn), 20))
+    np.testing.assert_allclose(found.feature_scale / 4096, expected, rtol=0.02)
+    assert (found.learned, found.held) == (24, 8)
+    # The reservoir holds what these windows are as model inputs, up to the rounding of its raw form.
+    inputs = found.inputs(np.rint(learn * 1024).astype(np.int16), input_scale=model.input_quantisation[0],
+                          zero_point=model.input_quantisation[1])  # fmt: skip
+    assert np.abs(inputs.astype(int) - found.windows[:24]).max() <= 3
+
+
+def test_residuals_are_measured_on_the_learned_windows() -> None:
+    model = image()
+    device = twin(model)
+    device.learn(machine(32, 2), scorer="residual", force=True, **SETTINGS)
+    adapter = device.pull()
+    found = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    r = loss_differences(model, adapter.blob, found.windows[: found.learned]) >> 8
+    np.testing.assert_allclose(found.residual_mean, r.mean(0), atol=0.51)
+    unit = max(model.input_quantisation[0], model.output_quantisation[0]) / 64
+    base = (PROFILE.residual_std / unit) ** 2
+    np.testing.assert_allclose(
+        found.residual_scale, np.sqrt(shrunk(r.var(0), base, found.learned, 10)), rtol=0.02
+    )
+
+
+def test_weights_of_the_nearest_windows_are_inverse_local_variances() -> None:
+    device = twin(image())
+    device.learn(machine(32, 3), passes=0, ready_features=True)
+    found = calibration_of(device)
+    stored = found.windows[: found.learned].astype(float)
+    distance = ((stored[:, None] - stored[None]) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    near = np.argsort(distance, 1, kind="stable")[:, :2]
+    v = ((stored - stored[near].mean(1)) ** 2).mean(0)
+    v = (len(stored) * v + 20 * v.mean()) / (len(stored) + 20)
+    np.testing.assert_allclose(found.near_weight / 65535, v.min() / v, rtol=0.01)
+
+
+@pytest.mark.parametrize("scorer", ["residual", "nearest", "combined"])
+def test_the_host_reproduces_the_devices_scores_bit_for_bit(scorer: str) -> None:
+    model = image()
+    device = twin(model)
+    device.learn(machine(40, 4), scorer=scorer, force=True, **SETTINGS)
+    test = np.concatenate([machine(30, 5), machine(30, 6, shift=2.0)])
+    scores = device.score(test, ready_features=True)
+    adapter = device.pull()
+    found = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    assert found.scorer == scorer
+    scale, zero = model.input_quantisation
+    x = found.inputs(test, input_scale=scale, zero_point=zero)
+    host = found.score(x, loss_differences(model, adapter.blob, x), neighbours=2)
+    np.testing.assert_array_equal(scores.values * 1024, host)
+    np.testing.assert_array_equal(scores.anomalous, host > found.threshold_q10)
+    assert Calibration.from_json(found.to_json()).to_json() == found.to_json()
+
+
+def test_the_threshold_is_students_on_the_held_back_scores() -> None:
+    device = twin(image())
+    device.learn(machine(64, 7), scorer="residual", passes=0, ready_features=True)
+    found = calibration_of(device)
+    model = image()
+    held = found.windows[found.learned :]
+    h = found.residual_score(loss_differences(model, device.pull().blob, held)) / 1024
+    n, nu = len(h), len(h) - 1 + 16
+    s = np.sqrt((((h - h.mean()) ** 2).sum() + 16 * 0.25) / nu)
+    expected = h.mean() + (2.326 + 3.95 / nu) * np.sqrt(1 + 1 / n) * s
+    assert found.threshold_q10 / 1024 == pytest.approx(expected, abs=0.01)
+
+
+def test_the_reservoir_keeps_every_window_with_equal_probability() -> None:
+    """400 windows into 8 slots, 400 seeds: each quarter of the stream has its share of what is kept."""
+    model = image("bias", reservoir=8)
+    stream = np.zeros((400, FEATURES), np.int16)
+    for quarter in range(4):
+        stream[100 * quarter : 100 * (quarter + 1), quarter] = 1024
+    device = twin(model)
+    shares = np.zeros(4)
+    for seed in range(400):
+        device.learn(stream, passes=0, hold_period=4, hold_count=1, seed=seed + 1, ready_features=True)
+        found = calibration_of(device)
+        assert (found.learned, found.held, found.windows_seen) == (6, 2, 400)
+        shares += found.feature_mean[:4] / 1024 / 400
+    # 2400 draws: a share of 1/4 has a standard error of 0.009.
+    np.testing.assert_allclose(shares, 0.25, atol=0.03)
+
+
+def test_an_isolated_window_is_not_learned_from() -> None:
+    x = machine(40, 8)
+    x[10] += 6000
+    device = twin(image(reservoir=40))
+    report = device.learn(x, passes=0, ready_features=True)
+    assert report.dropped == 1
+    assert report.learned == 29
+
+
+def test_a_candidate_that_is_worse_on_held_back_windows_is_dropped() -> None:
+    model = image()
+    device = twin(model)
+    report = device.learn(machine(32, 9), lr=300.0, passes=3, ready_features=True)
+    assert not report.kept_candidate
+    base = twin(model).pull()
+    adapter = device.pull()
+    for layer in adapter.config.layers:
+        np.testing.assert_array_equal(adapter.bias_delta(layer), base.bias_delta(layer))
+    forced = twin(model)
+    assert forced.learn(machine(32, 9), lr=300.0, passes=3, force=True, ready_features=True).kept_candidate
+
+
+def test_training_lowers_the_loss_on_windows_it_has_not_seen() -> None:
+    device = twin(image())
+    report = device.learn(machine(32, 10), **SETTINGS)
+    assert report.kept_candidate
+    assert report.loss_candidate_held < report.loss_calibration_held
+
+
+@pytest.mark.parametrize(
+    "augmentation", [{}, {"gain": 4}, {"jitter": True}, {"gain": 2, "jitter": True, "noise": 0}]
+)
+def test_learning_does_not_depend_on_when_its_steps_run(augmentation: dict[str, object]) -> None:
+    model, x = image(), machine(32, 11)
+
+    def adapter(slice_ms: int) -> bytes:
+        device = twin(model, slice_ms=slice_ms)
+        device.learn(x, **{**SETTINGS, **augmentation})
+        return device.pull().blob
+
+    assert adapter(0) == adapter(1000)
+
+
+def test_the_best_state_comes_back_when_training_gets_worse() -> None:
+    """A rate at which training overshoots: what is kept is the pass with the lowest held-back loss."""
+    model = image()
+    found = None
+    for lr in (0.5, 1.0, 2.0, 4.0, 8.0):
+        device = twin(model)
+        report = device.learn(
+            machine(32, 12), lr=lr, passes=30, patience=5, force=True, noise=0, ready_features=True
+        )
+        if report.passes_kept < report.passes_done:
+            found = device, report
+            break
+    assert found is not None, "no rate of the list overshoots"
+    device, report = found
+    adapter = device.pull()
+    c = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    d = loss_differences(model, adapter.blob, c.windows[c.learned :])
+    loss = np.log2((d.astype(float) ** 2 * 32 / 65536).sum(1).mean())
+    assert loss == pytest.approx(report.loss_candidate_held / 1024, abs=0.01)
+
+
+def test_resuming_goes_on_from_the_checkpoint_and_refuses_anomalies() -> None:
+    model = image()
+    device = twin(model, bytearray(b"\xff" * 65536))
+    device.learn(machine(32, 13), **SETTINGS)
+    device.commit()
+    before = calibration_of(device)
+    refused: list[int] = []
+    broken = machine(8, 15)
+    broken[:, ::2] += 4096
+    mixed = np.concatenate([machine(16, 14), broken])
+    device.learn(mixed, resume=True, on_result=lambda r: refused.append(r.refused), **SETTINGS)
+    after = calibration_of(device)
+    np.testing.assert_array_equal(before.feature_mean, after.feature_mean)
+    assert all(flags & 4 for flags in refused[16:]), "anomalous windows were learned from"
+    assert after.windows_seen > before.windows_seen
+
+
+def test_the_gate_refuses_clipped_constant_and_repeated_windows() -> None:
+    device = twin(image())
+    rng = np.random.default_rng(3)
+    good = rng.normal(0, 1000, (64, 1)).astype(np.int16)
+    clipped = good.copy()
+    clipped[::3] = 32767
+    stream = np.concatenate([good, clipped, np.full((64, 1), 7, np.int16), good[::-1], good[::-1]])
+    results = list(device.score(np.ascontiguousarray(stream)))
+    assert [r.refused & 11 for r in results] == [0, 1, 2, 0, 8]

@@ -1,0 +1,195 @@
+"""A board starts, introduces itself, computes what the twin computes, and keeps what was committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from kilotune.errors import KilotuneError
+from kilotune.image import Image
+from kilotune.link.device import Device
+from kilotune.link.status import RefusedError, statuses
+from kilotune.targets import flashfile, native, qemu, registry
+from kilotune.targets.boards import board
+from kilotune.targets.twin import Twin
+
+
+def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
+    return np.random.default_rng(seed).integers(-128, 128, (n, image.input_bytes)).astype(np.int8)
+
+
+def train(device: Device, image: Image, steps: int, seed: int = 0) -> None:
+    device.train(rows(image, 16, seed), steps=steps, lr=0.01)
+
+
+def adapter_crc(device: Device) -> int:
+    return device.commit().crc
+
+
+def status_name(code: int) -> str:
+    return statuses()[code].name
+
+
+def test_a_device_introduces_itself(device: Device, target: str, image: Image) -> None:
+    info = device.info()
+    wanted = registry.parse_target(target)
+    assert wanted.kind == "port" or info.board == wanted.board
+    assert device.status().uptime_ms < 60_000
+
+
+def test_inference_is_the_twins(device: Device, image: Image) -> None:
+    x = rows(image, 20)
+    with Twin(image) as twin:
+        expected = twin.infer(x)
+    assert len(np.unique(expected)) > 10
+    np.testing.assert_array_equal(device.infer(x), expected)
+
+
+def test_the_adapter_after_500_steps_is_the_twins(device: Device, image: Image) -> None:
+    with Twin(image) as twin:
+        base = adapter_crc(twin)
+        train(twin, image, 500)
+        expected = adapter_crc(twin)
+    train(device, image, 500)
+    assert adapter_crc(device) == expected != base
+
+
+def test_reset_keeps_what_was_committed_and_nothing_else(device: Device, image: Image) -> None:
+    x = rows(image, 4)
+    train(device, image, 30)
+    committed = device.commit()
+    output = device.infer(x)
+    train(device, image, 30, seed=1)
+    assert not np.array_equal(device.infer(x), output)
+    device.reset()
+    assert device.status().checkpoint == committed
+    np.testing.assert_array_equal(device.infer(x), output)
+
+
+def test_rollback_returns_to_the_checkpoint_before_for_good(device: Device, image: Image) -> None:
+    with pytest.raises(RefusedError) as refused:
+        device.rollback()
+    assert status_name(refused.value.status) == "no_checkpoint"
+    train(device, image, 20)
+    first = device.commit()
+    train(device, image, 20, seed=1)
+    second = device.commit()
+    assert second.crc != first.crc
+    assert device.rollback().crc == first.crc
+    device.reset()
+    assert device.status().checkpoint.crc == first.crc
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_flash_outlives_the_device(target: str, image: Image, state: Path, end: str) -> None:
+    """Killed without warning or ended: the next start finds the checkpoint, and without being given the model."""
+    with started(target, state, image.content) as (device, process):
+        train(device, image, 20)
+        committed = device.commit()
+        if end == "kill":
+            process.kill()
+    with started(target, state, None) as (device, _):
+        assert device.status().checkpoint == committed
+
+
+def test_a_checkpoint_of_another_model_is_ignored_and_kept(
+    target: str, image: Image, other_image: Image, state: Path
+) -> None:
+    with registry.open(target, image, state) as device:
+        train(device, image, 20)
+        committed = device.commit()
+    with registry.open(target, other_image, state) as device:
+        assert device.status().checkpoint.sequence == 0
+    with registry.open(target, image, state) as device:
+        assert device.status().checkpoint == committed
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [("none", "bad_magic"), ("bit", "bad_crc"), ("version", "bad_version"), ("cut", "bad_crc")],
+)
+def test_a_damaged_model_is_refused_with_its_reason(
+    target: str, image: Image, state: Path, damage: str, wanted: str
+) -> None:
+    content = bytearray(image.content)
+    if damage == "bit":
+        content[len(content) // 2] ^= 1
+    elif damage == "version":
+        content[4] += 1
+    elif damage == "cut":
+        del content[-40:]
+    with started(target, state, None if damage == "none" else bytes(content)) as (device, _):
+        assert device.info().model == wanted
+        with pytest.raises(KilotuneError):
+            device.infer(rows(image, 1))
+        assert device.status().checkpoint.sequence == 0
+
+
+def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, target: str) -> None:
+    train(device, image, 5)
+    memory = device.status().memory
+    assert memory.static_bytes > image.adapter_bytes
+    if target.startswith("qemu:"):
+        reserved = board(registry.parse_target(target).board).stack_bytes
+        assert memory.stack_bytes == reserved
+        assert 100 < memory.stack_peak <= reserved - 512
+
+
+def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -> None:
+    if not target.startswith("qemu:"):
+        pytest.skip("only an emulator counts instructions")
+    counts = []
+    for _ in range(2):
+        with registry.open(target, image, fresh=True) as device:
+            for bench in (device.bench(), device.bench()):
+                counts.append((bench.instructions_inference, bench.instructions_step))
+    assert len(set(counts)) == 1
+    inference, step = counts[0]
+    assert image.macs < inference < step
+
+
+def test_two_devices_cannot_share_a_flash(device: Device, target: str, image: Image, state: Path) -> None:
+    with pytest.raises(KilotuneError) as refused:
+        registry.open(target, image, state)
+    assert refused.value.code == "busy_target"
+    assert device.status().checkpoint.sequence == 0  # the first one is not disturbed
+
+
+def test_a_model_larger_than_the_partition_is_refused_before_anything_changes(state: Path) -> None:
+    layout = board("native").flash
+    with pytest.raises(KilotuneError) as refused:
+        flashfile.prepare(state / "flash.bin", layout, bytes(layout.model_bytes + 4))
+    assert refused.value.code == "too_large"
+    assert not state.exists()
+
+
+class started:  # noqa: N801  # a context manager, used as one
+    """A device and its process, on flash with these raw bytes in its model partition."""
+
+    def __init__(self, target: str, state: Path, content: bytes | None) -> None:
+        parsed = registry.parse_target(target)
+        if parsed.kind not in ("native", "qemu"):
+            pytest.skip("needs a device that the test can start and kill")
+        folder = registry.state_folder(parsed, state)
+        if parsed.kind == "native":
+            self._run = native.run(folder, content)
+        else:
+            self._run = qemu.run(parsed.board, folder, content, counting=True)
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        from kilotune.link.transport import open_port
+
+        port, process = self._run.__enter__()
+        try:
+            self._device = Device(open_port(port, timeout_s=20), timeout_s=20)
+        except BaseException as error:
+            self._run.__exit__(type(error), error, None)
+            raise
+        return self._device, process
+
+    def __exit__(self, *error: object) -> None:
+        self._device.close()
+        self._run.__exit__(None, None, None)

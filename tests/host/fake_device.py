@@ -1,0 +1,160 @@
+"""A device without a model of anything: answers by rule, so that the command line can be tested alone.
+
+Run as a program it is `kilotune` with every target replaced by the fake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilotune.adapter import Adapter
+from kilotune.errors import KilotuneError
+from kilotune.image import Image
+from kilotune.link.messages import (
+    Checkpoint,
+    Counters,
+    DeviceStatus,
+    LearnReport,
+    LinkCounters,
+    MemoryUse,
+    Phase,
+    Scorer,
+    WindowResult,
+)
+from kilotune.link.outcomes import BenchResult, DeviceInfo, Progress, Scores
+from kilotune.link.status import RefusedError
+
+RATE_HZ, WINDOW, HOP, AXES = 1000.0, 64, 64, 3
+NO_CHECKPOINT = 12
+
+
+class FakeDevice:
+    """Scores a window by its standard deviation; every call is written to $FAKE_LOG."""
+
+    def __init__(self, target: str, image: Image | None, state: Path | None) -> None:
+        self.target = target
+        self.image = image
+        self.flash = state / f"{target.replace(':', '-')}.blob" if state is not None else None
+        self.committed: bytes | None = None
+        self.sequence = 0
+        self.restart()
+
+    def restart(self) -> None:
+        if self.flash is not None and self.flash.exists():
+            self.committed = self.flash.read_bytes()
+        base = Adapter.base(self.image) if self.image is not None else None
+        self.adapter = base if base is None or self.committed is None else replace(base, blob=self.committed)
+
+    def __enter__(self) -> FakeDevice:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.log("close")
+
+    def log(self, name: str, **values: Any) -> None:
+        path = os.environ.get("FAKE_LOG")
+        if path:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"call": name, **values}) + "\n")
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo(
+            self.target, "0.0", "fake", "00", 512, 256, 1024, "ok",
+            axes=AXES, rate_hz=RATE_HZ, full_scale_g=16.0, window=WINDOW, hop=HOP,
+        )  # fmt: skip
+
+    def status(self) -> DeviceStatus:
+        report = LearnReport(20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536)
+        return DeviceStatus(
+            Phase.detect, 1, 0, 0, 25, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
+            Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
+        )  # fmt: skip
+
+    def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:
+        self.log("learn", rows=[len(s) for s in samples], labels=labels, **options)
+        if progress is not None:
+            progress(Progress("train", 1, 1))
+        if self.adapter is not None:
+            blob = bytearray(self.adapter.blob)
+            blob[0] = (blob[0] + len(samples) + int(options.get("seed", 0))) % 256
+            self.adapter = replace(self.adapter, blob=bytes(blob))
+        return self.status().report
+
+    def score(self, samples: Any, *, rate_hz: float, on_result: Any = None) -> Scores:
+        self.log("score", rows=len(samples), rate_hz=rate_hz)
+        results = []
+        for i in range((len(samples) - WINDOW) // HOP + 1):
+            level = int(1024 * np.asarray(samples[i * HOP : i * HOP + WINDOW], np.float64).std())
+            results.append(WindowResult(i, level, 0, 1 | (2 if level > 1536 else 0), 0))
+            if on_result is not None:
+                on_result(results[-1])
+        return Scores(tuple(results), (0,) * len(results), 0, 0)
+
+    def infer(self, inputs: Any) -> Any:
+        assert self.image is not None
+        return np.repeat(inputs[:, :1], self.image.output_bytes, axis=1)
+
+    def train(self, inputs: Any, labels: Any = None, *, progress: Any = None, **options: Any) -> None:
+        self.log("train", rows=len(inputs), labels=None if labels is None else labels.tolist(), **options)
+
+    def bench(self, *, runs: int = 1) -> BenchResult:
+        return BenchResult(84_000, 151_000, runs)
+
+    def commit(self) -> None:
+        self.log("commit")
+        self.committed = self.adapter.blob if self.adapter is not None else None
+        if self.flash is not None and self.committed is not None:
+            self.flash.parent.mkdir(parents=True, exist_ok=True)
+            self.flash.write_bytes(self.committed)
+        self.sequence += 1
+
+    def rollback(self) -> None:
+        raise RefusedError(NO_CHECKPOINT, 0, "roll back")
+
+    def reset(self) -> None:
+        self.log("reset")
+        self.restart()
+
+    def pull_bytes(self) -> bytes:
+        """Calibrated, with a threshold of 1.5."""
+        return bytes([1, 0, 0, 0, 0, 0]) + (1536).to_bytes(2, "little")
+
+    def pull(self, **options: Any) -> Adapter:
+        if self.adapter is None:
+            raise KilotuneError("no_image", "an adapter can only be pulled with the image", "give --image")
+        return self.adapter
+
+    def push(self, adapter: Adapter, **options: Any) -> None:
+        self.log("push", sha256=adapter.sha256)
+        self.adapter = adapter
+
+
+def install() -> None:
+    import kilotune.targets.registry as registry
+
+    def opened(
+        target: str, image: Image | None = None, state: Path | None = None, timeout_s: float = 1.0
+    ) -> FakeDevice:
+        registry.parse_target(target)
+        return FakeDevice(target, image, state)
+
+    import kilotune.targets.twin as twin
+
+    twin.Twin = lambda image, **options: FakeDevice("twin", image, None)  # type: ignore[assignment,misc]
+    registry.open = opened  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    assert isinstance(sys.modules["__main__"], types.ModuleType)
+    install()
+    from kilotune.cli.main import main
+
+    main(prog_name="kilotune")

@@ -1,0 +1,353 @@
+"""A device written once more from docs/SPEC.md, and a line that loses, repeats and damages frames."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cbor2
+from kilotune.link import frames, messages
+from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, Phase
+from kilotune.link.status import statuses
+
+WINDOW, HOP, AXES, RATE_MHZ = 64, 24, 3, 1_600_000
+RING = 16
+CHUNK = 464
+INPUTS = 600  # more than a message holds
+ADAPTER_BYTES = 3000
+IMAGE_HASH = bytes(range(32))
+
+
+class RefuseError(Exception):
+    def __init__(self, name: str, detail: int = 0) -> None:
+        self.status = next(s.code for s in statuses().values() if s.name == name)
+        self.detail = detail
+
+
+@dataclass
+class ModelDevice:
+    """What a device would do; `log` has everything that was carried out, in order."""
+
+    log: list[str] = field(default_factory=list)
+    taken: bytearray = field(default_factory=bytearray)  # of the present stream
+    adapter: bytes = bytes(ADAPTER_BYTES)
+    phase: Phase = Phase.idle
+    passes_left: int = 0
+    boots: int = 0
+    credit: int = 2048
+
+    def __post_init__(self) -> None:
+        self._boot()
+
+    def _boot(self) -> None:
+        self.boots += 1
+        self._decoder = frames.FrameDecoder(512)
+        self._session = self._sequence = self._stream = 0
+        self._answer = b""
+        self._steps = self._learned = self._generation = 0
+        self._input = bytearray(INPUTS)
+        self._output = bytes(INPUTS)
+        self._push: dict[str, object] = {}
+        self.phase = Phase.idle
+
+    def exchange(self, data: bytes) -> bytes:
+        out = b""
+        for body in self._decoder.feed(data):
+            boots = self.boots
+            out += self._on_frame(body)
+            if boots != self.boots:
+                break
+        if self.phase is Phase.train:
+            self._generation += 1
+            self.passes_left -= 1
+            if self.passes_left <= 0:
+                self.phase = Phase.detect
+        return out
+
+    def _on_frame(self, body: bytes) -> bytes:
+        if len(body) < HEADER.size:
+            return b""
+        version, kind, session, sequence = HEADER.unpack_from(body)
+        if kind & ANSWER:
+            return b""
+        opens = kind == Kind.hello and session != self._session
+        if version != 1 or session == 0 or (session != self._session and not opens):
+            code = 3 if version != 1 else 23
+            error = cbor2.dumps([kind, code, 1 if version != 1 else self._session])
+            return frames.encode(HEADER.pack(1, ERROR_ANSWER, session, sequence) + error)
+        ahead = (sequence - self._sequence) & 0xFFFF
+        if not opens and ahead > 0x7FFF:
+            return b""
+        if opens or ahead:
+            self._session, self._sequence = session, sequence
+            if opens:
+                self._stream = 0
+            self._answer = self._execute(kind, body[HEADER.size :])
+        return frames.encode(self._answer)
+
+    def _execute(self, kind: int, payload: bytes) -> bytes:
+        try:
+            fields = cbor2.loads(payload) if payload else []
+            values = getattr(self, "_push_" if kind == Kind.push else f"_{Kind(kind).name}")(*fields)
+            answer_kind = kind | ANSWER
+        except RefuseError as error:
+            values, answer_kind = [kind, error.status, error.detail], ERROR_ANSWER
+        header = HEADER.pack(1, answer_kind, self._session, self._sequence)
+        return header + (cbor2.dumps(values) if values else b"")
+
+    def _hello(self) -> list[object]:
+        return ["0.1.0", "model", b"\1\2", 512, CHUNK, self.credit, RING, 0, self.phase]
+
+    def _model(self) -> list[object]:
+        sizes = [INPUTS, INPUTS, ADAPTER_BYTES, 0, 5000]
+        return [IMAGE_HASH, bytes(32), *sizes, 1, 3, 0, AXES, RATE_MHZ, 16_000_000, WINDOW, HOP, 48]
+
+    def _status(self) -> list[object]:
+        head = [self.phase, self._generation, 1, self._stream, self._learned, self._steps, 40]
+        return head + [0] * (6 + 11 + 7 + 6 + 3)
+
+    def _reset(self) -> list[object]:
+        self.log.append("reset")
+        self._boot()
+        return []
+
+    def _learn_begin(self, *config: int) -> list[object]:
+        assert len(config) == 17
+        self.passes_left = config[7]
+        self.phase = Phase.learn
+        self.log.append("learn_begin")
+        return []
+
+    def _learn_end(self) -> list[object]:
+        if self.phase is not Phase.learn:
+            raise RefuseError("wrong_state")
+        if self._learned < 2:
+            raise RefuseError("too_few_windows")
+        self.phase = Phase.train
+        self.log.append("learn_end")
+        return []
+
+    def _learn_cancel(self) -> list[object]:
+        self.phase = Phase.idle
+        self.log.append("learn_cancel")
+        return []
+
+    def _stream_begin(self, stream: int, kind: int, rate_mhz: int, axes: int, label: int) -> list[object]:
+        if rate_mhz != RATE_MHZ:
+            raise RefuseError("wrong_rate")
+        if axes != AXES:
+            raise RefuseError("wrong_axes")
+        self._stream = stream
+        self.taken.clear()
+        self.log.append(f"stream {label}")
+        return [2 * AXES]
+
+    @property
+    def _windows(self) -> int:
+        return max(0, (len(self.taken) // (2 * AXES) - WINDOW) // HOP + 1)
+
+    def _pack(self, start: int) -> tuple[int, bytes]:
+        end = self._windows
+        first = max(min(start, end), end - RING)
+        return first, b"".join(messages.RESULT.pack(*self.score(i), 0) for i in range(first, end))
+
+    def score(self, index: int) -> tuple[int, int, int, int]:
+        digest = hashlib.sha256(self.taken[: (index * HOP + WINDOW) * 2 * AXES]).digest()
+        return int.from_bytes(digest[:2], "big", signed=True), digest[2], 1, digest[3]
+
+    def _samples(self, stream: int, offset: int, results_from: int, data: bytes) -> list[object]:
+        if stream != self._stream:
+            raise RefuseError("stale_stream", self._stream)
+        assert len(data) <= CHUNK
+        if offset == len(self.taken):
+            before = self._windows
+            self.taken += data
+            self._learned += self._windows - before
+        return [len(self.taken), self.credit, *self._pack(results_from)]
+
+    def _results(self, start: int) -> list[object]:
+        first, packed = self._pack(start)
+        return [first, self._windows, packed]
+
+    def _stream_end(self, stream: int) -> list[object]:
+        if stream != self._stream:
+            raise RefuseError("stale_stream", self._stream)
+        self._stream = 0
+        self.log.append(f"end {hashlib.sha256(self.taken).hexdigest()}")
+        return [len(self.taken), self._windows]
+
+    def _input_write(self, offset: int, data: bytes) -> list[object]:
+        self._input[offset : offset + len(data)] = data
+        return []
+
+    def _infer(self, data: bytes) -> list[object]:
+        self._output = bytes((b + 1) & 0xFF for b in (data or self._input))
+        self.log.append("infer")
+        return self._output_read(0)
+
+    def _output_read(self, offset: int) -> list[object]:
+        return [INPUTS, offset, self._output[offset : offset + CHUNK]]
+
+    def _train_begin(self, *config: int) -> list[object]:
+        self._steps = 0
+        self.log.append("train_begin")
+        return []
+
+    def _train_step(self, step: int, label: int, data: bytes, target: bytes) -> list[object]:
+        if step > self._steps:
+            raise RefuseError("out_of_order", self._steps)
+        if step == self._steps:
+            self._steps += 1
+            row = data or bytes(self._input)
+            self.log.append(f"step {step} {zlib.crc32(row)}")
+            self._change(zlib.crc32(row).to_bytes(4, "big") + self.adapter[4:])
+        return [self._steps]
+
+    def _change(self, adapter: bytes) -> None:
+        self.adapter = adapter
+        self._generation += 1
+
+    def _commit(self) -> list[object]:
+        self.log.append("commit")
+        return [1, ADAPTER_BYTES, zlib.crc32(self.adapter), 0, 0, 0]
+
+    def _pull(self, offset: int, length: int) -> list[object]:
+        total, crc = len(self.adapter), zlib.crc32(self.adapter)
+        return [offset, total, crc, self._generation, self.adapter[offset : offset + min(length, CHUNK)]]
+
+    def _push_begin(self, image: bytes, total: int, crc: int, windows: int, steps: int) -> list[object]:
+        if image != IMAGE_HASH:
+            raise RefuseError("wrong_base")
+        if self._push.get("crc") != crc:
+            self._push = {"crc": crc, "data": bytearray()}
+            self.log.append("push_begin")
+        return [len(self._push["data"])]
+
+    def _push_data(self) -> bytearray:
+        if not self._push:
+            raise RefuseError("wrong_state")
+        return self._push["data"]  # type: ignore[return-value]
+
+    def _push_(self, offset: int, data: bytes) -> list[object]:
+        staged = self._push_data()
+        if offset > len(staged):
+            raise RefuseError("out_of_order", len(staged))
+        staged[offset : offset + len(data)] = data
+        return [len(staged)]
+
+    def _push_end(self) -> list[object]:
+        staged = bytes(self._push_data())
+        if zlib.crc32(staged) != self._push["crc"]:
+            raise RefuseError("bad_crc")
+        self._push = {}
+        self._change(staged)
+        self.log.append("push_end")
+        return [1, ADAPTER_BYTES, zlib.crc32(staged), 0, 0, 0]
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Probabilities a frame, either way."""
+
+    drop: float = 0.0
+    repeat: float = 0.0
+    flip: float = 0.0
+    cut: float = 0.0
+    delay: float = 0.0
+    late_s: float = 0.3  # a delayed frame arrives up to so much later: behind others
+    noise: float = 0.0  # bytes of nobody in front of a frame
+
+
+class FaultyLine:
+    """Between a client and a device; every fault comes from the seed."""
+
+    name = "faulty"
+    poll_s = 0.0
+
+    def __init__(self, exchange: Callable[[bytes], bytes], clock: Clock, faults: Faults, seed: int) -> None:
+        self._exchange = exchange
+        self._clock = clock
+        self._faults = faults
+        self._rng = random.Random(seed)
+        self._up: list[tuple[float, int, bytes]] = []
+        self._down: list[tuple[float, int, bytes]] = []
+        self._count = 0
+        self.injected = 0
+        self.heard = b""  # everything that ever came down
+
+    def write(self, data: bytes) -> None:
+        self._post(self._up, data)
+        self._run()
+
+    def read(self, timeout_s: float) -> bytes:
+        ends = self._clock.now_s + timeout_s
+        self._clock.now_s += 1e-4
+        while True:
+            self._run()
+            if self._down and self._down[0][0] <= self._clock.now_s:
+                _, _, data = self._down.pop(0)
+                size = self._rng.randint(1, len(data))
+                if size < len(data):
+                    self._down.insert(0, (0.0, 0, data[size:]))
+                self.heard += data[:size]
+                return data[:size]
+            coming = [queue[0][0] for queue in (self._up, self._down) if queue]
+            if self._clock.now_s >= ends or timeout_s <= 0:
+                return b""
+            self._clock.now_s = min([ends, *coming])
+
+    def reopen(self, timeout_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _run(self) -> None:
+        """Lets the device have what has arrived there by now."""
+        while self._up and self._up[0][0] <= self._clock.now_s:
+            _, _, data = self._up.pop(0)
+            self._post(self._down, self._exchange(data))
+        if not self._up:
+            self._post(self._down, self._exchange(b""))
+
+    def _post(self, queue: list[tuple[float, int, bytes]], data: bytes) -> None:
+        pieces = data.split(b"\0")
+        for piece in [p + b"\0" for p in pieces[:-1]] + [pieces[-1]]:
+            if piece:
+                self._post_frame(queue, piece)
+        queue.sort(key=lambda entry: entry[:2])
+
+    def _post_frame(self, queue: list[tuple[float, int, bytes]], frame: bytes) -> None:
+        rng, faults = self._rng, self._faults
+        if len(frame) > 1:
+            hit = [rng.random() < p for p in (faults.drop, faults.flip, faults.cut, faults.noise)]
+            self.injected += any(hit)
+            if hit[0]:
+                return
+            if hit[1]:
+                at = rng.randrange(len(frame))
+                frame = frame[:at] + bytes([frame[at] ^ (1 << rng.randrange(8))]) + frame[at + 1 :]
+            if hit[2]:
+                frame = frame[: rng.randrange(len(frame))]
+            if hit[3]:
+                frame = rng.randbytes(rng.randrange(1, 30)) + frame
+        times = 2 if rng.random() < faults.repeat else 1
+        for _ in range(times):
+            late = rng.random() * faults.late_s if rng.random() < faults.delay else 0.0
+            self.injected += (late > 0) + (times - 1)
+            self._count += 1
+            if frame:
+                queue.append((self._clock.now_s + late, self._count, frame))

@@ -1,0 +1,294 @@
+"""Builds int8 dense `.tflite` files by hand, and random ones for property tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+
+FULLY_CONNECTED, RESHAPE, SOFTMAX, QUANTIZE, DEQUANTIZE, TANH = 9, 22, 25, 114, 6, 28
+FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
+ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
+_OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, RESHAPE: 17}
+_VERSIONS = {FULLY_CONNECTED: 4, SOFTMAX: 2, DEQUANTIZE: 2}
+
+
+@dataclass
+class TensorSpec:
+    shape: tuple[int, ...]
+    dtype: int = INT8
+    scales: tuple[float, ...] = ()
+    zero_point: int = 0
+    buffer: int = 0
+    name: str = "t"
+
+
+@dataclass
+class OpSpec:
+    code: int
+    inputs: list[int]
+    outputs: list[int]
+    activation: str = "NONE"
+    beta: float = 1.0
+
+
+@dataclass
+class ModelBuilder:
+    """Tensors, buffers and operators of one subgraph, serialised by `build`."""
+
+    tensors: list[TensorSpec] = field(default_factory=list)
+    buffers: list[bytes] = field(default_factory=lambda: [b""])
+    ops: list[OpSpec] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    subgraphs: int = 1
+    version: int = 3
+
+    def tensor(self, *args: Any, **kwargs: Any) -> int:
+        self.tensors.append(TensorSpec(*args, **kwargs))
+        return len(self.tensors) - 1
+
+    def buffer(self, data: bytes) -> int:
+        self.buffers.append(data)
+        return len(self.buffers) - 1
+
+    def activation(self, shape: tuple[int, ...], scale: float, zero_point: int, dtype: int = INT8) -> int:
+        name = f"activation_{len(self.tensors)}"
+        return self.tensor(
+            shape, dtype, (scale,) if dtype != FLOAT32 else (), zero_point, self.buffer(b""), name
+        )
+
+    def weights(self, values: npt.NDArray[np.int8], scales: tuple[float, ...]) -> int:
+        name = f"weights_{len(self.tensors)}"
+        return self.tensor(values.shape, INT8, scales, 0, self.buffer(values.astype(np.int8).tobytes()), name)
+
+    def bias(
+        self, values: npt.NDArray[np.int32], scales: tuple[float, ...], buffer: int | None = None
+    ) -> int:
+        data = values.astype("<i4").tobytes()
+        at = self.buffer(data) if buffer is None else buffer
+        return self.tensor(values.shape, INT32, scales, 0, at, f"bias_{len(self.tensors)}")
+
+    def dense(self, source: int, weights: int, bias: int, output: int, activation: str = "NONE") -> None:
+        self.ops.append(OpSpec(FULLY_CONNECTED, [source, weights, bias], [output], activation))
+
+    def build(self) -> bytes:
+        b = flatbuffers.Builder(1024)
+        buffers = [_buffer(b, data) for data in self.buffers]
+        codes = sorted({op.code for op in self.ops})
+        code_offsets = [
+            _table(b, 4, {0: ("i8", min(code, 127)), 2: ("i32", _VERSIONS.get(code, 1)), 3: ("i32", code)})
+            for code in codes
+        ]
+        graphs = [self._subgraph(b, codes) for _ in range(self.subgraphs)]
+        description = b.CreateString("test model")
+        fields = {
+            0: ("u32", self.version),
+            1: ("off", _offsets(b, code_offsets)),
+            2: ("off", _offsets(b, graphs)),
+            3: ("off", description),
+            4: ("off", _offsets(b, buffers)),
+        }
+        b.Finish(_table(b, 8, fields), b"TFL3")
+        return bytes(b.Output())
+
+    def _subgraph(self, b: Any, codes: list[int]) -> int:
+        tensors = [_tensor(b, t) for t in self.tensors]
+        ops = []
+        for op in self.ops:
+            options = None
+            if op.code == FULLY_CONNECTED:
+                options = _table(b, 4, {0: ("i8", ACTIVATIONS[op.activation])})
+            elif op.code == SOFTMAX:
+                options = _table(b, 1, {0: ("f32", op.beta)})
+            fields = {
+                0: ("u32", codes.index(op.code)),
+                1: ("off", _ints(b, op.inputs)),
+                2: ("off", _ints(b, op.outputs)),
+            }
+            if options is not None:
+                fields |= {3: ("u8", _OPTIONS[op.code]), 4: ("off", options)}
+            ops.append(_table(b, 9, fields))
+        fields = {
+            0: ("off", _offsets(b, tensors)),
+            1: ("off", _ints(b, self.inputs)),
+            2: ("off", _ints(b, self.outputs)),
+            3: ("off", _offsets(b, ops)),
+        }
+        return _table(b, 5, fields)
+
+
+def _table(b: Any, slots: int, fields: dict[int, tuple[str, Any]]) -> int:
+    b.StartObject(slots)
+    for slot, (kind, value) in fields.items():
+        if kind == "off":
+            b.PrependUOffsetTRelativeSlot(slot, value, 0)
+        elif kind == "f32":
+            b.PrependFloat32Slot(slot, value, 0.0)
+        else:
+            getattr(
+                b,
+                {
+                    "i8": "PrependInt8Slot",
+                    "u8": "PrependUint8Slot",
+                    "i32": "PrependInt32Slot",
+                    "u32": "PrependUint32Slot",
+                }[kind],
+            )(slot, value, 0)
+    return int(b.EndObject())
+
+
+def _offsets(b: Any, offsets: list[int]) -> int:
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return int(b.EndVector())
+
+
+def _ints(b: Any, values: list[int]) -> int:
+    b.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        b.PrependInt32(value)
+    return int(b.EndVector())
+
+
+def _buffer(b: Any, data: bytes) -> int:
+    if not data:
+        return _table(b, 1, {})
+    b.StartVector(1, len(data), 16)
+    b.head -= len(data)
+    b.Bytes[b.head : b.head + len(data)] = data
+    return _table(b, 1, {0: ("off", b.EndVector())})
+
+
+def _tensor(b: Any, t: TensorSpec) -> int:
+    name = b.CreateString(t.name)
+    fields: dict[int, tuple[str, Any]] = {}
+    if t.scales:
+        b.StartVector(8, len(t.scales), 8)
+        for _ in t.scales:
+            b.PrependInt64(t.zero_point)
+        zero_points = b.EndVector()
+        b.StartVector(4, len(t.scales), 4)
+        for scale in reversed(t.scales):
+            b.PrependFloat32(scale)
+        scales = b.EndVector()
+        fields[4] = ("off", _table(b, 7, {2: ("off", scales), 3: ("off", zero_points)}))
+    fields |= {
+        0: ("off", _ints(b, list(t.shape))),
+        1: ("i8", t.dtype),
+        2: ("u32", t.buffer),
+        3: ("off", name),
+    }
+    return _table(b, 8, fields)
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """A chain of dense layers; `widths` has one entry more than there are layers."""
+
+    widths: tuple[int, ...]
+    activations: tuple[str, ...]
+    per_channel: tuple[bool, ...]
+    with_bias: tuple[bool, ...]
+    softmax: bool = False
+    reshape_input: bool = False
+    float_border: bool = False
+    seed: int = 0
+
+
+def dense_model(spec: DenseSpec) -> bytes:
+    """Random weights with ranges as a converter would choose them: outputs fill int8 and clip a little."""
+    rng = np.random.default_rng(spec.seed)
+    m = ModelBuilder()
+    scale, zero = float(np.float32(rng.uniform(0.005, 0.1))), int(rng.integers(-128, 128))
+    n = spec.widths[0]
+    shape = (1, n, 1, 1) if spec.reshape_input else (1, n)
+    source = m.activation(shape, scale, zero)
+    m.inputs = [source]
+    if spec.float_border:
+        m.inputs = [m.activation(shape, 1.0, 0, FLOAT32)]
+        m.ops.append(OpSpec(QUANTIZE, [m.inputs[0]], [source]))
+    if spec.reshape_input:
+        flat = m.activation((1, n), scale, zero)
+        target = m.tensor((2,), INT32, (), 0, m.buffer(np.array([1, n], "<i4").tobytes()), "shape")
+        m.ops.append(OpSpec(RESHAPE, [source, target], [flat]))
+        source = flat
+    spread = 74.0 * scale  # standard deviation of a uniform int8 input, real units
+    for i, activation in enumerate(spec.activations):
+        fan_in, out = spec.widths[i], spec.widths[i + 1]
+        weights = rng.integers(-127, 128, (out, fan_in)).astype(np.int8)
+        count = out if spec.per_channel[i] else 1
+        scales = tuple(float(np.float32(s)) for s in rng.uniform(0.5, 2.0, count) / (74.0 * fan_in**0.5))
+        spread = spread * 1.2
+        out_scale = float(np.float32(spread * rng.uniform(2.0, 4.0) / 128))
+        zero = -128 if activation in ("RELU", "RELU6") else int(rng.integers(-20, 20))
+        if activation == "RELU6":
+            out_scale = min(out_scale, float(np.float32(6.0 / 200)))
+        bias = -1
+        if spec.with_bias[i]:
+            units = np.array([np.float32(scale) * np.float32(s) for s in scales], np.float32)
+            values = np.rint(rng.normal(0, 0.3 * spread, out) / units).astype(np.int32)
+            bias = m.bias(values, tuple(float(u) for u in units))
+        output = m.activation((1, out), out_scale, zero)
+        m.dense(source, m.weights(weights, scales), bias, output, activation)
+        source, scale, spread = output, out_scale, min(spread, 64 * out_scale)
+    if spec.softmax:
+        output = m.activation((1, spec.widths[-1]), 1 / 256, -128)
+        m.ops.append(OpSpec(SOFTMAX, [source], [output]))
+        source = output
+    if spec.float_border:
+        output = m.activation((1, spec.widths[-1]), 1.0, 0, FLOAT32)
+        m.ops.append(OpSpec(DEQUANTIZE, [source], [output]))
+        source = output
+    m.outputs = [source]
+    return m.build()
+
+
+def chain(
+    *widths: int,
+    activation: str = "RELU",
+    last: str = "NONE",
+    per_channel: bool = False,
+    with_bias: bool = True,
+    softmax: bool = False,
+    seed: int = 0,
+) -> bytes:
+    """A plain network of dense layers."""
+    layers = len(widths) - 1
+    return dense_model(
+        DenseSpec(
+            widths=widths,
+            activations=(activation,) * (layers - 1) + (last,),
+            per_channel=(per_channel,) * layers,
+            with_bias=(with_bias,) * layers,
+            softmax=softmax,
+            seed=seed,
+        )
+    )
+
+
+@st.composite
+def dense_specs(draw: Any, *, per_channel: bool = True, float_border: bool = True) -> DenseSpec:
+    layers = draw(st.integers(1, 4))
+    softmax = draw(st.booleans())
+    widths = draw(st.lists(st.integers(1, 40), min_size=layers + 1, max_size=layers + 1))
+    if softmax:
+        widths[-1] = max(2, widths[-1])
+    flags = st.lists(st.booleans(), min_size=layers, max_size=layers)
+    return DenseSpec(
+        widths=tuple(widths),
+        activations=tuple(
+            draw(st.lists(st.sampled_from(sorted(ACTIVATIONS)), min_size=layers, max_size=layers))
+        ),
+        per_channel=tuple(draw(flags)) if per_channel else (False,) * layers,
+        with_bias=tuple(draw(flags)),
+        softmax=softmax,
+        reshape_input=draw(st.booleans()),
+        float_border=draw(st.booleans()) if float_border else False,
+        seed=draw(st.integers(0, 1 << 30)),
+    )

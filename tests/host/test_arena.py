@@ -1,0 +1,61 @@
+"""The memory plan: nothing overlaps that lives at the same time, and chains reach the lower bound."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kilotune import arena, graph, planner, tflite_model
+from kilotune.arena import Buffer
+from kilotune.lifetimes import lifetimes
+from kilotune.operators.base import OpPlan
+
+import models
+
+buffers = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 8)), max_size=24).map(
+    lambda items: [
+        Buffer(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)
+    ]
+)
+
+
+@given(buffers)
+@settings(deadline=None, max_examples=150)
+def test_buffers_that_live_together_never_overlap(items: list[Buffer]) -> None:
+    plan = arena.plan(items)
+    assert plan.size >= plan.lower_bound
+    assert all(plan.offsets[b.key] % 4 == 0 and plan.offsets[b.key] + b.size <= plan.size for b in items)
+    for i, a in enumerate(items):
+        for b in items[:i]:
+            if a.meets(b):
+                x, y = plan.offsets[a.key], plan.offsets[b.key]
+                assert x + a.size <= y or y + b.size <= x
+
+
+@given(buffers)
+@settings(deadline=None, max_examples=30)
+def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
+    assert arena.plan(items) == arena.plan(list(items))
+
+
+@given(models.dense_specs(), st.sampled_from(["none", "bias", "head", "bias+head"]))
+@settings(deadline=None, max_examples=60)
+def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method: str) -> None:
+    g = graph.build(tflite_model.read(models.dense_model(spec)))
+    plan = planner.plan(
+        g, method=method, last_layers=None, loss="auto", optimiser_state=False, calibration_bytes=0
+    )
+    assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
+
+
+def test_the_input_survives_until_a_reconstruction_is_compared_with_it() -> None:
+    g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
+    made = {b.key: b for b in lifetimes(g, [OpPlan()] * 2, [None] * 3, None, keep_input=True)}
+    assert made[f"data {g.input}"].last == 2
+    assert made[f"data {g.output}"].last == 2
+
+
+def test_the_heads_input_survives_until_its_update() -> None:
+    g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
+    decided = OpPlan(train_weights=True, gradient_unit=1.0)
+    made = {b.key: b for b in lifetimes(g, [OpPlan(), decided], [None] * 3, None, keep_input=False)}
+    assert made[f"data {g.ops[1].input}"].last > 2

@@ -1,0 +1,81 @@
+"""TensorFlow Lite's multiplier arithmetic, against values worked out by hand and by exact fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kilotune import quantisation
+from kilotune.errors import KilotuneError
+from reference import requantise
+
+
+@pytest.mark.parametrize(
+    ("real", "expected"),
+    [
+        (0.0, (0, 0)),
+        (1.0, (1 << 30, 1)),
+        (0.5, (1 << 30, 0)),
+        (0.75, (3 << 29, 0)),
+        (2.0**-40, (0, 0)),
+        (1 - 2.0**-40, (1 << 30, 1)),
+    ],
+)
+def test_known_multipliers(real: float, expected: tuple[int, int]) -> None:
+    assert quantisation.quantise_multiplier(real) == expected
+
+
+@given(st.floats(2.0**-30, 2.0**29))
+def test_a_multiplier_is_the_nearest(real: float) -> None:
+    multiplier, shift = quantisation.quantise_multiplier(real)
+    assert 1 << 30 <= multiplier < 1 << 31
+    error = abs(Fraction(multiplier, 1 << 31) * Fraction(2) ** shift - Fraction(real))
+    assert error <= Fraction(2) ** (shift - 32)
+
+
+def test_too_large_a_multiplier_is_refused() -> None:
+    with pytest.raises(KilotuneError):
+        quantisation.quantise_multiplier(2.0**31)
+
+
+def test_one_weight_scale_is_multiplied_in_float32_several_in_double() -> None:
+    rng = np.random.default_rng(0)
+    different = 0
+    for _ in range(200):
+        a, b, c = (np.float32(v) for v in rng.uniform(0.001, 0.1, 3))
+        single = quantisation.dense_multipliers(a, np.array([b]), c)
+        double = quantisation.dense_multipliers(a, np.array([b, b]), c)
+        assert single == [quantisation.quantise_multiplier(float(np.float32(a * b)) / float(c))]
+        assert double == [quantisation.quantise_multiplier(float(a) * float(b) / float(c))] * 2
+        different += single != double[:1]
+    assert different > 100
+
+
+def test_requantisation_rounds_ties_away_from_zero() -> None:
+    assert int(requantise(np.int64(-32), np.int64(1 << 30), np.int64(-5))) == -1
+    assert int(requantise(np.int64(32), np.int64(1 << 30), np.int64(-5))) == 1
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "zero", "expected"),
+    [
+        ("NONE", 0.1, 3, (-128, 127)),
+        ("RELU", 0.1, 3, (3, 127)),
+        ("RELU", 0.1, -128, (-128, 127)),
+        ("RELU6", 0.1, -28, (-28, 32)),
+        ("RELU6", 0.01, -128, (-128, 127)),
+        ("RELU_N1_TO_1", 0.1, 5, (-5, 15)),
+    ],
+)
+def test_activation_ranges(activation: str, scale: float, zero: int, expected: tuple[int, int]) -> None:
+    assert quantisation.activation_range(activation, np.float32(scale), zero) == expected
+
+
+@given(st.floats(1e-30, 1e30))
+def test_planned_constants_keep_sixteen_bits(value: float) -> None:
+    mantissa, exponent = quantisation.real_mantissa_exponent(value)
+    assert 1 << 15 <= mantissa < 1 << 16
+    assert abs(mantissa * 2.0**exponent / value - 1) <= 2.0**-16

@@ -1,7 +1,7 @@
 // The porting contract: all that the application asks of a board. A board is one folder with these
 // functions, a board.json (memory map, read by the build and by the host) and a board.cmake.
 //
-// Interrupts: "any" may be called from anywhere, "loop" only from the main loop.
+// [any] may be called from anywhere, interrupts included; [loop] only from the main loop.
 #ifndef KILOTUNE_BOARDS_BOARD_H_
 #define KILOTUNE_BOARDS_BOARD_H_
 
@@ -19,7 +19,7 @@ struct Block {
   uint32_t size;
 };
 
-struct RamUse {        // bytes; 0: unknown
+struct RamUse {         // bytes; 0: unknown
   uint32_t static_ram;  // .data, .bss and the engine's block
   uint32_t stack;       // reserved
   uint32_t stack_peak;  // deepest use since reset
@@ -31,35 +31,52 @@ struct Fault {
   uint32_t pc, lr, status;  // status: of the core's fault register
 };
 
-// Before anything else. Afterwards bytes arrive, and interrupts are on. The arguments are those of
-// a board that is a process; elsewhere there are none.                                        loop
+// [loop] Before anything else; afterwards bytes arrive, and interrupts are on. The arguments are
+// those of a board that is a process; elsewhere there are none.
 void init(int argc, char** argv);
 
-const char* id();                                             // folder name                    any
-uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]);           // bytes written                  any
+// [any] The folder's name.
+const char* id();
+// [any] What tells this device from others of its kind; returns the bytes written.
+uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]);
 
 // --- serial port: receives into a ring by interrupt, so that no byte is lost while training runs
-uint32_t read(uint8_t* out, uint32_t max);                    // what is there, maybe 0         loop
-void write(const uint8_t* data, uint32_t n);                  // returns when all are taken     loop
-uint32_t receive_capacity();                                  // of the ring: the host's credit any
-uint32_t receive_dropped();                                   // ring full or line overrun      any
-// Sleeps until an interrupt; returns at once when bytes wait or `read` would give some.        loop
+
+// [loop] Takes what is there, which may be nothing.
+uint32_t read(uint8_t* out, uint32_t max);
+// [loop] Returns when all bytes are taken.
+void write(const uint8_t* data, uint32_t n);
+// [any] Of the ring: a host keeps no more than this under way.
+uint32_t receive_capacity();
+// [any] Bytes lost: the ring was full, or the line overran.
+uint32_t receive_dropped();
+// [loop] Sleeps until an interrupt; returns at once where `read` would give something.
 void wait();
 
 // --- time
-uint32_t millis();                                            // wraps after 49.7 days          any
-// Executed instructions, or core cycles on silicon; 0: this board counts neither.              loop
+
+// [any] Since the start; wraps after 49.7 days.
+uint32_t millis();
+// [loop] Executed instructions, or core cycles on silicon; 0: this board counts neither.
 uint64_t instructions();
 
 // --- memory
-Bytes model_partition();                                      // mapped, stays as it is         any
-const Flash* checkpoint_flash();                              // null: nothing persists         any
-Block engine_ram();                                           // 8-aligned, not initialised     any
-RamUse ram_use()   ;                                       //                                loop
+
+// [any] Mapped, and stays as it is while the device runs.
+Bytes model_partition();
+// [any] Null: nothing persists.
+const Flash* checkpoint_flash();
+// [any] 8-aligned, with any contents.
+Block engine_ram();
+// [loop]
+RamUse ram_use();
 
 // --- end
-Fault last_fault();                                           // of the run before this one     any
-[[noreturn]] void reset();                                    // what was sent leaves first     loop
+
+// [any] Of the run before this one.
+Fault last_fault();
+// [loop] Restarts the device; what was written leaves first.
+[[noreturn]] void reset();
 
 }  // namespace kilotune::board
 

@@ -23,13 +23,11 @@ inline T clamp(T v, typename Same<T>::type low, typename Same<T>::type high) {
   return v < low ? low : (v > high ? high : v);
 }
 
-// round(a * b / 2^31), ties away from zero for positive products and towards zero for negative
-// ones: gemmlowp's SaturatingRoundingDoublingHighMul.
+// round(a * b / 2^31), halves towards plus infinity: gemmlowp's SaturatingRoundingDoublingHighMul.
+// (Its nudge and division towards zero come to the same: -(k + 1/2) gives -k either way.)
 inline int32_t doubling_high_multiply(int32_t a, int32_t b) {
   if (a == kInt32Min && b == kInt32Min) return kInt32Max;
-  const int64_t product = static_cast<int64_t>(a) * b;
-  const int64_t nudge = product >= 0 ? (1ll << 30) : 1 - (1ll << 30);
-  return static_cast<int32_t>((product + nudge) / (1ll << 31));
+  return static_cast<int32_t>((static_cast<int64_t>(a) * b + (1ll << 30)) >> 31);
 }
 
 // round(x / 2^n), ties away from zero; n in 0..31. gemmlowp's RoundingDivideByPOT.
@@ -40,11 +38,20 @@ inline int32_t divide_by_power_of_two(int32_t x, int n) {
   return (x >> n) + (remainder > threshold ? 1 : 0);
 }
 
+// The general case of requantise, out of line.
+int32_t requantise_rare(int32_t x, int32_t multiplier, int shift);
+
 // TensorFlow Lite's MultiplyByQuantizedMultiplier, double rounding: x * multiplier / 2^31 *
 // 2^shift.
 inline int32_t requantise(int32_t x, int32_t multiplier, int shift) {
-  const int32_t scaled = shift > 0 ? saturate32(static_cast<int64_t>(x) * (1ll << shift)) : x;
-  return divide_by_power_of_two(doubling_high_multiply(scaled, multiplier), shift < 0 ? -shift : 0);
+  if (shift < 0 && shift >= -29) {
+    // The usual case without a branch on the remainder. |x| < 1.5 * 2^30 (see Model's bounds), so
+    // the product's high half plus 2^28 stays in int32.
+    const int32_t high =
+        static_cast<int32_t>((static_cast<int64_t>(x) * multiplier + (1ll << 30)) >> 31);
+    return (high + (high >> 31) + (1 << (-shift - 1))) >> -shift;
+  }
+  return requantise_rare(x, multiplier, shift);
 }
 
 // Bits that |v| needs: 0 for 0, 31 at most (kInt32Min counts as kInt32Max).

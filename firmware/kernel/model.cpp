@@ -154,7 +154,7 @@ Status Model::check_ops() const {
         return Status::bad_image;
       if (!reals_valid(at(o.training + 4), 1)) return Status::bad_image;
       if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
-      if (t.bias_fraction_bits < 1 || t.bias_fraction_bits > 24) return Status::bad_image;
+      if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
       if (o.has(kBiasTrained) && !adapter.holds(o.bias_param, channels, 4, 4))
         return Status::bad_image;
       if (t.bias_state != kNone && !state.holds(t.bias_state, channels, 4, 4))

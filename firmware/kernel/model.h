@@ -18,8 +18,8 @@ constexpr uint32_t kOpBytes = 64;
 constexpr uint32_t kOpTrainingBytes = 40;
 constexpr uint32_t kTrainingBytes = 40;
 constexpr uint32_t kHashBytes = 32;
-// An accumulator of 127 * 128 * 2^16 plus a bias below 2^29 and a trained part below 2^29 stays
-// inside int32: no op may have more inputs a position than this.
+// An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
+// below 1.5 * 2^30: no op may have more inputs a position than this.
 constexpr uint32_t kMaxFanIn = 65535;
 
 // Range of a trained bias, in its fraction bits, and of a trained weight (the high byte counts).

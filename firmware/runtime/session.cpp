@@ -141,7 +141,8 @@ void Session::execute(uint8_t kind, const Bytes& message) {
   const Route* route = find_route(kind);
   Status status = Status::bad_message;
   if (route != nullptr) {
-    status = route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
+    status =
+        route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
   }
   uint8_t answer_kind = static_cast<uint8_t>(kind | kAnswer);
   if (status != Status::ok) {

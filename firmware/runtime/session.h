@@ -34,9 +34,9 @@ struct Board {
   Status opened = Status::no_model;  // what Engine::open returned
   // Restarts the device once all output has left it; a process may return instead.
   void (*reset)(void* context) = nullptr;
-  uint32_t (*millis)(void* context) = nullptr;                     // since boot, wraps around
-  uint64_t (*instructions)(void* context) = nullptr;               // optional: a running count
-  void (*memory)(void* context, MemoryUse& out) = nullptr;         // optional
+  uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
+  uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
+  void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
 };
 
 class Session {
@@ -66,7 +66,8 @@ class Session {
   void execute(uint8_t kind, const Bytes& message);
   void refuse(Status status, uint32_t detail);  // beside the stored answer
   template <typename T>
-  [[nodiscard]] Status answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), const T& message);
+  [[nodiscard]] Status answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*),
+                              const T& message);
 
   // session.cpp
   Status on_hello(const Bytes& in);
@@ -116,17 +117,17 @@ class Session {
   // same again gets the stored answer again, an older one is dropped.
   uint16_t session_ = 0;
   uint16_t sequence_ = 0;
-  uint32_t answer_bytes_ = 0;   // CBOR of the stored answer
-  uint32_t detail_ = 0;         // of the error answer, set by handlers
+  uint32_t answer_bytes_ = 0;  // CBOR of the stored answer
+  uint32_t detail_ = 0;        // of the error answer, set by handlers
   bool reset_pending_ = false;
   uint32_t dropped_ = 0, repeated_ = 0;
 
-  uint16_t stream_ = 0;         // 0: none
-  uint32_t stream_next_ = 0;    // byte offset expected, modulo 2^32
-  uint16_t passes_ = 0;         // asked for by learn_begin
-  uint32_t generation_ = 0;     // of the adapter's contents
+  uint16_t stream_ = 0;       // 0: none
+  uint32_t stream_next_ = 0;  // byte offset expected, modulo 2^32
+  uint16_t passes_ = 0;       // asked for by learn_begin
+  uint32_t generation_ = 0;   // of the adapter's contents
   uint32_t crc_generation_ = 0xFFFFFFFFu;
-  uint32_t adapter_crc_ = 0;    // of generation crc_generation_
+  uint32_t adapter_crc_ = 0;  // of generation crc_generation_
   Push push_;
 
   uint8_t rx_[kMaxFrame];
@@ -137,8 +138,8 @@ class Session {
 template <typename T>
 Status Session::answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), const T& message) {
   size_t n = 0;
-  const int error = encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kFrameCrcBytes,
-                            &message, &n);
+  const int error =
+      encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kFrameCrcBytes, &message, &n);
   if (error != 0) return Status::bad_message;  // only by a board's over-long strings
   answer_bytes_ = static_cast<uint32_t>(n);
   return Status::ok;

@@ -1,4 +1,6 @@
 // Requests about the adapter: checkpoints, pull and push.
+#include <cstring>
+
 #include "runtime/codec.h"
 #include "runtime/session.h"
 
@@ -48,7 +50,8 @@ Status Session::on_push_begin(const Bytes& in) {
   push_begin_request m;
   if (decode(cbor_decode_push_begin_request, in, m) != Status::ok) return Status::bad_message;
   // The same adapter again, perhaps by another session: goes on where it was cut off.
-  if (!push_.active || push_.bytes != m.total || push_.crc != m.crc) {
+  const bool ours = std::memcmp(m.image_hash.value, engine_.model().image_hash(), kHashBytes) == 0;
+  if (!ours || !push_.active || push_.bytes != m.total || push_.crc != m.crc) {
     push_.active = false;
     const Status status =
         engine_.push_begin(m.image_hash.value, m.total, m.crc, m.windows, m.steps);

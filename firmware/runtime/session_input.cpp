@@ -81,7 +81,8 @@ Status Session::on_train_step(const Bytes& in) {
     if (status != Status::ok) return status;
     const auto* values = reinterpret_cast<const int8_t*>(target.data);
     ++generation_;
-    status = engine_.train_step(static_cast<uint16_t>(m.label), target.size != 0 ? values : nullptr);
+    status =
+        engine_.train_step(static_cast<uint16_t>(m.label), target.size != 0 ? values : nullptr);
     if (status != Status::ok) return status;
   }
   return answer(cbor_encode_train_step_answer, engine_.train_steps());

@@ -291,7 +291,7 @@ def _check_layout(config: AdapterConfig) -> None:
         raise bad_adapter("its sizes are impossible")
     for layer in config.layers:
         if min(layer.inputs, layer.outputs) < 1 or (
-            layer.bias_trained and not 1 <= layer.bias_fraction_bits <= 24
+            layer.bias_trained and not 2 <= layer.bias_fraction_bits <= 24
         ):
             raise bad_adapter(f"layer '{layer.name:.60}' has impossible sizes")
     end = 0

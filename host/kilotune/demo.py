@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 METHOD = "bias+head"
 SEED = 1
-MACHINE = 1_000_102  # of the simulator; the base models are trained on machines below 1,000,000
+# Of the simulator; the base models are trained on machines below 1,000,000. Machine, fault and learning
+# rate were picked after trying ten machines and four faults: a demonstration, no measure of its worth.
+MACHINE = 1_000_102
 LEARN_WINDOWS, TEST_WINDOWS, FAULT_WINDOWS = 80, 40, 40
 FAULT, SEVERITY = "outer", 0.5
 LEARNING_RATE = 0.05
@@ -101,7 +103,8 @@ def run(
         say(f"   {note}")
     if not healthy:
         notes.append(
-            "The machine is simulated, and one of many: gains differ from machine to machine. "
+            "The machine is simulated. It, its fault and the learning rate were picked after trying ten "
+            "machines and four faults, to show learning clearly: AUC after it was 0.65 to 1.00 in those. "
             "What learning is worth on yours, kilotune evaluate tells from your recordings."
         )
     checks: list[Check] = []

@@ -123,7 +123,10 @@ class Edit:
         """The edited file, read once more to be sure."""
         if not (self._new_buffers or self._inputs or self._metadata):
             return bytes(self._old)
-        content = _Rebuild(self).build()
+        try:
+            content = _Rebuild(self).build()
+        except tflite_model.DAMAGE as error:
+            raise tflite_model.damaged(error) from error
         tflite_model.read(content)
         return content
 

@@ -48,8 +48,8 @@ def build(model: TfliteModel) -> Graph:
             f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs",
             "models with one input and one output are supported",
         )
-    aliases = _aliases(model)
     shapes = _shape_arithmetic(model)
+    aliases = _aliases(model, shapes)
     activations: list[Activation] = []
     known: dict[int, int] = {}
 
@@ -124,12 +124,12 @@ def _shape_arithmetic(model: TfliteModel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _aliases(model: TfliteModel) -> dict[int, int]:
+def _aliases(model: TfliteModel, skipped: frozenset[int]) -> dict[int, int]:
     """Tensor -> the int8 tensor that stands for it in the image."""
     root = {t.index: t.index for t in model.tensors}
     inputs = set(model.inputs)
     for operator in model.operators:
-        if operator.opcode not in operators.TRANSPARENT:
+        if operator.opcode not in operators.TRANSPARENT or operator.index in skipped:
             continue
         if not operator.inputs or len(operator.outputs) != 1 or operator.inputs[0] < 0:
             raise _border_error(model, operator, "has no single input and output")

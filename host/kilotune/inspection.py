@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kilotune.report.data import Budget
 
@@ -41,8 +41,7 @@ def engine_bytes(image: Image) -> int:
         from kilotune import _native
     except ImportError:
         return 0
-    ask: Any = getattr(_native, "ram_bytes", None)
-    return int(ask(image.content)) if ask is not None else 0
+    return int(_native.Session(image.content).ram_bytes)
 
 
 def fits(image: Image) -> list[Fit]:
@@ -60,7 +59,7 @@ def fits(image: Image) -> list[Fit]:
 
 
 def report_budgets(image: Image, measured: Benchmark, firmware: FirmwareBuild | None) -> tuple[Budget, ...]:
-    """Memory and instructions for a report; `firmware` is the build for exactly this model, where there is one."""
+    """Memory and instructions for a report; `firmware`: the build for exactly this model, or None."""
     ram = list(ram_budget(image).items())
     flash = [("model image", len(image.content))]
     if firmware is not None:

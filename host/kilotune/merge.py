@@ -92,9 +92,10 @@ def _merge_bias(
 ) -> None:
     delta = adapter.effective_bias_delta(layer).astype(np.int64)
     if layer.bias_tensor >= 0:
-        base = model.tensors[layer.bias_tensor].values().reshape(-1).astype(np.int64)
-        if base.size != layer.outputs:
-            raise bad_adapter(f"layer '{layer.name:.60}' has a bias of another size in this model")
+        tensor = model.tensors[layer.bias_tensor]
+        if tensor.dtype != "int32" or tensor.elements != layer.outputs:
+            raise bad_adapter(f"layer '{layer.name:.60}' has another bias in this model")
+        base = tensor.values().reshape(-1).astype(np.int64)
         edit.set_constant(operator.index, BIAS, (base + delta).astype("<i4").tobytes())
         return
     edit.add_bias(

@@ -12,6 +12,7 @@ from kilotune.graph import Graph
 from kilotune.lifetimes import lifetimes
 from kilotune.losses import choose_loss, plan_loss
 from kilotune.operators.base import ImageOp, OpPlan
+from kilotune.operators.dense import MIN_FRACTION_BITS
 from kilotune.plan import METHODS, GradientPlan, Plan, TrainingPlan
 
 
@@ -132,7 +133,7 @@ def _flow(
     unit = training.loss.unit
     for i in range(training.first_op, training.last_op - 1, -1):
         op = graph.ops[i]
-        fraction = op.fraction_bits() if ops[i].train_bias or ops[i].train_weights else 1
+        fraction = op.fraction_bits() if ops[i].train_bias or ops[i].train_weights else MIN_FRACTION_BITS
         ops[i] = replace(ops[i], gradient_unit=unit, fraction_bits=fraction)
         bits = op.mantissa_bits(ops[i])
         if bits < 1:

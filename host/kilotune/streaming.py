@@ -77,7 +77,8 @@ def learn(
 ) -> LearnReport:
     """One learn phase over all recordings, each a stream of its own; gives the device's report.
 
-    `labels`: one class a recording, for classifiers. `emit` gets every window. Returns when training has ended.
+    `labels`: one class a recording, for classifiers. `emit` gets every window.
+    Returns when training has ended.
     """
     if labels is not None and len(labels) != len(recordings):
         raise KilotuneError(

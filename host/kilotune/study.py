@@ -108,7 +108,7 @@ def timeline(found: Study, config: FeatureConfig) -> tuple[tuple[Point, ...], tu
             spans.append(Span(begin, at, part.label, "", which.threshold))
 
     stage(found.before)
-    spans.append(Span(at, at + found.learned_s, "learning", "learn"))
+    spans.append(Span(at, at + found.learned_s, f"learning, {len(found.learn_windows)} windows", "learn"))
     for k, w in enumerate(found.learn_windows):
         if w.score is not None:
             points.append(Point(at + length + k * step, w.score, "", w.learned, bool(w.refused)))

@@ -148,20 +148,20 @@ def read(content: bytes) -> TfliteModel:
         )
     try:
         return _read(content)
-    except (
-        struct.error,
-        IndexError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        AttributeError,
-        MemoryError,
-    ) as error:
-        raise KilotuneError(
-            "bad_model",
-            f"the .tflite file is truncated or damaged ({type(error).__name__} while reading it)",
-            "copy or convert the file again",
-        ) from error
+    except DAMAGE as error:
+        raise damaged(error) from error
+
+
+# What the flatbuffers package raises on bytes that are no flatbuffer.
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, MemoryError)
+
+
+def damaged(error: Exception) -> KilotuneError:
+    return KilotuneError(
+        "bad_model",
+        f"the .tflite file is truncated or damaged ({type(error).__name__} while reading it)",
+        "copy or convert the file again",
+    )
 
 
 def _read(content: bytes) -> TfliteModel:

@@ -23,16 +23,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import kilotune
 import numpy as np
 import protocols
-from protocols import Classification, Detection
-from recipes import auc, dense, fit, representative, run_int8, standardise
-
-import kilotune
 from kilotune import _native, metadata, quantize
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from kilotune.profile import Profile
+from protocols import Classification, Detection
+from recipes import auc, dense, fit, representative, run_int8, standardise
 
 CACHE = Path(__file__).parents[2] / "build" / "bench"
 STEPS = 2400  # of base training, batches of 32

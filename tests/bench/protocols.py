@@ -22,11 +22,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-
 from kilotune.features import FeatureConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
-import recipes  # noqa: E402  # how base models are made
+import recipes  # how base models are made
 
 SPEEDS, LOADS, HEALTHY = ("0600", "1200", "1800", "2400"), ("00lb", "11lb"), "_GoB_GS_BaLo_WA_"
 CLASSES = {  # class: (file at 0 hp, file at 3 hp)

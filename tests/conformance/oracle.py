@@ -12,11 +12,13 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
-def run(model: bytes, inputs: np.ndarray, all_tensors: bool) -> dict[str, np.ndarray]:
+def run(model: bytes, inputs: npt.NDArray[Any], all_tensors: bool) -> dict[str, npt.NDArray[Any]]:
     from tflite_runtime.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -32,7 +34,7 @@ def run(model: bytes, inputs: np.ndarray, all_tensors: bool) -> dict[str, np.nda
     wanted = {"output": output["index"]}
     if all_tensors:
         wanted |= {f"tensor_{t['index']}": t["index"] for t in interpreter.get_tensor_details()}
-    rows: dict[str, list[np.ndarray]] = {key: [] for key in wanted}
+    rows: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in wanted}
     for sample in inputs:
         interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
         interpreter.invoke()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import struct
 
-import models
+import kilotune
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from kilotune import _native
 from reference import Reference
 
-import kilotune
-from kilotune import _native
+import models
 
 METHODS = ("bias", "head", "bias+head")
 NETWORKS = {

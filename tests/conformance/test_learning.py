@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import struct
 
-import models
+import kilotune
 import numpy as np
 import pytest
-
-import kilotune
 from kilotune import _native
 from kilotune.calibration import Calibration, of_adapter
 from kilotune.features import FeatureConfig
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from kilotune.profile import Profile
+
+import models
 
 FEATURES = 32
 CONFIG = FeatureConfig(

@@ -9,9 +9,12 @@ import numpy.typing as npt
 import pytest
 import shared_data
 import tflite_oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kilotune import _native, graph, tflite_model
 from kilotune.adapter import Adapter
 from kilotune.compiler import Method, compile
+from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.merge import merge
 
@@ -112,3 +115,27 @@ def test_hello_world_merges_exactly_after_training(method: Method) -> None:
 def test_base_model_merges_exactly_after_training(path: Path) -> None:
     model = path.read_bytes()
     check_merge(model, "bias+head", random_inputs(200, compile(model).input_bytes))
+
+
+SMALL = models.dense_model(
+    models.DenseSpec(
+        (8, 6, 4), ("RELU", "RELU6"), (False, True), (True, False), softmax=True, reshape_input=True
+    )
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(8, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=4),
+    st.sampled_from(["none", "bias", "head", "bias+head"]),
+)
+def test_what_the_compiler_accepts_the_kernel_accepts(changes: list[tuple[int, int]], method: Method) -> None:
+    """Strange scales, shapes and biases: either the compiler refuses them or the device can run them."""
+    damaged = bytearray(SMALL)
+    for position, value in changes:
+        damaged[position] = value
+    try:
+        image = compile(bytes(damaged), method=method)
+    except KilotuneError:
+        return
+    _native.Kernel(image.content).infer(random_inputs(2, image.input_bytes))

@@ -11,13 +11,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
-import models
-
 import kilotune
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.targets import registry
 from kilotune.targets.boards import boards
+
+import models
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +32,9 @@ def _default_targets() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        metafunc.parametrize("target", metafunc.config.getoption("--target") or _default_targets(), scope="session")
+        metafunc.parametrize(
+            "target", metafunc.config.getoption("--target") or _default_targets(), scope="session"
+        )
 
 
 @pytest.fixture(autouse=True)

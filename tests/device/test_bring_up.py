@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-
 from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link.device import Device
@@ -85,7 +84,7 @@ def test_rollback_returns_to_the_checkpoint_before_for_good(device: Device, imag
 
 @pytest.mark.parametrize("end", ["close", "kill"])
 def test_flash_outlives_the_device(target: str, image: Image, state: Path, end: str) -> None:
-    """Killed without warning or ended: the next start finds the checkpoint, and without being given the model."""
+    """Killed without warning or ended: the next start finds model and checkpoint."""
     with started(target, state, image.content) as (device, process):
         train(device, image, 20)
         committed = device.commit()
@@ -166,7 +165,7 @@ def test_a_model_larger_than_the_partition_is_refused_before_anything_changes(st
     assert not state.exists()
 
 
-class started:  # noqa: N801  # a context manager, used as one
+class started:  # lower case: a context manager
     """A device and its process, on flash with these raw bytes in its model partition."""
 
     def __init__(self, target: str, state: Path, content: bytes | None) -> None:

@@ -6,17 +6,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import models
+import kilotune
 import numpy as np
 import pytest
-
-import kilotune
 from kilotune.basemodels import base_model
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.transport import open_port
 from kilotune.targets import firmware, qemu
 from kilotune.targets.boards import board
+
+import models
 
 BOARD = "mps2-an386"
 KB = 1024
@@ -30,7 +30,9 @@ def one_axis(method: str) -> Image:
     """32-32-8-32-32, one axis of the shipped model's features."""
     features = three_axes("bias").features
     assert features is not None
-    return kilotune.compile(models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1))
+    return kilotune.compile(
+        models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_the_whole_firmware_fits(make, method: str, budget: int, tmp_path: Path)
     assert (features.window, image.input_bytes) == (1024, 32 * features.axes)
     file = tmp_path / "model.ktm"
     image.save(file)
-    built = firmware.build(BOARD, image=file, out=tmp_path / "build")
+    built = firmware.build(BOARD, image=file)
     assert built.stack == board(BOARD).stack_bytes
     assert built.ram_bytes <= budget
     _learn_in(Path(built.firmware), image, tmp_path, reserved=built.stack)
@@ -59,12 +61,14 @@ def _learn_in(elf: Path, image: Image, state: Path, *, reserved: int) -> None:
     assert image.features is not None
     rng = np.random.default_rng(1)
     samples = rng.normal(0, 500, (image.features.hop * 40, image.features.axes)).astype(np.int16)
-    with qemu.run(BOARD, state, image.content, firmware=elf) as (port, _):
-        with Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device:
-            device.learn(samples, passes=2)
-            device.score(samples[: image.features.window * 2])
-            device.commit()
-            memory = device.status().memory
+    with (
+        qemu.run(BOARD, state, image.content, firmware=elf) as (port, _),
+        Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device,
+    ):
+        device.learn(samples, passes=2)
+        device.score(samples[: image.features.window * 2])
+        device.commit()
+        memory = device.status().memory
     assert memory.static_bytes + memory.stack_bytes < board(BOARD).ram_bytes
     assert memory.stack_peak + 256 <= reserved
     assert memory.stack_bytes == reserved

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from kilotune.adapter import Adapter
 from kilotune.errors import KilotuneError
 from kilotune.image import Image
@@ -63,7 +62,8 @@ class FakeDevice:
         path = os.environ.get("FAKE_LOG")
         if path:
             with Path(path).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"call": name, **values}) + "\n")
+                told = {k: v for k, v in values.items() if not callable(v)}
+                file.write(json.dumps({"call": name, **told}) + "\n")
 
     def info(self) -> DeviceInfo:
         return DeviceInfo(
@@ -106,7 +106,13 @@ class FakeDevice:
         self.log("train", rows=len(inputs), labels=None if labels is None else labels.tolist(), **options)
 
     def bench(self, *, runs: int = 1) -> BenchResult:
-        return BenchResult(84_000, 151_000, runs)
+        return BenchResult(
+            instructions_inference=84_000,
+            instructions_step=151_000,
+            inference_ms=1.0,
+            step_ms=2.0,
+            runs=runs,
+        )
 
     def commit(self) -> None:
         self.log("commit")

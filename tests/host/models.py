@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 FULLY_CONNECTED, RESHAPE, SOFTMAX, QUANTIZE, DEQUANTIZE, TANH = 9, 22, 25, 114, 6, 28
+SHAPE, STRIDED_SLICE, PACK = 77, 45, 83
 FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
 ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 _OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, RESHAPE: 17}
@@ -34,6 +35,7 @@ class OpSpec:
     outputs: list[int]
     activation: str = "NONE"
     beta: float = 1.0
+    options: tuple[int, dict[int, tuple[str, Any]]] | None = None  # (type, fields) of another operator
 
 
 @dataclass
@@ -105,13 +107,16 @@ class ModelBuilder:
                 options = _table(b, 4, {0: ("i8", ACTIVATIONS[op.activation])})
             elif op.code == SOFTMAX:
                 options = _table(b, 1, {0: ("f32", op.beta)})
+            kind = _OPTIONS.get(op.code, 0)
+            if op.options is not None:
+                kind, options = op.options[0], _table(b, 12, op.options[1])
             fields = {
                 0: ("u32", codes.index(op.code)),
                 1: ("off", _ints(b, op.inputs)),
                 2: ("off", _ints(b, op.outputs)),
             }
             if options is not None:
-                fields |= {3: ("u8", _OPTIONS[op.code]), 4: ("off", options)}
+                fields |= {3: ("u8", kind), 4: ("off", options)}
             ops.append(_table(b, 9, fields))
         fields = {
             0: ("off", _offsets(b, tensors)),

@@ -27,7 +27,7 @@ def doubling_high_multiply(a: Ints, b: Ints) -> Ints:
     return np.where((a == b) & (a == -(1 << 31)), (1 << 31) - 1, result)
 
 
-def divide_by_power_of_two(x: Ints, n: Ints) -> Ints:
+def divide_by_power_of_two(x: Ints, n: Ints | np.int64) -> Ints:
     mask = (np.int64(1) << n) - 1
     threshold = (mask >> 1) + (x < 0)
     return (x >> n) + ((x & mask) > threshold)
@@ -95,7 +95,8 @@ class Reference:
             self.tensors.append(TensorRecord(data, (h, w, ch), zero, bits, scale, gradient, mask))
         for i in range(op_count):
             v = struct.unpack_from("<BBHHHbbH7I6I", c, ops + 64 * i)
-            self.ops.append(OpRecord(v[0], v[1], v[2], v[4], v[5], v[6], *v[8:15], words=tuple(v[15:])))
+            fields = [*v[:3], *v[4:7], *v[8:15], tuple(v[15:])]  # without the second input and reserved bytes
+            self.ops.append(OpRecord(*fields))
 
     def array(self, at: int, dtype: str, count: int, *, adapter: bool = False) -> Ints:
         source = self.blob if adapter else self.content

@@ -60,7 +60,7 @@ def test_the_backward_pass_stops_before_the_first_layers_input() -> None:
 
 def test_gradients_and_masks_lie_inside_the_arena() -> None:
     for method in ("bias", "head", "bias+head"):
-        image = compile(MODEL, method=method)  # type: ignore[arg-type]
+        image = compile(MODEL, method=method)
         for t in Reference(image.content).tensors:
             assert t.data + t.elements <= image.arena_bytes
             if t.gradient != NONE:
@@ -191,3 +191,19 @@ def test_damaged_metadata_is_refused(text: bytes) -> None:
     edit.set_metadata(metadata.NAME, text)
     with pytest.raises(KilotuneError):
         compile(edit.finish())
+
+
+def one_layer(bias: int, *, weights: int = 1, zero_point: int = 0) -> bytes:
+    m = models.ModelBuilder()
+    source, output = m.activation((1, 4), 0.05, zero_point), m.activation((1, 4), 0.05, 0)
+    constant = m.weights(np.full((4, 4), weights, np.int8), (0.01,))
+    m.dense(source, constant, m.bias(np.full(4, bias, np.int32), (0.0005,)), output)
+    m.inputs, m.outputs = [source], [output]
+    return m.build()
+
+
+def test_biases_that_could_overflow_the_accumulator_are_refused() -> None:
+    compile(one_layer(1 << 28))
+    for bias, zero_point in (((1 << 28) + 1, 0), (-(1 << 28) - 1, 0), (1 << 28, -1)):
+        with pytest.raises(KilotuneError, match="biases beyond"):
+            compile(one_layer(bias, zero_point=zero_point))

@@ -101,6 +101,61 @@ def test_float_borders_leave_the_same_ops() -> None:
     ]
 
 
+def test_uint8_borders_are_stripped() -> None:
+    m = models.ModelBuilder()
+    outside, source = m.activation((1, 6), 0.05, 131, models.UINT8), m.activation((1, 6), 0.05, 3)
+    output, after = m.activation((1, 4), 0.05, -5), m.activation((1, 4), 0.05, 123, models.UINT8)
+    m.ops.append(models.OpSpec(models.QUANTIZE, [outside], [source]))
+    weights = np.random.default_rng(0).integers(-127, 128, (4, 6)).astype(np.int8)
+    m.dense(source, m.weights(weights, (0.005,)), -1, output)
+    m.ops.append(models.OpSpec(models.QUANTIZE, [output], [after]))
+    m.inputs, m.outputs = [outside], [after]
+    model = m.build()
+    inputs = random_inputs(50, 6)
+    expected = tflite_oracle.run(model, (inputs.astype(int) + 128).astype(np.uint8), all_tensors=False)[
+        "output"
+    ]
+    reference = Reference(compile(model).content)
+    mine = np.stack([reference.forward(x)[reference.output] for x in inputs])
+    np.testing.assert_array_equal(mine + 128, expected.reshape(50, 4))
+
+
+def flattened() -> bytes:
+    """What Keras makes of Flatten with an open batch size: the target shape is computed."""
+    import tflite
+
+    m = models.ModelBuilder()
+    source, flat, output = (m.activation(shape, 0.05, 3) for shape in ((1, 4, 2), (1, 8), (1, 8)))
+
+    def constant(values: list[int]) -> int:
+        array = np.array(values, "<i4")
+        return m.tensor(array.shape, models.INT32, (), 0, m.buffer(array.tobytes()), "constant")
+
+    shape, batch, target = (m.tensor(s, models.INT32, (), 0, m.buffer(b""), "s") for s in ((3,), (), (2,)))
+    width = m.tensor((), models.INT32, (), 0, m.buffer(np.array([8], "<i4").tobytes()), "width")
+    kinds = tflite.BuiltinOptions
+    m.ops.append(models.OpSpec(models.SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
+    sliced = [shape, constant([0]), constant([1]), constant([1])]
+    shrink = {4: ("i32", 1)}  # shrink_axis_mask: one number comes out
+    m.ops.append(
+        models.OpSpec(models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink))
+    )
+    packed = (kinds.PackOptions, {0: ("i32", 2)})
+    m.ops.append(models.OpSpec(models.PACK, [batch, width], [target], options=packed))
+    m.ops.append(models.OpSpec(models.RESHAPE, [source, target], [flat]))
+    weights = np.random.default_rng(0).integers(-127, 128, (8, 8)).astype(np.int8)
+    m.dense(flat, m.weights(weights, (0.004,)), -1, output)
+    m.inputs, m.outputs = [source], [output]
+    return m.build()
+
+
+def test_computed_shapes_of_a_reshape_are_skipped() -> None:
+    image = compile(flattened())
+    assert [layer.kind for layer in image.layers] == ["FULLY_CONNECTED"]
+    assert image.loss == "reconstruction"
+    assert differing(flattened(), random_inputs(50, 8)) == (0, 50 * 16)
+
+
 @pytest.mark.parametrize("classes", [2, 12, 256, 511])
 @pytest.mark.parametrize("scale", [1e-4, 0.01, 0.1447, 3.0])
 def test_softmax_is_gemmlowps_fixed_point(classes: int, scale: float) -> None:

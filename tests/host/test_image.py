@@ -84,6 +84,19 @@ def test_fields_out_of_range_are_refused_even_with_a_right_checksum(field: int) 
     refusal(resealed((field, b"\xff\xff" if field < 88 else b"\xff\xff\xff\xff")))
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.integers(12, len(IMAGE.content) // 4 - 1), st.integers(0, 0xFFFFFFFF))
+def test_a_hostile_image_never_raises_anything_else(word: int, value: int) -> None:
+    try:
+        image = Image.from_bytes(resealed((4 * word, struct.pack("<I", value))))
+    except KilotuneError:
+        return
+    assert image.macs >= 0
+    assert image.input_bytes >= 0
+    assert image.output_bytes >= 0
+    assert image.calibration_bytes <= image.adapter_bytes
+
+
 def test_meta_that_is_no_json_is_refused() -> None:
     with pytest.raises(KilotuneError):
         Image.from_bytes(resealed((IMAGE.header.meta, b"!!!!")))

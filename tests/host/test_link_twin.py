@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import kilotune
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from link_doubles import Clock, FaultyLine, Faults
-from models import chain
-
-import kilotune
+from kilotune.errors import EXIT_REFUSED, KilotuneError
 from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link import device as device_module
@@ -20,8 +18,11 @@ from kilotune.link import frames, messages
 from kilotune.link.client import Client
 from kilotune.link.device import Device
 from kilotune.link.messages import HEADER, Kind
-from kilotune.link.status import statuses
+from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import InProcess
+from link_doubles import Clock, Faults, FaultyLine
+
+from models import chain
 
 native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")
 if not hasattr(native, "Session"):
@@ -258,6 +259,54 @@ def test_results_that_were_evicted_are_counted_as_lost(image: Image, clean: Devi
     rest = stream.finish()
     assert stream.lost > 0
     assert stream.lost + 1 + len(rest) == 41
+
+
+def test_a_device_without_a_model_tells_so_and_why(image: Image) -> None:
+    content = bytearray(image.content)
+    content[-1] ^= 1
+    with Device(InProcess(native.Session(bytes(content), None, 4096))) as device:
+        assert device.info().model == "bad_crc"
+        assert device.status().phase is messages.Phase.idle
+        for use in (lambda: device.score(samples(0)), lambda: device.infer(np.zeros((1, 24), np.int8))):
+            with pytest.raises(KilotuneError) as caught:
+                use()
+            assert caught.value.code == "bad_crc"
+            assert caught.value.exit_code == EXIT_REFUSED
+        with pytest.raises(KilotuneError) as caught:
+            device.client.tell(Kind.commit)
+        assert caught.value.code == "bad_crc"
+
+
+def test_another_image_than_the_one_on_the_device_is_refused(image: Image) -> None:
+    other = kilotune.compile(chain(24, 12, 24, seed=1), method="bias+head", features=image.features)
+    with pytest.raises(KilotuneError) as caught:
+        Device(InProcess(start(image)), image=other)
+    assert caught.value.code == "other_image"
+
+
+def test_what_the_device_itself_refuses_of_a_stream(clean: Device) -> None:
+    for rate_mhz, axes, name in ((1_617_000, 3, "wrong_rate"), (1_600_000, 2, "wrong_axes")):
+        with pytest.raises(RefusedError) as caught:
+            clean.client.request(Kind.stream_begin, messages.encode(1, 0, rate_mhz, axes, 0))
+        assert caught.value.code == name
+
+
+def test_an_adapter_of_another_image_is_refused_by_the_device_too(clean: Device) -> None:
+    with pytest.raises(RefusedError) as caught:
+        clean.client.request(Kind.push_begin, messages.encode(bytes(32), 1792, 0, 0, 0))
+    assert caught.value.code == "wrong_base"
+
+
+def test_an_interrupted_learn_phase_is_cancelled(clean: Device) -> None:
+    before = clean.pull().blob
+
+    def stop(result: messages.WindowResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clean.learn(samples(0), on_result=stop)
+    assert clean.status().phase is messages.Phase.idle
+    assert clean.pull().blob == before
 
 
 def test_firmware_and_tools_have_one_version(clean: Device) -> None:

@@ -200,6 +200,34 @@ def test_a_missing_bias_is_created(per_channel: bool) -> None:
         np.testing.assert_array_equal(bias.scales, merged.tensors[new.inputs[0]].scale * weights.scales)
 
 
+def test_a_bias_input_that_is_not_even_listed_is_created() -> None:
+    m = models.ModelBuilder()
+    source, output = m.activation((1, 6), 0.05, 3), m.activation((1, 6), 0.05, -4)
+    weights = np.random.default_rng(1).integers(-127, 128, (6, 6)).astype(np.int8)
+    m.ops.append(models.OpSpec(models.FULLY_CONNECTED, [source, m.weights(weights, (0.004,))], [output]))
+    m.inputs, m.outputs = [source], [output]
+    image = compile(m.build(), method="bias+head")
+    merged = tflite_model.read(check_exact(m.build(), image, inputs_for(image)))
+    assert len(merged.operators[0].inputs) == 3
+
+
+def test_models_with_float_borders_merge_exactly() -> None:
+    spec = models.DenseSpec(
+        (8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5
+    )
+    model = models.dense_model(spec)
+    image = compile(model, method="bias+head")
+    adapter = trained_adapter(image)
+    x = inputs_for(image)
+    scale, zero = image.input_quantisation
+    floats = ((x.astype(np.float32) - zero) * np.float32(scale)).astype(np.float32)
+    theirs = tflite_oracle.run(merge(model, adapter), floats, all_tensors=False)["output"].reshape(50, 4)
+    reference = Reference(image.content, adapter.blob)
+    mine = np.stack([reference.forward(row)[reference.output] for row in x])
+    scale, zero = image.output_quantisation
+    np.testing.assert_array_equal(((mine - zero) * np.float32(scale)).astype(np.float32), theirs)
+
+
 def test_the_directory_is_all_that_a_merge_needs(tmp_path: Path) -> None:
     model = models.chain(10, 6, 4, with_bias=False, seed=2)
     adapter = trained_adapter(compile(model, method="bias+head"))

@@ -55,8 +55,8 @@ def test_one_weight_scale_is_multiplied_in_float32_several_in_double() -> None:
 
 
 def test_requantisation_rounds_ties_away_from_zero() -> None:
-    assert int(requantise(np.int64(-32), np.int64(1 << 30), np.int64(-5))) == -1
-    assert int(requantise(np.int64(32), np.int64(1 << 30), np.int64(-5))) == 1
+    x, half = np.array([-32, 32], np.int64), np.array([1 << 30, 1 << 30], np.int64)
+    assert requantise(x, half, np.array([-5, -5], np.int64)).tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize(

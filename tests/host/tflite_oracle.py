@@ -7,14 +7,16 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "conformance" / "oracle.py"
 
 
-def run(model: bytes, inputs: np.ndarray, *, all_tensors: bool = True) -> dict[str, np.ndarray]:
+def run(model: bytes, inputs: npt.NDArray[Any], *, all_tensors: bool = True) -> dict[str, npt.NDArray[Any]]:
     """Outputs (`output`, `tensor_<i>`) of tflite-runtime's reference kernels for (n, ...) inputs."""
     if find_spec("tflite_runtime") is None:
         pytest.skip("tflite-runtime 2.14 is not installed: it exists for Python up to 3.11")

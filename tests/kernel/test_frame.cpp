@@ -1,4 +1,5 @@
-// Frames: what goes in comes out, damage is counted and never delivered, and the next frame is found.
+// Frames: what goes in comes out, damage is counted and never delivered, and the next frame is
+// found.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -58,8 +59,8 @@ TEST_CASE("a frame comes out as it went in, at every length and with zeros anywh
   uint32_t frames = 0;
   const auto holds = [&](const Buffer& body) {
     const Buffer line = encode(body);
-    CHECK(line.size() <= kilotune::frame_worst_case_bytes(
-                             static_cast<uint32_t>(body.size()) + kFrameCrcBytes));
+    CHECK(line.size() <=
+          kilotune::frame_worst_case_bytes(static_cast<uint32_t>(body.size()) + kFrameCrcBytes));
     for (size_t i = 0; i + 1 < line.size(); ++i) REQUIRE(line[i] != 0);
     const auto bodies = decode(decoder, line);
     REQUIRE(bodies.size() == 1);
@@ -72,7 +73,8 @@ TEST_CASE("a frame comes out as it went in, at every length and with zeros anywh
   }
   for (int i = 0; i < 3000; ++i) holds(random_body(rng, 1500));
   CHECK(decoder.counters().frames == frames);
-  CHECK(decoder.counters().bad_crc + decoder.counters().bad_cobs + decoder.counters().too_long == 0);
+  CHECK(decoder.counters().bad_crc + decoder.counters().bad_cobs + decoder.counters().too_long ==
+        0);
 }
 
 TEST_CASE("known frames have the bytes of the specification") {
@@ -90,8 +92,8 @@ TEST_CASE("a longest block that ends the frame is followed by nothing") {
     Buffer body(250);
     for (uint8_t& b : body) b = static_cast<uint8_t>(1 + rng() % 255);
     const uint32_t crc = kilotune::crc32(body.data(), 250);
-    const bool has_zero = (crc & 0xFF) == 0 || (crc >> 8 & 0xFF) == 0 || (crc >> 16 & 0xFF) == 0 ||
-                          crc >> 24 == 0;
+    const bool has_zero =
+        (crc & 0xFF) == 0 || (crc >> 8 & 0xFF) == 0 || (crc >> 16 & 0xFF) == 0 || crc >> 24 == 0;
     if (has_zero) continue;
     const Buffer line = encode(body);
     CHECK(line.size() == 256);

@@ -1,4 +1,5 @@
-// A checkpoint region in plain memory that behaves as NOR flash: programs clear bits, erases set them.
+// A checkpoint region in plain memory that behaves as NOR flash: programs clear bits, erases set
+// them.
 #ifndef KILOTUNE_BOARDS_COMMON_NOR_REGION_H_
 #define KILOTUNE_BOARDS_COMMON_NOR_REGION_H_
 

@@ -40,8 +40,8 @@ constexpr uintptr_t kPrescaler = 0x4002801C;
 ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
 
 // --- instruction counter: under an emulator that makes one instruction one virtual nanosecond, a
-// tick of the 25 MHz timer is 40 instructions. Sampled every 41, the timer advances by one tick each
-// time until the phase has slipped by a whole one: how often tells the instruction.
+// tick of the 25 MHz timer is 40 instructions. Sampled every 41, the timer advances by one tick
+// each time until the phase has slipped by a whole one: how often tells the instruction.
 constexpr uint32_t kInstructionsPerTick = 1000000000 / kClockHz;
 constexpr uint32_t kSampleSpacing = 41;
 static_assert(kInstructionsPerTick + 1 == kSampleSpacing, "the loop below has this many");
@@ -178,8 +178,7 @@ Bytes model_partition() {
 }
 
 const Flash* checkpoint_flash() {
-  static const Flash flash =
-      nor_region(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset));
+  static const Flash flash = nor_region(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset));
   return &flash;
 }
 

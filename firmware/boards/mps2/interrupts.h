@@ -8,6 +8,7 @@ constexpr uint32_t kUart0ReceiveInterrupt = 0;
 void on_uart0_receive();
 }  // namespace kilotune::board
 
-#define KILOTUNE_INTERRUPTS {on_uart0_receive}
+#define KILOTUNE_INTERRUPTS \
+  { on_uart0_receive }
 
 #endif  // KILOTUNE_BOARDS_MPS2_INTERRUPTS_H_

@@ -135,6 +135,7 @@ void reset() {
   hand_over("--listen-fd", line.listen_fd());
   hand_over("--client-fd", line.client_fd());
   std::vector<char*> argv;
+  argv.reserve(next.size() + 1);
   for (std::string& a : next) argv.push_back(a.data());
   argv.push_back(nullptr);
   execv(program.c_str(), argv.data());

@@ -9,7 +9,7 @@ struct Options {
   const char* port_file = nullptr;  // gets the TCP port or the pty's name once it is open
   int tcp_port = -1;                // 0: any free one
   bool pty = false;
-  bool exit_with_stdin = false;     // ends when standard input closes: with the parent
+  bool exit_with_stdin = false;        // ends when standard input closes: with the parent
   int listen_fd = -1, client_fd = -1;  // handed over by a reset
 };
 

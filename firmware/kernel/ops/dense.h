@@ -10,7 +10,10 @@ namespace kilotune {
 // sum over i of w[i] * x[i]; n <= 65535, so that the sum stays below 2^30.
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n);
 
-// The same with trained weights: the effective weight is w[i] >> 8, x is offset by -zero_point.
+// Four rows of weights at once, `n` apart: sums[k] += row k times x.
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]);
+
+// One row of trained weights: the effective weight is w[i] >> 8, x is offset by -zero_point.
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n);
 
 // values[i] = sum over o of m[o] * w(o, i) for i < in: frozen weights (out, in) int8, or trained

@@ -53,32 +53,38 @@ inline Row four(const int16_t* p) {
   return {low_halves(a, b), high_halves(a, b)};
 }
 
+// Four neighbouring columns from `p` on, two rows of `in` weights at a time. A function of its own,
+// so that everything in its loop has a register.
+template <typename Weight>
+__attribute__((noinline)) void four_columns(const Weight* p, const int16_t* m, uint32_t out,
+                                            uint32_t in, int32_t* values) {
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  for (const int16_t* end = m + (out & ~1u); m != end;) {
+    const int16x2_t pair = static_cast<int16x2_t>(word(m));
+    m += 2;
+    const Row first = four(p), second = four(p + in);
+    p += 2 * in;
+    a = __smlad(pair, low_halves(first.even, second.even), a);
+    c = __smlad(pair, high_halves(first.even, second.even), c);
+    b = __smlad(pair, low_halves(first.odd, second.odd), b);
+    d = __smlad(pair, high_halves(first.odd, second.odd), d);
+  }
+  if ((out & 1u) != 0) {
+    a += *m * effective(p[0]);
+    b += *m * effective(p[1]);
+    c += *m * effective(p[2]);
+    d += *m * effective(p[3]);
+  }
+  values[0] = a;
+  values[1] = b;
+  values[2] = c;
+  values[3] = d;
+}
+
 template <typename Weight>
 void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t in, int32_t* values) {
   uint32_t i = 0;
-  for (; i + 4 <= in; i += 4) {
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    const Weight* p = w + i;
-    const int16_t* g = m;
-    for (const int16_t* end = m + (out & ~1u); g != end; g += 2, p += 2 * in) {
-      const int16x2_t pair = static_cast<int16x2_t>(word(g));
-      const Row first = four(p), second = four(p + in);
-      a = __smlad(pair, low_halves(first.even, second.even), a);
-      c = __smlad(pair, high_halves(first.even, second.even), c);
-      b = __smlad(pair, low_halves(first.odd, second.odd), b);
-      d = __smlad(pair, high_halves(first.odd, second.odd), d);
-    }
-    if ((out & 1u) != 0) {
-      a += *g * effective(p[0]);
-      b += *g * effective(p[1]);
-      c += *g * effective(p[2]);
-      d += *g * effective(p[3]);
-    }
-    values[i] = a;
-    values[i + 1] = b;
-    values[i + 2] = c;
-    values[i + 3] = d;
-  }
+  for (; i + 4 <= in; i += 4) four_columns(w + i, m, out, in, values + i);
   for (; i < in; ++i) {
     int32_t a = 0;
     const Weight* p = w + i;
@@ -98,6 +104,37 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   }
   for (n &= 3u; n != 0; --n) acc += *w++ * *x++;
   return acc;
+}
+
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
+  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+  // Two pointers for four rows: with one each, the loop would run out of registers.
+  const int8_t* v = w + 2 * n;
+  const auto one = [](uint32_t weights, int16x2_t even, int16x2_t odd, int32_t acc) {
+    return __smlad(odd_bytes(weights), odd, __smlad(even_bytes(weights), even, acc));
+  };
+  for (uint32_t left = n >> 2; left != 0; --left) {
+    const uint32_t four_inputs = word(x);
+    x += 4;
+    const int16x2_t even = even_bytes(four_inputs), odd = odd_bytes(four_inputs);
+    b = one(word(w + n), even, odd, b);
+    a = one(word(w), even, odd, a);
+    w += 4;
+    d = one(word(v + n), even, odd, d);
+    c = one(word(v), even, odd, c);
+    v += 4;
+  }
+  for (uint32_t left = n & 3u; left != 0; --left) {
+    const int32_t input = *x++;
+    b += w[n] * input;
+    a += *w++ * input;
+    d += v[n] * input;
+    c += *v++ * input;
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
 }
 
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {

@@ -44,6 +44,22 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   return acc;
 }
 
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
+  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t v = x[i];
+    a += w[i] * v;
+    b += w1[i] * v;
+    c += w2[i] * v;
+    d += w3[i] * v;
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
+}
+
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {
   int32_t acc = 0;
   for (uint32_t i = 0; i < n; ++i) acc += (w[i] >> 8) * (x[i] - zero_point);

@@ -6,7 +6,7 @@
 namespace kilotune {
 namespace {
 
-constexpr int32_t kBiasMax = 1 << 29;  // |bias|, so that no accumulator leaves int32
+constexpr int32_t kBiasMax = 1 << 28;  // |bias|: see kMaxFanIn
 
 const int8_t* frozen_weights(const Model& model, const Op& op) {
   return reinterpret_cast<const int8_t*>(model.at(op.weights));
@@ -84,43 +84,72 @@ class BiasDelta {
   int shift_ = 1;
 };
 
+// Turns accumulators into outputs, one channel after the other, and collects the pass mask.
+class Finish {
+ public:
+  Finish(const Execution& run, const Op& op, const Tensor& yt, bool training)
+      : y_(run.data(yt)),
+        mask_(training && op.has(kRecordsMask) ? run.mask(yt) : nullptr),
+        multiplier_(aligned4(run.model->at(op.multipliers))),
+        shift_(reinterpret_cast<const int8_t*>(run.model->at(op.shifts))),
+        stride_(op.has(kPerChannel) ? 1 : 0),
+        zero_point_(yt.zero_point),
+        low_(op.act_min),
+        high_(op.act_max) {}
+
+  void put(uint32_t o, int32_t acc) {
+    const int32_t scaled =
+        requantise(acc, load_i32(multiplier_ + 4 * o * stride_), shift_[o * stride_]);
+    // |scaled| < 2^31 - 2^7 for a right shift; a left shift may saturate.
+    const int32_t q = clamp(clamp(scaled, -512, 512) + zero_point_, low_, high_);
+    y_[o] = static_cast<int8_t>(q);
+    if (mask_ == nullptr) return;
+    bits_ = (bits_ >> 1) | (q > low_ && q < high_ ? 0x80u : 0u);
+    if ((o & 7u) == 7u) mask_[o >> 3] = static_cast<uint8_t>(bits_);
+  }
+  // After the last of `out` channels: the mask's unfinished byte.
+  void flush(uint32_t out) {
+    if (mask_ != nullptr && (out & 7u) != 0)
+      mask_[out >> 3] = static_cast<uint8_t>((bits_ & 0xFFu) >> (8 - (out & 7u)));
+  }
+
+ private:
+  int8_t* y_;
+  uint8_t* mask_;
+  const uint8_t* multiplier_;
+  const int8_t* shift_;
+  uint32_t stride_;
+  int32_t zero_point_, low_, high_;
+  uint32_t bits_ = 0;
+};
+
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
   const int8_t* x = run.data(xt);
-  int8_t* y = run.data(yt);
   const uint32_t in = xt.elements(), out = yt.channels;
-  const uint32_t stride = op.has(kPerChannel) ? 1 : 0;
   const uint8_t* bias = aligned4(model.at(op.bias));
-  const uint8_t* multiplier = aligned4(model.at(op.multipliers));
-  const int8_t* shift = reinterpret_cast<const int8_t*>(model.at(op.shifts));
-  const int8_t* w = frozen_weights(model, op);
-  const int16_t* trained = op.has(kWeightsTrained)
-                               ? reinterpret_cast<const int16_t*>(run.adapter + op.weight_param)
-                               : nullptr;
   const BiasDelta delta(run, op);
-  uint8_t* mask = training && op.has(kRecordsMask) ? run.mask(yt) : nullptr;
-  uint32_t bits = 0;
-  for (uint32_t o = 0; o < out; ++o) {
-    int32_t acc = load_i32(bias + 4 * o) + delta.at(o);
-    if (trained != nullptr) {
-      acc += dot_trained(trained + o * in, x, xt.zero_point, in);
-    } else {
-      acc += dot_q(w + o * in, x, in);
+  Finish finish(run, op, yt, training);
+  uint32_t o = 0;
+  if (op.has(kWeightsTrained)) {
+    const int16_t* w = reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
+    for (; o < out; ++o, w += in) {
+      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_trained(w, x, xt.zero_point, in));
     }
-    const int32_t scaled =
-        requantise(acc, load_i32(multiplier + 4 * o * stride), shift[o * stride]);
-    const int32_t q =
-        clamp<int32_t>(saturate32(int64_t{scaled} + yt.zero_point), op.act_min, op.act_max);
-    y[o] = static_cast<int8_t>(q);
-    if (mask != nullptr) {
-      bits |= (q > op.act_min && q < op.act_max ? 1u : 0u) << (o & 7u);
-      if ((o & 7u) == 7u || o + 1 == out) {
-        mask[o >> 3] = static_cast<uint8_t>(bits);
-        bits = 0;
-      }
+  } else {
+    const int8_t* w = frozen_weights(model, op);
+    for (; o + 4 <= out; o += 4, w += 4 * in) {
+      int32_t sums[4];
+      for (uint32_t k = 0; k < 4; ++k) sums[k] = load_i32(bias + 4 * (o + k)) + delta.at(o + k);
+      dot4_q(w, x, in, sums);
+      for (uint32_t k = 0; k < 4; ++k) finish.put(o + k, sums[k]);
+    }
+    for (; o < out; ++o, w += in) {
+      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_q(w, x, in));
     }
   }
+  finish.flush(out);
 }
 
 // m'(o) = m(o) * s_w(o) / max s_w, behind the mantissas, where int32 values lay before.

@@ -150,7 +150,7 @@ def report_command(
 ) -> None:
     """Score before, learn, score after on a device, and write one self-contained HTML page.
 
-    The device learns, but nothing is committed: `kilotune reset` undoes it.
+    Nothing is committed: at the end the device is back at its last checkpoint.
     """
     from kilotune.benchmark import benchmark, firmware_for
     from kilotune.connection import connect

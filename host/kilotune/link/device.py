@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
-from kilotune.link import messages
+from kilotune.link import carry, messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind, Phase, Scorer, StreamKind, WindowResult
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kilotune.image import Image
 
 DEFAULT_LEARNING_RATE = 0.01
-_PULL_RESTARTS = 5
+RATE_TOLERANCE = 0.01  # the same as on the device
 _STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
 
 ResultCall = Callable[[WindowResult], None]
@@ -119,7 +119,10 @@ class Device:
         model = self._require_model()
         if model.axes == 0:
             raise local_error("no_features")
-        if rate_hz is not None and round(rate_hz * 1000) != model.rate_mhz:
+        if (
+            rate_hz is not None
+            and not abs(rate_hz * 1000 - model.rate_mhz) <= model.rate_mhz * RATE_TOLERANCE
+        ):
             raise local_error(
                 "wrong_rate",
                 f"the samples have {rate_hz:g} Hz, the model is made for {model.rate_mhz / 1000:g} Hz",
@@ -156,10 +159,10 @@ class Device:
 
         `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
         `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
-        `rate_hz` is checked where it is given. `passes` 0: calibration only. On a refusal (such as
-        `too_few_windows`) the device goes back to its last checkpoint.
+        `rate_hz` is checked where it is given. `passes` 0: calibration only. Where learning is refused
+        (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
         """
-        model = self._require_features(rate_hz)
+        self._require_features(rate_hz)
         segments = self._segments(samples, ready_features)
         classes = _labels_for(segments, labels)
         rate = DEFAULT_LEARNING_RATE if lr is None else lr
@@ -173,10 +176,12 @@ class Device:
         )  # fmt: skip
         self._client.tell(Kind.learn_begin, config)
         try:
-            self._run_streams(model, segments, classes, ready_features, progress, on_result)
+            self._run_streams(segments, classes, rate_hz, ready_features, progress, on_result)
             self._client.tell(Kind.learn_end)
-        except (RefusedError, KeyboardInterrupt):
-            self._client.tell(Kind.learn_cancel)
+        except BaseException as error:
+            if isinstance(error, RefusedError) or not isinstance(error, KilotuneError):  # it still answers
+                with contextlib.suppress(KilotuneError):
+                    self._client.tell(Kind.learn_cancel)
             raise
         return self._wait_for_training(passes, progress)
 
@@ -190,10 +195,10 @@ class Device:
         on_result: ResultCall | None = None,
     ) -> Scores:
         """The device's result of every window. `samples` as in `learn`."""
-        model = self._require_features(rate_hz)
+        self._require_features(rate_hz)
         segments = self._segments(samples, ready_features)
         labels = [0] * len(segments)
-        return self._run_streams(model, segments, labels, ready_features, progress, on_result)
+        return self._run_streams(segments, labels, rate_hz, ready_features, progress, on_result)
 
     def classify(self, samples: Samples, *, rate_hz: float | None = None) -> npt.NDArray[np.int64]:
         """(windows,) the winning class of every window; the model must be a classifier."""
@@ -210,7 +215,8 @@ class Device:
         self._stream = self._stream % 0xFFFF + 1
         hop = 1 if ready_features else model.hop
         window = 1 if ready_features else model.window
-        spec = StreamSpec(kind, model.rate_mhz, model.axes, label, hop, window)
+        rate_mhz = model.rate_mhz if rate_hz is None else round(rate_hz * 1000)
+        spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window)
         return SampleStream(self._client, self._hello, spec, self._stream)
 
     def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:
@@ -221,9 +227,9 @@ class Device:
 
     def _run_streams(
         self,
-        model: messages.Model,
         segments: list[Segment],
         labels: Sequence[int],
+        rate_hz: float | None,
         ready_features: bool,
         progress: ProgressCall | None,
         on_result: ResultCall | None,
@@ -241,7 +247,7 @@ class Device:
                     on_result(result)
 
         for owner, (segment, label) in enumerate(zip(segments, labels, strict=True)):
-            stream = self.open_stream(label=label, ready_features=ready_features)
+            stream = self.open_stream(rate_hz=rate_hz, label=label, ready_features=ready_features)
             data = memoryview(segment.counts.tobytes())
             step = _STREAM_BYTES // stream.frame_bytes * stream.frame_bytes
             for at in range(0, len(data), step):
@@ -360,63 +366,20 @@ class Device:
 
     def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
         """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
-        size = self._require_model().adapter_bytes
-        for _ in range(_PULL_RESTARTS):
-            blob = self._pull_once(size, progress)
-            if blob is not None:
-                return blob
-        raise KilotuneError(
-            "busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull"
-        )
-
-    def _pull_once(self, size: int, progress: ProgressCall | None) -> bytes | None:
-        blob = bytearray()
-        first: messages.PullChunk | None = None
-        while first is None or len(blob) < size:
-            length = self._hello.chunk
-            chunk = self._client.ask(messages.PullChunk, Kind.pull, len(blob), length)
-            first = first or chunk
-            if (chunk.generation, chunk.crc) != (first.generation, first.crc):
-                return None
-            complete = len(blob) + len(chunk.data) == size
-            if (
-                chunk.total != size
-                or chunk.offset != len(blob)
-                or len(chunk.data) > min(length, size - len(blob))
-            ):
-                raise bad_message("a piece of the adapter from elsewhere")
-            if not chunk.data and not complete:
-                raise bad_message("an empty piece of the adapter")
-            blob += chunk.data
-            _tell(progress, "pull", len(blob), size)
-        if zlib.crc32(blob) != first.crc:
-            raise KilotuneError(
-                "bad_crc", "the adapter that was pulled does not have its checksum", "pull it again"
-            )
-        return bytes(blob)
+        size, chunk = self._require_model().adapter_bytes, self._hello.chunk
+        return carry.pull(self._client, size, chunk, lambda n: _tell(progress, "pull", n, size))
 
     def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
         """Gives the device an adapter; once verified there it is the newest checkpoint.
 
         An interrupted push goes on where it was when it is called again with the same adapter.
         """
-        model = self._require_model()
-        if adapter.config.image_hash != model.image_hash.hex():
+        model, config = self._require_model(), adapter.config
+        if config.image_hash != model.image_hash.hex():
             raise local_error("wrong_base")
-        blob, crc = adapter.blob, zlib.crc32(adapter.blob)
-        counts = (adapter.config.windows_seen & 0xFFFFFFFF, adapter.config.steps & 0xFFFFFFFF)
-        begun = self._client.ask(
-            messages.PushNext, Kind.push_begin, model.image_hash, len(blob), crc, *counts
-        )
-        at = begun.next
-        while at < len(blob):
-            piece = blob[at : at + self._hello.chunk]
-            taken = self._client.ask(messages.PushNext, Kind.push, at, piece)
-            if taken.next != at + len(piece):
-                raise bad_message("it took another piece of the adapter than it was given")
-            at = taken.next
-            _tell(progress, "push", at, len(blob))
-        return self._client.ask(messages.Checkpoint, Kind.push_end)
+        load = carry.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
+        size, chunk = len(adapter.blob), self._hello.chunk
+        return carry.push(self._client, load, chunk, lambda n: _tell(progress, "push", n, size))
 
 
 def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:

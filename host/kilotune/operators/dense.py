@@ -25,9 +25,9 @@ from kilotune.operators.base import (
 
 OPCODE = 1
 MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
-MAX_BIAS = 1 << 29
+MAX_BIAS = 1 << 28
 MAX_FRACTION_BITS = 24
-MIN_FRACTION_BITS = 1
+MIN_FRACTION_BITS = 2
 DELTA_BITS = 30  # |delta| < 2^30 on the device
 # Several times the full output range: a bias may move the output from one end to the other and
 # still have room when weights of layers before it change what it must make up for.
@@ -196,7 +196,7 @@ def lower(context: Lowering) -> FullyConnected:
     folded = bias.astype(np.int64) - source.zero_point * weights.astype(np.int64).sum(1)
     if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
         raise context.refuse(
-            "has biases beyond 2^29 units of its accumulator",
+            "has biases beyond 2^28 units of its accumulator",
             "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
         )
     scales = weight.scales.copy()

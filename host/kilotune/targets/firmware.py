@@ -63,6 +63,10 @@ def build(
             "the firmware's source was not found",
             "run this inside the project's folder, or name it with --source or in KILOTUNE_SOURCE",
         )
+    if image is not None:
+        from kilotune.image import Image
+
+        Image.load(image)  # says what is wrong with it, better than a build could
     compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
         _need(tool, package, board_id)
@@ -180,7 +184,10 @@ def _reason(log: Path) -> str:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
         if line.strip()
     ]
-    telling = [line for line in lines if "error" in line.lower() or "over the budget" in line]
+    for i, line in enumerate(lines):
+        if line.startswith("CMake Error"):
+            return " ".join(lines[i + 1 : i + 3])
+    telling = [line for line in lines if "error:" in line or "undefined reference" in line]
     return " | ".join((telling or lines)[:3]) or "no output"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 30.0
 _BOARDLESS = ("twin", "native")
 _EMULATORS = ("qemu", "renode")
+_QEMU_RESET_S = (
+    0.05  # bytes that reach its serial port before the reset are lost; they would be repeated later
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class Target:
             folder = state_folder(self, state)
             line = _start(self, stack, folder, content, timeout_s=timeout_s, counting=counting)
             stack.callback(line.close)
-            return StartedTransport(line, self.name, stack.pop_all())
+            settle_s = _QEMU_RESET_S if self.kind == "qemu" else 0.0
+            return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)
 
 
 def parse_target(text: str) -> Target:
@@ -79,7 +84,7 @@ def parse_target(text: str) -> Target:
             emulated(rest)
         return Target(kind, text, board=rest)
     looks_like_port = (
-        text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).exists()
+        text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).is_char_device()
     )
     if not looks_like_port:
         raise KilotuneError(
@@ -149,11 +154,12 @@ def _start(
 class StartedTransport:
     """The line to a device that was started for it; closing it ends the device."""
 
-    def __init__(self, line: Transport, name: str, stack: contextlib.ExitStack) -> None:
+    def __init__(self, line: Transport, name: str, stack: contextlib.ExitStack, *, settle_s: float) -> None:
         self.name = name
         self.poll_s = line.poll_s
         self._line = line
         self._stack = stack
+        self._settle_s = settle_s
 
     def write(self, data: bytes) -> None:
         self._line.write(data)
@@ -162,6 +168,7 @@ class StartedTransport:
         return self._line.read(timeout_s)
 
     def reopen(self, timeout_s: float) -> None:
+        time.sleep(self._settle_s)
         self._line.reopen(timeout_s)
 
     def close(self) -> None:

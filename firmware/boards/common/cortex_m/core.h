@@ -37,8 +37,8 @@ inline void enable_fpu() {
 #endif
 }
 
-// Forbids the 1 KB below `address` (a multiple of it), so that a stack that ends there faults when it
-// overflows even where the bus would not mind. Only with an MPU as in Arm v6-M and v7-M.
+// Forbids the 1 KB below `address` (a multiple of it), so that a stack that ends there faults when
+// it overflows even where the bus would not mind. Only with an MPU as in Arm v6-M and v7-M.
 inline void guard_below(uintptr_t address) {
 #if __ARM_ARCH < 8
   constexpr uint32_t kGuardBytesLog2 = 10;

@@ -1,0 +1,11 @@
+// Requantisation with multipliers that no usual layer has: of 1 and more, or next to nothing.
+#include "kernel/fixed_point.h"
+
+namespace kilotune {
+
+int32_t requantise_rare(int32_t x, int32_t multiplier, int shift) {
+  const int32_t scaled = shift > 0 ? saturate32(static_cast<int64_t>(x) * (1ll << shift)) : x;
+  return divide_by_power_of_two(doubling_high_multiply(scaled, multiplier), shift < 0 ? -shift : 0);
+}
+
+}  // namespace kilotune

@@ -1,0 +1,76 @@
+"""Adapters over the wire, in pieces: pull until they belong together, push from where it was cut off."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kilotune.errors import KilotuneError
+from kilotune.link import messages
+from kilotune.link.cbor import bad_message
+from kilotune.link.client import Client
+from kilotune.link.messages import Kind
+
+_PULL_RESTARTS = 5
+_U32 = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An adapter to push, with the image that it belongs to and what went into it."""
+
+    blob: bytes
+    image_hash: bytes
+    windows: int
+    steps: int
+
+
+def pull(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes:
+    """All `size` bytes of the device's adapter, of one moment, with the right checksum."""
+    for _ in range(_PULL_RESTARTS):
+        blob = _pull_once(client, size, chunk, done)
+        if blob is not None:
+            return blob
+    raise KilotuneError(
+        "busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull"
+    )
+
+
+def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes | None:
+    """None: it changed on the way."""
+    blob = bytearray()
+    first: messages.PullChunk | None = None
+    while first is None or len(blob) < size:
+        piece = client.ask(messages.PullChunk, Kind.pull, len(blob), chunk)
+        first = first or piece
+        if (piece.generation, piece.crc) != (first.generation, first.crc):
+            return None
+        left = size - len(blob)
+        if piece.total != size or piece.offset != len(blob) or len(piece.data) > min(chunk, left):
+            raise bad_message("a piece of the adapter from elsewhere")
+        if not piece.data and left:
+            raise bad_message("an empty piece of the adapter")
+        blob += piece.data
+        done(len(blob))
+    if zlib.crc32(blob) != first.crc:
+        raise KilotuneError("bad_crc", "the adapter that was pulled has a wrong checksum", "pull it again")
+    return bytes(blob)
+
+
+def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:
+    """The new checkpoint, once the device has verified it in its flash."""
+    blob = load.blob
+    counts = (load.windows & _U32, load.steps & _U32)
+    begun = client.ask(
+        messages.PushNext, Kind.push_begin, load.image_hash, len(blob), zlib.crc32(blob), *counts
+    )
+    at = begun.next
+    while at < len(blob):
+        piece = blob[at : at + chunk]
+        taken = client.ask(messages.PushNext, Kind.push, at, piece)
+        if taken.next != at + len(piece):
+            raise bad_message("it took another piece of the adapter than it was given")
+        at = taken.next
+        done(at)
+    return client.ask(messages.Checkpoint, Kind.push_end)

@@ -33,7 +33,13 @@ status_report to_message(const LearnReport& r) {
           r.loss_candidate_learned,
           r.kept_candidate,
           static_cast<uint32_t>(r.scorer),
-          r.threshold};
+          r.threshold,
+          r.dropped,
+          r.candidate_allowed,
+          r.auc_calibration,
+          r.auc_candidate,
+          r.auc_nearest,
+          r.auc_combined};
 }
 
 status_counters to_message(const Counters& c) {

@@ -24,7 +24,8 @@ PYTHON_TREES = ("host/kilotune", "models", "tests")
 
 def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> None:
     words = [str(word) for word in command]
-    print("+", " ".join(words), flush=True)
+    line = " ".join(words)
+    print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
     env = (
         os.environ
         | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON}
@@ -34,7 +35,7 @@ def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> No
         words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
     )
     if result.returncode != 0:
-        raise SystemExit(f"failed: {' '.join(words)}")
+        raise SystemExit(f"failed: {line[:400]}")
 
 
 def have(*programs: str) -> bool:

@@ -39,7 +39,6 @@ SEED = 1
 MACHINE = 1_000_102
 LEARN_WINDOWS, TEST_WINDOWS, FAULT_WINDOWS = 80, 40, 40
 FAULT, SEVERITY = "outer", 0.5
-LEARNING_RATE = 0.05
 MERGE_ROWS = 200  # random inputs on which the merged model is compared
 
 
@@ -222,7 +221,7 @@ def _on_device(
     from kilotune.streaming import LearnOptions, Window, learn
     from kilotune.study import Study, score_stage
 
-    options = LearnOptions(seed=SEED, lr=LEARNING_RATE)
+    options = LearnOptions(seed=SEED)
     with connect(target, image=image, state=flash, timeout_s=timeout_s) as device:
         hello = device.info()
         say(f"3. {target} runs firmware {hello.firmware} on {hello.board}.")
@@ -284,7 +283,7 @@ def _compare_with_twin(
 
     with connect_fresh("twin", image=image) as twin:
         before = score_stage(twin, streams.healthy, streams.fault, words=", before")
-        learn(twin, streams.learn, LearnOptions(seed=SEED, lr=LEARNING_RATE))
+        learn(twin, streams.learn, LearnOptions(seed=SEED))
         twin.commit()
         twin.pull().save(folder / "twin-adapter")
         after = score_stage(twin, streams.healthy, streams.fault, words=", after")

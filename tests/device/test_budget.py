@@ -19,7 +19,7 @@ from kilotune.targets.boards import board
 import models
 
 BOARD = "mps2-an386"
-KB = 1024
+KB = 1000
 
 
 def three_axes(method: str) -> Image:

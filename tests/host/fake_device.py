@@ -86,7 +86,7 @@ class FakeDevice:
             progress(Progress("train", 1, 1))
         if self.adapter is not None:
             blob = bytearray(self.adapter.blob)
-            blob[0] = (blob[0] + len(samples) + int(options.get("seed", 0))) % 256
+            blob[-1] = (blob[-1] + len(samples) + int(options.get("seed", 0))) % 256
             self.adapter = replace(self.adapter, blob=bytes(blob))
         return self.status().report
 

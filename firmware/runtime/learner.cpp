@@ -428,7 +428,8 @@ void Learner::after_pass() {
     best_loss_ = last_loss_;
     report_.passes_kept = passes;
   }
-  const bool stale = config_.patience != 0 && passes - report_.passes_kept >= config_.patience;
+  const bool stale =
+      config_.patience != 0 && held_ != 0 && passes - report_.passes_kept >= config_.patience;
   if (passes < config_.passes && !stale) {
     go(Stage::train);
     return;

@@ -89,8 +89,19 @@ inline Real make_real(uint64_t mantissa, int exponent) {
   return {static_cast<uint16_t>(mantissa),
           static_cast<int16_t>(clamp(exponent, -kRealExponentMax, kRealExponentMax))};
 }
+// The same as make_real of the mantissas' product, which fits 32 bits.
 inline Real operator*(Real a, Real b) {
-  return make_real(static_cast<uint64_t>(a.mantissa) * b.mantissa, a.exponent + b.exponent);
+  uint32_t mantissa = uint32_t{a.mantissa} * b.mantissa;
+  if (mantissa == 0) return {};
+  int shift = 16 - __builtin_clz(mantissa);  // bits above 16
+  mantissa = shift > 0 ? ((mantissa >> (shift - 1)) + 1) >> 1 : mantissa << -shift;
+  if (mantissa == 0x10000u) {
+    mantissa = 0x8000u;
+    ++shift;
+  }
+  const int exponent = a.exponent + b.exponent + shift;
+  return {static_cast<uint16_t>(mantissa),
+          static_cast<int16_t>(clamp(exponent, -kRealExponentMax, kRealExponentMax))};
 }
 
 }  // namespace kilotune

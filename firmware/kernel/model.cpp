@@ -68,13 +68,6 @@ Status Model::check_header(uint32_t bytes) {
   return check(good);
 }
 
-Tensor Model::tensor(uint16_t index) const {
-  const uint8_t* p = aligned4(at(tensors_)) + kTensorBytes * index;
-  return {
-      load_u32(p), load_u16(p + 4),  load_u16(p + 6), load_u16(p + 8), static_cast<int8_t>(p[10]),
-      p[11],       load_u32(p + 16), load_u32(p + 20)};
-}
-
 Status Model::check_tensors() const {
   const Bytes arena = {nullptr, arena_bytes};
   for (uint16_t i = 0; i < tensor_count; ++i) {
@@ -101,33 +94,6 @@ Status Model::check_tensors() const {
   return Status::ok;
 }
 
-Op Model::op(uint16_t index) const {
-  const uint8_t* p = aligned4(at(op_records_)) + kOpBytes * index;
-  Op op = {p[0],
-           p[1],
-           load_u16(p + 2),
-           load_u16(p + 4),
-           load_u16(p + 6),
-           static_cast<int8_t>(p[8]),
-           static_cast<int8_t>(p[9]),
-           load_u32(p + 12),
-           load_u32(p + 16),
-           load_u32(p + 20),
-           load_u32(p + 24),
-           load_u32(p + 28),
-           load_u32(p + 32),
-           load_u32(p + 36),
-           {}};
-  for (uint32_t i = 0; i < 6; ++i) op.words[i] = load_u32(p + 40 + 4 * i);
-  return op;
-}
-
-OpTraining Model::op_training(const Op& op) const {
-  const uint8_t* p = aligned4(at(op.training));
-  return {load_u32(p), load_real(p + 4), load_u32(p + 8),
-          p[12],       load_u32(p + 20), load_u32(p + 24)};
-}
-
 const OpKernel* Model::kernel(uint8_t opcode) const {
   for (OpTable k = ops_; *k != nullptr; ++k) {
     if ((*k)->opcode == opcode) return *k;
@@ -144,7 +110,6 @@ Status Model::check_ops() const {
     if (o.input >= tensor_count || o.output >= tensor_count) return Status::bad_image;
     if (o.input2 != kNoTensor && o.input2 >= tensor_count) return Status::bad_image;
     if (o.act_min > o.act_max) return Status::bad_image;
-    if (o.has(kRecordsMask) && tensor(o.output).mask == kNone) return Status::bad_image;
     if (o.training != 0) {
       if (!image_.holds(o.training, 1, kOpTrainingBytes, 4)) return Status::bad_image;
       const OpTraining t = op_training(o);

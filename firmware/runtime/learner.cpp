@@ -259,10 +259,11 @@ void Learner::measure_residual() {
     std::memset(squares(), 0, 8 * n);
   }
   load(index_);
-  const int32_t* r = p_.scoring->residuals();  // |r| < 2^15
+  const SquaredError differences = p_.scoring->differences();
   for (uint32_t o = 0; o < n; ++o) {
-    sums()[o] += r[o];
-    squares()[o] += static_cast<uint32_t>(r[o] * r[o]);
+    const int32_t r = residual_of(differences, o);
+    sums()[o] += r;
+    squares()[o] += static_cast<uint32_t>(r * r);
   }
 }
 

@@ -67,87 +67,28 @@ Status validate(const Model& model, const Op& op) {
   return Status::ok;
 }
 
-// What training adds to the bias of channel o, in the accumulator's unit, rounded half up.
-class BiasDelta {
- public:
-  BiasDelta(const Execution& run, const Op& op) {
-    if (!op.has(kBiasTrained)) return;
-    delta_ = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
-    shift_ = run.model->op_training(op).bias_fraction_bits;
+DenseBias dense_bias(const Execution& run, const Op& op) {
+  DenseBias bias = {aligned4(run.model->at(op.bias)), nullptr, 1};
+  if (op.has(kBiasTrained)) {
+    bias.delta = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
+    bias.shift = run.model->op_training(op).bias_fraction_bits;
   }
-  [[nodiscard]] int32_t at(uint32_t o) const {
-    return delta_ == nullptr ? 0 : (delta_[o] + (1 << (shift_ - 1))) >> shift_;
-  }
-
- private:
-  const int32_t* delta_ = nullptr;
-  int shift_ = 1;
-};
-
-// Turns accumulators into outputs, one channel after the other, and collects the pass mask.
-class Finish {
- public:
-  Finish(const Execution& run, const Op& op, const Tensor& yt, bool training)
-      : y_(run.data(yt)),
-        mask_(training && op.has(kRecordsMask) ? run.mask(yt) : nullptr),
-        multiplier_(aligned4(run.model->at(op.multipliers))),
-        shift_(reinterpret_cast<const int8_t*>(run.model->at(op.shifts))),
-        stride_(op.has(kPerChannel) ? 1 : 0),
-        zero_point_(yt.zero_point),
-        low_(op.act_min),
-        high_(op.act_max) {}
-
-  void put(uint32_t o, int32_t acc) {
-    const int32_t scaled =
-        requantise(acc, load_i32(multiplier_ + 4 * o * stride_), shift_[o * stride_]);
-    // |scaled| < 2^31 - 2^7 for a right shift; a left shift may saturate.
-    const int32_t q = clamp(clamp(scaled, -512, 512) + zero_point_, low_, high_);
-    y_[o] = static_cast<int8_t>(q);
-    if (mask_ == nullptr) return;
-    bits_ = (bits_ >> 1) | (q > low_ && q < high_ ? 0x80u : 0u);
-    if ((o & 7u) == 7u) mask_[o >> 3] = static_cast<uint8_t>(bits_);
-  }
-  // After the last of `out` channels: the mask's unfinished byte.
-  void flush(uint32_t out) {
-    if (mask_ != nullptr && (out & 7u) != 0)
-      mask_[out >> 3] = static_cast<uint8_t>((bits_ & 0xFFu) >> (8 - (out & 7u)));
-  }
-
- private:
-  int8_t* y_;
-  uint8_t* mask_;
-  const uint8_t* multiplier_;
-  const int8_t* shift_;
-  uint32_t stride_;
-  int32_t zero_point_, low_, high_;
-  uint32_t bits_ = 0;
-};
+  return bias;
+}
 
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
   const int8_t* x = run.data(xt);
   const uint32_t in = xt.elements(), out = yt.channels;
-  const uint8_t* bias = aligned4(model.at(op.bias));
-  const BiasDelta delta(run, op);
-  Finish finish(run, op, yt, training);
-  uint32_t o = 0;
+  const DenseBias bias = dense_bias(run, op);
+  Finish finish = make_finish(run, op, yt, training);
   if (op.has(kWeightsTrained)) {
     const int16_t* w = reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
-    for (; o < out; ++o, w += in) {
-      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_trained(w, x, xt.zero_point, in));
-    }
+    for (uint32_t o = 0; o < out; ++o, w += in)
+      finish.put(o, bias.at(o) + dot_trained(w, x, xt.zero_point, in));
   } else {
-    const int8_t* w = frozen_weights(model, op);
-    for (; o + 4 <= out; o += 4, w += 4 * in) {
-      int32_t sums[4];
-      for (uint32_t k = 0; k < 4; ++k) sums[k] = load_i32(bias + 4 * (o + k)) + delta.at(o + k);
-      dot4_q(w, x, in, sums);
-      for (uint32_t k = 0; k < 4; ++k) finish.put(o + k, sums[k]);
-    }
-    for (; o < out; ++o, w += in) {
-      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_q(w, x, in));
-    }
+    dense_layer(frozen_weights(model, op), x, in, out, bias, finish);
   }
   finish.flush(out);
 }

@@ -49,6 +49,25 @@ int32_t through_state(int32_t change, State* state, int32_t limit, Step& step) {
   return step.last ? v : 0;
 }
 
+// Plain gradient descent on neighbouring biases that share a factor: delta[o] -= mantissa[o] *
+// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30.
+void descend(int32_t* delta, const int16_t* mantissa, uint32_t count, int32_t factor, int shift,
+             Step& step) {
+  Random random = step.random;
+  const int unused = 32 - shift;
+  for (const int16_t* end = mantissa + count; mantissa != end; ++delta) {
+    // |product| <= 2^29, the random part below 2^30, |delta| < 2^30.
+    const int32_t product = -*mantissa++ * factor;
+    int32_t v = *delta + ((product + static_cast<int32_t>(random.next(unused))) >> shift);
+    if (static_cast<uint32_t>(v + kBiasDeltaMax) > 2u * kBiasDeltaMax) {
+      v = v < 0 ? -kBiasDeltaMax : kBiasDeltaMax;
+      ++step.saturated;
+    }
+    *delta = v;
+  }
+  step.random = random;
+}
+
 }  // namespace
 
 void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uint32_t channels,
@@ -58,18 +77,26 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
                        ? nullptr
                        : reinterpret_cast<int32_t*>(run.state + plan.bias_state);
   const uint8_t* kb = run.model->at(plan.kb);
-  Real factor = step.rate * load_real(kb);
-  for (uint32_t o = 0; o < channels; ++o) {
-    if (o > 0 && op.has(kPerChannel)) factor = step.rate * load_real(kb + 4 * o);
+  const uint32_t group = op.has(kPerChannel) ? 1 : channels;  // biases that share a factor
+  const bool plain = state == nullptr && step.decay.is_zero();
+  for (uint32_t first = 0; first < channels; first += group, kb += 4) {
+    const Real factor = step.rate * load_real(kb);
     // |mantissa| < 2^15, factor.mantissa / 4 < 2^14: the product is below 2^29.
-    const int32_t product = -static_cast<int32_t>(mantissa[o]) * (factor.mantissa >> 2);
-    int32_t change = round_stochastically(product, exponent + factor.exponent + 2, step.random);
-    change = through_state(change, state == nullptr ? nullptr : state + o, kBiasDeltaMax, step);
-    if (step.last && !step.decay.is_zero()) {
-      change = saturate32(static_cast<int64_t>(change) -
-                          scale_stochastically(delta[o], step.decay, step.random));
+    const int32_t short_factor = factor.mantissa >> 2;
+    const int scale = exponent + factor.exponent + 2;
+    if (plain && scale < 0 && scale >= -30) {
+      descend(delta + first, mantissa + first, group, short_factor, -scale, step);
+      continue;
     }
-    delta[o] = add_clamped(delta[o], change, -kBiasDeltaMax, kBiasDeltaMax, step);
+    for (uint32_t o = first; o < first + group; ++o) {
+      int32_t change = round_stochastically(-mantissa[o] * short_factor, scale, step.random);
+      change = through_state(change, state == nullptr ? nullptr : state + o, kBiasDeltaMax, step);
+      if (step.last && !step.decay.is_zero()) {
+        change = saturate32(static_cast<int64_t>(change) -
+                            scale_stochastically(delta[o], step.decay, step.random));
+      }
+      delta[o] = add_clamped(delta[o], change, -kBiasDeltaMax, kBiasDeltaMax, step);
+    }
   }
 }
 

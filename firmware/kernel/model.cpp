@@ -68,6 +68,13 @@ Status Model::check_header(uint32_t bytes) {
   return check(good);
 }
 
+// Exponents, then `each` bytes an element.
+bool Model::holds_gradient(const Tensor& t, uint32_t each) const {
+  const Bytes arena = {nullptr, arena_bytes};
+  const uint64_t bytes = 2ull * ((t.positions() + 1) & ~1u) + uint64_t{each} * t.elements();
+  return bytes <= arena_bytes && arena.holds(t.gradient, static_cast<uint32_t>(bytes), 1, 4);
+}
+
 Status Model::check_tensors() const {
   const Bytes arena = {nullptr, arena_bytes};
   for (uint16_t i = 0; i < tensor_count; ++i) {
@@ -76,12 +83,7 @@ Status Model::check_tensors() const {
     if (elements == 0 || elements > arena_bytes) return Status::bad_image;
     if (!arena.holds(t.data, t.elements(), 1)) return Status::bad_image;
     if (t.gradient != kNone) {
-      // Exponents, then mantissas; one position's worth of int32 while an operator fills it.
-      const uint64_t head = 2ull * ((t.positions() + 1) & ~1u);
-      const uint64_t body = t.positions() == 1 ? 4ull * t.channels : 2ull * t.elements();
-      if (head + body > arena_bytes) return Status::bad_image;
-      if (!arena.holds(t.gradient, static_cast<uint32_t>(head + body), 1, 4))
-        return Status::bad_image;
+      if (!holds_gradient(t, 2)) return Status::bad_image;
       if (t.mantissa_bits < 1 || t.mantissa_bits > 15) return Status::bad_image;
     }
     if (t.mask != kNone) {
@@ -158,7 +160,12 @@ Status Model::check_training() const {
     if (i > t.last_op && (!o.has(kBackwardToInput) || op(i - 1).output != o.input)) {
       return Status::bad_image;
     }
-    if (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) return Status::bad_image;
+    if (o.has(kBackwardToInput)) {
+      const Tensor x = tensor(o.input);
+      if (x.gradient == kNone) return Status::bad_image;
+      // One position is filled as int32.
+      if (x.positions() == 1 && !holds_gradient(x, 4)) return Status::bad_image;
+    }
   }
   switch (t.loss) {
     case Loss::reconstruction:
@@ -167,8 +174,9 @@ Status Model::check_training() const {
     case Loss::regression:
       return check(t.a >= 0 && t.a <= 1 << 14 && t.b >= 0 && t.b <= 1 << 14);
     case Loss::cross_entropy:
-      return check(t.classes == y.channels && t.classes >= 2 && t.classes <= 256 &&
-                   image_.holds(t.exp_table, 256, 4, 4) && load_u32(at(t.exp_table)) == 1u << 23);
+      return check(holds_gradient(y, 4) && t.classes == y.channels && t.classes >= 2 &&
+                   t.classes <= 256 && image_.holds(t.exp_table, 256, 4, 4) &&
+                   load_u32(at(t.exp_table)) == 1u << 23);
   }
   return Status::bad_image;
 }

@@ -106,6 +106,8 @@ class Model {
   [[nodiscard]] Op op(uint16_t index) const;
   [[nodiscard]] OpTraining op_training(const Op& op) const;
   [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
+  // Whether a tensor's gradient has room for `each` bytes an element, 2 for mantissas.
+  [[nodiscard]] bool holds_gradient(const Tensor& t, uint32_t each) const;
   [[nodiscard]] bool trainable() const { return training_offset_ != 0; }
   [[nodiscard]] Training training() const;
 

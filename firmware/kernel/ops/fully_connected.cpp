@@ -56,6 +56,8 @@ Status validate(const Model& model, const Op& op) {
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
     if (x.positions() != 1 || op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
+    if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
+      return Status::bad_image;
     for (uint32_t o = 0; t.rescale != 0 && o < out; ++o) {
       if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return Status::bad_image;
     }
@@ -93,9 +95,9 @@ void forward(const Execution& run, const Op& op, bool training) {
   finish.flush(out);
 }
 
-// m'(o) = m(o) * s_w(o) / max s_w, behind the mantissas, where int32 values lay before.
-const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out) {
-  int16_t* scaled = mantissa + out;
+// m'(o) = m(o) * s_w(o) / max s_w: in place, or behind the mantissas where these are needed again.
+const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out, bool keep) {
+  int16_t* scaled = keep ? mantissa + out : mantissa;
   for (uint32_t o = 0; o < out; ++o) {
     scaled[o] = static_cast<int16_t>((mantissa[o] * load_u16(r + 2 * o) + (1 << 14)) >> 15);
   }
@@ -112,7 +114,8 @@ void backward(const Execution& run, const Op& op, Step& step) {
   if (op.has(kBiasTrained)) update_bias(run, op, plan, out, mantissa, exponent, step);
   if (op.has(kBackwardToInput)) {  // before the weights change
     const int16_t* m =
-        plan.rescale == 0 ? mantissa : rescale(model.at(plan.rescale), mantissa, out);
+        plan.rescale == 0 ? mantissa
+                          : rescale(model.at(plan.rescale), mantissa, out, op.has(kWeightsTrained));
     int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(xt));
     if (op.has(kWeightsTrained)) {
       transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,

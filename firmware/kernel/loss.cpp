@@ -37,10 +37,19 @@ struct Softmax {
   [[nodiscard]] uint32_t value(uint32_t i) const {
     return load_u32(table + 4 * static_cast<uint32_t>(largest - q[i])) & ((1u << 24) - 1);
   }
-  // value / sum in Q24, rounded to nearest.
+  // value / sum in Q24, rounded to nearest: long division, as many bits a step as 32 bits have room
+  // for.
   [[nodiscard]] int32_t probability(uint32_t i) const {
-    const uint64_t scaled = static_cast<uint64_t>(value(i)) << 24;
-    return static_cast<int32_t>((scaled + sum / 2) / sum);
+    if (sum == 1u << 31) return static_cast<int32_t>(((value(i) >> 6) + 1) >> 1);
+    uint32_t rest = value(i), quotient = 0;
+    const int room = __builtin_clz(sum);
+    for (int left = 24, bits = 0; left != 0; left -= bits) {
+      bits = left < room ? left : room;
+      const uint32_t digits = (rest << bits) / sum;
+      rest = (rest << bits) - digits * sum;
+      quotient = (quotient << bits) | digits;
+    }
+    return static_cast<int32_t>(quotient + (rest >= sum - sum / 2 ? 1 : 0));
   }
 };
 
@@ -77,19 +86,11 @@ namespace {
 
 // Two passes, for the largest and for the mantissas: nothing wider than these is ever stored, and
 // they may lie over the outputs' front (SPEC 1.2): each is written behind the output's last use.
-void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
-                            const Tensor& yt) {
-  const SquaredError e(run, training, target);
-  const PassRange range(run, training);
-  const uint8_t* weights = target.weights;
-  // |d| < 2^23 without weights, 2^25 with the largest.
-  const auto gradient = [&](uint32_t i) {
-    if (!range.passes(e.output(i))) return int32_t{0};
-    const int32_t d = e.difference(i);
-    return weights == nullptr ? d : (d >> 5) * (weights[i] & 127);
-  };
+// `gradient` is called with each i in turn.
+template <typename Gradient>
+void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gradient gradient) {
   uint32_t largest = 0;
-  for (uint32_t i = 0; i < e.count(); ++i) {
+  for (uint32_t i = 0; i < n; ++i) {
     const int32_t v = gradient(i);
     const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
     largest = magnitude > largest ? magnitude : largest;
@@ -98,13 +99,30 @@ void squared_error_gradient(const Execution& run, const Training& training, cons
   const int shift = largest == 0 ? 0 : mantissa_shift(largest, bits);
   int16_t* mantissa = run.mantissas(yt);
   if (shift > 0 && !rounding_carries(largest, shift, bits)) {
-    for (uint32_t i = 0; i < e.count(); ++i)
+    for (uint32_t i = 0; i < n; ++i)
       mantissa[i] = static_cast<int16_t>(((gradient(i) >> (shift - 1)) + 1) >> 1);
   } else {
-    for (uint32_t i = 0; i < e.count(); ++i)
+    for (uint32_t i = 0; i < n; ++i)
       mantissa[i] = static_cast<int16_t>(largest == 0 ? 0 : to_mantissa(gradient(i), shift, bits));
   }
   run.exponents(yt)[0] = static_cast<int16_t>(shift);
+}
+
+void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
+                            const Tensor& yt) {
+  const SquaredError e(run, training, target);
+  const PassRange range(run, training);
+  const uint8_t* weights = target.weights;
+  if (weights == nullptr) {
+    store_squared_error(run, yt, e.count(), [e, range](uint32_t i) {
+      return range.passes(e.output(i)) ? e.difference(i) : 0;
+    });
+    return;
+  }
+  // |d| < 2^23 without weights, 2^25 with the largest.
+  store_squared_error(run, yt, e.count(), [e, range, weights](uint32_t i) {
+    return range.passes(e.output(i)) ? (e.difference(i) >> 5) * (weights[i] & 127) : 0;
+  });
 }
 
 }  // namespace

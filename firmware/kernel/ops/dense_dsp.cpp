@@ -129,15 +129,30 @@ bool finishes_in_fours(const Finish& f, uint32_t in) {
          static_cast<uint32_t>(-f.shifts[0] - 1) < kFinishFoursShift;
 }
 
+inline Four start(const DenseBias& bias, uint32_t o) {
+  const int32_t* b = reinterpret_cast<const int32_t*>(bias.frozen) + o;
+  Four sums = {b[0], b[1], b[2], b[3]};
+  if (bias.delta == nullptr) return sums;
+  const int32_t* d = bias.delta + o;
+  const int shift = bias.shift, half = 1 << (shift - 1);
+  sums.a += (d[0] + half) >> shift;
+  sums.b += (d[1] + half) >> shift;
+  sums.c += (d[2] + half) >> shift;
+  sums.d += (d[3] + half) >> shift;
+  return sums;
+}
+
 }  // namespace
 
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
                  Finish& finish) {
   const bool in_fours = finishes_in_fours(finish, in);
   const FinishFours fours(finish, in_fours ? -finish.shifts[0] : 1);
-  uint32_t o = 0;
+  int8_t* y = finish.y;
+  uint8_t* mask = finish.mask;
+  uint32_t bits = 0, o = 0;
   for (; o + 4 <= out; o += 4, w += 4 * in) {
-    Four sums = {bias.at(o), bias.at(o + 1), bias.at(o + 2), bias.at(o + 3)};
+    Four sums = start(bias, o);
     add_four_rows(w, x, in, sums);
     if (!in_fours) {
       finish.put(o, sums.a);
@@ -147,11 +162,14 @@ void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, co
       continue;
     }
     const uint32_t packed = fours.pack(sums);
-    std::memcpy(finish.y + o, &packed, sizeof packed);
-    if (finish.mask == nullptr) continue;
-    finish.bits = (finish.bits >> 4) | fours.passes(packed) << 4;
-    if ((o & 4u) != 0) finish.mask[o >> 3] = static_cast<uint8_t>(finish.bits);
+    std::memcpy(y, &packed, sizeof packed);
+    y += 4;
+    if (mask == nullptr) continue;
+    bits = (bits >> 4) | fours.passes(packed) << 4;
+    *mask = static_cast<uint8_t>(bits);  // the first of two halves is written over
+    mask += (o >> 2) & 1u;
   }
+  if (in_fours) finish.bits = bits;
   for (; o < out; ++o, w += in) finish.put(o, bias.at(o) + dot_q(w, x, in));
 }
 

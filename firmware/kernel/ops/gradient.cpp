@@ -5,17 +5,30 @@
 namespace kilotune {
 namespace {
 
-// Values that the mask (null: all pass) stops become 0; returns the largest magnitude, v or ~v.
+// Values whose bit is 0 become 0; returns the largest magnitude, v or ~v, of these and `largest`.
+inline uint32_t mask_value(int32_t& value, uint32_t bits, int k, uint32_t largest) {
+  const int32_t v = value & -static_cast<int32_t>((bits >> k) & 1u);
+  value = v;
+  const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
+  return magnitude > largest ? magnitude : largest;
+}
+
+// The same for all that the mask stops (null: all pass).
 uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
-  uint32_t largest = 0, bits = 0xFFFFFFFFu;
-  for (uint32_t i = 0; i < n; ++i) {
-    if (mask != nullptr && (i & 7u) == 0) bits = mask[i >> 3];
-    if ((bits & 1u) == 0) values[i] = 0;
-    bits >>= 1;
-    const int32_t v = values[i];
-    const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
-    largest = magnitude > largest ? magnitude : largest;
+  uint32_t largest = 0, bits = 0xFFu;
+  for (; n >= 8; n -= 8, values += 8) {
+    if (mask != nullptr) bits = *mask++;
+    largest = mask_value(values[0], bits, 0, largest);
+    largest = mask_value(values[1], bits, 1, largest);
+    largest = mask_value(values[2], bits, 2, largest);
+    largest = mask_value(values[3], bits, 3, largest);
+    largest = mask_value(values[4], bits, 4, largest);
+    largest = mask_value(values[5], bits, 5, largest);
+    largest = mask_value(values[6], bits, 6, largest);
+    largest = mask_value(values[7], bits, 7, largest);
   }
+  if (n != 0 && mask != nullptr) bits = *mask;
+  for (; n != 0; --n, bits >>= 1) largest = mask_value(*values++, bits, 0, largest);
   return largest;
 }
 

@@ -50,9 +50,10 @@ int32_t through_state(int32_t change, State* state, int32_t limit, Step& step) {
 }
 
 // Plain gradient descent on neighbouring biases that share a factor: delta[o] -= mantissa[o] *
-// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30.
-void descend(int32_t* delta, const int16_t* mantissa, uint32_t count, int32_t factor, int shift,
-             Step& step) {
+// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30. A function of its own, so that
+// its constants have registers.
+__attribute__((noinline)) void descend(int32_t* delta, const int16_t* mantissa, uint32_t count,
+                                       int32_t factor, int shift, Step& step) {
   Random random = step.random;
   const int unused = 32 - shift;
   for (const int16_t* end = mantissa + count; mantissa != end; ++delta) {
@@ -64,6 +65,43 @@ void descend(int32_t* delta, const int16_t* mantissa, uint32_t count, int32_t fa
       ++step.saturated;
     }
     *delta = v;
+  }
+  step.random = random;
+}
+
+// One bias at a time, with momentum, accumulation and decay; any scale.
+__attribute__((noinline)) void descend_generally(int32_t* delta, int32_t* state,
+                                                 const int16_t* mantissa, uint32_t count,
+                                                 int32_t factor, int scale, Step& step) {
+  for (uint32_t o = 0; o < count; ++o) {
+    int32_t change = round_stochastically(-mantissa[o] * factor, scale, step.random);
+    change = through_state(change, state == nullptr ? nullptr : state + o, kBiasDeltaMax, step);
+    if (step.last && !step.decay.is_zero()) {
+      change = saturate32(static_cast<int64_t>(change) -
+                          scale_stochastically(delta[o], step.decay, step.random));
+    }
+    delta[o] = add_clamped(delta[o], change, -kBiasDeltaMax, kBiasDeltaMax, step);
+  }
+}
+
+// One row of weights by plain gradient descent: weights[i] += coefficient * (x[i] - zero_point) /
+// 2^shift, stochastically; |coefficient| <= 2^15, shift in 1..30. Inputs of 0 change nothing and
+// draw nothing.
+void descend_row(int16_t* weights, const int8_t* x, uint32_t n, int32_t zero_point,
+                 int32_t coefficient, int shift, Step& step) {
+  Random random = step.random;
+  const int unused = 32 - shift;
+  for (const int8_t* end = x + n; x != end; ++weights) {
+    const int32_t input = *x++ - zero_point;
+    if (input == 0) continue;
+    const int32_t change =
+        (coefficient * input + static_cast<int32_t>(random.next(unused))) >> shift;
+    int32_t v = *weights + change;
+    if (static_cast<uint32_t>(v - kWeightParamMin) > kWeightParamMax - kWeightParamMin) {
+      v = clamp(v, kWeightParamMin, kWeightParamMax);
+      ++step.saturated;
+    }
+    *weights = static_cast<int16_t>(v);
   }
   step.random = random;
 }
@@ -86,16 +124,9 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
     const int scale = exponent + factor.exponent + 2;
     if (plain && scale < 0 && scale >= -30) {
       descend(delta + first, mantissa + first, group, short_factor, -scale, step);
-      continue;
-    }
-    for (uint32_t o = first; o < first + group; ++o) {
-      int32_t change = round_stochastically(-mantissa[o] * short_factor, scale, step.random);
-      change = through_state(change, state == nullptr ? nullptr : state + o, kBiasDeltaMax, step);
-      if (step.last && !step.decay.is_zero()) {
-        change = saturate32(static_cast<int64_t>(change) -
-                            scale_stochastically(delta[o], step.decay, step.random));
-      }
-      delta[o] = add_clamped(delta[o], change, -kBiasDeltaMax, kBiasDeltaMax, step);
+    } else {
+      descend_generally(delta + first, state == nullptr ? nullptr : state + first, mantissa + first,
+                        group, short_factor, scale, step);
     }
   }
 }
@@ -119,7 +150,12 @@ void update_weights(const Execution& run, const Op& op, const OpTraining& plan, 
     const int32_t coefficient =
         (-static_cast<int32_t>(mantissa[o]) * (factor.mantissa >> 2) + (1 << 13)) >> 14;
     const int row_exponent = exponent + factor.exponent + 16;
+    if (plain && row_exponent < 0 && row_exponent >= -30) {
+      descend_row(weights, x, in, zero_point, coefficient, -row_exponent, step);
+      continue;
+    }
     for (uint32_t i = 0; i < in; ++i) {
+      if (plain && x[i] == zero_point) continue;
       int32_t change =
           round_stochastically(coefficient * (x[i] - zero_point), row_exponent, step.random);
       if (!plain) {

@@ -113,26 +113,18 @@ void squared_error_gradient(const Execution& run, const Training& training, cons
   const SquaredError e(run, training, target);
   const PassRange range(run, training);
   const uint8_t* weights = target.weights;
-  if (weights == nullptr) {
-    store_squared_error(run, yt, e.count(), [e, range](uint32_t i) {
-      return range.passes(e.output(i)) ? e.difference(i) : 0;
-    });
-    return;
-  }
   // |d| < 2^23 without weights, 2^25 with the largest.
   store_squared_error(run, yt, e.count(), [e, range, weights](uint32_t i) {
-    return range.passes(e.output(i)) ? (e.difference(i) >> 5) * (weights[i] & 127) : 0;
+    if (!range.passes(e.output(i))) return int32_t{0};
+    const int32_t d = e.difference(i);
+    return weights == nullptr ? d : (d >> 5) * (weights[i] & 127);
   });
 }
 
-}  // namespace
-
-void loss_gradient(const Execution& run, const Training& training, const Target& target) {
-  const Tensor y = run.model->tensor(training.tensor);
-  if (training.loss != Loss::cross_entropy) {
-    squared_error_gradient(run, training, target, y);
-    return;
-  }
+// Few outputs: compiled for size.
+[[gnu::cold, gnu::noinline]] void cross_entropy_gradient(const Execution& run,
+                                                         const Training& training,
+                                                         const Target& target, const Tensor& y) {
   int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(y));
   const Softmax p(run, training);
   const PassRange range(run, training);
@@ -141,6 +133,17 @@ void loss_gradient(const Execution& run, const Training& training, const Target&
     values[i] = range.passes(p.q[i]) ? p.probability(i) - wanted : 0;
   }
   store_gradient(run, y, 0, values, 0);
+}
+
+}  // namespace
+
+void loss_gradient(const Execution& run, const Training& training, const Target& target) {
+  const Tensor y = run.model->tensor(training.tensor);
+  if (training.loss == Loss::cross_entropy) {
+    cross_entropy_gradient(run, training, target, y);
+  } else {
+    squared_error_gradient(run, training, target, y);
+  }
 }
 
 }  // namespace kilotune

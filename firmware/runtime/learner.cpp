@@ -373,7 +373,7 @@ void Learner::after_fakes() {
 void Learner::train(uint32_t step) {
   // The rate falls linearly to 0: what is left of the noise averages out.
   const uint64_t left = total_steps_ - step;
-  p_.trainer->scale_rate(make_real((left << 32) / total_steps_, -32));
+  p_.trainer->scale_rate(make_real(static_cast<uint32_t>((left << 31) / total_steps_), -31));
   const uint32_t slot = order(config_.train.seed, step / learned_, step % learned_, learned_);
   augment(slot, step);
   Target target = target_of(slot);

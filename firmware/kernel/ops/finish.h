@@ -18,16 +18,8 @@ struct Finish {
   int32_t zero_point, low, high;
   uint32_t bits = 0;  // of the mask's unfinished byte
 
-  void put(uint32_t o, int32_t acc) {
-    const int32_t scaled =
-        requantise(acc, load_i32(multipliers + 4 * o * stride), shifts[o * stride]);
-    // |scaled| < 2^31 - 2^7 for a right shift; a left shift may saturate.
-    const int32_t q = clamp(clamp(scaled, -512, 512) + zero_point, low, high);
-    y[o] = static_cast<int8_t>(q);
-    if (mask == nullptr) return;
-    bits = (bits >> 1) | (q > low && q < high ? 0x80u : 0u);
-    if ((o & 7u) == 7u) mask[o >> 3] = static_cast<uint8_t>(bits);
-  }
+  // Output o from its accumulator. Out of line: the SIMD kernels have faster ways for most layers.
+  void put(uint32_t o, int32_t acc);
   // After the last of `out` channels: the mask's unfinished byte.
   void flush(uint32_t out) const {
     if (mask != nullptr && (out & 7u) != 0)

@@ -14,12 +14,12 @@ const int8_t* frozen_weights(const Model& model, const Op& op) {
 
 // The widest mantissa must not overflow the sum over any column of weights.
 bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, bool trained) {
-  const uint64_t limit = (1ull << 31) >> mantissa_bits;  // sum of |w| must stay below
-  if (trained) return 127ull * out < limit;
+  const uint32_t limit = (1u << 31) >> mantissa_bits;  // sum of |w| must stay below
+  if (trained) return 127u * out < limit;              // out < 2^16
   for (uint32_t i = 0; i < in; ++i) {
-    uint64_t norm = 0;
+    uint32_t norm = 0;  // below 2^23
     for (uint32_t o = 0; o < out; ++o)
-      norm += static_cast<uint64_t>(w[o * in + i] < 0 ? -w[o * in + i] : w[o * in + i]);
+      norm += static_cast<uint32_t>(w[o * in + i] < 0 ? -w[o * in + i] : w[o * in + i]);
     if (norm >= limit) return false;
   }
   return true;

@@ -212,15 +212,15 @@ endif()
 """
 
 
-_ZEPHYR_KCONFIG = """\
-config KILOTUNE
-	bool "Kilotune: training of int8 models on the device"
-	depends on CPP && !STD_CPP98 && !STD_CPP11
-	select REQUIRES_FULL_LIBCPP
-	help
-	  Adds the training kernel and <kilotune.h>. It needs C++14 or later
-	  (CONFIG_STD_CPP17=y) and uses no heap, threads or interrupts.
-"""
+_ZEPHYR_KCONFIG = (
+    "config KILOTUNE\n"
+    '\tbool "Kilotune: training of int8 models on the device"\n'
+    "\tdepends on CPP && !STD_CPP98 && !STD_CPP11\n"
+    "\tselect REQUIRES_FULL_LIBCPP\n"
+    "\thelp\n"
+    "\t  Adds the training kernel and <kilotune.h>. It needs C++14 or later\n"
+    "\t  (CONFIG_STD_CPP17=y) and uses no heap, threads or interrupts.\n"
+)
 
 
 def _idf_manifest(paths: Paths, publisher: Publisher) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import kilotune
 import pytest
 from kilotune.c_array import to_c_array
+from kilotune.errors import KilotuneError
 from kilotune.library import ECOSYSTEMS, PROJECT, Ecosystem, Publisher, lay_out, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,25 @@ def test_a_folder_with_files_in_it_is_refused(tmp_path: Path) -> None:
     told = command("library", "--for", "arduino", "-o", tmp_path, code=1)
     assert told["error"]["code"] == "not_empty"
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_without_any_source_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kilotune.targets.boards.source_root", lambda: None)
+    monkeypatch.setattr("kilotune.library._INSTALLED", tmp_path / "kernel")
+    with pytest.raises(KilotuneError) as told:
+        lay_out("zephyr", tmp_path / "new")
+    assert told.value.code == "no_source"
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_installed_package_lays_out_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(KERNEL, tmp_path / "packaged" / "kernel")
+    shutil.copyfile(ROOT / "LICENSE", tmp_path / "packaged" / "LICENSE")
+    monkeypatch.setattr("kilotune.targets.boards.source_root", lambda: None)
+    monkeypatch.setattr("kilotune.library._INSTALLED", tmp_path / "packaged" / "kernel")
+    made = lay_out("zephyr", tmp_path / "new")
+    assert made.files == len([p for p in (tmp_path / "new").rglob("*") if p.is_file()])
+    assert (tmp_path / "new" / "LICENSE").is_file()
 
 
 def test_an_archive_holds_one_folder(tmp_path: Path) -> None:
@@ -394,7 +414,6 @@ def test_zephyr_offers_the_kernel_where_its_language_is_there(
 IDF = """\
 cmake_minimum_required(VERSION 3.20)
 project(i LANGUAGES CXX)
-set(ESP_PLATFORM 1)
 function(idf_component_register)
   cmake_parse_arguments(A "" "" "SRC_DIRS;INCLUDE_DIRS" ${{ARGN}})
   if(A_UNPARSED_ARGUMENTS)
@@ -430,6 +449,18 @@ def test_esp_idf_component_builds_and_its_manifest_is_valid(
     run("cmake", "-S", tmp_path, "-B", tmp_path / "b", "-G", "Ninja", "-DCMAKE_CXX_STANDARD=17")
     run("cmake", "--build", tmp_path / "b")
     _assert_learned(run(tmp_path / "b" / "learn"))
+
+
+@needs_cmake
+@pytest.mark.parametrize("where", ["project", "layout"])
+def test_esp_idf_can_expand_the_component_early(tmp_path: Path, layouts: dict[str, Path], where: str) -> None:
+    """It first runs every component's CMakeLists.txt as a script, where nothing but the registration may happen."""
+    folder = ROOT if where == "project" else layouts["esp-idf"]
+    (tmp_path / "early.cmake").write_text(
+        "macro(idf_component_register)\n  set(registered 1 PARENT_SCOPE)\n  return()\nendmacro()\n"
+        f"function(expand)\n  include({folder}/CMakeLists.txt)\nendfunction()\nexpand()\n"
+        'if(NOT registered)\n  message(FATAL_ERROR "not registered")\nendif()\n')  # fmt: skip
+    run("cmake", "-P", tmp_path / "early.cmake")
 
 
 @pytest.mark.parametrize("where", ["project", "layout"])

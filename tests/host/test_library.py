@@ -184,6 +184,31 @@ def test_the_example_links_for_a_microcontroller(tmp_path: Path, core: str) -> N
     assert "kilotune::kSoftmax" not in symbols, "an operator that the example does not name is linked"
 
 
+# Vector table of a program that lies at the start of the board's 4 MB: stack, and newlib's start.
+VECTORS = """\
+extern "C" void _start();
+using Vector = void (*)();
+[[gnu::section(".vectors"), gnu::used]] static const Vector vectors[] = {(Vector)0x200000, _start};
+"""
+
+
+@needs_arm
+@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="needs qemu-system-arm")
+@pytest.mark.parametrize(
+    ("core", "board"), [("cortex-m0", "mps2-an385"), ("cortex-m3", "mps2-an385"), ("cortex-m4", "mps2-an386")])  # fmt: skip
+def test_the_example_learns_the_same_on_emulated_cores(tmp_path: Path, core: str, board: str) -> None:
+    """Code for M0 runs on the board's M3, which executes all of its instructions."""
+    (tmp_path / "vectors.cpp").write_text(VECTORS)
+    cpp = [*KERNEL.glob("*.cpp"), *KERNEL.glob("ops/*.cpp"), EXAMPLE / "main.cpp"]
+    include = ("-std=c++17", "-I", KERNEL.parent, "-I", KERNEL / "include")
+    run("g++", *include, *cpp, "-o", tmp_path / "learn")
+    run("arm-none-eabi-g++", *include, "-Os", f"-mcpu={core}", "-mthumb", "-fno-exceptions", "--specs=rdimon.specs",
+        "-Wl,--section-start=.vectors=0", tmp_path / "vectors.cpp", *cpp, "-o", tmp_path / "learn.elf")  # fmt: skip
+    told = run("qemu-system-arm", "-M", board, "-nographic", "-semihosting", "-kernel", tmp_path / "learn.elf")
+    _assert_learned(told)
+    assert told == run(tmp_path / "learn")
+
+
 # --- CMake ---------------------------------------------------------------------------------------
 
 CONSUMER = """\

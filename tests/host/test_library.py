@@ -195,7 +195,9 @@ using Vector = void (*)();
 @needs_arm
 @pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="needs qemu-system-arm")
 @pytest.mark.parametrize(
-    ("core", "board"), [("cortex-m0", "mps2-an385"), ("cortex-m3", "mps2-an385"), ("cortex-m4", "mps2-an386")])  # fmt: skip
+    ("core", "board"),
+    [("cortex-m0", "mps2-an385"), ("cortex-m3", "mps2-an385"), ("cortex-m4", "mps2-an386")],
+)
 def test_the_example_learns_the_same_on_emulated_cores(tmp_path: Path, core: str, board: str) -> None:
     """Code for M0 runs on the board's M3, which executes all of its instructions."""
     (tmp_path / "vectors.cpp").write_text(VECTORS)

@@ -15,6 +15,7 @@ _MODULES = {
     "devices": ("ports", "info", "commit", "rollback", "reset", "pull", "push"),
     "running": ("stream", "infer", "train", "bench"),
     "studying": ("evaluate", "report", "demo"),
+    "packaging": ("library",),
 }
 
 
@@ -30,6 +31,7 @@ _PANELS = {
     "Devices": "devices",
     "Running": "running",
     "Studying": "studying",
+    "Packaging": "packaging",
 }
 _HELP = click.RichHelpConfiguration(
     command_groups={

@@ -40,7 +40,8 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 @command(
     "compile",
     example="kilotune compile model.tflite -o model.ktm --method bias+head\n"
-    "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json",
+    "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json\n"
+    "kilotune compile ae.tflite -o ae.ktm --c-array model.h",
 )
 @click.argument("model", type=EXISTING)
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The model image to write.")
@@ -61,6 +62,9 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     type=EXISTING,
     help="JSON with features, and profile where there is one, instead of the model's own.",
 )
+@click.option(
+    "--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library."
+)
 def compile_command(
     out: Output,
     model: Path,
@@ -71,6 +75,7 @@ def compile_command(
     momentum: bool,
     accumulate: bool,
     settings: Path | None,
+    c_array: Path | None,
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.compiler import compile as compile_model
@@ -89,6 +94,11 @@ def compile_command(
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)
     data = {"image": str(target), **plain(summary(image))}
+    if c_array is not None:
+        from kilotune.c_array import save_c_array
+
+        save_c_array(image, c_array)
+        data["c_array"] = str(c_array)
     out.result(data, pairs(list(data.items())))
 
 

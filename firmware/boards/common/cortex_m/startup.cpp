@@ -1,6 +1,4 @@
 // Reset, vector table and faults of every Cortex-M board.
-//
-// A board adds its own interrupts as `kInterrupts`; the table's first 16 entries are the core's.
 #include "boards/common/cortex_m/startup.h"
 
 #include "boards/common/cortex_m/core.h"
@@ -52,21 +50,23 @@ uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status;
   report_fault(frame);
 }
 
-struct Vectors {
-  uint32_t* stack;
-  Handler core[15];
-  Handler interrupts[kInterruptCount];
-};
+// The core's exceptions by number, then the chip's interrupts; a board adds those that it uses.
+constexpr Vectors vector_table() {
+  constexpr uint32_t kFirstFault = 2, kLastFault = 7;  // NMI, hard fault, ..., secure fault
+  Vectors v{__stack_top, {}};
+  for (Handler& handler : v.handlers) handler = unexpected_handler;
+  v.handlers[0] = reset_handler;
+  for (uint32_t i = kFirstFault; i <= kLastFault; ++i) v.handlers[i - 1] = fault_handler;
+  for (const Interrupt& i : kInterrupts) {
+    v.handlers[static_cast<int32_t>(kCoreVectors) - 1 + i.number] = i.handler;
+  }
+  return v;
+}
 
 }  // namespace
 
 // Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
-[[gnu::section(".vectors"), gnu::used]] const Vectors vectors = {
-    __stack_top,
-    {reset_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
-     nullptr, nullptr, nullptr, nullptr, unexpected_handler, unexpected_handler, nullptr,
-     unexpected_handler, unexpected_handler},
-    KILOTUNE_INTERRUPTS};
+[[gnu::section(".vectors"), gnu::used]] constexpr Vectors vectors = vector_table();
 
 Fault last_fault() { return fault_before; }
 
@@ -113,7 +113,8 @@ extern "C" void reset_handler() {
 extern "C" void report_fault(const uint32_t* frame) {
   using namespace kilotune::board;
   // Without room for it, the core pushed no frame.
-  const bool overflow = frame < __stack_bottom || frame + 8 > __stack_top;
+  const bool overflow =
+      frame < __stack_bottom || frame + 8 > __stack_top || (fault_status() & kStackLimitFault) != 0;
   const Fault fault = {overflow ? kStackOverflow : frame[6], overflow ? 0 : frame[5],
                        fault_status()};
   fault_record = {check_of(fault), fault};

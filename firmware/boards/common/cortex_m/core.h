@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+// A function that stays callable while flash cannot be read. What it calls and reads must not be in
+// flash either.
+#define KILOTUNE_RAM_CODE [[gnu::section(".ramcode"), gnu::noinline]]
+
 namespace kilotune::board {
 
 inline volatile uint32_t& reg(uintptr_t address) {
@@ -31,6 +35,15 @@ inline void wait_for_interrupt() { asm volatile("dsb\n wfi" ::: "memory"); }
 inline void enable_interrupt(int32_t number) {
   const auto n = static_cast<uint32_t>(number);
   reg(kNvicSetEnable + 4 * (n / 32)) = 1u << (n % 32);
+}
+
+// False when the condition has not come in `turns`: some emulators model no clock tree.
+template <typename Condition>
+[[nodiscard]] inline bool wait_until(Condition condition, uint32_t turns = 1000000) {
+  for (; turns > 0; --turns) {
+    if (condition()) return true;
+  }
+  return false;
 }
 
 inline void enable_fpu() {

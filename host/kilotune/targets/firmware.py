@@ -1,4 +1,4 @@
-"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto emulated boards."""
+"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto boards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
+
+if TYPE_CHECKING:
+    from kilotune.targets.registry import Target
 
 _BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
 _BUILD_S = 600.0
@@ -44,8 +48,11 @@ class Flashed:
 
     target: str
     firmware: str
-    flash_file: str
+    flash_file: str  # of a board without hardware
     image_hash: str  # hex; "": the model that was there stays
+    way: str = ""  # of hardware: the debug probe, or the drive's folder
+    bytes_written: int = 0
+    port: str = ""  # where the board can be spoken to; "": not found, or several
 
 
 def build(
@@ -86,26 +93,55 @@ def native_program() -> Path:
     return Path(build("native").firmware)
 
 
-def flash(board_id: str, image: Path | None = None, state: Path | None = None) -> Flashed:
-    """Builds the firmware and puts the model into the flash file of an emulated board or of `native`."""
-    from kilotune.image import Image
-    from kilotune.targets import flashfile
-    from kilotune.targets.registry import parse_target, state_folder
+def flash(
+    board_id: str,
+    image: Path | None = None,
+    state: Path | None = None,
+    *,
+    probe: str | None = None,
+    drive: Path | None = None,
+) -> Flashed:
+    """Builds the firmware and writes it, with the model, to a board on the desk.
 
-    name = board_id if ":" in board_id or board_id in ("native", "twin") else f"qemu:{board_id}"
-    target = parse_target(name)
+    Boards that exist only in an emulator, `qemu:BOARD` and `native` get the model into their flash file.
+    """
+    from kilotune.image import Image
+    from kilotune.ports import ports_of
+    from kilotune.targets import hardware
+    from kilotune.targets.registry import parse_target
+
+    content = Image.load(image).content if image is not None else None
+    image_hash = content[16:48].hex() if content is not None else ""
+    if ":" in board_id or board_id in ("native", "twin"):
+        return _flash_emulated(parse_target(board_id), content, image_hash, state)
+    chosen = board(board_id)
+    if not chosen.usb.method:
+        return _flash_emulated(parse_target(f"qemu:{board_id}"), content, image_hash, state)
+    elf = Path(build(board_id).firmware)  # with room for any model
+    written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
+    ports = ports_of(chosen)
+    return Flashed(
+        board_id, str(elf), "", image_hash, written.way, written.bytes_written,
+        ports[0].device if len(ports) == 1 else "",
+    )  # fmt: skip
+
+
+def _flash_emulated(target: Target, content: bytes | None, image_hash: str, state: Path | None) -> Flashed:
+    from kilotune.targets import flashfile
+    from kilotune.targets.registry import state_folder
+
     if target.kind not in ("native", "qemu"):
         raise KilotuneError(
-            "unavailable", f"'{board_id}' cannot be flashed by this release", "flash qemu:BOARD or native"
+            "unavailable",
+            f"'{target.name}' cannot be flashed: it gets its model when it starts",
+            "give a board, qemu:BOARD or native",
         )
     chosen = board(target.board)
-    content = Image.load(image).content if image is not None else None
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
     file = state_folder(target, state) / "flash.bin"
     with flashfile.locked(file):
         flashfile.prepare(file, chosen.flash, content)
-    image_hash = content[16:48].hex() if content is not None else ""
-    return Flashed(name, str(firmware), str(file), image_hash)
+    return Flashed(target.name, str(firmware), str(file), image_hash)
 
 
 _PACKAGE = {"g++": "g++", "arm-none-eabi-g++": "gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"}
@@ -193,7 +229,7 @@ def _reason(log: Path) -> str:
 
 def _sized(chosen: Board, elf: Path) -> FirmwareBuild:
     sizes = section_sizes(elf)
-    text = sum(sizes.get(n, 0) for n in (".text", ".rodata", ".ARM.exidx"))
+    text = sum(sizes.get(n, 0) for n in (".boot", ".text", ".rodata", ".ARM.exidx"))
     data, bss = sizes.get(".data", 0), sizes.get(".bss", 0) + sizes.get(".noinit", 0)
     stack, engine = sizes.get(".stack", 0), sizes.get(".engine", 0)
     flash_bytes, ram_bytes = text + data, data + bss + stack + engine

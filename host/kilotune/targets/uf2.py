@@ -32,9 +32,7 @@ def encode(segments: Sequence[tuple[int, bytes]], family: int) -> bytes:
     pages = _pages(segments)
     blocks = []
     for i, (address, payload) in enumerate(sorted(pages.items())):
-        header = _HEADER.pack(
-            *_MAGIC_START, _FAMILY_PRESENT, address, PAGE_BYTES, i, len(pages), family
-        )
+        header = _HEADER.pack(*_MAGIC_START, _FAMILY_PRESENT, address, PAGE_BYTES, i, len(pages), family)
         body = (header + bytes(payload)).ljust(BLOCK_BYTES - 4, b"\0")
         blocks.append(body + struct.pack("<I", _MAGIC_END))
     return b"".join(blocks)

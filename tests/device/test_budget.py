@@ -39,7 +39,9 @@ def small_window(method: str) -> Image:
     features = kilotune.compile(base_model("vibration_ae_1k6")).features
     assert features is not None
     return kilotune.compile(
-        models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1, window=256, hop=128)
+        models.chain(32, 32, 8, 32, 32),
+        method=method,
+        features=replace(features, axes=1, window=256, hop=128),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.status import RefusedError, statuses
-from kilotune.targets import flashfile, native, qemu, registry
+from kilotune.link.transport import open_port
+from kilotune.targets import firmware, flashfile, native, qemu, registry
 from kilotune.targets.boards import board
+from kilotune.targets.elf import load_segments
 
 
 def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
@@ -143,6 +146,47 @@ def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, tar
         assert 100 < memory.stack_peak <= reserved - 512
 
 
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [(b"\x00\xde", None), (b"\xf0\xb5\xfd\xe7", 2)],  # udf; push {r4-r7, lr} for ever
+    ids=["undefined-instruction", "stack-overflow"],
+)
+def test_a_fault_is_told_after_the_restart(
+    target: str, image: Image, state: Path, code: bytes, cause: int | None
+) -> None:
+    """The firmware with other code where the bench request begins."""
+    parsed = registry.parse_target(target)
+    if parsed.kind != "qemu":
+        pytest.skip("needs an emulator that runs a spoiled firmware")
+    address, spoiled = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", code, parsed.board, state)
+    with qemu.run(parsed.board, state, image.content, firmware=spoiled) as (port, _):
+        with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
+            assert device.status().fault.pc == 0
+            with pytest.raises(KilotuneError):
+                device.bench()
+        with Device(open_port(port, timeout_s=20), timeout_s=20) as device:
+            assert device.status().fault.pc == (address if cause is None else cause)
+            device.reset()
+            assert device.status().fault.pc == 0
+
+
+def spoil(symbol: str, code: bytes, board_id: str, folder: Path) -> tuple[int, Path]:
+    """Address of the symbol, and a copy of the board's firmware with `code` there."""
+    elf = Path(firmware.build(board_id).firmware)
+    table = subprocess.run(
+        ["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    address = next(int(line.split()[0], 16) for line in table.splitlines() if line.endswith(f" {symbol}"))
+    start, part = next((a, c) for a, c in load_segments(elf) if a <= address < a + len(c))
+    content = bytearray(elf.read_bytes())
+    at = content.index(part) + address - start
+    content[at : at + len(code)] = code
+    folder.mkdir(parents=True, exist_ok=True)
+    spoiled = folder / "spoiled.elf"
+    spoiled.write_bytes(content)
+    return address, spoiled
+
+
 def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -> None:
     parsed = registry.parse_target(target)
     if parsed.kind != "qemu" or not board(parsed.board).emulator.counts:
@@ -190,8 +234,6 @@ class started:  # lower case: a context manager
             self._run = qemu.run(parsed.board, folder, content, counting=True)
 
     def __enter__(self):  # type: ignore[no-untyped-def]
-        from kilotune.link.transport import open_port
-
         port, process = self._run.__enter__()
         try:
             self._device = Device(open_port(port, timeout_s=20), timeout_s=20)

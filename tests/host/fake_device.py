@@ -23,6 +23,7 @@ from kilotune.link.messages import (
     DeviceStatus,
     LearnReport,
     LinkCounters,
+    LastFault,
     MemoryUse,
     Phase,
     Scorer,
@@ -75,7 +76,7 @@ class FakeDevice:
         report = LearnReport(20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536)
         return DeviceStatus(
             Phase.detect, 1, 0, 0, 25, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
-            Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
+            Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400), LastFault(0, 0, 0),
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:

@@ -207,12 +207,12 @@ class LastFault:
     """How the device's run before this one ended.
 
     `pc`: 0 not by a fault, 1 by an interrupt without handler, 2 by a stack overflow, else where it faulted.
-    `status`: of the core's fault register.
+    `fault_status`: of the core's fault register.
     """
 
     pc: U32
     lr: U32
-    status: U32
+    fault_status: U32
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ want="${1:?usage: host/setup.sh demo|test}"
 
 packages="g++ make python3-dev python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi
   libstdc++-arm-none-eabi-newlib qemu-system-arm"
-extras=""
+extras="[firmware]"
 if [ "$want" = test ]; then
   packages="$packages doctest-dev clang clang-format clang-tidy"
-  extras="[dev,oracle,tensorflow]"
+  extras="[dev,firmware,oracle,tensorflow]"
 fi
 
 missing=""

@@ -18,13 +18,14 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
-BOARDS = ("native", "mps2-an386", "mps2-an385")
+BOARDS = sorted(p.parent.name for p in (ROOT / "firmware" / "boards").glob("*/board.json"))
 PYTHON_TREES = ("host/kilotune", "models", "tests")
 
 
 def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> None:
     words = [str(word) for word in command]
-    print("+", " ".join(words), flush=True)
+    line = " ".join(words)
+    print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
     env = (
         os.environ
         | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON}
@@ -34,7 +35,7 @@ def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> No
         words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
     )
     if result.returncode != 0:
-        raise SystemExit(f"failed: {' '.join(words)}")
+        raise SystemExit(f"failed: {line[:400]}")
 
 
 def have(*programs: str) -> bool:

@@ -33,7 +33,13 @@ status_report to_message(const LearnReport& r) {
           r.loss_candidate_learned,
           r.kept_candidate,
           static_cast<uint32_t>(r.scorer),
-          r.threshold};
+          r.threshold,
+          r.dropped,
+          r.candidate_allowed,
+          r.auc_calibration,
+          r.auc_candidate,
+          r.auc_nearest,
+          r.auc_combined};
 }
 
 status_counters to_message(const Counters& c) {
@@ -219,8 +225,10 @@ Status Session::on_status(const Bytes& in) {
     board_.memory(board_.context, use);
     a.status_memory_m = {use.static_bytes, use.stack_bytes, use.stack_peak};
   }
-  const LastFault& fault = board_.last_fault;
-  a.status_fault_m = {fault.pc, fault.lr, fault.status};
+  if (board_.last_fault != nullptr) {
+    const LastFault fault = board_.last_fault(board_.context);
+    a.status_fault_m = {fault.pc, fault.lr, fault.status};
+  }
   return answer(cbor_encode_status_answer, a);
 }
 

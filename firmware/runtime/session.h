@@ -22,8 +22,8 @@ struct MemoryUse {
   uint32_t stack_peak = 0;    // highest use since boot; 0: unknown
 };
 
-// How the run before this one ended. pc 0: not by a fault, 1: by an interrupt without handler, 2: the
-// stack overflowed.
+// How the run before this one ended. pc 0: not by a fault, 1: by an interrupt without handler, 2:
+// the stack overflowed.
 struct LastFault {
   uint32_t pc = 0, lr = 0, status = 0;  // status: of the core's fault register
 };
@@ -38,12 +38,12 @@ struct Board {
   // At least frame_worst_case_bytes(kMaxFrame).
   uint32_t receive_bytes = 0;
   Status opened = Status::no_model;  // what Engine::open returned
-  LastFault last_fault;
   // Restarts the device once all output has left it; a process may return instead.
   void (*reset)(void* context) = nullptr;
   uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
   uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
+  LastFault (*last_fault)(void* context) = nullptr;         // optional
 };
 
 class Session {

@@ -32,6 +32,7 @@ Status Session::on_learn_begin(const Bytes& in) {
   const Status status = to_config(m.train_config_m, config.train);
   if (status != Status::ok) return status;
   config.passes = u16(m.passes);
+  config.patience = u16(m.patience);
   config.hold_period = u8(m.hold_period);
   config.hold_count = u8(m.hold_count);
   config.labelled = u8(m.labelled);

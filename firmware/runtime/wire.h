@@ -14,7 +14,7 @@ constexpr uint8_t kProtocolVersion = 1;
 
 // Longest frame, decoded, with header and CRC. Two of them are most of a session's RAM.
 #ifndef KILOTUNE_MAX_FRAME
-#define KILOTUNE_MAX_FRAME 512
+#define KILOTUNE_MAX_FRAME 448
 #endif
 constexpr uint32_t kMaxFrame = KILOTUNE_MAX_FRAME;
 static_assert(kMaxFrame >= 384 && kMaxFrame <= 65535, "the longest fixed message must fit");

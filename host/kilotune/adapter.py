@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.files import write_atomically
 from kilotune.image import OP_BYTES, Image, Layer
+from kilotune.profile import ADAPTER_HEAD_BYTES, calibration_bytes
 from kilotune.records import typed
 
 CONFIG_FILE = "adapter_config.json"
@@ -44,6 +45,10 @@ class AdapterConfig:
     input_zero_point: int = 0
     output_scale: float = 0.0
     output_zero_point: int = 0
+    features: int = 0  # values a window, 0: the model takes ready inputs
+    residual_outputs: int = 0  # 0: a classifier
+    reservoir: int = 0  # windows that it has room for
+    neighbours: int = 0  # of the nearest-windows score
     windows_seen: int = 0
     steps: int = 0
     device: str = ""
@@ -81,6 +86,8 @@ class Adapter:
 
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
+        features, profile = image.features, image.profile
+        settings = image.meta.get("calibration") or {}
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -93,6 +100,10 @@ class Adapter:
             input_zero_point=input_zero,
             output_scale=output_scale,
             output_zero_point=output_zero,
+            features=features.inputs if features is not None else 0,
+            residual_outputs=profile.residual_std.size if profile is not None else 0,
+            reservoir=int(settings.get("windows", 0)),
+            neighbours=int(settings.get("neighbours", 0)),
             windows_seen=windows_seen,
             steps=steps,
             device=device,
@@ -144,10 +155,12 @@ class Adapter:
         return (self.weights(layer) >> 8).astype(np.int8)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything in the blob by name: `calibration`, `layers.<op>.bias_delta`, `layers.<op>.weight`."""
+        """Everything in the blob by name: `calibration.<part>`, `layers.<op>.bias_delta`, `layers.<op>.weight`."""
         result: dict[str, npt.NDArray[Any]] = {}
-        if self.config.calibration_bytes:
-            result["calibration"] = np.frombuffer(self.calibration, np.uint8)
+        for name, (offset, dtype, shape) in calibration_layout(self.config).items():
+            count = int(np.prod(shape))
+            values = np.frombuffer(self.blob, dtype.newbyteorder("<"), count, offset)
+            result[name] = values.astype(dtype).reshape(shape)
         for layer in self.config.layers:
             if layer.bias_trained:
                 result[f"layers.{layer.op}.bias_delta"] = self.bias_delta(layer)
@@ -218,11 +231,34 @@ class Adapter:
         return adapter
 
 
+def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
+    """The same for the calibration block (SPEC 2); empty without features."""
+    if not config.calibration_bytes:
+        return {}
+    f, o, r = config.features, config.residual_outputs, config.reservoir
+    pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
+        ("head", np.uint8, (ADAPTER_HEAD_BYTES,)),
+        ("feature_mean", np.int16, (f,)),
+        ("feature_scale", np.uint16, (f,)),
+        ("residual_mean", np.int16, (o,)),
+        ("residual_scale", np.uint16, (o,)),
+        ("near_weight", np.uint16, (f,)),
+        ("labels", np.uint8, (r,)),
+        ("reservoir", np.int8, (r, f)),
+    )
+    result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+    at = 0
+    for name, kind, shape in pieces:
+        dtype = np.dtype(kind)
+        if 0 not in shape:
+            result[f"calibration.{name}"] = (at, dtype, shape)
+        at += dtype.itemsize * int(np.prod(shape))
+    return result
+
+
 def layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
     """Array name -> (offset in the blob, type, shape)."""
-    result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
-    if config.calibration_bytes:
-        result["calibration"] = (0, np.dtype(np.uint8), (config.calibration_bytes,))
+    result = calibration_layout(config)
     for layer in config.layers:
         if layer.bias_trained:
             result[f"layers.{layer.op}.bias_delta"] = (
@@ -289,6 +325,11 @@ def _check_layout(config: AdapterConfig) -> None:
             raise bad_adapter(f"its {name} is not a SHA-256")
     if not 0 <= config.calibration_bytes <= config.adapter_bytes <= MAX_MODEL_BYTES:
         raise bad_adapter("its sizes are impossible")
+    counts = (config.features, config.residual_outputs, config.reservoir, config.neighbours)
+    if min(counts) < 0 or max(counts) > MAX_MODEL_BYTES:
+        raise bad_adapter("its counts are impossible")
+    if config.calibration_bytes != calibration_bytes(config.features, config.residual_outputs, config.reservoir):
+        raise bad_adapter("its calibration has another size than its counts say")
     for layer in config.layers:
         if min(layer.inputs, layer.outputs) < 1 or (
             layer.bias_trained and not 2 <= layer.bias_fraction_bits <= 24

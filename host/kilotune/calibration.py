@@ -8,13 +8,17 @@ from __future__ import annotations
 import base64
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
+from kilotune.losses import difference_factors
 from kilotune.profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS
+
+if TYPE_CHECKING:
+    from kilotune.adapter import Adapter
 
 Ints = npt.NDArray[np.int64]
 SCORERS = ("none", "residual", "nearest", "combined")
@@ -23,7 +27,7 @@ _LOG2_Q15 = np.rint(2**15 * np.log2(1 + np.arange(33) / 32)).astype(np.int64)
 
 
 def log2_q16(values: npt.NDArray[np.uint64]) -> Ints:
-    """log2 in Q16 of unsigned 64-bit values as the device computes it, 0 for 0 (firmware/kernel/fixed_log.h)."""
+    """log2 in Q16 of unsigned 64-bit values as firmware/kernel/fixed_log.h has it, 0 for 0."""
     flat = [int(v) for v in values.ravel()]
     found = np.zeros(len(flat), np.int64)
     for i, v in enumerate(flat):
@@ -43,7 +47,8 @@ def log2_q10(values: npt.NDArray[np.uint64]) -> Ints:
 
 def _divide_to_zero(a: Ints, b: Ints) -> Ints:
     """C's integer division."""
-    return np.sign(a) * (np.abs(a) // b)
+    quotient: Ints = np.sign(a) * (np.abs(a) // b)
+    return quotient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +74,7 @@ class Calibration:
 
     @classmethod
     def from_bytes(cls, block: bytes, *, features: int, outputs: int, capacity: int) -> Calibration:
-        """Reads the block at the head of an adapter; KilotuneError `bad_adapter` where a field is out of range."""
+        """Reads the block at the head of an adapter; KilotuneError `bad_adapter` for fields out of range."""
         n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + capacity * (1 + features)
         if len(block) != n + -n % 4 or not 1 <= capacity <= MAX_WINDOWS:
             raise KilotuneError(
@@ -176,7 +181,10 @@ class Calibration:
         """The inverse of `to_json`; KilotuneError `bad_model` for anything else."""
         try:
             windows = data["windows"]
-            array = lambda name: np.asarray(data[name], np.int64).reshape(-1)  # noqa: E731
+
+            def array(name: str) -> Ints:
+                return np.asarray(data[name], np.int64).reshape(-1)
+
             mean = array("feature_mean_q10")
             stored = np.frombuffer(base64.b64decode(data["reservoir_int8_base64"]), np.int8)
             return cls(
@@ -194,7 +202,23 @@ class Calibration:
             ) from error
 
 
-def of_adapter(block: bytes, *, features: int, outputs: int) -> Calibration:
-    """The calibration of an adapter whose capacity follows from its length."""
-    capacity = (len(block) - ADAPTER_HEAD_BYTES - 6 * features - 4 * outputs) // (1 + features)
-    return Calibration.from_bytes(block, features=features, outputs=outputs, capacity=capacity)
+def reconstruction_differences(
+    y: npt.NDArray[np.int8],
+    x: npt.NDArray[np.int8],
+    *,
+    output: tuple[float, int],
+    source: tuple[float, int],
+) -> Ints:
+    """d of SPEC 1.5 (n, values) from outputs and inputs of a reconstruction; (scale, zero point) of each."""
+    a, b = difference_factors(output[0], source[0])
+    return (y.astype(np.int64) - output[1]) * a - (x.astype(np.int64) - source[1]) * b
+
+
+def of_adapter(adapter: Adapter) -> Calibration | None:
+    """The calibration that an adapter carries; None before the first learning, and for ready inputs."""
+    c = adapter.config
+    if not c.calibration_bytes or adapter.calibration[0] == 0:
+        return None
+    return Calibration.from_bytes(
+        adapter.calibration, features=c.features, outputs=c.residual_outputs, capacity=c.reservoir
+    )

@@ -59,7 +59,9 @@ def compile(
         last_layers=last_layers,
         loss=chosen_loss,
         optimiser_state=momentum or accumulate,
-        calibration_bytes=calibration_bytes(features, residuals, settings.windows),
+        calibration_bytes=calibration_bytes(
+            features.inputs if features is not None else 0, residuals, settings.windows
+        ),
     )
     meta = _meta(graph, plan, method, chosen_loss, features, profile, settings)
     return Image.from_bytes(_serialise(graph, plan, model.sha256, meta, features, profile, settings))

@@ -15,8 +15,16 @@ _EXIT_CODES = {
     "bad_argument": EXIT_USAGE,
     "no_device": EXIT_NO_DEVICE,
     "ambiguous_device": EXIT_NO_DEVICE,
+    "port_busy": EXIT_NO_DEVICE,
+    "port_denied": EXIT_NO_DEVICE,
+    # What the device would refuse is refused before it is sent, too.
+    "wrong_rate": EXIT_REFUSED,
+    "wrong_axes": EXIT_REFUSED,
+    "no_features": EXIT_REFUSED,
     "device_refused": EXIT_REFUSED,
     "mismatch": EXIT_MISMATCH,
+    "wrong_base": EXIT_MISMATCH,
+    "other_image": EXIT_MISMATCH,
 }
 
 

@@ -35,6 +35,12 @@ def choose_loss(graph: Graph, loss: str) -> str:
     return loss
 
 
+def difference_factors(output_scale: float, target_scale: float) -> tuple[int, int]:
+    """A and B of the squared error's differences: the larger scale counts 2^14."""
+    largest = max(output_scale, target_scale)
+    return round(2**LOSS_BITS * output_scale / largest), round(2**LOSS_BITS * target_scale / largest)
+
+
 def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
     """The loss, and the op whose output it takes: the backward pass begins there."""
     tensor, beta = graph.output, 1.0
@@ -66,8 +72,7 @@ def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
         return LossPlan(kind, tensor, 0, 0, beta * 2.0**-CROSS_ENTROPY_BITS, y.channels, scale), first_op
     target_scale = float(x.scale) if kind == "reconstruction" else float(y.scale)
     largest = max(float(y.scale), target_scale)
-    a = round(2**LOSS_BITS * float(y.scale) / largest)
-    b = round(2**LOSS_BITS * target_scale / largest)
+    a, b = difference_factors(float(y.scale), target_scale)
     if min(a, b) == 0:
         raise KilotuneError(
             "unsupported_model",

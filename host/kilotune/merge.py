@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from kilotune import flatbuffer_edit, metadata, tflite_model
 from kilotune.adapter import Adapter, bad_adapter
+from kilotune.calibration import of_adapter
 from kilotune.errors import KilotuneError
+from kilotune.files import write_atomically
 from kilotune.image import Layer
 from kilotune.planner import shared_error
 from kilotune.tflite_model import Operator, TfliteModel
@@ -20,10 +23,10 @@ from kilotune.tflite_model import Operator, TfliteModel
 WEIGHTS, BIAS = 1, 2  # inputs of a layer with weights
 
 
-def merge(tflite: bytes, adapter: Adapter, *, calibration: dict[str, Any] | None = None) -> bytes:
+def merge(tflite: bytes, adapter: Adapter) -> bytes:
     """The bytes of `tflite` with the adapter's biases and weights in place of its own.
 
-    `calibration` goes into the model's kilotune metadata. Missing biases are created, shared ones un-shared.
+    Its calibration goes into the model's kilotune metadata. Missing biases are created, shared ones un-shared.
     Raises KilotuneError: `wrong_base` (another model), `shared_tensor` (one tensor trained through two ops).
     """
     digest = hashlib.sha256(tflite).hexdigest()
@@ -47,9 +50,21 @@ def merge(tflite: bytes, adapter: Adapter, *, calibration: dict[str, Any] | None
             weights = adapter.effective_weights(layer)
             edit.set_constant(operator.index, WEIGHTS, weights.tobytes())
     merged = edit.finish()
+    calibration = of_adapter(adapter)
     if calibration is not None:
-        merged = metadata.write(merged, replace(metadata.read(merged), calibration=calibration))
+        described = replace(metadata.read(merged), calibration=calibration.to_json())
+        merged = metadata.write(merged, described)
     return merged
+
+
+def write_calibration(adapter: Adapter, tflite: Path) -> Path | None:
+    """Writes the adapter's calibration as JSON beside a merged model; None where there is none."""
+    calibration = of_adapter(adapter)
+    if calibration is None:
+        return None
+    path = tflite.with_suffix(".calibration.json")
+    write_atomically(path, (json.dumps(calibration.to_json(), indent=1) + "\n").encode())
+    return path
 
 
 def _check_layer(model: TfliteModel, layer: Layer) -> None:

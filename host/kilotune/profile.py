@@ -1,4 +1,4 @@
-"""Base calibration: what the base model's machine looked like, and how far a new machine's windows are trusted."""
+"""Base calibration: what the base model's machine looked like, how far a new machine's windows are trusted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig, checked_fields
+from kilotune.features import checked_fields
 
 Vector = npt.NDArray[np.float32]
 SECTION_BYTES = 64
@@ -44,7 +44,7 @@ class CalibrationSettings:
 
     @classmethod
     def for_loss(cls, loss: str, windows: int = 32) -> CalibrationSettings:
-        """A classifier's few windows of all classes say less about means and levels than a healthy machine's."""
+        """A classifier's few windows of all classes say little about means and levels."""
         if not 1 <= windows <= MAX_WINDOWS:
             raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
         if loss == "classification":
@@ -116,8 +116,8 @@ class Profile:
         s = settings
         head = struct.pack(
             "<HH8BiHHHHhHIII24x",
-            s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo, s.near_pseudo,
-            s.threshold_pseudo, s.neighbours, int(s.level), 0, inverse, round(s.spread * 1024),
+            s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
+            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), 0, inverse, round(s.spread * 1024),
             round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
             round(self.base_threshold * 1024), 0, *places,
         )  # fmt: skip
@@ -139,9 +139,9 @@ class Profile:
             raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
 
 
-def calibration_bytes(features: FeatureConfig | None, outputs: int, windows: int) -> int:
+def calibration_bytes(features: int, outputs: int, windows: int) -> int:
     """Bytes of the calibration block at the head of the adapter (SPEC 2); 0 without features."""
-    if features is None:
+    if features == 0:
         return 0
-    n = ADAPTER_HEAD_BYTES + 6 * features.inputs + 4 * outputs + windows * (1 + features.inputs)
+    n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + windows * (1 + features)
     return n + -n % 4

@@ -29,7 +29,7 @@ Q10 = 1024.0  # scores on the wire are Q10 log2
 class LearnOptions:
     """How a device learns; None leaves it to the default of the library."""
 
-    passes: int = 40  # over the stored windows; 0: calibration only
+    passes: int | None = None  # over the stored windows; 0: calibration only
     lr: float | None = None
     seed: int = 1
     scorer: str = "automatic"  # automatic, residual, nearest or combined
@@ -240,9 +240,24 @@ def told(report: LearnReport | None) -> str:
     losses = (
         f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
     )
-    if report.kept_candidate:
-        return f"training kept, pass {report.passes_kept} of {report.passes_done} was the best; {losses}"
-    return f"training not kept, calibration serves as well; {losses}"
+    kept = (
+        f"training kept, of pass {report.passes_kept} of {report.passes_done}"
+        if report.kept_candidate
+        else "training not kept, calibration serves as well"
+    )
+    return f"{kept}; {losses}{_choice(report)}"
+
+
+def _choice(report: LearnReport) -> str:
+    """Why the scorer is in use, where the device chose it by pseudo-faults."""
+    if not report.auc_combined:
+        return ""
+    rivals = (
+        ("calibration", report.auc_calibration), ("training", report.auc_candidate),
+        ("nearest windows", report.auc_nearest), ("both combined", report.auc_combined),
+    )  # fmt: skip
+    told_apart = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
+    return f"; scorer {report.scorer.name}, for told apart from pseudo-faults (AUC): {told_apart}"
 
 
 def scorer_name(report: LearnReport | None) -> str:

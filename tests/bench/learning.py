@@ -250,16 +250,36 @@ def classification_rows(case: Classification, seed: int, rows: set[str]) -> Iter
     if "nearest windows" in rows:
         nearest = ((t[:, None] - a[None]) ** 2).sum(2).argmin(1)
         yield Figure("P4", case.name, "nearest windows", seed, float((label[nearest] == truth).mean()))
-    if "z-score" in rows:  # here: the nearest class mean, weighted by the variance within classes
+    for row, source_windows in (("from scratch, float", None), ("everything, float", case.source)):
+        if row in rows:
+            right = float_classifier(a, label, seed, source_windows)(t) == truth
+            yield Figure("P4", case.name, row, seed, float(right.mean()))
+    if "nearest class mean" in rows:  # weighted by the variance within classes
         centre = np.stack([a[label == k].mean(0) for k in range(len(case.few))])
         within = np.stack([a[label == k].var(0) for k in range(len(case.few))]).mean(0)
         weight = 1 / shrunk(within, np.ones_like(within), len(a), 20)
         right = (((t[:, None] - centre) ** 2) * weight).sum(2).argmin(1) == truth
-        yield Figure("P4", case.name, "z-score", seed, float(right.mean()))
+        yield Figure("P4", case.name, "nearest class mean", seed, float(right.mean()))
+
+
+def float_classifier(a: np.ndarray, label: np.ndarray, seed: int, source: list[np.ndarray] | None) -> Any:
+    """All weights trained in float on the labelled windows, from scratch or from a float base model."""
+    tf = quantize.import_tensorflow()
+    tf.keras.utils.set_random_seed(seed + 50)
+    classes = int(label.max()) + 1
+    model = dense(tf, (a.shape[1], 32, 16, classes), softmax=True)
+    loss = tf.keras.losses.SparseCategoricalCrossentropy()
+    if source is not None:
+        x = np.concatenate(source).astype(np.float32) / 1024
+        y = np.repeat(np.arange(len(source)), [len(s) for s in source])
+        fit(tf, model, loss, standardise(x, x.mean(0), x.std(0)), y, STEPS, seed=seed + 100)
+    fit(tf, model, loss, a, label, 1500, seed=seed)
+    return lambda x: model(x).numpy().argmax(1)
 
 
 ROWS = (
-    "nothing", *DEVICE_ROWS, "z-score", "isolation forest", "from scratch, float", "everything, float",
+    "nothing", *DEVICE_ROWS, "z-score", "nearest class mean", "isolation forest", "from scratch, float",
+    "everything, float",
 )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import struct
 import kilotune
 import numpy as np
 import pytest
-from kilotune import _native
-from kilotune.calibration import Calibration, of_adapter
+import tflite_oracle
+from kilotune import _native, metadata
+from kilotune.calibration import Calibration, of_adapter, reconstruction_differences
 from kilotune.features import FeatureConfig
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
@@ -65,7 +66,9 @@ def split(x: np.ndarray, period: int = 8, count: int = 2) -> tuple[np.ndarray, n
 
 
 def calibration_of(device: Device) -> Calibration:
-    return of_adapter(device.pull().calibration, features=FEATURES, outputs=FEATURES)
+    found = of_adapter(device.pull())
+    assert found is not None
+    return found
 
 
 def shrunk(v: np.ndarray, base: np.ndarray, n: int, pseudo: int) -> np.ndarray:
@@ -76,11 +79,16 @@ def loss_differences(model: kilotune.Image, adapter: bytes, x: np.ndarray) -> np
     """d of SPEC 1.5 from the kernel's own outputs."""
     kernel = _native.Kernel(model.content)
     kernel.adapter = adapter
-    y = kernel.infer(x).astype(np.int64)
+    return differences(model, kernel.infer(x), x)
+
+
+def differences(model: kilotune.Image, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     training = struct.unpack_from("<I", model.content, 96)[0]
+    found = reconstruction_differences(y, x, output=model.output_quantisation, source=model.input_quantisation)
     a, b = struct.unpack_from("<ii", model.content, training + 8)
     zero_y, zero_x = model.output_quantisation[1], model.input_quantisation[1]
-    return (y - zero_y) * a - (x.astype(np.int64) - zero_x) * b
+    np.testing.assert_array_equal(found, (y.astype(np.int64) - zero_y) * a - (x.astype(np.int64) - zero_x) * b)
+    return found
 
 
 def test_calibration_is_the_shrunk_statistics_of_the_learned_windows() -> None:
@@ -104,7 +112,7 @@ def test_residuals_are_measured_on_the_learned_windows() -> None:
     device = twin(model)
     device.learn(machine(32, 2), scorer="residual", force=True, **SETTINGS)
     adapter = device.pull()
-    found = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    found = of_adapter(adapter)
     r = loss_differences(model, adapter.blob, found.windows[: found.learned]) >> 8
     np.testing.assert_allclose(found.residual_mean, r.mean(0), atol=0.51)
     unit = max(model.input_quantisation[0], model.output_quantisation[0]) / 64
@@ -135,7 +143,7 @@ def test_the_host_reproduces_the_devices_scores_bit_for_bit(scorer: str) -> None
     test = np.concatenate([machine(30, 5), machine(30, 6, shift=2.0)])
     scores = device.score(test, ready_features=True)
     adapter = device.pull()
-    found = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    found = of_adapter(adapter)
     assert found.scorer == scorer
     scale, zero = model.input_quantisation
     x = found.inputs(test, input_scale=scale, zero_point=zero)
@@ -143,6 +151,21 @@ def test_the_host_reproduces_the_devices_scores_bit_for_bit(scorer: str) -> None
     np.testing.assert_array_equal(scores.values * 1024, host)
     np.testing.assert_array_equal(scores.anomalous, host > found.threshold_q10)
     assert Calibration.from_json(found.to_json()).to_json() == found.to_json()
+
+
+def test_a_merged_model_scores_on_the_host_as_the_device_did() -> None:
+    """From int8 input to the score: the merged file runs in the oracle, its own metadata does the rest."""
+    model = image()
+    device = twin(model)
+    device.learn(machine(40, 4), scorer="combined", force=True, **SETTINGS)
+    test = np.concatenate([machine(20, 5), machine(20, 6, shift=2.0)])
+    scores = device.score(test, ready_features=True)
+    merged = kilotune.merge(TFLITE, device.pull())
+    found = Calibration.from_json(metadata.read(merged).calibration or {})
+    scale, zero = model.input_quantisation
+    x = found.inputs(test, input_scale=scale, zero_point=zero)
+    y = tflite_oracle.run(merged, x, all_tensors=False)["output"].reshape(len(x), -1)
+    np.testing.assert_array_equal(found.score(x, differences(model, y, x), neighbours=2), scores.values * 1024)
 
 
 def test_the_threshold_is_students_on_the_held_back_scores() -> None:
@@ -233,7 +256,7 @@ def test_the_best_state_comes_back_when_training_gets_worse() -> None:
     assert found is not None, "no rate of the list overshoots"
     device, report = found
     adapter = device.pull()
-    c = of_adapter(adapter.calibration, features=FEATURES, outputs=FEATURES)
+    c = of_adapter(adapter)
     d = loss_differences(model, adapter.blob, c.windows[c.learned :])
     loss = np.log2((d.astype(float) ** 2 * 32 / 65536).sum(1).mean())
     assert loss == pytest.approx(report.loss_candidate_held / 1024, abs=0.01)
@@ -265,3 +288,29 @@ def test_the_gate_refuses_clipped_constant_and_repeated_windows() -> None:
     stream = np.concatenate([good, clipped, np.full((64, 1), 7, np.int16), good[::-1], good[::-1]])
     results = list(device.score(np.ascontiguousarray(stream)))
     assert [r.refused & 11 for r in results] == [0, 1, 2, 0, 8]
+
+
+def test_no_answer_of_the_device_carries_raw_samples() -> None:
+    """Everything that a device says while it learns, scores, commits and is pulled from, searched for what it heard."""
+    model = image()
+    session = _native.Session(model.content, bytearray(b"\xff" * 65536))
+    said = bytearray()
+
+    class Listening:
+        def exchange(self, request: bytes) -> bytes:
+            answer = bytes(session.exchange(request))
+            said.extend(answer)
+            return answer
+
+    samples = np.random.default_rng(8).integers(-30000, 30000, (64 * 40, 1)).astype(np.int16)
+    with Device(InProcess(Listening()), image=model) as device:
+        device.learn(samples, passes=2)
+        device.score(samples)
+        device.commit()
+        device.pull()
+        device.info()
+        device.status()
+    heard = samples.tobytes()
+    assert len(said) > 5000
+    # Eight bytes of random samples turn up by chance with a probability of about 1e-12.
+    assert not any(heard[i : i + 8] in said for i in range(0, len(heard) - 8, 2))

@@ -143,7 +143,7 @@ def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, tar
     if target.startswith("qemu:"):
         reserved = board(registry.parse_target(target).board).stack_bytes
         assert memory.stack_bytes == reserved
-        assert 100 < memory.stack_peak <= reserved - 512
+        assert 100 < memory.stack_peak <= reserved - 256
 
 
 @pytest.mark.parametrize(

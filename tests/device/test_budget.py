@@ -18,7 +18,7 @@ from kilotune.targets.boards import board
 
 import models
 
-KB = 1024
+KB = 1000
 
 
 def three_axes(method: str) -> Image:

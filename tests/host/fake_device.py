@@ -73,7 +73,9 @@ class FakeDevice:
         )  # fmt: skip
 
     def status(self) -> DeviceStatus:
-        report = LearnReport(20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536)
+        report = LearnReport(
+            20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536, 0, 1, 810, 870, 860, 865
+        )
         return DeviceStatus(
             Phase.detect, 1, 0, 0, 25, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
             Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400), LastFault(0, 0, 0),
@@ -85,7 +87,7 @@ class FakeDevice:
             progress(Progress("train", 1, 1))
         if self.adapter is not None:
             blob = bytearray(self.adapter.blob)
-            blob[0] = (blob[0] + len(samples) + int(options.get("seed", 0))) % 256
+            blob[-1] = (blob[-1] + len(samples) + int(options.get("seed", 0))) % 256
             self.adapter = replace(self.adapter, blob=bytes(blob))
         return self.status().report
 

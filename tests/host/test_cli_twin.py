@@ -85,9 +85,9 @@ def test_adapter_of_another_model_is_refused(plain: Path) -> None:
     (plain / "other.tflite").write_bytes(models.chain(24, 10, 24, seed=6))
     run("compile", plain / "other.tflite", "-o", plain / "other.ktm", "--method", "bias+head")
     error = run("infer", plain / "other.ktm", "-t", "twin", "-i", plain / "x.npy", "-o", plain / "y.npy",
-                "--adapter", plain / "a", code=1)["error"]  # fmt: skip
+                "--adapter", plain / "a", code=5)["error"]  # fmt: skip
     assert error["code"] == "wrong_base"
-    assert run("merge", plain / "other.tflite", plain / "a", "-o", plain / "z.tflite", code=1)["error"][
+    assert run("merge", plain / "other.tflite", plain / "a", "-o", plain / "z.tflite", code=5)["error"][
         "hint"
     ]
     assert not (plain / "z.tflite").exists()
@@ -131,7 +131,7 @@ def test_wrong_axes_are_refused_before_anything_is_learned(tmp_path: Path) -> No
     run("compile", AE, "-o", tmp_path / "ae.ktm")
     np.save(tmp_path / "x.npy", np.zeros((4096, 2), np.float32))
     device = ("-t", "twin", "--image", tmp_path / "ae.ktm", "--state", tmp_path / "flash")
-    error = run("stream", tmp_path / "x.npy", "--rate", 20000, "--unit", "g", "--learn", *device, code=1)[
+    error = run("stream", tmp_path / "x.npy", "--rate", 20000, "--unit", "g", "--learn", *device, code=4)[
         "error"
     ]
     assert error["code"] == "wrong_axes"

@@ -251,17 +251,6 @@ def test_everything_else_in_the_model_stays() -> None:
     assert merged.operators == base.operators
 
 
-def test_calibration_goes_into_the_metadata() -> None:
-    model = models.chain(10, 6, 4, with_bias=False, seed=2)
-    image = compile(model, method="bias")
-    adapter = trained_adapter(image)
-    merged = merge(model, adapter, calibration={"threshold": 1.5})
-    assert metadata.read(merged).calibration == {"threshold": 1.5}
-    x = inputs_for(image)
-    plain = tflite_oracle.run(merge(model, adapter), x, all_tensors=False)["output"]
-    np.testing.assert_array_equal(tflite_oracle.run(merged, x, all_tensors=False)["output"], plain)
-
-
 def test_the_base_adapter_merges_to_the_same_outputs() -> None:
     model = models.chain(10, 6, 4, seed=2)
     image = compile(model, method="bias+head")

@@ -182,9 +182,14 @@ def summary(image: Image) -> dict[str, object]:
 def merge_command(out: Output, model: Path, adapter: Path, target: Path) -> None:
     """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
     from kilotune.adapter import Adapter
-    from kilotune.merge import merge
+    from kilotune.merge import merge, write_calibration
 
-    merged = merge(model.read_bytes(), Adapter.load(adapter))
+    learned = Adapter.load(adapter)
+    merged = merge(model.read_bytes(), learned)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(merged)
-    out.result({"tflite": str(target), "bytes": len(merged)}, f"{target}: {len(merged):,} bytes")
+    beside = write_calibration(learned, target)
+    text = f"{target}: {len(merged):,} bytes" + (f"\n{beside}: calibration and threshold" if beside else "")
+    out.result(
+        {"tflite": str(target), "bytes": len(merged), "calibration": str(beside) if beside else None}, text
+    )

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from kilotune.adapter import Adapter
     from kilotune.image import Image
 
-DEFAULT_LEARNING_RATE = 0.01
+# What training takes where nothing else is said; how they were found: docs/DESIGN.md.
+DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
+CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
 RATE_TOLERANCE = 0.01  # the same as on the device
 _STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
 
@@ -137,7 +139,8 @@ class Device:
         labels: Sequence[int] | int | None = None,
         *,
         rate_hz: float | None = None,
-        passes: int = 40,
+        passes: int | None = None,
+        patience: int = 0,
         lr: float | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -148,7 +151,7 @@ class Device:
         hold_count: int = 2,
         resume: bool = False,
         force: bool = False,
-        noise: int = 0,
+        noise: int = 8,
         gain: int = 0,
         jitter: bool = False,
         ready_features: bool = False,
@@ -159,18 +162,24 @@ class Device:
 
         `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
         `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
-        `rate_hz` is checked where it is given. `passes` 0: calibration only. Where learning is refused
+        `rate_hz` is checked where it is given. `passes` 0: calibration only. `noise`: in 1/16 sigma, of the
+        inputs trained on. Where learning is refused
         (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
         """
-        self._require_features(rate_hz)
+        model = self._require_features(rate_hz)
         segments = self._segments(samples, ready_features)
         classes = _labels_for(segments, labels)
-        rate = DEFAULT_LEARNING_RATE if lr is None else lr
+        classifies = model.classes > 0
+        if lr is None:
+            lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
+        if passes is None:
+            passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
         train = train_config(
-            lr=rate, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
+            lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
         )
         config = messages.LearnConfig(
-            train, _in_range("passes", passes, 0xFFFF), _in_range("hold_period", hold_period, 0xFF),
+            train, _in_range("passes", passes, 0xFFFF), _in_range("patience", patience, 0xFFFF),
+            _in_range("hold_period", hold_period, 0xFF),
             _in_range("hold_count", hold_count, 0xFF), labels is not None, resume, _scorer(scorer), force,
             _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter,
         )  # fmt: skip

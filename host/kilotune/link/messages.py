@@ -25,7 +25,7 @@ U63 = Annotated[int, msgspec.Meta(ge=0)]
 I16 = Annotated[int, msgspec.Meta(ge=-0x8000, le=0x7FFF)]
 TensorBytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # more is a lie
 AdapterBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 26)]
-Hash = Annotated[bytes, msgspec.Meta(max_length=32)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class Kind(IntEnum):
@@ -172,6 +172,13 @@ class LearnReport:
     kept_candidate: U8
     scorer: Scorer
     threshold: I16
+    dropped: U16  # windows unlike all others
+    candidate_allowed: U8  # better than calibration on held-back windows
+    # How well held-back windows are told from pseudo-faults, in 1/1000 of AUC; 0: not measured.
+    auc_calibration: U16
+    auc_candidate: U16
+    auc_nearest: U16
+    auc_combined: U16
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +256,7 @@ class TrainConfig:
 class LearnConfig:
     train: TrainConfig
     passes: int
+    patience: int
     hold_period: int
     hold_count: int
     labelled: int

@@ -25,13 +25,13 @@ constexpr uint32_t kFaultMagic = 0xFA017EC0u;
 constexpr uint32_t kUnexpectedInterrupt = 1;
 constexpr uint32_t kStackOverflow = 2;
 
-// Survives a reset, not a power cycle; `check` tells whether it was written.
+// Survives a reset, not a power cycle. `check` is check_of(fault) in the run that faulted and its
+// complement in the run after.
 struct FaultRecord {
   uint32_t check;
   Fault fault;
 };
 [[gnu::section(".noinit")]] FaultRecord fault_record;
-Fault fault_before;
 
 uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status; }
 
@@ -68,7 +68,10 @@ constexpr Vectors vector_table() {
 // Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
 [[gnu::section(".vectors"), gnu::used]] constexpr Vectors vectors = vector_table();
 
-Fault last_fault() { return fault_before; }
+Fault last_fault() {
+  const bool told = fault_record.check == ~check_of(fault_record.fault);
+  return told ? fault_record.fault : Fault{0, 0, 0};
+}
 
 RamUse ram_use() {
   const uint32_t* deepest = __stack_bottom;
@@ -94,8 +97,8 @@ void prepare_memory() {
   const uint32_t* from = __data_load;
   for (uint32_t* p = __data_start; p < __data_end; ++p) *p = *from++;
   for (uint32_t* p = __bss_start; p < __bss_end; ++p) *p = 0;
-  if (fault_record.check == check_of(fault_record.fault)) fault_before = fault_record.fault;
-  fault_record.check = ~check_of(fault_record.fault);
+  const uint32_t check = check_of(fault_record.fault);
+  fault_record.check = fault_record.check == check ? ~check : 0;
 }
 
 }  // namespace kilotune::board

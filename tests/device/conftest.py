@@ -19,7 +19,7 @@ from kilotune.errors import KilotuneError
 from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
-from kilotune.targets import registry
+from kilotune.targets import registry, renode
 from kilotune.targets.boards import board, boards
 from kilotune.targets.twin import Twin
 
@@ -40,9 +40,7 @@ def _default_targets() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "target", metafunc.config.getoption("--target") or _default_targets(), scope="session"
-        )
+        metafunc.parametrize("target", metafunc.config.getoption("--target") or _default_targets(), scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +48,11 @@ def _skip_what_is_not_here(request: pytest.FixtureRequest) -> None:
     if "target" not in request.fixturenames:
         return
     target = str(request.getfixturevalue("target"))
+    if target.startswith("renode:"):
+        try:
+            renode.find_renode()
+        except KilotuneError as error:
+            pytest.skip(f"{error.message}: {error.hint}")
     for tool in ("qemu-system-arm", "arm-none-eabi-g++") if target.startswith("qemu:") else ():
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -101,6 +104,8 @@ def flash(target: str) -> str:
     parsed = registry.parse_target(target)
     if parsed.kind == "port":
         return "chip"
+    if parsed.kind == "renode":
+        return "memory"
     return "file" if parsed.kind == "native" else board(parsed.board).emulator.flash
 
 

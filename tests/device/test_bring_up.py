@@ -75,9 +75,7 @@ def test_a_reset_forgets_what_was_not_committed(device: Device, image: Image) ->
     np.testing.assert_array_equal(device.infer(x), output)
 
 
-def test_flash_that_takes_nothing_is_told_and_the_device_goes_on(
-    device: Device, image: Image, flash: str
-) -> None:
+def test_flash_that_takes_nothing_is_told_and_the_device_goes_on(device: Device, image: Image, flash: str) -> None:
     if flash != "read-only":
         pytest.skip("this flash can be written")
     train(device, image, 10)
@@ -201,9 +199,7 @@ def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -
     assert image.macs < inference < step
 
 
-def test_two_devices_cannot_share_a_flash(
-    device: Device, target: str, image: Image, state: Path, flash: str
-) -> None:
+def test_two_devices_cannot_share_a_flash(device: Device, target: str, image: Image, state: Path, flash: str) -> None:
     if flash == "chip":
         pytest.skip("a board on a desk is no process of this computer")
     with pytest.raises(KilotuneError) as refused:

@@ -29,9 +29,7 @@ def one_axis(method: str) -> Image:
     """32-32-8-32-32, one axis of the shipped model's features."""
     features = three_axes("bias").features
     assert features is not None
-    return kilotune.compile(
-        models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1)
-    )
+    return kilotune.compile(models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1))
 
 
 def small_window(method: str) -> Image:
@@ -89,5 +87,5 @@ def _learn_in(board_id: str, elf: Path, image: Image, state: Path, *, reserved: 
         device.commit()
         memory = device.status().memory
     assert memory.static_bytes + memory.stack_bytes < board(board_id).ram_bytes
-    assert memory.stack_peak + 256 <= reserved
+    assert memory.stack_peak + 128 <= reserved  # an interrupt at the deepest point (about 100) may be in it
     assert memory.stack_bytes == reserved

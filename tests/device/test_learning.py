@@ -64,9 +64,7 @@ def test_learning_from_a_stream_is_the_twins(device: Device, image: Image) -> No
 
 
 @pytest.mark.usefixtures("needs_flash")
-def test_a_pulled_adapter_runs_on_the_twin_and_a_pushed_one_on_the_device(
-    device: Device, image: Image
-) -> None:
+def test_a_pulled_adapter_runs_on_the_twin_and_a_pushed_one_on_the_device(device: Device, image: Image) -> None:
     x = rows(image, 4)
     device.train(x, steps=25, lr=0.01)
     pulled = device.pull()

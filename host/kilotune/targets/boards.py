@@ -84,9 +84,7 @@ def source_root() -> Path | None:
     starts += [Path(__file__).resolve().parent, Path(sys.prefix), Path.cwd()]
     for start in starts:
         for folder in (start, *start.parents):
-            if (folder / "firmware" / "boards" / "board.h").is_file() and (
-                folder / "CMakeLists.txt"
-            ).is_file():
+            if (folder / "firmware" / "boards" / "board.h").is_file() and (folder / "CMakeLists.txt").is_file():
                 return folder
     return None
 

@@ -33,9 +33,7 @@ def _read(path: Path, parse: Callable[[bytes, bool], _Result]) -> _Result:
             raise ValueError("not a little-endian ELF file")
         return parse(data, data[4] == 2)
     except (OSError, ValueError, struct.error, IndexError) as error:
-        raise KilotuneError(
-            "bad_firmware", f"cannot read {path}: {error}", "build the firmware again"
-        ) from error
+        raise KilotuneError("bad_firmware", f"cannot read {path}: {error}", "build the firmware again") from error
 
 
 def _segments(data: bytes, wide: bool) -> list[tuple[int, bytes]]:

@@ -215,11 +215,7 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None) -> None:
 
 def _reason(log: Path) -> str:
     """The lines of a build log that say what went wrong."""
-    lines = [
-        line.strip()
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     for i, line in enumerate(lines):
         if line.startswith("CMake Error"):
             return " ".join(lines[i + 1 : i + 3])

@@ -17,9 +17,7 @@ ERASED = 0xFF
 _PIECE = 1 << 20
 
 
-def prepare(
-    path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False
-) -> None:
+def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
     """Makes the file where it is missing; writes `image` into the model partition where it is not there yet.
 
     Checkpoints stay unless `erase_checkpoints`: the device itself ignores those of other images.

@@ -53,9 +53,7 @@ def emulated(board_id: str) -> Board:
     """The board, where QEMU has it; KilotuneError `unknown_board` or `no_emulator` else."""
     chosen = board(board_id)
     if chosen.emulator.kind != "qemu":
-        raise KilotuneError(
-            "no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table"
-        )
+        raise KilotuneError("no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table")
     return chosen
 
 
@@ -70,9 +68,7 @@ def find_qemu(chosen: Board) -> str:
     return program
 
 
-def command_line(
-    chosen: Board, program: str, elf: Path, memory: list[str], port: int, *, counting: bool
-) -> list[str]:
+def command_line(chosen: Board, program: str, elf: Path, memory: list[str], port: int, *, counting: bool) -> list[str]:
     """QEMU's arguments; `memory` are those around the machine and its flash."""
     return [
         program,

@@ -22,8 +22,9 @@ constexpr uintptr_t kRccAhb1Enable = kRcc + 0x30;
 constexpr uintptr_t kRccApb1Enable = kRcc + 0x40;
 constexpr uint32_t kCrystalOn = 1u << 16, kCrystalReady = 1u << 17, kCrystalBypass = 1u << 18;
 constexpr uint32_t kPllOn = 1u << 24, kPllReady = 1u << 25;
-// 8 MHz / 8 * 336 / 2 = 168 MHz; 48 MHz for USB; from the crystal
-constexpr uint32_t kPll = 8u | 336u << 6 | 0u << 16 | 1u << 22 | 7u << 24;
+// 8 MHz / 8 * 336 / 2 = 168 MHz, from the crystal; 48 MHz for USB. Bits 28 up: an output of the
+// STM32F446 that is not used, and the STM32F407's reserved value.
+constexpr uint32_t kPll = 8u | 336u << 6 | 0u << 16 | 1u << 22 | 7u << 24 | 2u << 28;
 constexpr uint32_t kApb1By4 = 5u << 10, kApb2By2 = 4u << 13;
 constexpr uint32_t kFromPll = 2, kRunsFromPll = 2u << 2, kRunsFromMask = 3u << 2;
 constexpr uint32_t kInternalHz = 16000000, kPllHz = 168000000;

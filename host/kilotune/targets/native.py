@@ -15,7 +15,9 @@ START_S = 10.0
 
 
 @contextlib.contextmanager
-def run(state: Path, image: bytes | None = None, *, timeout_s: float = START_S) -> Iterator[tuple[str, DeviceProcess]]:
+def run(
+    state: Path, image: bytes | None = None, *, timeout_s: float = START_S
+) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process."""
     layout = board("native").flash
     flash = state / "flash.bin"

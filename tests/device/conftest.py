@@ -19,12 +19,14 @@ from kilotune.errors import KilotuneError
 from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
-from kilotune.targets import registry, renode
+from kilotune.targets import registry, renode, rp2040js
 from kilotune.targets.boards import board, boards
 from kilotune.targets.twin import Twin
 
 import models
 
+# Renode runs where it is asked for: it takes minutes.
+_DEFAULT_EMULATORS = ("qemu", "rp2040js")
 _NO_MODEL = ("no_model", "bad_magic", "bad_crc", "bad_version", "bad_image")
 
 
@@ -35,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _default_targets() -> list[str]:
-    return ["native", *(f"qemu:{b.id}" for b in boards() if b.emulator.kind == "qemu")]
+    return ["native", *(f"{b.emulator.kind}:{b.id}" for b in boards() if b.emulator.kind in _DEFAULT_EMULATORS)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,9 +50,10 @@ def _skip_what_is_not_here(request: pytest.FixtureRequest) -> None:
     if "target" not in request.fixturenames:
         return
     target = str(request.getfixturevalue("target"))
-    if target.startswith("renode:"):
+    finder = {"renode": renode.find_renode, "rp2040js": rp2040js.find_node}.get(target.partition(":")[0])
+    if finder is not None:
         try:
-            renode.find_renode()
+            finder()
         except KilotuneError as error:
             pytest.skip(f"{error.message}: {error.hint}")
     for tool in ("qemu-system-arm", "arm-none-eabi-g++") if target.startswith("qemu:") else ():

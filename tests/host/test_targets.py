@@ -59,6 +59,7 @@ def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
         ("qemu:mps3", "unknown_board"),
         ("qemu:native", "no_emulator"),
         ("renode:microbit", "no_emulator"),
+        ("rp2040js:microbit", "no_emulator"),
     ],
 )
 def test_names_that_mean_nothing_are_refused(name: str, code: str) -> None:

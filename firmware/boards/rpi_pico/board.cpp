@@ -194,8 +194,7 @@ const Flash* checkpoint_flash() { return external_flash(); }
 
 // Through the watchdog, which resets the whole chip.
 void reset() {
-  while ((reg(kUartState) & kBusy) != 0) {
-  }
+  static_cast<void>(wait_until([] { return (reg(kUartState) & kBusy) == 0; }));
   reg(kWatchdog + kSetAlias) = kWatchdogNow;
   for (;;) {
   }

@@ -72,8 +72,9 @@ def build(
         )
     if image is not None:
         from kilotune.image import Image
+        from kilotune.inspection import require_fit
 
-        Image.load(image)  # says what is wrong with it, better than a build could
+        require_fit(Image.load(image), board_id)  # says what is wrong with it, better than a build could
     compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
         _need(tool, package, board_id)
@@ -106,17 +107,25 @@ def flash(
     Boards that exist only in an emulator, `qemu:BOARD` and `native` get the model into their flash file.
     """
     from kilotune.image import Image
+    from kilotune.inspection import require_fit
     from kilotune.ports import ports_of
     from kilotune.targets import hardware
     from kilotune.targets.registry import parse_target
 
-    content = Image.load(image).content if image is not None else None
-    image_hash = content[16:48].hex() if content is not None else ""
+    target = None  # of a board on the desk
     if ":" in board_id or board_id in ("native", "twin"):
-        return _flash_emulated(parse_target(board_id), content, image_hash, state)
+        target = parse_target(board_id)
+    elif not board(board_id).usb.method:
+        target = parse_target(f"qemu:{board_id}")
+    content = None
+    if image is not None:
+        model = Image.load(image)
+        require_fit(model, target.board if target is not None else board_id)
+        content = model.content
+    image_hash = content[16:48].hex() if content is not None else ""
+    if target is not None:
+        return _flash_emulated(target, content, image_hash, state)
     chosen = board(board_id)
-    if not chosen.usb.method:
-        return _flash_emulated(parse_target(f"qemu:{board_id}"), content, image_hash, state)
     elf = Path(build(board_id).firmware)  # with room for any model
     written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
     ports = ports_of(chosen)

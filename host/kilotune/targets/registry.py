@@ -52,7 +52,13 @@ class Target:
             from kilotune.link.transport import open_port
 
             return open_port(self.port, timeout_s=timeout_s)
-        content = image.content if image is not None else None
+        content = None
+        if image is not None:
+            if self.kind in _EMULATORS:
+                from kilotune.inspection import require_fit
+
+                require_fit(image, self.board)
+            content = image.content
         with contextlib.ExitStack() as stack:
             if fresh:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
-BOARDS = ("native", "mps2-an386", "mps2-an385")
+BOARDS = sorted(p.parent.name for p in (ROOT / "firmware" / "boards").glob("*/board.json"))
 PYTHON_TREES = ("host/kilotune", "models", "tests")
 
 

@@ -25,6 +25,10 @@ void describe_board() {
   callbacks.reset = [](void*) { board::reset(); };
   callbacks.millis = [](void*) { return board::millis(); };
   callbacks.instructions = [](void*) { return board::instructions(); };
+  callbacks.last_fault = [](void*) {
+    const board::Fault fault = board::last_fault();
+    return LastFault{fault.pc, fault.lr, fault.status};
+  };
   callbacks.memory = [](void*, MemoryUse& out) {
     const board::RamUse use = board::ram_use();
     out = {use.static_ram, use.stack, use.stack_peak};

@@ -230,6 +230,10 @@ Status Session::on_status(const Bytes& in) {
     board_.memory(board_.context, use);
     a.status_memory_m = {use.static_bytes, use.stack_bytes, use.stack_peak};
   }
+  if (board_.last_fault != nullptr) {
+    const LastFault fault = board_.last_fault(board_.context);
+    a.status_fault_m = {fault.pc, fault.lr, fault.status};
+  }
   return answer(cbor_encode_status_answer, a);
 }
 

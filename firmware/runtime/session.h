@@ -22,6 +22,12 @@ struct MemoryUse {
   uint32_t stack_peak = 0;    // highest use since boot; 0: unknown
 };
 
+// How the run before this one ended. pc 0: not by a fault, 1: by an interrupt without handler, 2:
+// the stack overflowed.
+struct LastFault {
+  uint32_t pc = 0, lr = 0, status = 0;  // status: of the core's fault register
+};
+
 // What the application gives. Strings and bytes must stay; calls marked optional may be null.
 struct Board {
   void* context = nullptr;             // handed to the calls below
@@ -37,6 +43,7 @@ struct Board {
   uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
   uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
+  LastFault (*last_fault)(void* context) = nullptr;         // optional
 };
 
 class Session {

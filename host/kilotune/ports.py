@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.targets.boards import Board
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +35,27 @@ def list_ports() -> list[Port]:
     return sorted(found, key=lambda p: (not p.usb, p.device))
 
 
+def ports_of(chosen: Board) -> list[Port]:
+    """Those with the board's USB ids; boards share interface chips, so an id alone is no proof."""
+    return [p for p in list_ports() if p.usb in chosen.usb.ids]
+
+
 def sole_port() -> str:
-    """The one USB serial port there is; none or several is an error."""
-    boards = [p for p in list_ports() if p.usb]
-    if len(boards) == 1:
-        return boards[0].device
-    if not boards:
+    """The one port with the USB id of a known board, else the one USB port; none or several is an error."""
+    from kilotune.targets.boards import boards
+
+    known = {usb for b in boards() for usb in b.usb.ids}
+    ports = [p for p in list_ports() if p.usb]
+    found = [p for p in ports if p.usb in known] or ports
+    if len(found) == 1:
+        return found[0].device
+    if not found:
         raise KilotuneError(
             "no_device",
             "no board was found, there is no USB serial port",
             "plug one in with a data cable, or name a device: --port PORT, --target twin",
         )
-    names = ", ".join(p.device for p in boards)
+    names = ", ".join(p.device for p in found)
     raise KilotuneError(
-        "ambiguous_device", f"{len(boards)} boards are connected: {names}", "choose one with --port"
+        "ambiguous_device", f"{len(found)} boards are connected: {names}", "choose one with --port"
     )

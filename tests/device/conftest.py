@@ -1,4 +1,7 @@
-"""One suite for every target: `pytest tests/device --target native --target qemu:mps2-an386`."""
+"""One suite for every target: `pytest tests/device --target native --target qemu:mps2-an386`.
+
+For a board on a desk, `--target /dev/ttyACM0`: the suite says which model it wants to be flashed first.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
+from kilotune.errors import KilotuneError
+from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
-from kilotune.targets import registry
-from kilotune.targets.boards import boards
+from kilotune.targets import registry, renode, rp2040js
+from kilotune.targets.boards import board, boards
+from kilotune.targets.twin import Twin
 
 import models
+
+# Renode runs where it is asked for: it takes minutes.
+_DEFAULT_EMULATORS = ("qemu", "rp2040js")
+_NO_MODEL = ("no_model", "bad_magic", "bad_crc", "bad_version", "bad_image")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,14 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _default_targets() -> list[str]:
-    return ["native", *(f"qemu:{b.id}" for b in boards() if b.emulator.kind == "qemu")]
+    return ["native", *(f"{b.emulator.kind}:{b.id}" for b in boards() if b.emulator.kind in _DEFAULT_EMULATORS)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "target", metafunc.config.getoption("--target") or _default_targets(), scope="session"
-        )
+        metafunc.parametrize("target", metafunc.config.getoption("--target") or _default_targets(), scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +50,12 @@ def _skip_what_is_not_here(request: pytest.FixtureRequest) -> None:
     if "target" not in request.fixturenames:
         return
     target = str(request.getfixturevalue("target"))
+    finder = {"renode": renode.find_renode, "rp2040js": rp2040js.find_node}.get(target.partition(":")[0])
+    if finder is not None:
+        try:
+            finder()
+        except KilotuneError as error:
+            pytest.skip(f"{error.message}: {error.hint}")
     for tool in ("qemu-system-arm", "arm-none-eabi-g++") if target.startswith("qemu:") else ():
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -49,13 +63,18 @@ def _skip_what_is_not_here(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def image() -> Image:
-    """A reconstruction network of three layers, bias and last layer trained."""
-    return kilotune.compile(models.chain(24, 12, 24, seed=3), method="bias+head")
+    """A reconstruction network of three layers on windows of 64 samples, bias and last layer trained."""
+    return _image(seed=3)
 
 
 @pytest.fixture(scope="session")
 def other_image() -> Image:
-    return kilotune.compile(models.chain(24, 12, 24, seed=4), method="bias+head")
+    return _image(seed=4)
+
+
+def _image(seed: int) -> Image:
+    features = FeatureConfig(rate_hz=1600.0, window=64, hop=40, fft_points=64, axes=3, bands=8)
+    return kilotune.compile(models.chain(24, 12, 24, seed=seed), method="bias+head", features=features)
 
 
 @pytest.fixture
@@ -65,5 +84,41 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def device(target: str, image: Image, state: Path) -> Iterator[Device]:
-    with registry.open(target, image, state, timeout_s=20) as opened:
+    """A device that has learned nothing."""
+    try:
+        opened = registry.open(target, image, state, timeout_s=20)
+    except KilotuneError as error:
+        if error.code != "other_image" and error.code not in _NO_MODEL:
+            raise
+        file = Path(__file__).parents[2] / "build" / "device-suite.ktm"
+        file.parent.mkdir(exist_ok=True)
+        image.save(file)
+        pytest.skip(f"{target} runs another model: kilotune flash --board ID --model {file}")
+    with opened:
+        if registry.parse_target(target).kind == "port":
+            with Twin(image) as twin:
+                opened.push(twin.pull())
         yield opened
+
+
+@pytest.fixture
+def flash(target: str) -> str:
+    """What becomes of a commit: "file" and "chip" keep it, "memory" until the end, "read-only" never."""
+    parsed = registry.parse_target(target)
+    if parsed.kind == "port":
+        return "chip"
+    if parsed.kind == "renode":
+        return "memory"
+    return "file" if parsed.kind == "native" else board(parsed.board).emulator.flash
+
+
+@pytest.fixture
+def needs_flash(flash: str, target: str) -> None:
+    if flash == "read-only":
+        pytest.skip(f"{target} models no flash controller")
+
+
+@pytest.fixture
+def needs_file(flash: str, target: str) -> None:
+    if flash != "file":
+        pytest.skip(f"the flash of {target} is no file")

@@ -1,7 +1,8 @@
-"""A board starts, introduces itself, computes what the twin computes, and keeps what was committed."""
+"""A board starts, introduces itself, and keeps what was committed."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.status import RefusedError, statuses
-from kilotune.targets import flashfile, native, qemu, registry
+from kilotune.link.transport import open_port
+from kilotune.targets import firmware, flashfile, native, qemu, registry
 from kilotune.targets.boards import board
-from kilotune.targets.twin import Twin
+from kilotune.targets.elf import load_segments
 
 
 def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
@@ -22,10 +24,6 @@ def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
 
 def train(device: Device, image: Image, steps: int, seed: int = 0) -> None:
     device.train(rows(image, 16, seed), steps=steps, lr=0.01)
-
-
-def adapter_crc(device: Device) -> int:
-    return device.commit().crc
 
 
 def status_name(code: int) -> str:
@@ -39,23 +37,7 @@ def test_a_device_introduces_itself(device: Device, target: str, image: Image) -
     assert device.status().uptime_ms < 60_000
 
 
-def test_inference_is_the_twins(device: Device, image: Image) -> None:
-    x = rows(image, 20)
-    with Twin(image) as twin:
-        expected = twin.infer(x)
-    assert len(np.unique(expected)) > 10
-    np.testing.assert_array_equal(device.infer(x), expected)
-
-
-def test_the_adapter_after_500_steps_is_the_twins(device: Device, image: Image) -> None:
-    with Twin(image) as twin:
-        base = adapter_crc(twin)
-        train(twin, image, 500)
-        expected = adapter_crc(twin)
-    train(device, image, 500)
-    assert adapter_crc(device) == expected != base
-
-
+@pytest.mark.usefixtures("needs_flash")
 def test_reset_keeps_what_was_committed_and_nothing_else(device: Device, image: Image) -> None:
     x = rows(image, 4)
     train(device, image, 30)
@@ -68,10 +50,12 @@ def test_reset_keeps_what_was_committed_and_nothing_else(device: Device, image: 
     np.testing.assert_array_equal(device.infer(x), output)
 
 
-def test_rollback_returns_to_the_checkpoint_before_for_good(device: Device, image: Image) -> None:
-    with pytest.raises(RefusedError) as refused:
-        device.rollback()
-    assert status_name(refused.value.status) == "no_checkpoint"
+@pytest.mark.usefixtures("needs_flash")
+def test_rollback_returns_to_the_checkpoint_before_for_good(device: Device, image: Image, flash: str) -> None:
+    if flash != "chip":  # a chip may have checkpoints from before
+        with pytest.raises(RefusedError) as refused:
+            device.rollback()
+        assert status_name(refused.value.status) == "no_checkpoint"
     train(device, image, 20)
     first = device.commit()
     train(device, image, 20, seed=1)
@@ -82,6 +66,28 @@ def test_rollback_returns_to_the_checkpoint_before_for_good(device: Device, imag
     assert device.status().checkpoint.crc == first.crc
 
 
+def test_a_reset_forgets_what_was_not_committed(device: Device, image: Image) -> None:
+    x = rows(image, 4)
+    output = device.infer(x)
+    train(device, image, 30)
+    assert not np.array_equal(device.infer(x), output)
+    device.reset()
+    np.testing.assert_array_equal(device.infer(x), output)
+
+
+def test_flash_that_takes_nothing_is_told_and_the_device_goes_on(device: Device, image: Image, flash: str) -> None:
+    if flash != "read-only":
+        pytest.skip("this flash can be written")
+    train(device, image, 10)
+    output = device.infer(rows(image, 2))
+    with pytest.raises(RefusedError) as refused:
+        device.commit()
+    assert status_name(refused.value.status) == "flash_failed"
+    assert device.status().checkpoint.sequence == 0
+    np.testing.assert_array_equal(device.infer(rows(image, 2)), output)
+
+
+@pytest.mark.usefixtures("needs_file")
 @pytest.mark.parametrize("end", ["close", "kill"])
 def test_flash_outlives_the_device(target: str, image: Image, state: Path, end: str) -> None:
     """Killed without warning or ended: the next start finds model and checkpoint."""
@@ -94,6 +100,7 @@ def test_flash_outlives_the_device(target: str, image: Image, state: Path, end: 
         assert device.status().checkpoint == committed
 
 
+@pytest.mark.usefixtures("needs_file")
 def test_a_checkpoint_of_another_model_is_ignored_and_kept(
     target: str, image: Image, other_image: Image, state: Path
 ) -> None:
@@ -137,9 +144,51 @@ def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, tar
         assert 100 < memory.stack_peak <= reserved - 256
 
 
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [(b"\x00\xde", None), (b"\xf0\xb5\xfd\xe7", 2)],  # udf; push {r4-r7, lr} for ever
+    ids=["undefined-instruction", "stack-overflow"],
+)
+def test_a_fault_is_told_after_the_restart(
+    target: str, image: Image, state: Path, code: bytes, cause: int | None
+) -> None:
+    """The firmware with other code where the bench request begins."""
+    parsed = registry.parse_target(target)
+    if parsed.kind != "qemu":
+        pytest.skip("needs an emulator that runs a spoiled firmware")
+    address, spoiled = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", code, parsed.board, state)
+    with qemu.run(parsed.board, state, image.content, firmware=spoiled) as (port, _):
+        with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
+            assert device.status().fault.pc == 0
+            with pytest.raises(KilotuneError):
+                device.bench()
+        with Device(open_port(port, timeout_s=20), timeout_s=20) as device:
+            assert device.status().fault.pc == (address if cause is None else cause)
+            device.reset()
+            assert device.status().fault.pc == 0
+
+
+def spoil(symbol: str, code: bytes, board_id: str, folder: Path) -> tuple[int, Path]:
+    """Address of the symbol, and a copy of the board's firmware with `code` there."""
+    elf = Path(firmware.build(board_id).firmware)
+    table = subprocess.run(
+        ["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    address = next(int(line.split()[0], 16) for line in table.splitlines() if line.endswith(f" {symbol}"))
+    start, part = next((a, c) for a, c in load_segments(elf) if a <= address < a + len(c))
+    content = bytearray(elf.read_bytes())
+    at = content.index(part) + address - start
+    content[at : at + len(code)] = code
+    folder.mkdir(parents=True, exist_ok=True)
+    spoiled = folder / "spoiled.elf"
+    spoiled.write_bytes(content)
+    return address, spoiled
+
+
 def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -> None:
-    if not target.startswith("qemu:"):
-        pytest.skip("only an emulator counts instructions")
+    parsed = registry.parse_target(target)
+    if parsed.kind != "qemu" or not board(parsed.board).emulator.counts:
+        pytest.skip("this target does not count instructions")
     counts = []
     for _ in range(2):
         with registry.open(target, image, fresh=True) as device:
@@ -150,7 +199,9 @@ def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -
     assert image.macs < inference < step
 
 
-def test_two_devices_cannot_share_a_flash(device: Device, target: str, image: Image, state: Path) -> None:
+def test_two_devices_cannot_share_a_flash(device: Device, target: str, image: Image, state: Path, flash: str) -> None:
+    if flash == "chip":
+        pytest.skip("a board on a desk is no process of this computer")
     with pytest.raises(KilotuneError) as refused:
         registry.open(target, image, state)
     assert refused.value.code == "busy_target"
@@ -179,8 +230,6 @@ class started:  # lower case: a context manager
             self._run = qemu.run(parsed.board, folder, content, counting=True)
 
     def __enter__(self):  # type: ignore[no-untyped-def]
-        from kilotune.link.transport import open_port
-
         port, process = self._run.__enter__()
         try:
             self._device = Device(open_port(port, timeout_s=20), timeout_s=20)

@@ -21,6 +21,7 @@ from kilotune.link.messages import (
     Checkpoint,
     Counters,
     DeviceStatus,
+    LastFault,
     LearnReport,
     LinkCounters,
     MemoryUse,
@@ -78,6 +79,7 @@ class FakeDevice:
         return DeviceStatus(
             Phase.detect, 1, 0, 0, 25, 100, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
             Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
+            LastFault(0, 0, 0),
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
 from kilotune.image import Image
-from kilotune.targets import firmware, flashfile, native, qemu, registry
+from kilotune.targets import firmware, flashfile, native, qemu, registry, renode
 from kilotune.targets.boards import board, boards, source_root
 from kilotune.targets.process import DeviceProcess
 from kilotune.targets.twin import Twin
@@ -58,6 +58,8 @@ def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
         ("qemu:", "usage"),
         ("qemu:mps3", "unknown_board"),
         ("qemu:native", "no_emulator"),
+        ("renode:microbit", "no_emulator"),
+        ("rp2040js:microbit", "no_emulator"),
     ],
 )
 def test_names_that_mean_nothing_are_refused(name: str, code: str) -> None:
@@ -66,10 +68,25 @@ def test_names_that_mean_nothing_are_refused(name: str, code: str) -> None:
     assert code_of(error) == code
 
 
-def test_renode_is_refused_clearly(tmp_path: Path) -> None:
+def test_without_renode_its_targets_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("RENODE", raising=False)
     with pytest.raises(KilotuneError) as error:
         registry.open("renode:stm32f4_discovery", state=tmp_path)
-    assert code_of(error) == "unavailable"
+    assert code_of(error) == "missing_tool"
+
+
+def test_renode_gets_firmware_model_and_a_folder_of_its_own(tmp_path: Path, image: Image) -> None:
+    chosen = board("nrf52840dk")
+    script = renode.script_for(chosen, tmp_path / "a b.elf", tmp_path / "m.bin", 4711).splitlines()
+    assert script[0] == f"$elf=@{tmp_path}/a\\ b.elf"
+    assert script[1] == "$port=4711"
+    assert script[2] == f"include @{renode.script_of('nrf52840dk')}"
+    assert script[3] == f"sysbus LoadBinary @{tmp_path}/m.bin 0x20000"
+    assert script[4] == "start"
+    command = renode.command_line("/opt/renode", tmp_path / "run.resc", tmp_path, 4712)
+    assert f"TMPDIR={tmp_path}/renode" in command
+    assert command[-2:] == ["4712", str(tmp_path / "run.resc")]
 
 
 def test_board_files_are_sound() -> None:
@@ -202,9 +219,7 @@ def test_the_native_device_serves_a_pseudo_terminal(tmp_path: Path, image: Image
                 assert device.info().board == "native"
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["--flash", "x"], ["--tcp", "99999", "--flash", "x"], ["--nonsense"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["--flash", "x"], ["--tcp", "99999", "--flash", "x"], ["--nonsense"]])
 def test_the_native_device_refuses_a_wrong_command_line(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [str(firmware.native_program()), *arguments],
@@ -230,9 +245,7 @@ def test_a_missing_compiler_or_emulator_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
-    (tmp_path / "CMakeLists.txt").write_text(
-        'cmake_minimum_required(VERSION 3.20)\nmessage(FATAL_ERROR "no clay")\n'
-    )
+    (tmp_path / "CMakeLists.txt").write_text('cmake_minimum_required(VERSION 3.20)\nmessage(FATAL_ERROR "no clay")\n')
     with pytest.raises(KilotuneError) as error:
         firmware.build("native", out=tmp_path / "build", source=tmp_path)
     assert code_of(error) == "build_failed"

@@ -14,7 +14,7 @@ class ReceiveRing {
  public:
   static constexpr uint32_t kCapacity = Size;
 
-  void put(uint8_t byte) {  // interrupt
+  [[gnu::always_inline]] void put(uint8_t byte) {  // interrupt
     const uint32_t head = head_;
     if (head - tail_ == Size) {
       ++dropped_;
@@ -31,7 +31,7 @@ class ReceiveRing {
     return n;
   }
   [[nodiscard]] bool empty() const { return head_ == tail_; }
-  void count_lost() { ++dropped_; }  // interrupt
+  [[gnu::always_inline]] void count_lost() { ++dropped_; }  // interrupt
   [[nodiscard]] uint32_t dropped() const { return dropped_; }
 
  private:

@@ -1,22 +1,21 @@
-// MPS2 with the FPGA images AN385 (Cortex-M3) and AN386 (Cortex-M4F): CMSDK UART and timer, FPGAIO.
+// MPS2 with the FPGA images AN385 (Cortex-M3), AN386 (Cortex-M4F) and AN505 (Cortex-M33): CMSDK
+// UART and timer, FPGAIO.
 //
-// Registers: Arm "Application Note AN385/AN386", "Cortex-M System Design Kit Technical Reference
-// Manual". The system clock is 25 MHz. PSRAM stands in for flash: an emulator keeps it in a file.
+// Registers: Arm "Application Note AN385/AN386" and "AN505", "Cortex-M System Design Kit Technical
+// Reference Manual". PSRAM stands in for flash: an emulator keeps it in a file.
 #include "boards/board.h"
 
 #include "board_layout.h"
 #include "boards/common/cortex_m/core.h"
+#include "boards/common/cortex_m/startup.h"
 #include "boards/common/nor_region.h"
 #include "boards/common/receive_ring.h"
-#include "interrupts.h"
+#include "chip.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uint32_t kClockHz = 25000000;
-
 // CMSDK UART 0
-constexpr uintptr_t kUart = 0x40004000;
 constexpr uintptr_t kUartData = kUart + 0x0;
 constexpr uintptr_t kUartState = kUart + 0x4;
 constexpr uintptr_t kUartControl = kUart + 0x8;
@@ -29,29 +28,28 @@ constexpr uint32_t kReceiveInterrupt = 1u << 1;
 constexpr uint32_t kBaud = 115200;
 
 // CMSDK timer 0: counts down at the system clock
-constexpr uintptr_t kTimerControl = 0x40000000;
-constexpr uintptr_t kTimerValue = 0x40000004;
-constexpr uintptr_t kTimerReload = 0x40000008;
+constexpr uintptr_t kTimerControl = kTimer + 0x0;
+constexpr uintptr_t kTimerValue = kTimer + 0x4;
+constexpr uintptr_t kTimerReload = kTimer + 0x8;
 
 // FPGAIO: COUNTER goes up whenever the prescaler has run down
-constexpr uintptr_t kCounter = 0x40028018;
-constexpr uintptr_t kPrescaler = 0x4002801C;
+constexpr uintptr_t kCounter = kFpgaIo + 0x18;
+constexpr uintptr_t kPrescaler = kFpgaIo + 0x1C;
 
 ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
 
 // --- instruction counter: under an emulator that makes one instruction one virtual nanosecond, a
-// tick of the 25 MHz timer is 40 instructions. Sampled every 41, the timer advances by one tick
-// each time until the phase has slipped by a whole one: how often tells the instruction.
+// tick of the 25 MHz timer is 40 instructions (20 MHz: 50). Sampled every 41 (51), it advances by
+// one tick each time until the phase has slipped by a whole one: how often tells the instruction.
 constexpr uint32_t kInstructionsPerTick = 1000000000 / kClockHz;
-constexpr uint32_t kSampleSpacing = 41;
-static_assert(kInstructionsPerTick + 1 == kSampleSpacing, "the loop below has this many");
+constexpr uint32_t kSampleSpacing = kInstructionsPerTick + 1;  // of the loop below: 6 and its nops
 bool counts_instructions = false;
 uint64_t own_instructions = 0;  // spent in readings, so that they do not count themselves
 uint32_t fixed_cost = 0;        // of a reading, beside its samples
 
 struct Sample {
   uint32_t ticks;  // of the timer, upwards
-  uint32_t slips;  // samples until the phase had slipped, 1 to 40
+  uint32_t slips;  // samples until the phase had slipped, 1 to instructions a tick
 };
 
 Sample sample_timer() {
@@ -62,7 +60,8 @@ Sample sample_timer() {
       "mov %[before], %[first]\n"
       "nop\n nop\n nop\n"
       "1:\n"
-      ".rept 35\n nop\n .endr\n"
+      ".rept " KILOTUNE_NOPS_A_SAMPLE
+      "\n nop\n .endr\n"
       "adds %[slips], #1\n"
       "ldr %[now], [%[timer]]\n"
       "subs %[before], %[before], %[now]\n"

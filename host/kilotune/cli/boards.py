@@ -31,18 +31,26 @@ def build_command(
     out.result(data, pairs(list(data.items())))
 
 
-@command("flash", example="kilotune flash --board qemu:mps2-an386 --image model.ktm --state build/board")
-@click.option("-b", "--board", required=True, help="Board id, such as qemu:mps2-an386.")
-@click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
+@command(
+    "flash",
+    example="kilotune flash --board microbit --model model.ktm\n"
+    "kilotune flash --board qemu:mps2-an386 --model model.ktm --state build/board",
+)
+@click.option("-b", "--board", required=True, help="Board id, such as microbit or qemu:mps2-an386.")
+@click.option("--model", "--image", "model", type=EXISTING, help="Model image to put onto the board.")
+@click.option("--probe", help="Id of the debug probe, or a part of it, where there are several.")
+@click.option("--drive", type=FOLDER, help="Folder of the boot drive, where there are none or several.")
 @click.option("--state", type=FOLDER, help="Folder that keeps an emulated board's flash.")
-def flash_command(out: Output, board: str, image: Path | None, state: Path | None) -> None:
-    """Build the firmware and load it onto a board (emulated boards in this release)."""
+def flash_command(
+    out: Output, board: str, model: Path | None, probe: str | None, drive: Path | None, state: Path | None
+) -> None:
+    """Build the firmware and write it to a board, by debug probe or boot drive, or to its emulator."""
     from kilotune.targets.firmware import flash
 
     with out.progress(f"flashing {board}"):
-        done = flash(board, image=image, state=state)
+        done = flash(board, image=model, state=state, probe=probe, drive=drive)
     data = plain(done)
-    out.result(data, pairs(list(data.items())))
+    out.result(data, pairs([(k, v) for k, v in data.items() if v not in ("", 0)]))
 
 
 @command("doctor", example="kilotune doctor")

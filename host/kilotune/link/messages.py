@@ -210,6 +210,19 @@ class MemoryUse:
 
 
 @dataclass(frozen=True, slots=True)
+class LastFault:
+    """How the device's run before this one ended.
+
+    `pc`: 0 not by a fault, 1 by an interrupt without handler, 2 by a stack overflow, else where it faulted.
+    `fault_status`: of the core's fault register.
+    """
+
+    pc: U32
+    lr: U32
+    fault_status: U32
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """`passes`: asked for; `report.passes_done` tells how far training is."""
 
@@ -226,6 +239,7 @@ class DeviceStatus:
     counters: Counters
     link: LinkCounters
     memory: MemoryUse
+    fault: LastFault
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,20 @@ class Emulator:
     kind: str  # "qemu", "process", "" = none
     program: str
     machine: str
+    counts: bool = False  # the firmware can count instructions there
+    serial: int = 0  # index of the serial port that the firmware uses
+    flash: str = "file"  # "file": persists; "memory": lasts as long as the emulator; "read-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Usb:
+    """How a board on a desk is found and written."""
+
+    method: str  # "pyocd", "uf2", "" = cannot be flashed
+    pyocd_target: str = ""
+    ids: tuple[str, ...] = ()  # "vendor:product" in hex, of its serial port
+    uf2_family: int = 0
+    uf2_drive: str = ""  # label of its drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,13 @@ class Board:
     firmware_program_bytes: int
     flash: FlashLayout
     emulator: Emulator
+    flash_base: int  # address of the flash above
+    usb: Usb
+    hardware: str  # what has been tried on silicon
+
+    @property
+    def model_address(self) -> int:
+        return self.flash_base + self.flash.model_offset
 
 
 def source_root() -> Path | None:
@@ -63,9 +84,7 @@ def source_root() -> Path | None:
     starts += [Path(__file__).resolve().parent, Path(sys.prefix), Path.cwd()]
     for start in starts:
         for folder in (start, *start.parents):
-            if (folder / "firmware" / "boards" / "board.h").is_file() and (
-                folder / "CMakeLists.txt"
-            ).is_file():
+            if (folder / "firmware" / "boards" / "board.h").is_file() and (folder / "CMakeLists.txt").is_file():
                 return folder
     return None
 
@@ -110,6 +129,7 @@ def _parse(data: dict[str, Any]) -> Board:
     flash = data["flash"]
     emulator = data.get("emulator", {})
     budget = data.get("budget", {})
+    usb = data.get("usb", {})
     return Board(
         id=str(data["id"]),
         title=str(data["title"]),
@@ -129,8 +149,22 @@ def _parse(data: dict[str, Any]) -> Board:
             word_bytes=_number(flash["word_bytes"]),
         ),
         emulator=Emulator(
-            str(emulator.get("kind", "")), str(emulator.get("program", "")), str(emulator.get("machine", ""))
+            kind=str(emulator.get("kind", "")),
+            program=str(emulator.get("program", "")),
+            machine=str(emulator.get("machine", "")),
+            counts=bool(emulator.get("counts", False)),
+            serial=_number(emulator.get("serial", 0)),
+            flash=str(emulator.get("flash", "file")),
         ),
+        flash_base=_number(flash["base"]),
+        usb=Usb(
+            method=str(usb.get("method", "")),
+            pyocd_target=str(usb.get("pyocd_target", "")),
+            ids=tuple(str(i) for i in usb.get("ids", [])),
+            uf2_family=_number(usb.get("uf2_family", 0)),
+            uf2_drive=str(usb.get("uf2_drive", "")),
+        ),
+        hardware=str(data.get("hardware", "not tried")),
     )
 
 

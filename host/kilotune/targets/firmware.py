@@ -1,4 +1,4 @@
-"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto emulated boards."""
+"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto boards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
+
+if TYPE_CHECKING:
+    from kilotune.targets.registry import Target
 
 _BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
 _BUILD_S = 600.0
@@ -44,8 +48,11 @@ class Flashed:
 
     target: str
     firmware: str
-    flash_file: str
+    flash_file: str  # of a board without hardware
     image_hash: str  # hex; "": the model that was there stays
+    way: str = ""  # of hardware: the debug probe, or the drive's folder
+    bytes_written: int = 0
+    port: str = ""  # where the board can be spoken to; "": not found, or several
 
 
 def build(
@@ -87,31 +94,63 @@ def native_program() -> Path:
     return Path(build("native").firmware)
 
 
-def flash(board_id: str, image: Path | None = None, state: Path | None = None) -> Flashed:
-    """Builds the firmware and puts the model into the flash file of an emulated board or of `native`."""
+def flash(
+    board_id: str,
+    image: Path | None = None,
+    state: Path | None = None,
+    *,
+    probe: str | None = None,
+    drive: Path | None = None,
+) -> Flashed:
+    """Builds the firmware and writes it, with the model, to a board on the desk.
+
+    Boards that exist only in an emulator, `qemu:BOARD` and `native` get the model into their flash file.
+    """
     from kilotune.image import Image
     from kilotune.inspection import require_fit
-    from kilotune.targets import flashfile
-    from kilotune.targets.registry import parse_target, state_folder
+    from kilotune.ports import ports_of
+    from kilotune.targets import hardware
+    from kilotune.targets.registry import parse_target
 
-    name = board_id if ":" in board_id or board_id in ("native", "twin") else f"qemu:{board_id}"
-    target = parse_target(name)
-    if target.kind not in ("native", "qemu"):
-        raise KilotuneError(
-            "unavailable", f"'{board_id}' cannot be flashed by this release", "flash qemu:BOARD or native"
-        )
-    chosen = board(target.board)
+    target = None  # of a board on the desk
+    if ":" in board_id or board_id in ("native", "twin"):
+        target = parse_target(board_id)
+    elif not board(board_id).usb.method:
+        target = parse_target(f"qemu:{board_id}")
     content = None
     if image is not None:
         model = Image.load(image)
-        require_fit(model, chosen.id)
+        require_fit(model, target.board if target is not None else board_id)
         content = model.content
+    image_hash = content[16:48].hex() if content is not None else ""
+    if target is not None:
+        return _flash_emulated(target, content, image_hash, state)
+    chosen = board(board_id)
+    elf = Path(build(board_id).firmware)  # with room for any model
+    written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
+    ports = ports_of(chosen)
+    return Flashed(
+        board_id, str(elf), "", image_hash, written.way, written.bytes_written,
+        ports[0].device if len(ports) == 1 else "",
+    )  # fmt: skip
+
+
+def _flash_emulated(target: Target, content: bytes | None, image_hash: str, state: Path | None) -> Flashed:
+    from kilotune.targets import flashfile
+    from kilotune.targets.registry import state_folder
+
+    if target.kind not in ("native", "qemu"):
+        raise KilotuneError(
+            "unavailable",
+            f"'{target.name}' cannot be flashed: it gets its model when it starts",
+            "give a board, qemu:BOARD or native",
+        )
+    chosen = board(target.board)
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
     file = state_folder(target, state) / "flash.bin"
     with flashfile.locked(file):
         flashfile.prepare(file, chosen.flash, content)
-    image_hash = content[16:48].hex() if content is not None else ""
-    return Flashed(name, str(firmware), str(file), image_hash)
+    return Flashed(target.name, str(firmware), str(file), image_hash)
 
 
 _PACKAGE = {"g++": "g++", "arm-none-eabi-g++": "gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"}
@@ -185,11 +224,7 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None) -> None:
 
 def _reason(log: Path) -> str:
     """The lines of a build log that say what went wrong."""
-    lines = [
-        line.strip()
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     for i, line in enumerate(lines):
         if line.startswith("CMake Error"):
             return " ".join(lines[i + 1 : i + 3])
@@ -199,7 +234,7 @@ def _reason(log: Path) -> str:
 
 def _sized(chosen: Board, elf: Path) -> FirmwareBuild:
     sizes = section_sizes(elf)
-    text = sum(sizes.get(n, 0) for n in (".text", ".rodata", ".ARM.exidx"))
+    text = sum(sizes.get(n, 0) for n in (".boot", ".text", ".rodata", ".ARM.exidx"))
     data, bss = sizes.get(".data", 0), sizes.get(".bss", 0) + sizes.get(".noinit", 0)
     stack, engine = sizes.get(".stack", 0), sizes.get(".engine", 0)
     flash_bytes, ram_bytes = text + data, data + bss + stack + engine

@@ -17,20 +17,14 @@ ERASED = 0xFF
 _PIECE = 1 << 20
 
 
-def prepare(
-    path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False
-) -> None:
+def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
     """Makes the file where it is missing; writes `image` into the model partition where it is not there yet.
 
     Checkpoints stay unless `erase_checkpoints`: the device itself ignores those of other images.
     KilotuneError `too_large`: the partition is smaller than the image.
     """
-    if image is not None and len(image) > layout.model_bytes:
-        raise KilotuneError(
-            "too_large",
-            f"the model image has {len(image):,} bytes, this board's model partition {layout.model_bytes:,}",
-            "use a smaller model, or another board: `kilotune inspect` says which one fits",
-        )
+    if image is not None:
+        check_size(layout, image)
     try:
         _make(path, layout)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), layout.bytes) as memory:
@@ -45,6 +39,16 @@ def prepare(
             f"cannot use the flash file {path}: {error.strerror}",
             "name another folder with --state",
         ) from error
+
+
+def check_size(layout: FlashLayout, image: bytes) -> None:
+    """KilotuneError `too_large`: the model partition is smaller than the image."""
+    if len(image) > layout.model_bytes:
+        raise KilotuneError(
+            "too_large",
+            f"the model image has {len(image):,} bytes, this board's model partition {layout.model_bytes:,}",
+            "use a smaller model, or another board: `kilotune inspect` says which one fits",
+        )
 
 
 def model_in(content: bytes, layout: FlashLayout) -> bytes | None:

@@ -1,4 +1,5 @@
-"""The targets `qemu:BOARD`: the firmware in QEMU, flash in a file, the serial line on a TCP port."""
+"""The targets `qemu:BOARD`: the firmware in QEMU, its flash in a file where the machine lets it, the serial
+line on a TCP port."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def run(
     with flashfile.locked(flash):
         flashfile.prepare(flash, chosen.flash, image)
         port = free_port()
-        command = command_line(chosen, program, elf, flash, port, counting=counting)
+        if chosen.emulator.flash == "file":
+            memory = _flash_in_file(chosen, flash)
+        else:
+            memory = _flash_of_chip(chosen, flash, state / "model.bin")
+        command = command_line(chosen, program, elf, memory, port, counting=counting)
         with DeviceProcess(command, state / "qemu.log", f"QEMU ({chosen.emulator.machine})") as process:
             process.wait_for(lambda: accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
@@ -48,9 +53,7 @@ def emulated(board_id: str) -> Board:
     """The board, where QEMU has it; KilotuneError `unknown_board` or `no_emulator` else."""
     chosen = board(board_id)
     if chosen.emulator.kind != "qemu":
-        raise KilotuneError(
-            "no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table"
-        )
+        raise KilotuneError("no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table")
     return chosen
 
 
@@ -65,18 +68,39 @@ def find_qemu(chosen: Board) -> str:
     return program
 
 
-def command_line(
-    chosen: Board, program: str, elf: Path, flash: Path, port: int, *, counting: bool
-) -> list[str]:
-    """QEMU's arguments: flash in the file (it survives resets and the emulator's end), serial on the port."""
-    path = str(flash).replace(",", ",,")  # QEMU's own escape
+def command_line(chosen: Board, program: str, elf: Path, memory: list[str], port: int, *, counting: bool) -> list[str]:
+    """QEMU's arguments; `memory` are those around the machine and its flash."""
     return [
         program,
-        "-object", f"memory-backend-file,id=flash,mem-path={path},share=on,size={chosen.flash.bytes}",
-        "-M", f"{chosen.emulator.machine},memory-backend=flash",
+        *memory,
         "-kernel", str(elf),
+        *["-serial", "null"] * chosen.emulator.serial,
         "-serial", f"tcp:127.0.0.1:{port},server=on,wait=off,nodelay=on",
         "-display", "none",
         "-monitor", "none",
-        *(["-icount", "shift=0"] if counting else []),
+        *(["-icount", "shift=0"] if counting and chosen.emulator.counts else []),
     ]  # fmt: skip
+
+
+def _flash_in_file(chosen: Board, flash: Path) -> list[str]:
+    """The file is the flash: it survives resets and the emulator's end."""
+    memory = f"memory-backend-file,id=flash,mem-path={_escaped(flash)},share=on,size={chosen.flash.bytes}"
+    return ["-object", memory, "-M", f"{chosen.emulator.machine},memory-backend=flash"]
+
+
+def _flash_of_chip(chosen: Board, flash: Path, model: Path) -> list[str]:
+    """The emulated chip has flash of its own, which ends with it: only the model is put there.
+
+    It is put there again by every reset of the chip, as the firmware is; checkpoints stay until the end.
+    """
+    arguments = ["-M", chosen.emulator.machine]
+    content = flashfile.model_in(flash.read_bytes(), chosen.flash)
+    if content:
+        model.write_bytes(content)
+        loader = f"loader,file={_escaped(model)},addr={chosen.model_address:#x},force-raw=on"
+        arguments += ["-device", loader]
+    return arguments
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")  # QEMU's own escape

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S = 30.0
 _BOARDLESS = ("twin", "native")
-_EMULATORS = ("qemu", "renode")
-_QEMU_RESET_S = (
-    0.05  # bytes that reach its serial port before the reset are lost; they would be repeated later
-)
+_EMULATORS = ("qemu", "renode", "rp2040js")
+# Bytes that reach an emulated serial port before the reset are lost; they would be repeated later.
+_EMULATOR_RESET_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a device runs. `kind` is "twin", "native", "qemu", "renode" or "port"."""
+    """Where a device runs. `kind` is "twin", "native", "qemu", "renode", "rp2040js" or "port"."""
 
     kind: str
     name: str  # as given
@@ -53,15 +52,9 @@ class Target:
             from kilotune.link.transport import open_port
 
             return open_port(self.port, timeout_s=timeout_s)
-        if self.kind == "renode":
-            raise KilotuneError(
-                "unavailable",
-                f"'{self.name}': this release does not start Renode yet",
-                "use qemu:BOARD or native",
-            )
         content = None
         if image is not None:
-            if self.kind == "qemu":
+            if self.kind in _EMULATORS:
                 from kilotune.inspection import require_fit
 
                 require_fit(image, self.board)
@@ -72,7 +65,7 @@ class Target:
             folder = state_folder(self, state)
             line = _start(self, stack, folder, content, timeout_s=timeout_s, counting=counting)
             stack.callback(line.close)
-            settle_s = _QEMU_RESET_S if self.kind == "qemu" else 0.0
+            settle_s = _EMULATOR_RESET_S if self.kind in _EMULATORS else 0.0
             return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)
 
 
@@ -88,10 +81,16 @@ def parse_target(text: str) -> Target:
             from kilotune.targets.qemu import emulated
 
             emulated(rest)
+        elif kind == "renode":
+            from kilotune.targets import renode
+
+            renode.emulated(rest)
+        else:
+            from kilotune.targets import rp2040js
+
+            rp2040js.emulated(rest)
         return Target(kind, text, board=rest)
-    looks_like_port = (
-        text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).is_char_device()
-    )
+    looks_like_port = text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).is_char_device()
     if not looks_like_port:
         raise KilotuneError(
             "usage",
@@ -148,10 +147,14 @@ def _start(
 
         return twin.open_transport(folder, content)
     from kilotune.link.transport import open_port
-    from kilotune.targets import native, qemu
+    from kilotune.targets import native, qemu, renode, rp2040js
 
     if target.kind == "native":
         port, _ = stack.enter_context(native.run(folder, content))
+    elif target.kind == "renode":
+        port, _ = stack.enter_context(renode.run(target.board, folder, content))
+    elif target.kind == "rp2040js":
+        port, _ = stack.enter_context(rp2040js.run(target.board, folder, content))
     else:
         port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=counting))
     return open_port(port, timeout_s=timeout_s)

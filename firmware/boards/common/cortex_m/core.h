@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+// A function that stays callable while flash cannot be read. What it calls and reads must not be in
+// flash either.
+#define KILOTUNE_RAM_CODE [[gnu::section(".ramcode"), gnu::noinline]]
+
 namespace kilotune::board {
 
 inline volatile uint32_t& reg(uintptr_t address) {
@@ -11,6 +15,7 @@ inline volatile uint32_t& reg(uintptr_t address) {
 }
 
 constexpr uintptr_t kNvicSetEnable = 0xE000E100;  // ISER0
+constexpr uintptr_t kVtor = 0xE000ED08;
 constexpr uintptr_t kAircr = 0xE000ED0C;
 constexpr uintptr_t kCfsr = 0xE000ED28;
 constexpr uintptr_t kCpacr = 0xE000ED88;
@@ -21,13 +26,24 @@ constexpr uintptr_t kMpuBase = 0xE000ED9C;
 constexpr uintptr_t kMpuAttributes = 0xE000EDA0;
 constexpr uint32_t kAircrKey = 0x05FA0000;
 constexpr uint32_t kSysResetReq = 1u << 2;
+constexpr uint32_t kStackLimitFault = 1u << 20;    // CFSR, Arm v8-M
 constexpr uint32_t kFullAccessToFpu = 0xFu << 20;  // CP10 and CP11
 
 inline void disable_interrupts() { asm volatile("cpsid i" ::: "memory"); }
 inline void enable_interrupts() { asm volatile("cpsie i\n isb" ::: "memory"); }
 inline void wait_for_interrupt() { asm volatile("dsb\n wfi" ::: "memory"); }
-inline void enable_interrupt(uint32_t number) {
-  reg(kNvicSetEnable + 4 * (number / 32)) = 1u << (number % 32);
+inline void enable_interrupt(int32_t number) {
+  const auto n = static_cast<uint32_t>(number);
+  reg(kNvicSetEnable + 4 * (n / 32)) = 1u << (n % 32);
+}
+
+// False when the condition has not come in `turns`: some emulators model no clock tree.
+template <typename Condition>
+[[nodiscard]] inline bool wait_until(Condition condition, uint32_t turns = 1000000) {
+  for (; turns > 0; --turns) {
+    if (condition()) return true;
+  }
+  return false;
 }
 
 inline void enable_fpu() {
@@ -38,7 +54,7 @@ inline void enable_fpu() {
 }
 
 // Forbids the 1 KB below `address` (a multiple of it), so that a stack that ends there faults when
-// it overflows even where the bus would not mind. Only with an MPU as in Arm v6-M and v7-M.
+// it overflows even where the bus would not mind. Arm v8-M has a register for just that.
 inline void guard_below(uintptr_t address) {
 #if __ARM_ARCH < 8
   constexpr uint32_t kGuardBytesLog2 = 10;
@@ -51,7 +67,7 @@ inline void guard_below(uintptr_t address) {
   reg(kMpuControl) = kElseAsWithoutMpu | kEnable;
   asm volatile("dsb\n isb" ::: "memory");
 #else
-  static_cast<void>(address);
+  asm volatile("msr msplim, %0" ::"r"(address));
 #endif
 }
 

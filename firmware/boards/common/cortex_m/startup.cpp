@@ -1,6 +1,4 @@
 // Reset, vector table and faults of every Cortex-M board.
-//
-// A board adds its own interrupts as `kInterrupts`; the table's first 16 entries are the core's.
 #include "boards/common/cortex_m/startup.h"
 
 #include "boards/common/cortex_m/core.h"
@@ -27,13 +25,13 @@ constexpr uint32_t kFaultMagic = 0xFA017EC0u;
 constexpr uint32_t kUnexpectedInterrupt = 1;
 constexpr uint32_t kStackOverflow = 2;
 
-// Survives a reset, not a power cycle; `check` tells whether it was written.
+// Survives a reset, not a power cycle. `check` is check_of(fault) in the run that faulted and its
+// complement in the run after.
 struct FaultRecord {
   uint32_t check;
   Fault fault;
 };
 [[gnu::section(".noinit")]] FaultRecord fault_record;
-Fault fault_before;
 
 uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status; }
 
@@ -52,23 +50,28 @@ uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status;
   report_fault(frame);
 }
 
-struct Vectors {
-  uint32_t* stack;
-  Handler core[15];
-  Handler interrupts[kInterruptCount];
-};
+// The core's exceptions by number, then the chip's interrupts; a board adds those that it uses.
+constexpr Vectors vector_table() {
+  constexpr uint32_t kFirstFault = 2, kLastFault = 7;  // NMI, hard fault, ..., secure fault
+  Vectors v{__stack_top, {}};
+  for (Handler& handler : v.handlers) handler = unexpected_handler;
+  v.handlers[0] = reset_handler;
+  for (uint32_t i = kFirstFault; i <= kLastFault; ++i) v.handlers[i - 1] = fault_handler;
+  for (const Interrupt& i : kInterrupts) {
+    v.handlers[static_cast<int32_t>(kCoreVectors) - 1 + i.number] = i.handler;
+  }
+  return v;
+}
 
 }  // namespace
 
 // Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
-[[gnu::section(".vectors"), gnu::used]] const Vectors vectors = {
-    __stack_top,
-    {reset_handler, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler,
-     nullptr, nullptr, nullptr, nullptr, unexpected_handler, unexpected_handler, nullptr,
-     unexpected_handler, unexpected_handler},
-    KILOTUNE_INTERRUPTS};
+[[gnu::section(".vectors"), gnu::used]] constexpr Vectors vectors = vector_table();
 
-Fault last_fault() { return fault_before; }
+Fault last_fault() {
+  const bool told = fault_record.check == ~check_of(fault_record.fault);
+  return told ? fault_record.fault : Fault{0, 0, 0};
+}
 
 RamUse ram_use() {
   const uint32_t* deepest = __stack_bottom;
@@ -94,8 +97,8 @@ void prepare_memory() {
   const uint32_t* from = __data_load;
   for (uint32_t* p = __data_start; p < __data_end; ++p) *p = *from++;
   for (uint32_t* p = __bss_start; p < __bss_end; ++p) *p = 0;
-  if (fault_record.check == check_of(fault_record.fault)) fault_before = fault_record.fault;
-  fault_record.check = ~check_of(fault_record.fault);
+  const uint32_t check = check_of(fault_record.fault);
+  fault_record.check = fault_record.check == check ? ~check : 0;
 }
 
 }  // namespace kilotune::board
@@ -113,7 +116,8 @@ extern "C" void reset_handler() {
 extern "C" void report_fault(const uint32_t* frame) {
   using namespace kilotune::board;
   // Without room for it, the core pushed no frame.
-  const bool overflow = frame < __stack_bottom || frame + 8 > __stack_top;
+  const bool overflow =
+      frame < __stack_bottom || frame + 8 > __stack_top || (fault_status() & kStackLimitFault) != 0;
   const Fault fault = {overflow ? kStackOverflow : frame[6], overflow ? 0 : frame[5],
                        fault_status()};
   fault_record = {check_of(fault), fault};

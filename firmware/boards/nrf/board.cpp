@@ -1,0 +1,184 @@
+// Boards with a Nordic nRF51 or nRF52: clock, timer, flash controller, watchdog, identity.
+//
+// Registers: Nordic "nRF51 Series Reference Manual" and "nRF52840 Product Specification"; both
+// chips have these peripherals at the same addresses. All wait loops on a clock are bounded.
+#include "boards/board.h"
+
+#include "board_layout.h"
+#include "boards/common/cortex_m/clocks.h"
+#include "boards/common/cortex_m/startup.h"
+#include "serial.h"
+
+namespace kilotune::board {
+namespace {
+
+constexpr uintptr_t kStartCrystal = 0x40000000;  // CLOCK: HFCLKSTART
+constexpr uintptr_t kCrystalStarted = 0x40000100;
+
+constexpr uintptr_t kTimer = 0x40008000;  // TIMER0
+constexpr uintptr_t kTimerStart = kTimer + 0x000;
+constexpr uintptr_t kTimerCompared = kTimer + 0x140;
+constexpr uintptr_t kTimerInterruptSet = kTimer + 0x304;
+constexpr uintptr_t kTimerMode = kTimer + 0x504;
+constexpr uintptr_t kTimerBits = kTimer + 0x508;
+constexpr uintptr_t kTimerPrescaler = kTimer + 0x510;
+constexpr uintptr_t kTimerCompare = kTimer + 0x540;
+constexpr uint32_t kMegahertz = 4;  // 16 MHz / 2^4
+constexpr uint32_t kBits32 = 3;
+constexpr uint32_t kComparedInterrupt = 1u << 16;
+constexpr uint32_t kTickUs = 1000;
+
+constexpr uintptr_t kWatchdogStart = 0x40010000;
+constexpr uintptr_t kWatchdogReload = 0x40010504;  // in periods of 32,768 Hz
+constexpr uintptr_t kWatchdogEnable = 0x40010508;
+constexpr uintptr_t kWatchdogConfig = 0x4001050C;
+constexpr uintptr_t kWatchdogFeed = 0x40010600;
+constexpr uint32_t kWatchdogSeconds = 8;
+constexpr uint32_t kRunsInSleep = 1;  // and pauses while a debugger has halted the core
+constexpr uint32_t kFeedKey = 0x6E524635;
+
+constexpr uintptr_t kDeviceId = 0x10000060;  // FICR, two words
+
+constexpr uintptr_t kFlashReady = 0x4001E400;  // NVMC
+constexpr uintptr_t kFlashConfig = 0x4001E504;
+constexpr uintptr_t kFlashErasePage = 0x4001E508;
+enum FlashMode : uint32_t { kReadOnly = 0, kWrite = 1, kErase = 2 };
+
+volatile uint32_t tick_count = 0;
+#if KILOTUNE_HAS_CYCLE_COUNTER
+CycleCounter cycles;
+#endif
+
+void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
+
+void start_clocks() {
+  reg(kStartCrystal) = 1;
+  static_cast<void>(wait_until([] { return reg(kCrystalStarted) != 0; }));
+  reg(kTimerMode) = 0;
+  reg(kTimerBits) = kBits32;
+  reg(kTimerPrescaler) = kMegahertz;
+  reg(kTimerCompare) = kTickUs;
+  reg(kTimerInterruptSet) = kComparedInterrupt;
+  enable_interrupt(kTimerInterrupt);
+  reg(kTimerStart) = 1;
+}
+
+void start_watchdog() {
+  reg(kWatchdogConfig) = kRunsInSleep;
+  reg(kWatchdogReload) = kWatchdogSeconds * 32768;
+  reg(kWatchdogEnable) = 1;  // the first feed register alone
+  reg(kWatchdogStart) = 1;
+}
+
+// --- flash: the core stops when it fetches from flash meanwhile, so this runs from RAM where the
+// interrupts can. The longest wait is a page's erase: 22 ms on the nRF51, 85 ms on the nRF52.
+
+KILOTUNE_BUSY_CODE void wait_for_flash() {
+  for (uint32_t turns = kFlashTurns; turns > 0 && reg(kFlashReady) == 0; --turns) {
+  }
+}
+
+KILOTUNE_BUSY_CODE void erase_page(uintptr_t address) {
+  reg(kFlashConfig) = kErase;
+  reg(kFlashErasePage) = static_cast<uint32_t>(address);
+  wait_for_flash();
+  reg(kFlashConfig) = kReadOnly;
+}
+
+KILOTUNE_BUSY_CODE void program_words(uintptr_t address, const uint8_t* data, uint32_t n) {
+  reg(kFlashConfig) = kWrite;
+  for (uint32_t i = 0; i < n; i += 4) {
+    reg(address + i) = uint32_t{data[i]} | uint32_t{data[i + 1]} << 8 |
+                       uint32_t{data[i + 2]} << 16 | uint32_t{data[i + 3]} << 24;
+    wait_for_flash();
+  }
+  reg(kFlashConfig) = kReadOnly;
+}
+
+Status erase(void*, uint32_t off) {
+  feed_watchdog();
+  erase_page(kFlashBase + kCheckpointOffset + off);
+  return Status::ok;  // the store checks that it is blank
+}
+
+Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
+  feed_watchdog();
+  program_words(kFlashBase + kCheckpointOffset + off, data, n);
+  return Status::ok;
+}
+
+}  // namespace
+
+KILOTUNE_BUSY_CODE void on_tick() {
+  reg(kTimerCompared) = 0;
+  reg(kTimerCompare) += kTickUs;
+  tick_count = tick_count + 1;
+#if KILOTUNE_HAS_CYCLE_COUNTER
+  cycles.tick();
+#endif
+}
+
+void init(int, char**) {
+#if KILOTUNE_HAS_CYCLE_COUNTER
+  move_vectors_to_ram();
+  cycles.start();
+#endif
+  start_watchdog();
+  start_clocks();
+  start_serial();
+  enable_interrupt(kUartInterrupt);
+  enable_interrupts();
+}
+
+const char* id() { return kId; }
+
+uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
+  for (uint32_t i = 0; i < 8; ++i) {
+    out[i] = static_cast<uint8_t>(reg(kDeviceId + (i & 4)) >> (8 * (i & 3)));
+  }
+  return 8;
+}
+
+uint32_t read(uint8_t* out, uint32_t max) {
+  feed_watchdog();  // the main loop comes by here
+  return serial_ring.take(out, max);
+}
+void write(const uint8_t* data, uint32_t n) { write_serial(data, n); }
+uint32_t receive_capacity() { return SerialRing::kCapacity; }
+uint32_t receive_dropped() { return serial_ring.dropped(); }
+
+// An interrupt that is pending ends WFI even while masked, so none is missed in between.
+void wait() {
+  disable_interrupts();
+  if (serial_ring.empty()) wait_for_interrupt();
+  enable_interrupts();
+}
+
+uint32_t millis() { return tick_count; }
+
+uint64_t instructions() {
+#if KILOTUNE_HAS_CYCLE_COUNTER
+  return cycles.read();
+#else
+  return 0;
+#endif
+}
+
+Bytes model_partition() {
+  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
+}
+
+const Flash* checkpoint_flash() {
+  static const Flash flash = {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
+                              kSectorBytes,
+                              kSectorCount,
+                              kWordBytes,
+                              nullptr,
+                              erase,
+                              program};
+  return &flash;
+}
+
+void reset() { system_reset(); }  // `write` returns when the last byte has left
+
+}  // namespace kilotune::board

@@ -1,0 +1,17 @@
+// What the nRF52840 DK and its chip have of their own.
+#ifndef KILOTUNE_BOARDS_NRF52840DK_CHIP_H_
+#define KILOTUNE_BOARDS_NRF52840DK_CHIP_H_
+
+#include <cstdint>
+
+#include "boards/common/cortex_m/core.h"
+
+#define KILOTUNE_HAS_CYCLE_COUNTER 1
+#define KILOTUNE_BUSY_CODE KILOTUNE_RAM_CODE
+
+namespace kilotune::board {
+constexpr uint32_t kTransmitPin = 6, kReceivePin = 8;  // to the interface chip, and so to USB
+constexpr uint32_t kFlashTurns = 4000000;              // several times 85 ms at 64 MHz
+}  // namespace kilotune::board
+
+#endif  // KILOTUNE_BOARDS_NRF52840DK_CHIP_H_

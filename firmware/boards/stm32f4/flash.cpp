@@ -1,0 +1,108 @@
+// Erases and programs the internal flash of an STM32F4; runs from RAM, as the bank cannot be read
+// meanwhile.
+//
+// Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
+// to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
+// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s.
+#include "flash.h"
+
+#include "board_layout.h"
+#include "boards/common/cortex_m/core.h"
+
+namespace kilotune::board {
+namespace {
+
+constexpr uintptr_t kControllerBase = 0x40023C00;
+constexpr uintptr_t kAccess = kControllerBase + 0x00;
+constexpr uintptr_t kKey = kControllerBase + 0x04;
+constexpr uintptr_t kState = kControllerBase + 0x0C;
+constexpr uintptr_t kControl = kControllerBase + 0x10;
+constexpr uint32_t kWaitStates = 5;
+constexpr uint32_t kPrefetch = 1u << 8, kCodeCache = 1u << 9, kDataCache = 1u << 10;
+constexpr uint32_t kResetCodeCache = 1u << 11, kResetDataCache = 1u << 12;
+constexpr uint32_t kKey1 = 0x45670123, kKey2 = 0xCDEF89AB;
+constexpr uint32_t kErrors = 0xF2, kBusy = 1u << 16;
+constexpr uint32_t kProgram = 1u << 0, kSectorErase = 1u << 1, kStart = 1u << 16, kLock = 1u << 31;
+constexpr uint32_t kBy32Bits = 2u << 8;
+constexpr uint32_t kSectorShift = 3;
+// Four times 500 ms at 168 MHz, of 4 instructions a turn or more.
+constexpr uint32_t kBusyTurns = 84000000;
+
+static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
+static_assert(kCheckpointOffset == kSectorBytes, "sectors 1 to 3");
+static_assert(kWordBytes == 4, "32 bits at a time");
+
+// Errors of the operation that ended; kBusy when it did not end.
+KILOTUNE_RAM_CODE uint32_t wait_for_controller() {
+  uint32_t state = reg(kState);
+  for (uint32_t turns = kBusyTurns; turns > 0 && (state & kBusy) != 0; --turns) state = reg(kState);
+  return state & (kErrors | kBusy);
+}
+
+KILOTUNE_RAM_CODE void unlock() {
+  reg(kState) = kErrors;  // write 1 to clear
+  if ((reg(kControl) & kLock) == 0) return;
+  reg(kKey) = kKey1;
+  reg(kKey) = kKey2;
+}
+
+KILOTUNE_RAM_CODE uint32_t erase_sector(uint32_t sector) {
+  unlock();
+  const uint32_t control = kSectorErase | kBy32Bits | (sector << kSectorShift);
+  reg(kControl) = control;
+  reg(kControl) = control | kStart;
+  asm volatile("dsb" ::: "memory");
+  const uint32_t errors = wait_for_controller();
+  reg(kControl) = kLock;
+  // What the caches hold of the sector is stale.
+  reg(kAccess) &= ~(kCodeCache | kDataCache);
+  reg(kAccess) |= kResetCodeCache | kResetDataCache;
+  reg(kAccess) &= ~(kResetCodeCache | kResetDataCache);
+  reg(kAccess) |= kCodeCache | kDataCache;
+  return errors;
+}
+
+KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data, uint32_t n) {
+  unlock();
+  reg(kControl) = kProgram | kBy32Bits;
+  uint32_t errors = 0;
+  for (uint32_t i = 0; i < n && errors == 0; i += 4) {
+    reg(address + i) = uint32_t{data[i]} | uint32_t{data[i + 1]} << 8 |
+                       uint32_t{data[i + 2]} << 16 | uint32_t{data[i + 3]} << 24;
+    asm volatile("dsb" ::: "memory");
+    errors = wait_for_controller();
+  }
+  reg(kControl) = kLock;
+  return errors;
+}
+
+Status erase(void*, uint32_t off) {
+  constexpr uint32_t kFirstSector = kCheckpointOffset / kSectorBytes;
+  return erase_sector(kFirstSector + off / kSectorBytes) == 0 ? Status::ok : Status::flash_failed;
+}
+
+// A record's payload comes in one piece; while it is programmed nothing else runs but interrupts.
+Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
+  const uintptr_t address = kFlashBase + kCheckpointOffset + off;
+  return program_words(address, data, n) == 0 ? Status::ok : Status::flash_failed;
+}
+
+}  // namespace
+
+void prepare_flash() {
+  reg(kAccess) = kWaitStates | kPrefetch | kCodeCache | kDataCache;
+  static_cast<void>(wait_until([] { return (reg(kAccess) & 0xF) == kWaitStates; }, 1000));
+}
+
+const Flash* internal_flash() {
+  static const Flash flash = {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
+                              kSectorBytes,
+                              kSectorCount,
+                              kWordBytes,
+                              nullptr,
+                              erase,
+                              program};
+  return &flash;
+}
+
+}  // namespace kilotune::board

@@ -1,0 +1,98 @@
+"""The targets `renode:BOARD`: the firmware in Renode, the serial line on a TCP port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+from kilotune.targets import flashfile
+from kilotune.targets.boards import Board, board, source_root
+from kilotune.targets.firmware import build
+from kilotune.targets.process import DeviceProcess, accepts, free_port
+
+START_S = 90.0
+
+
+@contextlib.contextmanager
+def run(
+    board_id: str,
+    state: Path,
+    image: bytes | None = None,
+    *,
+    firmware: Path | None = None,
+    timeout_s: float = START_S,
+) -> Iterator[tuple[str, DeviceProcess]]:
+    """Runs the board with the model kept in `state`; gives its port (`socket://...`) and its process.
+
+    The chip's flash outlives resets of the chip and ends with the emulator.
+    """
+    chosen = emulated(board_id)
+    program = find_renode()
+    elf = firmware if firmware is not None else Path(build(board_id).firmware)
+    flash = state / "flash.bin"
+    with flashfile.locked(flash):
+        flashfile.prepare(flash, chosen.flash, image)
+        model = state / "model.bin"
+        content = flashfile.model_in(flash.read_bytes(), chosen.flash)
+        if content:
+            model.write_bytes(content)
+        port = free_port()
+        script = state / "run.resc"
+        script.write_text(script_for(chosen, elf, model if content else None, port), encoding="utf-8")
+        command = command_line(program, script, state, free_port())
+        with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})") as process:
+            process.wait_for(lambda: accepts(port), timeout_s)
+            yield f"socket://127.0.0.1:{port}", process
+
+
+def emulated(board_id: str) -> Board:
+    """The board, where there is a Renode script; KilotuneError `unknown_board` or `no_emulator` else."""
+    chosen = board(board_id)
+    if not script_of(board_id).is_file():
+        raise KilotuneError(
+            "no_emulator",
+            f"there is no Renode script for '{board_id}'",
+            "use another target (docs/BOARDS.md), inside the project's folder or with KILOTUNE_SOURCE",
+        )
+    return chosen
+
+
+def script_of(board_id: str) -> Path:
+    root = source_root() or Path()
+    return root / "firmware" / "boards" / board_id / f"{board_id}.resc"
+
+
+def find_renode() -> str:
+    program = os.environ.get("RENODE") or shutil.which("renode")
+    if program is None or not Path(program).is_file():
+        raise KilotuneError(
+            "missing_tool",
+            "Renode is not installed; targets renode:BOARD need it",
+            "install it from https://renode.io (1.16 was read), put `renode` on PATH or its file in $RENODE",
+        )
+    return program
+
+
+def script_for(chosen: Board, elf: Path, model: Path | None, port: int) -> str:
+    lines = [f"$elf=@{_escaped(elf)}", f"$port={port}", f"include @{_escaped(script_of(chosen.id))}"]
+    if model is not None:
+        lines.append(f"sysbus LoadBinary @{_escaped(model)} {chosen.model_address:#x}")
+    return "\n".join([*lines, "start", ""])
+
+
+def command_line(program: str, script: Path, state: Path, monitor: int) -> list[str]:
+    """Renode's arguments. It deletes what it takes for its leftovers in TMPDIR: it gets a private one."""
+    private = state / "renode"
+    private.mkdir(exist_ok=True)
+    return [
+        "env", f"TMPDIR={private}", f"HOME={private}",
+        program, "--disable-xwt", "--plain", "--hide-log", "-P", str(monitor), str(script),
+    ]  # fmt: skip
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(" ", "\\ ")

@@ -1,0 +1,68 @@
+"""The target `rp2040js:rpi_pico`: the Pico's UF2 file in rp2040js, the serial line on a TCP port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+from kilotune.targets import flashfile, hardware, uf2
+from kilotune.targets.boards import Board, board, source_root
+from kilotune.targets.firmware import build
+from kilotune.targets.process import DeviceProcess, accepts, free_port
+
+START_S = 30.0
+
+
+@contextlib.contextmanager
+def run(
+    board_id: str, state: Path, image: bytes | None = None, *, timeout_s: float = START_S
+) -> Iterator[tuple[str, DeviceProcess]]:
+    """Runs the board with the model kept in `state`; gives its port (`socket://...`) and its process.
+
+    The chip's flash outlives resets of the chip and ends with the emulator.
+    """
+    chosen = emulated(board_id)
+    node = find_node()
+    flash = state / "flash.bin"
+    with flashfile.locked(flash):
+        flashfile.prepare(flash, chosen.flash, image)
+        model = flashfile.model_in(flash.read_bytes(), chosen.flash)
+        file = state / "kilotune.uf2"
+        segments = hardware.segments_of(chosen, Path(build(board_id).firmware), model)
+        file.write_bytes(uf2.encode(segments, chosen.usb.uf2_family))
+        port = free_port()
+        command = [node, str(_script(board_id)), str(file), str(port)]
+        with DeviceProcess(command, state / "rp2040js.log", "rp2040js") as process:
+            process.wait_for(lambda: accepts(port), timeout_s)
+            yield f"socket://127.0.0.1:{port}", process
+
+
+def emulated(board_id: str) -> Board:
+    """The board, where rp2040js has it; KilotuneError `unknown_board` or `no_emulator` else."""
+    chosen = board(board_id)
+    if chosen.emulator.kind != "rp2040js" or not _script(board_id).is_file():
+        raise KilotuneError(
+            "no_emulator", f"rp2040js has no board '{board_id}'", "use another target; see docs/BOARDS.md"
+        )
+    return chosen
+
+
+def find_node() -> str:
+    """Node.js, where it and the package are there; KilotuneError `missing_tool` else."""
+    node = shutil.which("node")
+    folder = Path(os.environ.get("KILOTUNE_RP2040JS") or Path.cwd())
+    if node is None or not (folder / "node_modules" / "rp2040js").is_dir():
+        raise KilotuneError(
+            "missing_tool",
+            "rp2040js is not installed; the target rp2040js:rpi_pico needs it and Node.js",
+            "npm install rp2040js, and name that folder in KILOTUNE_RP2040JS",
+        )
+    return node
+
+
+def _script(board_id: str) -> Path:
+    return (source_root() or Path()) / "firmware" / "boards" / board_id / "rp2040js.mjs"

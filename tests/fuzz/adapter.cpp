@@ -65,8 +65,8 @@ std::vector<uint8_t> fuzzed_adapter(Input& in, size_t index) {
 
 Status push(Engine& engine, const std::vector<uint8_t>& adapter, uint32_t piece) {
   const auto size = static_cast<uint32_t>(adapter.size());
-  Status status = engine.push_begin(engine.model().image_hash(), size,
-                                    crc32(adapter.data(), size), 5, 6);
+  Status status =
+      engine.push_begin(engine.model().image_hash(), size, crc32(adapter.data(), size), 5, 6);
   for (uint32_t at = 0; status == Status::ok && at < size; at += piece)
     status = engine.push_append(at, adapter.data() + at, std::min(piece, size - at));
   return status == Status::ok ? engine.push_end() : status;

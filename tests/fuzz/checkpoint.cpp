@@ -1,6 +1,7 @@
 // Fuzzes recovery: a region with any contents mounts, and takes commits and rollbacks that last.
-#include "device.h"
 #include "runtime/checkpoint.h"
+
+#include "device.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;
@@ -91,8 +92,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (possible) expected = payload_of(store, payload_bytes);
         break;
       }
-      case 2: REQUIRE(store.mount(&flash.port, image_hash, payload_bytes) == Status::ok); break;
-      case 3: REQUIRE(store.begin(in.u8(), in.u8()) == Status::ok); break;
+      case 2:
+        REQUIRE(store.mount(&flash.port, image_hash, payload_bytes) == Status::ok);
+        break;
+      case 3:
+        REQUIRE(store.begin(in.u8(), in.u8()) == Status::ok);
+        break;
       default: {  // pieces at any offset, then perhaps an end
         const std::vector<uint8_t> piece = in.bytes(in.u8());
         (void)store.append(in.number(), piece.data(), static_cast<uint32_t>(piece.size()));

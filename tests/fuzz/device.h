@@ -18,12 +18,12 @@
 #include "runtime/engine.h"
 
 // A property that must hold whatever the input; the fuzzer keeps the input where it does not.
-#define REQUIRE(condition)                                                       \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
+#define REQUIRE(condition)                                                         \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
       std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                              \
-    }                                                                            \
+      std::abort();                                                                \
+    }                                                                              \
   } while (false)
 
 namespace kilotune::fuzz {
@@ -78,8 +78,9 @@ class Noise {
 class FuzzFlash {
  public:
   FuzzFlash(uint32_t sector_bytes, uint32_t sectors, uint32_t word_bytes)
-      : bytes(size_t{sector_bytes} * sectors, 0xFF),
-        port{bytes.data(), sector_bytes, sectors, word_bytes, this, erase, program} {}
+      : bytes(size_t{sector_bytes} * sectors, 0xFF), port{bytes.data(), sector_bytes, sectors,
+                                                          word_bytes,   this,         erase,
+                                                          program} {}
   FuzzFlash(const FuzzFlash&) = delete;
 
   std::vector<uint8_t> bytes;

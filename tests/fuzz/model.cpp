@@ -102,31 +102,53 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
     return image.size();
   }
   if (noise.next() % 32 == 0) return LLVMFuzzerMutate(data, size, max_size);
-  static constexpr uint32_t kValues[] = {0,      1,      2,      3,           4,           8,
-                                         0x7F,   0x80,   0xFF,   0x7FFF,      0x8000,      0xFFFF,
-                                         0x10000, 0x7FFFFFFF, 0x80000000u, 0xFFFFFFFFu};
+  static constexpr uint32_t kValues[] = {
+      0,    1,      2,      3,      4,       8,          0x7F,        0x80,
+      0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000u, 0xFFFFFFFFu};
   const uint32_t tensors = load_u32(data + 88), ops = load_u32(data + 92);
   for (uint32_t n = 1 + noise.next() % 3; n > 0; --n) {
     uint32_t at = 128 + noise.next() % static_cast<uint32_t>(size - 127);
     switch (noise.next() % 8) {
-      case 0: at = 80 + noise.next() % 48; break;
-      case 1: at = tensors + noise.next() % (kTensorBytes * (1u + load_u16(data + 80))); break;
+      case 0:
+        at = 80 + noise.next() % 48;
+        break;
+      case 1:
+        at = tensors + noise.next() % (kTensorBytes * (1u + load_u16(data + 80)));
+        break;
       case 2:
-      case 3: at = ops + noise.next() % (kOpBytes * (1u + load_u16(data + 82))); break;
-      case 4: at = load_u32(data + 96) + noise.next() % kTrainingBytes; break;
-      case 5: at = load_u32(data + 100) + noise.next() % 64; break;
-      case 6: at = load_u32(data + 104) + noise.next() % 64; break;
-      default: break;
+      case 3:
+        at = ops + noise.next() % (kOpBytes * (1u + load_u16(data + 82)));
+        break;
+      case 4:
+        at = load_u32(data + 96) + noise.next() % kTrainingBytes;
+        break;
+      case 5:
+        at = load_u32(data + 100) + noise.next() % 64;
+        break;
+      case 6:
+        at = load_u32(data + 104) + noise.next() % 64;
+        break;
+      default:
+        break;
     }
     if (at > size - 4) at = static_cast<uint32_t>(size) - 4;
     const uint32_t value =
         noise.next() % 3 == 0 ? noise.next() : kValues[noise.next() % std::size(kValues)];
     switch (noise.next() % 5) {
-      case 0: data[at] ^= static_cast<uint8_t>(1u << noise.next() % 8); break;
-      case 1: data[at] = static_cast<uint8_t>(value); break;
-      case 2: store_u16(data + (at & ~1u), static_cast<uint16_t>(value)); break;
-      case 3: store_u32(data + (at & ~3u), value); break;
-      default: store_u32(data + (at & ~3u), load_u32(data + (at & ~3u)) + (noise.next() % 9) - 4);
+      case 0:
+        data[at] ^= static_cast<uint8_t>(1u << noise.next() % 8);
+        break;
+      case 1:
+        data[at] = static_cast<uint8_t>(value);
+        break;
+      case 2:
+        store_u16(data + (at & ~1u), static_cast<uint16_t>(value));
+        break;
+      case 3:
+        store_u32(data + (at & ~3u), value);
+        break;
+      default:
+        store_u32(data + (at & ~3u), load_u32(data + (at & ~3u)) + (noise.next() % 9) - 4);
     }
   }
   return size;

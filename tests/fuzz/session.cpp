@@ -1,5 +1,5 @@
-// Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields, noise,
-// background training and restarts on the same flash, in any order.
+// Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields,
+// noise, background training and restarts on the same flash, in any order.
 #include "runtime/session.h"
 
 #include "device.h"
@@ -14,7 +14,8 @@ class Message {
  public:
   Message& number(uint32_t v) { return head(0x00, v); }
   Message& integer(int32_t v) {
-    return v >= 0 ? head(0x00, static_cast<uint32_t>(v)) : head(0x20, static_cast<uint32_t>(-1 - v));
+    return v >= 0 ? head(0x00, static_cast<uint32_t>(v))
+                  : head(0x20, static_cast<uint32_t>(-1 - v));
   }
   Message& bytes(const uint8_t* data, size_t n) {
     head(0x40, static_cast<uint32_t>(n));
@@ -47,14 +48,29 @@ struct Request {
   const char* fields;
 };
 constexpr Request kRequests[] = {
-    {Kind::hello, ""},          {Kind::model, ""},          {Kind::status, ""},
-    {Kind::reset, ""},          {Kind::learn_begin, "uiuiuuuuuuuuuuuuuu"},
-    {Kind::learn_end, ""},      {Kind::learn_cancel, ""},   {Kind::stream_begin, "uuruu"},
-    {Kind::samples, "uuub"},    {Kind::stream_end, "u"},    {Kind::results, "u"},
-    {Kind::input_write, "ub"},  {Kind::infer, "b"},         {Kind::output_read, "u"},
-    {Kind::train_begin, "uiuiuuu"}, {Kind::train_step, "uubb"}, {Kind::bench, "uuu"},
-    {Kind::commit, ""},         {Kind::rollback, ""},       {Kind::restore, ""},
-    {Kind::pull, "uu"},         {Kind::push_begin, "huuuu"}, {Kind::push, "ub"},
+    {Kind::hello, ""},
+    {Kind::model, ""},
+    {Kind::status, ""},
+    {Kind::reset, ""},
+    {Kind::learn_begin, "uiuiuuuuuuuuuuuuuu"},
+    {Kind::learn_end, ""},
+    {Kind::learn_cancel, ""},
+    {Kind::stream_begin, "uuruu"},
+    {Kind::samples, "uuub"},
+    {Kind::stream_end, "u"},
+    {Kind::results, "u"},
+    {Kind::input_write, "ub"},
+    {Kind::infer, "b"},
+    {Kind::output_read, "u"},
+    {Kind::train_begin, "uiuiuuu"},
+    {Kind::train_step, "uubb"},
+    {Kind::bench, "uuu"},
+    {Kind::commit, ""},
+    {Kind::rollback, ""},
+    {Kind::restore, ""},
+    {Kind::pull, "uu"},
+    {Kind::push_begin, "huuuu"},
+    {Kind::push, "ub"},
     {Kind::push_end, ""},
 };
 
@@ -146,9 +162,18 @@ class Device {
 // What a field may well be: a number of this very device.
 uint32_t known(Device& device, Input& in) {
   Engine& e = device.engine();
-  const uint32_t all[] = {e.adapter_bytes(), e.input_bytes(),    e.output_bytes(), e.frame_bytes(),
-                          e.results_end(),   e.train_steps(),    kChunkBytes,      kMaxFrame,
-                          e.features().rate_mhz, e.features().axes, 1, 0};
+  const uint32_t all[] = {e.adapter_bytes(),
+                          e.input_bytes(),
+                          e.output_bytes(),
+                          e.frame_bytes(),
+                          e.results_end(),
+                          e.train_steps(),
+                          kChunkBytes,
+                          kMaxFrame,
+                          e.features().rate_mhz,
+                          e.features().axes,
+                          1,
+                          0};
   return all[in.u8() % std::size(all)];
 }
 
@@ -174,7 +199,8 @@ void fuzzed_request(Device& device, Input& in) {
   const uint8_t flaw = in.u8();
   if (flaw >= 0xF8) message.resize(flaw == 0xFF ? message.size() / 2 : message.size() + 1);
   const uint8_t place = in.u8();
-  device.send(r.kind, message, place < 240 ? 1 : place - 248, place == 0 ? uint16_t{9} : uint16_t{77});
+  device.send(r.kind, message, place < 240 ? 1 : place - 248,
+              place == 0 ? uint16_t{9} : uint16_t{77});
 }
 
 void put_config(Message& m, const TrainConfig& c) {
@@ -193,8 +219,9 @@ void learn(Device& device, Input& in) {
   device.send(Kind::learn_begin, begin.finish());
   const uint8_t kind = in.u8() % 4 == 0 ? 0 : 1;
   const uint8_t label = in.u8() % 3;
-  device.send(Kind::stream_begin,
-              Message().number(5).number(kind).number(f.rate_mhz).number(f.axes).number(label).finish());
+  device.send(
+      Kind::stream_begin,
+      Message().number(5).number(kind).number(f.rate_mhz).number(f.axes).number(label).finish());
   const uint32_t frame = device.engine().frame_bytes(), room = frame == 0 ? 0 : kChunkBytes / frame;
   uint32_t offset = 0;
   for (uint32_t n = in.u8() % 12; n > 0 && room > 0; --n) {
@@ -212,12 +239,18 @@ void push(Device& device, Input& in) {
   if (adapter.empty()) return;
   for (uint32_t n = in.u8() % 4; n > 0; --n) adapter[in.u16() % adapter.size()] = in.u8();
   const auto size = static_cast<uint32_t>(adapter.size());
-  device.send(Kind::push_begin, Message().bytes(e.model().image_hash(), kHashBytes).number(size)
-                                    .number(crc32(adapter.data(), size)).number(1).number(2).finish());
+  device.send(Kind::push_begin, Message()
+                                    .bytes(e.model().image_hash(), kHashBytes)
+                                    .number(size)
+                                    .number(crc32(adapter.data(), size))
+                                    .number(1)
+                                    .number(2)
+                                    .finish());
   const uint32_t piece = 100 + in.u8();
   for (uint32_t at = 0; at < size; at += piece) {
-    device.send(Kind::push,
-                Message().number(at).bytes(adapter.data() + at, std::min(piece, size - at)).finish());
+    device.send(
+        Kind::push,
+        Message().number(at).bytes(adapter.data() + at, std::min(piece, size - at)).finish());
     if (in.u8() == 0xFF) fuzzed_request(device, in);
   }
   device.send(Kind::push_end, {});
@@ -233,9 +266,12 @@ void train(Device& device, Input& in) {
     std::vector<uint8_t> input = in.bytes(e.input_bytes()), target = in.bytes(e.output_bytes());
     input.resize(e.input_bytes());
     target.resize(e.output_bytes());
-    device.send(Kind::train_step, Message().number(step).number(in.u8() % 4)
+    device.send(Kind::train_step, Message()
+                                      .number(step)
+                                      .number(in.u8() % 4)
                                       .bytes(input.size() < 200 ? input : none)
-                                      .bytes(target.size() < 200 ? target : none).finish());
+                                      .bytes(target.size() < 200 ? target : none)
+                                      .finish());
   }
 }
 
@@ -256,13 +292,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto device = std::make_unique<Device>(image, in.u8());
   for (int i = 0; i < 40 && !in.empty(); ++i) {
     switch (in.u8() % 16) {
-      case 0: noise(*device, in); break;
-      case 1: device->background(in.u8()); break;
-      case 2: device->boot(); break;
-      case 3: learn(*device, in); break;
-      case 4: push(*device, in); break;
-      case 5: train(*device, in); break;
-      default: fuzzed_request(*device, in);
+      case 0:
+        noise(*device, in);
+        break;
+      case 1:
+        device->background(in.u8());
+        break;
+      case 2:
+        device->boot();
+        break;
+      case 3:
+        learn(*device, in);
+        break;
+      case 4:
+        push(*device, in);
+        break;
+      case 5:
+        train(*device, in);
+        break;
+      default:
+        fuzzed_request(*device, in);
     }
   }
   return 0;

@@ -8,4 +8,16 @@ int32_t requantise_rare(int32_t x, int32_t multiplier, int shift) {
   return divide_by_power_of_two(doubling_high_multiply(scaled, multiplier), shift < 0 ? -shift : 0);
 }
 
+Real make_real(uint32_t mantissa, int exponent) {
+  if (mantissa == 0) return {};
+  int shift = 16 - __builtin_clz(mantissa);  // bits above 16
+  mantissa = shift > 0 ? ((mantissa >> (shift - 1)) + 1) >> 1 : mantissa << -shift;
+  if (mantissa == 0x10000u) {
+    mantissa = 0x8000u;
+    ++shift;
+  }
+  return {static_cast<uint16_t>(mantissa),
+          static_cast<int16_t>(clamp(exponent + shift, -kRealExponentMax, kRealExponentMax))};
+}
+
 }  // namespace kilotune

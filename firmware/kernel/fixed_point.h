@@ -72,25 +72,9 @@ struct Real {
 constexpr int kRealExponentMax = 4000;
 
 // Rounds mantissa * 2^exponent to a Real.
-inline Real make_real(uint64_t mantissa, int exponent) {
-  if (mantissa == 0) return {};
-  const int shift = 48 - __builtin_clzll(mantissa);  // bits above 16
-  if (shift > 0) {
-    mantissa = (mantissa >> (shift - 1)) + 1;
-    mantissa >>= 1;
-  } else {
-    mantissa <<= -shift;
-  }
-  exponent += shift;
-  if (mantissa == 0x10000u) {
-    mantissa = 0x8000u;
-    ++exponent;
-  }
-  return {static_cast<uint16_t>(mantissa),
-          static_cast<int16_t>(clamp(exponent, -kRealExponentMax, kRealExponentMax))};
-}
+Real make_real(uint32_t mantissa, int exponent);
 inline Real operator*(Real a, Real b) {
-  return make_real(static_cast<uint64_t>(a.mantissa) * b.mantissa, a.exponent + b.exponent);
+  return make_real(uint32_t{a.mantissa} * b.mantissa, a.exponent + b.exponent);
 }
 
 }  // namespace kilotune

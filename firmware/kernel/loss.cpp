@@ -6,34 +6,20 @@
 namespace kilotune {
 namespace {
 
-// d(i) = ((y - zy) A - (t - zt) B) w / 32; |d| < 2^23 without weights, 2^25 with the largest.
-class SquaredError {
+// What passes through the loss's tensor: where its op did not clamp.
+class PassRange {
  public:
-  SquaredError(const Execution& run, const Training& training, const Target& target)
-      : training_(training), weights_(target.weights) {
-    const Tensor y = run.model->tensor(training.tensor);
-    const Tensor t =
-        training.loss == Loss::reconstruction ? run.model->tensor(run.model->input) : y;
-    y_ = run.data(y);
-    t_ = target.values != nullptr ? target.values : run.data(t);
-    zero_y_ = y.zero_point;
-    zero_t_ = t.zero_point;
-    count_ = y.elements();
+  PassRange(const Execution& run, const Training& training) {
+    const Op op = run.model->op(training.first_op);
+    if (!op.has(kRecordsMask)) return;
+    from_ = op.act_min + 1;
+    count_ = op.act_max > from_ ? static_cast<uint32_t>(op.act_max - from_) : 0;
   }
-  [[nodiscard]] uint32_t count() const { return count_; }
-  [[nodiscard]] int32_t difference(uint32_t i) const {
-    return (y_[i] - zero_y_) * training_.a - (t_[i] - zero_t_) * training_.b;
-  }
-  [[nodiscard]] int32_t weight(uint32_t i) const {
-    return weights_ == nullptr ? 32 : weights_[i] & 127;
-  }
+  [[nodiscard]] bool passes(int32_t y) const { return static_cast<uint32_t>(y - from_) < count_; }
 
  private:
-  const Training& training_;
-  const uint8_t* weights_;
-  const int8_t *y_, *t_;
-  int32_t zero_y_, zero_t_;
-  uint32_t count_;
+  int32_t from_ = -128;
+  uint32_t count_ = 256;
 };
 
 // Unnormalised probabilities: exp(s (q - max)) in Q23 by the image's table.
@@ -53,6 +39,20 @@ struct Softmax {
   [[nodiscard]] uint32_t value(uint32_t i) const {
     return load_u32(table + 4 * static_cast<uint8_t>(largest - q[i])) & ((1u << 24) - 1);
   }
+  // value / sum in Q24, rounded to nearest: long division, as many bits a step as 32 bits have room
+  // for.
+  [[nodiscard]] int32_t probability(uint32_t i) const {
+    if (sum == 1u << 31) return static_cast<int32_t>(((value(i) >> 6) + 1) >> 1);
+    uint32_t rest = value(i), quotient = 0;
+    const int room = __builtin_clz(sum);
+    for (int left = 24, bits = 0; left != 0; left -= bits) {
+      bits = left < room ? left : room;
+      const uint32_t digits = (rest << bits) / sum;
+      rest = (rest << bits) - digits * sum;
+      quotient = (quotient << bits) | digits;
+    }
+    return static_cast<int32_t>(quotient + (rest >= sum - sum / 2 ? 1 : 0));
+  }
 };
 
 }  // namespace
@@ -68,35 +68,84 @@ uint64_t loss_value(const Execution& run, const Training& training, const Target
   uint64_t sum = 0;  // below 2^16 * 2^46 * 2^7 / 2^16
   for (uint32_t i = 0; i < e.count(); ++i) {
     const int64_t d = e.difference(i);
-    sum += (static_cast<uint64_t>(d * d) * static_cast<uint32_t>(e.weight(i))) >> 16;
+    const uint32_t weight = target.weights == nullptr ? 32u : target.weights[i] & 127u;
+    sum += (static_cast<uint64_t>(d * d) * weight) >> 16;
   }
   return sum;
 }
 
-void loss_differences(const Execution& run, const Training& training, const Target& target,
-                      int32_t* d) {
-  const SquaredError e(run, training, target);
-  for (uint32_t i = 0; i < e.count(); ++i) d[i] = e.difference(i);
+SquaredError::SquaredError(const Execution& run, const Training& training, const Target& target)
+    : a_(training.a), b_(training.b) {
+  const Tensor y = run.model->tensor(training.tensor);
+  const Tensor t = training.loss == Loss::reconstruction ? run.model->tensor(run.model->input) : y;
+  y_ = run.data(y);
+  t_ = target.values != nullptr ? target.values : run.data(t);
+  offset_ = t.zero_point * b_ - y.zero_point * a_;
+  count_ = y.elements();
 }
+
+namespace {
+
+// Two passes, for the largest and for the mantissas: nothing wider than these is ever stored, and
+// they may lie over the outputs' front (SPEC 1.2): each is written behind the output's last use.
+// `gradient` is called with each i in turn.
+template <typename Gradient>
+void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gradient gradient) {
+  uint32_t largest = 0;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t v = gradient(i);
+    const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  const int bits = yt.mantissa_bits;
+  const int shift = largest == 0 ? 0 : mantissa_shift(largest, bits);
+  int16_t* mantissa = run.mantissas(yt);
+  if (shift > 0 && !rounding_carries(largest, shift, bits)) {
+    for (uint32_t i = 0; i < n; ++i)
+      mantissa[i] = static_cast<int16_t>(((gradient(i) >> (shift - 1)) + 1) >> 1);
+  } else {
+    for (uint32_t i = 0; i < n; ++i)
+      mantissa[i] = static_cast<int16_t>(largest == 0 ? 0 : to_mantissa(gradient(i), shift, bits));
+  }
+  run.exponents(yt)[0] = static_cast<int16_t>(shift);
+}
+
+void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
+                            const Tensor& yt) {
+  const SquaredError e(run, training, target);
+  const PassRange range(run, training);
+  const uint8_t* weights = target.weights;
+  // |d| < 2^23 without weights, 2^25 with the largest.
+  store_squared_error(run, yt, e.count(), [e, range, weights](uint32_t i) {
+    if (!range.passes(e.output(i))) return int32_t{0};
+    const int32_t d = e.difference(i);
+    return weights == nullptr ? d : (d >> 5) * (weights[i] & 127);
+  });
+}
+
+// Few outputs: compiled for size.
+[[gnu::cold, gnu::noinline]] void cross_entropy_gradient(const Execution& run,
+                                                         const Training& training,
+                                                         const Target& target, const Tensor& y) {
+  int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(y));
+  const Softmax p(run, training);
+  const PassRange range(run, training);
+  for (uint32_t i = 0; i < training.classes; ++i) {
+    const int32_t wanted = i == target.category ? 1 << 24 : 0;
+    values[i] = range.passes(p.q[i]) ? p.probability(i) - wanted : 0;
+  }
+  store_gradient(run, y, 0, values, 0);
+}
+
+}  // namespace
 
 void loss_gradient(const Execution& run, const Training& training, const Target& target) {
   const Tensor y = run.model->tensor(training.tensor);
-  int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(y));
   if (training.loss == Loss::cross_entropy) {
-    const Softmax p(run, training);
-    for (uint32_t i = 0; i < training.classes; ++i) {
-      const uint64_t scaled = static_cast<uint64_t>(p.value(i)) << 24;
-      const int32_t probability = static_cast<int32_t>((scaled + p.sum / 2) / p.sum);  // Q24
-      values[i] = probability - (i == target.category ? 1 << 24 : 0);
-    }
+    cross_entropy_gradient(run, training, target, y);
   } else {
-    const SquaredError e(run, training, target);
-    for (uint32_t i = 0; i < e.count(); ++i) {
-      const int32_t d = e.difference(i);
-      values[i] = target.weights == nullptr ? d : (d >> 5) * e.weight(i);
-    }
+    squared_error_gradient(run, training, target, y);
   }
-  store_gradient(run, y, 0, values, 0);
 }
 
 }  // namespace kilotune

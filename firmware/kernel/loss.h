@@ -22,12 +22,25 @@ struct Target {
 // in Q20. Comparable between windows of one model only.
 uint64_t loss_value(const Execution& run, const Training& training, const Target& target);
 
-// Writes the gradient of the loss's tensor. Squared error is (weighted) mean over outputs.
+// Writes the gradient of the loss's tensor. Squared error is (weighted) mean over outputs. What its
+// op clamped passes nothing; no mask is needed for that.
 void loss_gradient(const Execution& run, const Training& training, const Target& target);
 
-// d(i) of a squared-error loss (SPEC 1.5) on what the last forward pass left in the arena.
-void loss_differences(const Execution& run, const Training& training, const Target& target,
-                      int32_t* d);
+// A squared-error loss on what the last forward pass left in the arena.
+class SquaredError {
+ public:
+  SquaredError(const Execution& run, const Training& training, const Target& target);
+
+  [[nodiscard]] uint32_t count() const { return count_; }
+  [[nodiscard]] int32_t output(uint32_t i) const { return y_[i]; }
+  // d(i) = (y - zy) A - (t - zt) B (SPEC 1.5); |d| < 2^23.
+  [[nodiscard]] int32_t difference(uint32_t i) const { return y_[i] * a_ - t_[i] * b_ + offset_; }
+
+ private:
+  const int8_t *y_, *t_;
+  int32_t a_, b_, offset_;
+  uint32_t count_;
+};
 
 }  // namespace kilotune
 

@@ -69,11 +69,11 @@ Status Model::check_header(uint32_t bytes) {
   return check(good);
 }
 
-Tensor Model::tensor(uint16_t index) const {
-  const uint8_t* p = aligned4(at(tensors_)) + kTensorBytes * index;
-  return {
-      load_u32(p), load_u16(p + 4),  load_u16(p + 6), load_u16(p + 8), static_cast<int8_t>(p[10]),
-      p[11],       load_u32(p + 16), load_u32(p + 20)};
+// Exponents, then `each` bytes an element.
+bool Model::holds_gradient(const Tensor& t, uint32_t each) const {
+  const Bytes arena = {nullptr, arena_bytes};
+  const uint64_t bytes = 2ull * ((t.positions() + 1) & ~1u) + uint64_t{each} * t.elements();
+  return bytes <= arena_bytes && arena.holds(t.gradient, static_cast<uint32_t>(bytes), 1, 4);
 }
 
 Status Model::check_tensors() const {
@@ -84,12 +84,7 @@ Status Model::check_tensors() const {
     if (elements == 0 || elements > arena_bytes) return Status::bad_image;
     if (!arena.holds(t.data, t.elements(), 1)) return Status::bad_image;
     if (t.gradient != kNone) {
-      // Exponents, then mantissas; one position's worth of int32 while an operator fills it.
-      const uint64_t head = 2ull * ((t.positions() + 1) & ~1u);
-      const uint64_t body = t.positions() == 1 ? 4ull * t.channels : 2ull * t.elements();
-      if (head + body > arena_bytes) return Status::bad_image;
-      if (!arena.holds(t.gradient, static_cast<uint32_t>(head + body), 1, 4))
-        return Status::bad_image;
+      if (!holds_gradient(t, 2)) return Status::bad_image;
       if (t.mantissa_bits < 1 || t.mantissa_bits > 15) return Status::bad_image;
     }
     if (t.mask != kNone) {
@@ -100,33 +95,6 @@ Status Model::check_tensors() const {
     }
   }
   return Status::ok;
-}
-
-Op Model::op(uint16_t index) const {
-  const uint8_t* p = aligned4(at(op_records_)) + kOpBytes * index;
-  Op op = {p[0],
-           p[1],
-           load_u16(p + 2),
-           load_u16(p + 4),
-           load_u16(p + 6),
-           static_cast<int8_t>(p[8]),
-           static_cast<int8_t>(p[9]),
-           load_u32(p + 12),
-           load_u32(p + 16),
-           load_u32(p + 20),
-           load_u32(p + 24),
-           load_u32(p + 28),
-           load_u32(p + 32),
-           load_u32(p + 36),
-           {}};
-  for (uint32_t i = 0; i < 6; ++i) op.words[i] = load_u32(p + 40 + 4 * i);
-  return op;
-}
-
-OpTraining Model::op_training(const Op& op) const {
-  const uint8_t* p = aligned4(at(op.training));
-  return {load_u32(p), load_real(p + 4), load_u32(p + 8),
-          p[12],       load_u32(p + 20), load_u32(p + 24)};
 }
 
 const OpKernel* Model::kernel(uint8_t opcode) const {
@@ -145,7 +113,6 @@ Status Model::check_ops() const {
     if (o.input >= tensor_count || o.output >= tensor_count) return Status::bad_image;
     if (o.input2 != kNoTensor && o.input2 >= tensor_count) return Status::bad_image;
     if (o.act_min > o.act_max) return Status::bad_image;
-    if (o.has(kRecordsMask) && tensor(o.output).mask == kNone) return Status::bad_image;
     if (o.training != 0) {
       if (!image_.holds(o.training, 1, kOpTrainingBytes, 4)) return Status::bad_image;
       const OpTraining t = op_training(o);
@@ -213,7 +180,12 @@ Status Model::check_training() const {
     if (i > t.last_op && (!o.has(kBackwardToInput) || op(i - 1).output != o.input)) {
       return Status::bad_image;
     }
-    if (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) return Status::bad_image;
+    if (o.has(kBackwardToInput)) {
+      const Tensor x = tensor(o.input);
+      if (x.gradient == kNone) return Status::bad_image;
+      // One position is filled as int32.
+      if (x.positions() == 1 && !holds_gradient(x, 4)) return Status::bad_image;
+    }
   }
   switch (t.loss) {
     case Loss::reconstruction:
@@ -222,8 +194,9 @@ Status Model::check_training() const {
     case Loss::regression:
       return check(t.a >= 0 && t.a <= 1 << 14 && t.b >= 0 && t.b <= 1 << 14);
     case Loss::cross_entropy:
-      return check(t.classes == y.channels && t.classes >= 2 && t.classes <= 256 &&
-                   image_.holds(t.exp_table, 256, 4, 4) && load_u32(at(t.exp_table)) == 1u << 23);
+      return check(holds_gradient(y, 4) && t.classes == y.channels && t.classes >= 2 &&
+                   t.classes <= 256 && image_.holds(t.exp_table, 256, 4, 4) &&
+                   load_u32(at(t.exp_table)) == 1u << 23);
   }
   return Status::bad_image;
 }

@@ -46,6 +46,13 @@ enum OpFlag : uint8_t {
   kBackwardToInput = 16,
 };
 
+// The last six words of an op record, read where they lie.
+struct Words {
+  const uint8_t* at;
+
+  [[nodiscard]] uint32_t operator[](uint32_t i) const { return load_u32(at + 4 * i); }
+};
+
 struct Op {
   uint8_t opcode;
   uint8_t flags;
@@ -54,7 +61,7 @@ struct Op {
   uint32_t weights, bias, multipliers, shifts;  // image offsets
   uint32_t bias_param, weight_param;            // adapter offsets, kNone
   uint32_t training;                            // image offset of the training record, 0
-  uint32_t words[6];                            // by opcode
+  Words words;                                  // by opcode
 
   [[nodiscard]] bool has(OpFlag flag) const { return (flags & flag) != 0; }
 };
@@ -99,6 +106,8 @@ class Model {
   [[nodiscard]] Op op(uint16_t index) const;
   [[nodiscard]] OpTraining op_training(const Op& op) const;
   [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
+  // Whether a tensor's gradient has room for `each` bytes an element, 2 for mantissas.
+  [[nodiscard]] bool holds_gradient(const Tensor& t, uint32_t each) const;
   [[nodiscard]] bool trainable() const { return training_offset_ != 0; }
   [[nodiscard]] Training training() const;
 
@@ -120,6 +129,39 @@ class Model {
 
 // Reads a Real of a planned table; mantissas were validated.
 inline Real load_real(const uint8_t* p) { return {load_u16(p), load_i16(p + 2)}; }
+
+// Inline, so that a caller reads only the fields that it uses.
+inline Tensor Model::tensor(uint16_t index) const {
+  const uint8_t* p = aligned4(at(tensors_)) + kTensorBytes * index;
+  return {
+      load_u32(p), load_u16(p + 4),  load_u16(p + 6), load_u16(p + 8), static_cast<int8_t>(p[10]),
+      p[11],       load_u32(p + 16), load_u32(p + 20)};
+}
+
+inline Op Model::op(uint16_t index) const {
+  const uint8_t* p = aligned4(at(op_records_)) + kOpBytes * index;
+  return {p[0],
+          p[1],
+          load_u16(p + 2),
+          load_u16(p + 4),
+          load_u16(p + 6),
+          static_cast<int8_t>(p[8]),
+          static_cast<int8_t>(p[9]),
+          load_u32(p + 12),
+          load_u32(p + 16),
+          load_u32(p + 20),
+          load_u32(p + 24),
+          load_u32(p + 28),
+          load_u32(p + 32),
+          load_u32(p + 36),
+          {p + 40}};
+}
+
+inline OpTraining Model::op_training(const Op& op) const {
+  const uint8_t* p = aligned4(at(op.training));
+  return {load_u32(p), load_real(p + 4), load_u32(p + 8),
+          p[12],       load_u32(p + 20), load_u32(p + 24)};
+}
 
 }  // namespace kilotune
 

@@ -19,9 +19,11 @@ class Random {
   }
 
   // Uniform in [0, 2^bits), bits in 1..32.
-  uint32_t bits(int bits) {
+  uint32_t bits(int bits) { return next(32 - bits); }
+  // Uniform in [0, 2^(32 - unused)), for loops that draw many of one width.
+  uint32_t next(int unused) {
     state_ = state_ * 1664525u + 1013904223u;
-    return state_ >> (32 - bits);
+    return state_ >> unused;
   }
   // Uniform in [0, n), n < 2^16; the bias of at most n / 2^32 is below what sampling can show.
   uint32_t below(uint32_t n) { return static_cast<uint32_t>((uint64_t{bits(32)} * n) >> 32); }

@@ -75,7 +75,7 @@ Status Trainer::begin(const TrainConfig& config) {
 
 void Trainer::scale_rate(Real factor) {
   const Real rate = config_.rate * factor;
-  step_rate_ = rate * make_real((1ull << 31) / config_.accumulate, -31);
+  step_rate_ = rate * make_real((1u << 31) / config_.accumulate, -31);
   step_decay_ = rate * config_.decay;
 }
 

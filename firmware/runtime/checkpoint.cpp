@@ -199,7 +199,9 @@ Status CheckpointStore::append(uint32_t off, const uint8_t* data, uint32_t n) {
   for (uint32_t i = taken; i < n; ++i) {
     word_[staged_ % flash_->word_bytes] = data[i];
     ++staged_;
-    if (staged_ % flash_->word_bytes != 0) continue;
+    // The last word may not be full: it goes to flash too, so that all can be read back before
+    // `seal`.
+    if (staged_ % flash_->word_bytes != 0 && staged_ != payload_bytes_) continue;
     const Status status = write_word();
     if (status != Status::ok) return status;
   }
@@ -219,18 +221,15 @@ Status CheckpointStore::write_word() {
 Status CheckpointStore::seal(uint32_t crc) {
   if (staging_.info.sequence == 0) return Status::wrong_state;
   if (staged_ != payload_bytes_) return Status::truncated;
-  Status status = Status::ok;
-  if (staged_ % flash_->word_bytes != 0) status = write_word();
-  if (status == Status::ok) {
-    staging_.info.crc = crc;
-    const uint8_t* payload = flash_->base + offset(staging_.slot) + kPayloadAt;
-    status = crc32(payload, payload_bytes_) == crc ? write_record(crc) : Status::bad_crc;
-  }
+  staging_.info.crc = crc;
+  const uint8_t* payload = flash_->base + offset(staging_.slot) + kPayloadAt;
+  const Status status = crc32(payload, payload_bytes_) == crc ? write_record(crc) : Status::bad_crc;
   if (status == Status::ok) {
     current_ = staging_;
     find_previous();
   }
   staging_ = Record{};
+  staged_ = 0;
   return status;
 }
 

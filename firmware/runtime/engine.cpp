@@ -235,9 +235,10 @@ Status Engine::learn_begin(const LearnConfig& config) {
   const Status status = trainer_.begin(config.train);
   if (status != Status::ok) return status;
   // Learning starts from what flash holds, so that training can be repeated from there exactly.
-  const bool resume = config.resume != 0 && store_.payload() != nullptr;
+  if (config.resume != 0) load_adapter();
+  const bool resume =
+      config.resume != 0 && store_.payload() != nullptr && view_.head().calibrated != 0;
   if (resume) {
-    load_adapter();
     reservoir_.resume(config.hold_period, config.hold_count, config.train.seed);
   } else {
     base_adapter();
@@ -317,7 +318,7 @@ Status Engine::train_step(uint16_t label, const int8_t* target) {
   const Training t = model_.training();
   if (t.loss == Loss::cross_entropy && label >= t.classes) return Status::bad_argument;
   if (t.loss == Loss::regression && target == nullptr) return Status::bad_argument;
-  trainer_.step({target, label, nullptr});
+  trainer_.step({t.loss == Loss::regression ? target : nullptr, label, nullptr});
   ++counters_.train_steps;
   ++steps_;
   return Status::ok;
@@ -370,7 +371,8 @@ Status Engine::push_end() {
   if (!open_) return Status::no_model;
   if (phase_ == Phase::train) return Status::busy;
   // Judged before it counts: a well-formed transfer may still carry values out of range.
-  if (store_.staged() == model_.adapter_bytes && !acceptable(store_.staged_payload())) {
+  const uint8_t* staged = store_.staged_payload();
+  if (staged != nullptr && store_.staged() == model_.adapter_bytes && !acceptable(staged)) {
     return Status::bad_argument;
   }
   const Status status = store_.seal(push_crc_);

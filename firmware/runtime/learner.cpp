@@ -259,10 +259,11 @@ void Learner::measure_residual() {
     std::memset(squares(), 0, 8 * n);
   }
   load(index_);
-  const int32_t* r = p_.scoring->residuals();  // |r| < 2^15
+  const SquaredError differences = p_.scoring->differences();
   for (uint32_t o = 0; o < n; ++o) {
-    sums()[o] += r[o];
-    squares()[o] += static_cast<uint32_t>(r[o] * r[o]);
+    const int32_t r = residual_of(differences, o);
+    sums()[o] += r;
+    squares()[o] += static_cast<uint32_t>(r * r);
   }
 }
 
@@ -372,7 +373,7 @@ void Learner::after_fakes() {
 void Learner::train(uint32_t step) {
   // The rate falls linearly to 0: what is left of the noise averages out.
   const uint64_t left = total_steps_ - step;
-  p_.trainer->scale_rate(make_real((left << 32) / total_steps_, -32));
+  p_.trainer->scale_rate(make_real(static_cast<uint32_t>((left << 31) / total_steps_), -31));
   const uint32_t slot = order(config_.train.seed, step / learned_, step % learned_, learned_);
   augment(slot, step);
   Target target = target_of(slot);
@@ -428,7 +429,8 @@ void Learner::after_pass() {
     best_loss_ = last_loss_;
     report_.passes_kept = passes;
   }
-  const bool stale = config_.patience != 0 && passes - report_.passes_kept >= config_.patience;
+  const bool stale =
+      config_.patience != 0 && held_ != 0 && passes - report_.passes_kept >= config_.patience;
   if (passes < config_.passes && !stale) {
     go(Stage::train);
     return;

@@ -52,7 +52,6 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   quantile_tail_q10 = load_u16(p + 20);
   margin_permille = load_u16(p + 22);
   base_threshold_q10 = load_i16(p + 24);
-  sigma_lsb = (inverse_input_ + 64) >> 7;
   features_ = features.features_total;
 
   const Tensor x = model.tensor(model.input);
@@ -64,6 +63,8 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   if (outputs != (classifies ? 0 : model.tensor(t.tensor).elements())) return Status::bad_image;
   if (capacity < 1 || capacity > 255 || neighbours < 1 || neighbours > 4) return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
+  sigma_lsb = (inverse_input_ + 64) >> 7;
+  classes = classifies ? t.classes : uint16_t{0};
   const uint32_t mean = load_u32(p + 28), scale = load_u32(p + 32), residual = load_u32(p + 36);
   if (!image.holds(mean, features_, 2, 4) || !image.holds(scale, features_, 2, 4))
     return Status::bad_image;
@@ -101,6 +102,10 @@ bool Profile::accepts(const AdapterView& view) const {
   const CalibrationHead h = view.head();
   if (h.calibrated > 1 || h.candidate > 1 || h.scorer > 3 || h.learn_slots > capacity) return false;
   if (h.learned > h.learn_slots || h.held > capacity - h.learn_slots) return false;
+  if (h.calibrated != 0 && h.learned == 0) return false;
+  for (uint32_t i = 0; classes != 0 && i < capacity; ++i) {
+    if (view.labels()[i] >= classes) return false;
+  }
   const uint8_t* scale = reinterpret_cast<const uint8_t*>(view.feature_scale());
   const uint8_t* residual = reinterpret_cast<const uint8_t*>(view.residual_scale());
   return positive(scale, features_, kScaleMin) && positive(residual, outputs, kResidualScaleMin);

@@ -41,6 +41,7 @@ class Profile {
   uint16_t quantile_q10 = 0, quantile_tail_q10 = 0;  // Student t: quantile + tail / freedom
   uint16_t margin_permille = 0;                      // by which a scorer must beat the combined one
   int16_t base_threshold_q10 = 0;                    // of the uncalibrated base model
+  uint16_t classes = 0;                              // of a classifier, else 0
   int32_t sigma_lsb = 0;                             // model input steps in one sigma, rounded
 
  private:

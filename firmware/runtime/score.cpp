@@ -12,25 +12,19 @@ int16_t to_i16(int32_t v) { return static_cast<int16_t>(clamp(v, -32768, 32767))
 
 }  // namespace
 
-const int32_t* Scoring::residuals() const {
+SquaredError Scoring::differences() const {
   trainer_->forward(true);
-  const Training t = model_->training();
-  const Execution& run = trainer_->execution();
-  // The gradient's place holds int32 while nothing trains.
-  int32_t* d = reinterpret_cast<int32_t*>(run.mantissas(model_->tensor(t.tensor)));
-  loss_differences(run, t, {}, d);
-  for (uint32_t o = 0; o < profile_->outputs; ++o) d[o] >>= 8;
-  return d;
+  return {trainer_->execution(), model_->training(), {}};
 }
 
 int32_t Scoring::residual() const {
-  const int32_t* r = residuals();
+  const SquaredError differences = this->differences();
   const int16_t* mean = view_->residual_mean();
   const uint16_t* scale = view_->residual_scale();
   uint64_t sum = 0;
   for (uint32_t o = 0; o < profile_->outputs; ++o) {
     // |r - mean| < 2^17; a residual beyond 500 sigma counts as 500.
-    const int32_t t = clamp((r[o] - mean[o]) * 64 / scale[o], -32000, 32000);
+    const int32_t t = clamp((residual_of(differences, o) - mean[o]) * 64 / scale[o], -32000, 32000);
     sum += static_cast<uint32_t>(t * t);
   }
   return log2_q10(sum + 1) - log2_q10(profile_->outputs) - 12 * 1024;

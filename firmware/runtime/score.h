@@ -20,6 +20,11 @@ struct Score {
   bool anomalous;    // above the threshold; never for classifiers
 };
 
+// Residual of output o, in units of 2^-8 of the loss's d; below 2^15.
+inline int32_t residual_of(const SquaredError& differences, uint32_t o) {
+  return differences.difference(o) >> 8;
+}
+
 // Scores what lies in the trainer's input. Holds no state of its own.
 class Scoring {
  public:
@@ -39,9 +44,9 @@ class Scoring {
                                        const CalibrationHead& head) {
     return (residual - head.residual_level + nearest - head.nearest_level) >> 1;
   }
-  // Residuals (outputs,) of what lies in the input, in units of 2^-8 of the loss's d; runs forward.
-  // They lie in the arena until the next pass.
-  [[nodiscard]] const int32_t* residuals() const;
+  // Differences (outputs,) of what lies in the input, for residual_of(); runs forward, and holds
+  // until the next pass.
+  [[nodiscard]] SquaredError differences() const;
 
  private:
   [[nodiscard]] Score classify() const;

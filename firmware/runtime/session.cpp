@@ -91,7 +91,11 @@ void Session::receive_frame() {
   } else {
     session_ = session;
     sequence_ = sequence;
-    if (opens) stream_ = 0;
+    if (opens) {
+      stream_ = 0;
+      // Who began to collect windows is gone: the next one's must not be learned from unasked.
+      if (engine_.phase() == Phase::learn && engine_.learn_cancel() == Status::ok) ++generation_;
+    }
     execute(kind, message);
   }
   frame_write(tx_, kWireHeaderBytes + answer_bytes_, link_);
@@ -213,6 +217,7 @@ Status Session::on_status(const Bytes& in) {
   if (engine_.is_open()) {
     a.windows_learned = engine_.windows_learned();
     a.train_steps = engine_.train_steps();
+    a.steps_trained = engine_.steps_trained();
     a.passes = passes_;
     a.status_checkpoint_m = to_message(engine_.checkpoint());
     a.status_report_m = to_message(engine_.report());

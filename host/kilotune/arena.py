@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +15,43 @@ SHUFFLE_WORK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """`size` bytes alive from step `first` to step `last`, both included."""
+    """`size` bytes alive from step `first` to step `last`, both included.
+
+    The last `tail` bytes may be a buffer of their own before that, from step `tail_first` on: the
+    whole is then written over it, front to back, as it is read.
+    """
 
     key: str
     size: int
     first: int
     last: int
+    tail: int = 0
+    tail_first: int = 0
+    tail_key: str = ""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is alive when."""
+        whole = Part(0, _rounded(self.size), self.first, self.last)
+        if not self.tail:
+            return (whole,)
+        start = self.size - self.tail
+        return whole, Part(start, _rounded(self.size) - start, self.tail_first, self.first - 1)
 
     def meets(self, other: Buffer) -> bool:
+        return any(a.meets(b) for a in self.parts for b in other.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`size` bytes from `start` on in a buffer, alive from step `first` to `last`."""
+
+    start: int
+    size: int
+    first: int
+    last: int
+
+    def meets(self, other: Part) -> bool:
         return self.first <= other.last and other.first <= self.last
 
 
@@ -59,13 +87,15 @@ def plan(buffers: Sequence[Buffer]) -> Arena:
             best = placed
         else:
             order[i], order[j] = order[j], order[i]
-    return Arena(offsets=best[0], size=best[1], lower_bound=bound)
+    offsets = dict(best[0])
+    offsets |= {b.tail_key: offsets[b.key] + b.size - b.tail for b in buffers if b.tail}
+    return Arena(offsets=offsets, size=best[1], lower_bound=bound)
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
     """Most bytes alive at one step: no arena can be smaller."""
-    steps = {b.first for b in buffers}
-    return max((sum(_rounded(b.size) for b in buffers if b.first <= s <= b.last) for s in steps), default=0)
+    parts = [p for b in buffers for p in b.parts]
+    return max((sum(p.size for p in parts if p.first <= s <= p.last) for s in {p.first for p in parts}), default=0)
 
 
 def _rounded(size: int) -> int:
@@ -74,21 +104,24 @@ def _rounded(size: int) -> int:
 
 def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
     """Each buffer into the tightest gap between those that live at the same time."""
-    placed: list[tuple[int, int, Buffer]] = []  # offset, end, buffer; by offset
+    placed: list[tuple[int, Part]] = []  # offset of its buffer, part
     offsets: dict[str, int] = {}
     total = 0
     for buffer in order:
-        size = _rounded(buffer.size)
-        best, best_gap, cursor = -1, -1, 0
-        for offset, end, other in placed:
-            if not buffer.meets(other):
-                continue
-            gap = offset - cursor
-            if gap >= size and (best < 0 or gap < best_gap):
-                best, best_gap = cursor, gap
-            cursor = max(cursor, end)
+        # Offsets that would bring one of its parts over one that lives at the same time: open ranges.
+        taken = sorted(
+            (at + other.start - own.size - own.start, at + other.start + other.size - own.start)
+            for own in buffer.parts
+            for at, other in placed
+            if own.meets(other)
+        )
+        best, best_room, cursor = -1, -1, 0
+        for low, high in taken:
+            if low >= cursor and (best < 0 or low - cursor < best_room):
+                best, best_room = cursor, low - cursor
+            cursor = max(cursor, high)
         offset = best if best >= 0 else cursor
         offsets[buffer.key] = offset
-        bisect.insort(placed, (offset, offset + size, buffer), key=lambda item: item[:2])
-        total = max(total, offset + size)
+        placed += [(offset, part) for part in buffer.parts]
+        total = max(total, offset + _rounded(buffer.size))
     return offsets, total

@@ -17,6 +17,8 @@ _EXIT_CODES = {
     "ambiguous_device": EXIT_NO_DEVICE,
     "port_busy": EXIT_NO_DEVICE,
     "port_denied": EXIT_NO_DEVICE,
+    "busy_target": EXIT_NO_DEVICE,
+    "no_board": EXIT_USAGE,
     # What the device would refuse is refused before it is sent, too.
     "wrong_rate": EXIT_REFUSED,
     "wrong_axes": EXIT_REFUSED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kilotune.errors import KilotuneError
 from kilotune.report.data import Budget
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ def fits(image: Image) -> list[Fit]:
         verdict = ram <= board.ram_bytes and flash <= board.flash.model_bytes
         found.append(Fit(board.id, verdict, ram, board.ram_bytes, flash, board.flash.model_bytes))
     return found
+
+
+def require_fit(image: Image, board_id: str) -> None:
+    """KilotuneError `too_large` where the image needs more RAM or flash than the board gives."""
+    for fit in fits(image):
+        if fit.board == board_id and not fit.fits:
+            raise KilotuneError(
+                "too_large",
+                f"the model needs {fit.ram_used:,} bytes of RAM and {fit.flash_used:,} of flash; {board_id} gives "
+                f"{fit.ram:,} and {fit.flash:,} (model partition)",
+                "use method bias, a smaller reservoir or fewer axes, or another board: "
+                "`kilotune inspect` says which one fits",
+            )
 
 
 def report_budgets(image: Image, measured: Benchmark, firmware: FirmwareBuild | None) -> tuple[Budget, ...]:

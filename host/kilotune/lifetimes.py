@@ -8,11 +8,10 @@ from kilotune.operators.base import Activation, OpPlan
 from kilotune.plan import GradientPlan, TrainingPlan
 
 
-def gradient_bytes(activation: Activation) -> int:
-    """Exponents, then mantissas; one position's int32 values while an operator fills it (SPEC 1.2)."""
+def gradient_bytes(activation: Activation, *, wide: bool) -> int:
+    """Exponents, then mantissas; `wide`: one position's int32 values while an operator fills it (SPEC 1.2)."""
     head = 2 * (activation.positions + activation.positions % 2)
-    body = 4 * activation.channels if activation.positions == 1 else 2 * activation.elements
-    return head + body
+    return head + activation.elements * (4 if wide and activation.positions == 1 else 2)
 
 
 def mask_bytes(activation: Activation) -> int:
@@ -46,7 +45,12 @@ def lifetimes(
             last[source] = max(last.get(source, 0), until)
     if training is not None:
         last[training.loss.tensor] = max(last[training.loss.tensor], end)
-    buffers = [Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i]) for i in sorted(made)]
+    overlaid = _overlaid_output(graph, ops, training, end if training is None else last[training.loss.tensor])
+    buffers = [
+        Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i])
+        for i in sorted(made)
+        if i != overlaid
+    ]
     for i, op in enumerate(graph.ops):
         scratch = op.scratch_bytes(ops[i])
         if scratch:
@@ -66,8 +70,27 @@ def lifetimes(
         if op.output == training.loss.tensor:
             steps.append(end)
         activation = graph.activations[op.output]
-        size = gradient_bytes(activation)
+        if op.output == overlaid:
+            buffers.append(_over_output(activation, made[overlaid], end, backward_step(i), overlaid))
+            continue
+        size = gradient_bytes(activation, wide=True)
         buffers.append(Buffer(f"gradient {op.output}", size, min(steps), backward_step(i)))
         if gradient.masked:
             buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(steps)))
     return buffers
+
+
+def _overlaid_output(graph: Graph, ops: list[OpPlan], training: TrainingPlan | None, last: int) -> int | None:
+    """The loss's tensor, where the gradient of a squared error can be written over it."""
+    if training is None or training.loss.kind == "classification" or last > len(graph.ops):
+        return None
+    first_op = training.first_op
+    return None if graph.ops[first_op].keeps_gradient(ops[first_op]) else training.loss.tensor
+
+
+def _over_output(activation: Activation, made: int, loss_step: int, last: int, index: int) -> Buffer:
+    """Gradient of the loss, with the output at its end: mantissa i is written when output i was read, and
+    lies before output i + 1."""
+    start = -(-(4 + activation.elements) // 4) * 4
+    size = max(gradient_bytes(activation, wide=False), start + activation.elements)
+    return Buffer(f"gradient {index}", size, loss_step, last, size - start, made, f"data {index}")

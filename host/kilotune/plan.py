@@ -40,7 +40,7 @@ class GradientPlan:
 
     mantissa_bits: int
     unit: float  # C
-    masked: bool
+    masked: bool  # by a mask in the arena; the loss masks its own tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def _flow(
                 f"gradients of operator {op.source} {op.kind} ('{op.name}') overflow: too many outputs",
                 "train fewer last layers, or use method head",
             )
-        gradients[op.output] = GradientPlan(bits, unit, masked=True)
+        gradients[op.output] = GradientPlan(bits, unit, masked=i != training.first_op)
         if not ops[i].to_input:
             continue
         unit *= op.gradient_gain

@@ -72,6 +72,30 @@ def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
     return whole.astype(np.uint16)
 
 
+def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
+    """(n, outputs) targets of a regression: int8 as the model's output has them, or floats in its real units."""
+    import numpy as np
+
+    array = load_array(path)
+    if array.size != rows * outputs:
+        raise KilotuneError(
+            "bad_samples",
+            f"{path} has {array.size} targets; {rows} samples of a model with {outputs} outputs need {rows * outputs}",
+            "give one row of targets a sample",
+        )
+    targets = array.reshape(rows, outputs)
+    if targets.dtype == np.int8:
+        return np.ascontiguousarray(targets)
+    if not np.issubdtype(targets.dtype, np.floating) or not np.isfinite(targets).all():
+        raise KilotuneError(
+            "bad_samples",
+            f"{path} holds {targets.dtype}, or numbers that are not finite",
+            "give int8 in the model's output quantisation, or floats in the units of its output",
+        )
+    quantised: npt.NDArray[np.int8] = np.clip(np.rint(targets / scale) + zero_point, -128, 127).astype(np.int8)
+    return quantised
+
+
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Writes `array` to exactly `path` (numpy.save alone would append .npy)."""
     import numpy as np

@@ -288,3 +288,29 @@ def test_the_gate_refuses_clipped_constant_and_repeated_windows() -> None:
     stream = np.concatenate([good, clipped, np.full((64, 1), 7, np.int16), good[::-1], good[::-1]])
     results = list(device.score(np.ascontiguousarray(stream)))
     assert [r.refused & 11 for r in results] == [0, 1, 2, 0, 8]
+
+
+def test_no_answer_of_the_device_carries_raw_samples() -> None:
+    """Everything that a device says while it learns, scores, commits and is pulled from, searched for what it heard."""
+    model = image()
+    session = _native.Session(model.content, bytearray(b"\xff" * 65536))
+    said = bytearray()
+
+    class Listening:
+        def exchange(self, request: bytes) -> bytes:
+            answer = bytes(session.exchange(request))
+            said.extend(answer)
+            return answer
+
+    samples = np.random.default_rng(8).integers(-30000, 30000, (64 * 40, 1)).astype(np.int16)
+    with Device(InProcess(Listening()), image=model) as device:
+        device.learn(samples, passes=2)
+        device.score(samples)
+        device.commit()
+        device.pull()
+        device.info()
+        device.status()
+    heard = samples.tobytes()
+    assert len(said) > 5000
+    # Eight bytes of random samples turn up by chance with a probability of about 1e-12.
+    assert not any(heard[i : i + 8] in said for i in range(0, len(heard) - 8, 2))

@@ -76,7 +76,7 @@ class FakeDevice:
             20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536, 0, 1, 810, 870, 860, 865
         )
         return DeviceStatus(
-            Phase.detect, 1, 0, 0, 25, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
+            Phase.detect, 1, 0, 0, 25, 100, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
             Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
         )  # fmt: skip
 

@@ -103,10 +103,10 @@ class ModelDevice:
 
     def _model(self) -> list[object]:
         sizes = [INPUTS, INPUTS, ADAPTER_BYTES, 0, 5000]
-        return [IMAGE_HASH, bytes(32), *sizes, 1, 3, 0, AXES, RATE_MHZ, 16_000_000, WINDOW, HOP, 48]
+        return [IMAGE_HASH, bytes(32), *sizes, 1, 3, 3, AXES, RATE_MHZ, 16_000_000, WINDOW, HOP, 48]
 
     def _status(self) -> list[object]:
-        head = [self.phase, self._generation, 1, self._stream, self._learned, self._steps, 40]
+        head = [self.phase, self._generation, 1, self._stream, self._learned, self._steps, self._steps, 40]
         return head + [0] * (6 + 17 + 7 + 6 + 3)
 
     def _reset(self) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import arena, graph, planner, tflite_model
@@ -29,6 +30,30 @@ def test_buffers_that_live_together_never_overlap(items: list[Buffer]) -> None:
             if a.meets(b):
                 x, y = plan.offsets[a.key], plan.offsets[b.key]
                 assert x + a.size <= y or y + b.size <= x
+
+
+@given(buffers, st.data())
+@settings(deadline=None, max_examples=80)
+def test_a_tail_that_lives_earlier_keeps_its_place(items: list[Buffer], data: st.DataObject) -> None:
+    """Each buffer may have a tail; no byte is given to two that live in the same step."""
+    tailed = []
+    for b in items:
+        tail = data.draw(st.integers(0, b.size // 8)) * 4
+        first = data.draw(st.integers(-3, b.first - 1))
+        size = -(-b.size // 4) * 4
+        tailed.append(Buffer(b.key, size, b.first, b.last, tail, first, f"tail {b.key}" if tail else ""))
+    plan = arena.plan(tailed)
+    assert plan.size >= plan.lower_bound
+    for step in range(-3, 30):
+        owners = np.zeros(plan.size, np.int64)
+        for b in tailed:
+            at = plan.offsets[b.key]
+            if b.first <= step <= b.last:
+                owners[at : at + b.size] += 1
+            elif b.tail and b.tail_first <= step < b.first:
+                assert plan.offsets[b.tail_key] == at + b.size - b.tail
+                owners[at + b.size - b.tail : at + b.size] += 1
+        assert owners.max(initial=0) <= 1
 
 
 @given(buffers)

@@ -61,12 +61,31 @@ def test_the_backward_pass_stops_before_the_first_layers_input() -> None:
 def test_gradients_and_masks_lie_inside_the_arena() -> None:
     for method in ("bias", "head", "bias+head"):
         image = compile(MODEL, method=method)
-        for t in Reference(image.content).tensors:
+        reference = Reference(image.content)
+        loss_tensor = reference.loss_section()[3]
+        for i, t in enumerate(reference.tensors):
             assert t.data + t.elements <= image.arena_bytes
-            if t.gradient != NONE:
-                assert t.gradient % 4 == 0
-                assert t.gradient + 4 + 4 * t.elements <= image.arena_bytes
+            if t.gradient == NONE:
+                continue
+            assert t.gradient % 4 == 0
+            each = 2 if i == loss_tensor else 4
+            assert t.gradient + 4 + each * t.elements <= image.arena_bytes
+            if i == loss_tensor:
+                assert t.mask == NONE
+            else:
                 assert t.mask + (t.elements + 7) // 8 <= image.arena_bytes
+
+
+@pytest.mark.parametrize("widths", [(24, 8, 24), (17, 5, 17), (1, 3, 2), (3, 4, 3)])
+def test_a_mantissa_of_the_loss_never_lies_over_an_output_that_is_still_to_be_read(
+    widths: tuple[int, ...],
+) -> None:
+    image = compile(models.chain(*widths), loss="regression")
+    reference = Reference(image.content)
+    t = reference.tensors[reference.loss_section()[3]]
+    for i in range(t.elements - 1):
+        end_of_mantissa = t.gradient + 4 + 2 * i + 2
+        assert end_of_mantissa <= t.data + i + 1 or t.data + t.elements <= t.gradient
 
 
 def test_the_loss_follows_the_model() -> None:

@@ -308,7 +308,7 @@ def test_too_few_windows_leaves_the_learn_phase(connect: Connect) -> None:
     clock, model = Clock(), ModelDevice()
     device = connect(FaultyLine(model.exchange, clock, Faults(), 0), clock, 0)
     with pytest.raises(KilotuneError) as caught:
-        device.learn(np.zeros((WINDOW, AXES), np.int16))
+        device.learn(np.zeros((WINDOW, AXES), np.int16), labels=0)
     assert caught.value.code == "too_few_windows"
     assert model.log[-1] == "learn_cancel"
 

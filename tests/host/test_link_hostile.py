@@ -251,5 +251,5 @@ def test_training_that_never_ends(connect: Connect) -> None:
 
     line._answer = stuck
     with pytest.raises(KilotuneError, match="no progress"):
-        device.learn(np.zeros((2000, AXES), np.int16))
+        device.learn(np.zeros((2000, AXES), np.int16), labels=0)
     assert line.clock.now_s < 3 * TIMEOUT_S

@@ -239,7 +239,11 @@ def test_resampling_keeps_a_tone_and_removes_what_would_fold_back() -> None:
 
 
 def test_upsampling_says_what_is_missing() -> None:
-    r = Recording(np.zeros((200, 1), np.float32), 200, "slow").resampled(1600)
+    slow = Recording(np.zeros((200, 1), np.float32), 200, "slow")
+    with pytest.raises(KilotuneError, match="made for 1600 Hz") as caught:
+        slow.resampled(1600)
+    assert caught.value.code == "wrong_rate"
+    r = slow.resampled(1600, upsample=True)
     assert r.samples.shape[0] == 1600
     assert "it has nothing above 100 Hz" in r.notes[-1]
 

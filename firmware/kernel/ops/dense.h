@@ -1,11 +1,30 @@
-// Dot products that dense layers are made of: one header, one plain and one SIMD implementation
-// with the same bits.
+// Products that dense layers are made of: one header, one plain and one SIMD implementation with
+// the same bits.
 #ifndef KILOTUNE_KERNEL_OPS_DENSE_H_
 #define KILOTUNE_KERNEL_OPS_DENSE_H_
 
 #include <cstdint>
 
+#include "kernel/ops/finish.h"
+
 namespace kilotune {
+
+// Start of the accumulators: the bias, and what training adds to it, in the accumulator's unit
+// and rounded half up.
+struct DenseBias {
+  const uint8_t* frozen;  // i32 (out,), 4-aligned
+  const int32_t* delta;   // (out,), null: none
+  int shift = 1;          // its fraction bits
+
+  [[nodiscard]] int32_t at(uint32_t o) const {
+    const int32_t b = load_i32(frozen + 4 * o);
+    return delta == nullptr ? b : b + ((delta[o] + (1 << (shift - 1))) >> shift);
+  }
+};
+
+// A layer of frozen weights w (out, in) on x (in,): finish.put(o, bias(o) + sum of w(o, i) x(i)).
+void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
+                 Finish& finish);
 
 // sum over i of w[i] * x[i]; n <= 65535, so that the sum stays below 2^30.
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n);
@@ -23,6 +42,10 @@ void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_
                         int32_t* values);
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values);
+
+// mantissa[i] = round(values[i] / 2^shift), halves up, shift in 2..30; mantissas may lie over the
+// front of the values.
+void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa);
 
 }  // namespace kilotune
 

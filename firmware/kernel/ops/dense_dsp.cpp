@@ -1,99 +1,177 @@
-// Dense products with the dual 16-bit multiplies of Cortex-M4, M7 and M33; same bits as the plain
-// ones, because sums of integers do not depend on their order.
+// Dense layers forward with the dual 16-bit multiplies of Cortex-M4, M7 and M33; same bits as the
+// plain ones, because sums of integers do not depend on their order.
 #include "kernel/ops/dense.h"
 
 #ifdef __ARM_FEATURE_DSP
 
-#include <arm_acle.h>
-
-#include <cstring>
+#include "kernel/ops/dsp.h"
 
 namespace kilotune {
 namespace {
 
-// Unaligned loads are one instruction on every core that has these multiplies.
-inline uint32_t word(const void* p) {
-  uint32_t v = 0;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-// Bytes 0 and 2, or 1 and 3, sign-extended to two halves.
-inline int16x2_t even_bytes(uint32_t v) { return __sxtb16(static_cast<int8x4_t>(v)); }
-inline int16x2_t odd_bytes(uint32_t v) {
-  int16x2_t r;
-  __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
-  return r;
-}
-// {low half of a, low half of b} and {high half of a, high half of b}.
-inline int16x2_t low_halves(int16x2_t a, int16x2_t b) {
-  int16x2_t r;
-  __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(r) : "r"(a), "r"(b));
-  return r;
-}
-inline int16x2_t high_halves(int16x2_t a, int16x2_t b) {
-  int16x2_t r;
-  __asm__("pkhtb %0, %2, %1, asr #16" : "=r"(r) : "r"(a), "r"(b));
-  return r;
-}
+// --- forward -------------------------------------------------------------------------------------
 
-inline int32_t effective(int8_t w) { return w; }
-inline int32_t effective(int16_t w) { return w >> 8; }
+// Four rows of weights, `n` apart, times four inputs: 16 products in 23 instructions. The inputs
+// are spread to halves once; each row's word is spread in two steps that reuse its register.
+#define KILOTUNE_ROW(sum, row)           \
+  "ldr %[t], " row                       \
+  "\n"                                   \
+  "sxtb16 %[u], %[t]\n"                  \
+  "smlad %[" sum "], %[u], %[e], %[" sum \
+  "]\n"                                  \
+  "sxtb16 %[t], %[t], ror #8\n"          \
+  "smlad %[" sum "], %[t], %[o], %[" sum "]\n"
+#define KILOTUNE_FOUR_INPUTS                                                                      \
+  "ldr %[t], [%[x]], #4\n"                                                                        \
+  "sxtb16 %[e], %[t]\n"                                                                           \
+  "sxtb16 %[o], %[t], ror #8\n" KILOTUNE_ROW("b", "[%[w], %[n]]") KILOTUNE_ROW("a", "[%[w]], #4") \
+      KILOTUNE_ROW("d", "[%[v], %[n]]") KILOTUNE_ROW("c", "[%[v]], #4")
 
-// Columns i and i + 2, i + 1 and i + 3 of one row, as halves.
-struct Row {
-  int16x2_t even, odd;
+struct Four {
+  int32_t a, b, c, d;
 };
-inline Row four(const int8_t* p) {
-  const uint32_t v = word(p);
-  return {even_bytes(v), odd_bytes(v)};
-}
-// Trained weights: the high bytes of two words hold columns 0, 1 and 2, 3.
-inline Row four(const int16_t* p) {
-  const int16x2_t a = odd_bytes(word(p)), b = odd_bytes(word(p + 2));
-  return {low_halves(a, b), high_halves(a, b)};
+
+// By hand, because the compiler keeps four row pointers and runs out of registers.
+inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const int8_t* x,
+                                                         uint32_t n, Four& sums) {
+  int32_t a = sums.a, b = sums.b, c = sums.c, d = sums.d;
+  const int8_t* v = w + 2 * n;
+  if (n >= 4) {
+    uint32_t left = n >> 2, t, u, e, o;
+    // Two turns a branch; an odd number begins with the second.
+    __asm__ volatile(
+        "tst %[left], #1\n"
+        "add %[left], %[left], #1\n"
+        "lsr %[left], %[left], #1\n"
+        "bne 2f\n"
+        "1:\n" KILOTUNE_FOUR_INPUTS "2:\n" KILOTUNE_FOUR_INPUTS
+        "subs %[left], %[left], #1\n"
+        "bne 1b\n"
+        : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [w] "+r"(w), [v] "+r"(v), [x] "+r"(x),
+          [left] "+r"(left), [t] "=&r"(t), [u] "=&r"(u), [e] "=&r"(e), [o] "=&r"(o)
+        : [n] "r"(n)
+        : "cc", "memory");
+  }
+  for (uint32_t left = n & 3u; left != 0; --left) {
+    const int32_t input = *x++;
+    b += w[n] * input;
+    a += *w++ * input;
+    d += v[n] * input;
+    c += *v++ * input;
+  }
+  sums = {a, b, c, d};
 }
 
-// Four neighbouring columns from `p` on, two rows of `in` weights at a time. A function of its own,
-// so that everything in its loop has a register.
-template <typename Weight>
-__attribute__((noinline)) void four_columns(const Weight* p, const int16_t* m, uint32_t out,
-                                            uint32_t in, int32_t* values) {
-  int32_t a = 0, b = 0, c = 0, d = 0;
-  for (const int16_t* end = m + (out & ~1u); m != end;) {
-    const int16x2_t pair = static_cast<int16x2_t>(word(m));
-    m += 2;
-    const Row first = four(p), second = four(p + in);
-    p += 2 * in;
-    a = __smlad(pair, low_halves(first.even, second.even), a);
-    c = __smlad(pair, high_halves(first.even, second.even), c);
-    b = __smlad(pair, low_halves(first.odd, second.odd), b);
-    d = __smlad(pair, high_halves(first.odd, second.odd), d);
+// Outputs of a layer whose one multiplier shifts right by `right`, 1 to 21: four at a time, int8
+// saturation and mask included.
+class FinishFours {
+ public:
+  FinishFours(const Finish& f, int right)
+      : multiplier_(load_i32(f.multipliers)),
+        right_(right),
+        // The zero point goes in before the shift: below 2^28, the product below 2^30.
+        offset_((1 << (right_ - 1)) + f.zero_point * (1 << right_)),
+        low_(f.low),
+        high_(f.high),
+        narrow_(f.low != -128 || f.high != 127) {
+    const uint32_t from = static_cast<uint32_t>(low_ + 1) & 0xFFu;
+    const int32_t span = high_ - low_ - 2;  // q passes where q - from, as uint8, is at most this
+    from_ = from * 0x01010101u;
+    span_ = static_cast<uint32_t>(span < 0 ? 0 : span) * 0x01010101u;
+    bits_ = span < 0 ? 0u : 0x08040201u;
   }
-  if ((out & 1u) != 0) {
-    a += *m * effective(p[0]);
-    b += *m * effective(p[1]);
-    c += *m * effective(p[2]);
-    d += *m * effective(p[3]);
+  [[nodiscard]] uint32_t pack(const Four& s) const {
+    int32_t a = output(s.a), b = output(s.b), c = output(s.c), d = output(s.d);
+    if (narrow_) {
+      a = clamp(a, low_, high_);
+      b = clamp(b, low_, high_);
+      c = clamp(c, low_, high_);
+      d = clamp(d, low_, high_);
+    }
+    const auto byte = [](int32_t q) { return static_cast<uint32_t>(q) & 0xFFu; };
+    return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
   }
-  values[0] = a;
-  values[1] = b;
-  values[2] = c;
-  values[3] = d;
+  // Bit k: output k of `packed` lies strictly between the ends of the activation.
+  [[nodiscard]] uint32_t passes(uint32_t packed) const {
+    uint32_t r;
+    __asm__(
+        "usub8 %[r], %[q], %[from]\n"
+        "usub8 %[r], %[span], %[r]\n"
+        "sel %[r], %[bits], %[zero]\n"
+        "usad8 %[r], %[r], %[zero]\n"
+        : [r] "=&r"(r)
+        : [q] "r"(packed), [from] "r"(from_), [span] "r"(span_), [bits] "r"(bits_), [zero] "r"(0)
+        : "cc");
+    return r;
+  }
+
+ private:
+  [[nodiscard]] int32_t output(int32_t acc) const {
+    // |acc| < 2^30: doubling is exact, and (2 acc m + 2^31) >> 32 is the doubling high multiply.
+    const int32_t high = high_multiply_rounded(acc * 2, multiplier_);
+    return __ssat((high + (high >> 31) + offset_) >> right_, 8);
+  }
+
+  int32_t multiplier_;
+  int right_;
+  int32_t offset_, low_, high_;
+  bool narrow_;
+  uint32_t from_, span_, bits_;
+};
+
+// Whether FinishFours can be used: up to so many inputs |acc| < 2^30 (bias and trained part: 2^28
+// each).
+constexpr uint32_t kFinishFoursInputs = 32000;
+constexpr uint32_t kFinishFoursShift = 21;
+
+bool finishes_in_fours(const Finish& f, uint32_t in) {
+  return f.stride == 0 && in <= kFinishFoursInputs &&
+         static_cast<uint32_t>(-f.shifts[0] - 1) < kFinishFoursShift;
 }
 
-template <typename Weight>
-void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t in, int32_t* values) {
-  uint32_t i = 0;
-  for (; i + 4 <= in; i += 4) four_columns(w + i, m, out, in, values + i);
-  for (; i < in; ++i) {
-    int32_t a = 0;
-    const Weight* p = w + i;
-    for (uint32_t o = 0; o < out; ++o, p += in) a += m[o] * effective(*p);
-    values[i] = a;
-  }
+inline Four start(const DenseBias& bias, uint32_t o) {
+  const int32_t* b = reinterpret_cast<const int32_t*>(bias.frozen) + o;
+  Four sums = {b[0], b[1], b[2], b[3]};
+  if (bias.delta == nullptr) return sums;
+  const int32_t* d = bias.delta + o;
+  const int shift = bias.shift, half = 1 << (shift - 1);
+  sums.a += (d[0] + half) >> shift;
+  sums.b += (d[1] + half) >> shift;
+  sums.c += (d[2] + half) >> shift;
+  sums.d += (d[3] + half) >> shift;
+  return sums;
 }
 
 }  // namespace
+
+void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
+                 Finish& finish) {
+  const bool in_fours = finishes_in_fours(finish, in);
+  const FinishFours fours(finish, in_fours ? -finish.shifts[0] : 1);
+  int8_t* y = finish.y;
+  uint8_t* mask = finish.mask;
+  uint32_t bits = 0, o = 0;
+  for (; o + 4 <= out; o += 4, w += 4 * in) {
+    Four sums = start(bias, o);
+    add_four_rows(w, x, in, sums);
+    if (!in_fours) {
+      finish.put(o, sums.a);
+      finish.put(o + 1, sums.b);
+      finish.put(o + 2, sums.c);
+      finish.put(o + 3, sums.d);
+      continue;
+    }
+    const uint32_t packed = fours.pack(sums);
+    std::memcpy(y, &packed, sizeof packed);
+    y += 4;
+    if (mask == nullptr) continue;
+    bits = (bits >> 4) | fours.passes(packed) << 4;
+    *mask = static_cast<uint8_t>(bits);  // the first of two halves is written over
+    mask += (o >> 2) & 1u;
+  }
+  if (in_fours) finish.bits = bits;
+  for (; o < out; ++o, w += in) finish.put(o, bias.at(o) + dot_q(w, x, in));
+}
 
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   int32_t acc = 0;
@@ -107,34 +185,12 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
 }
 
 void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
-  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
-  // Two pointers for four rows: with one each, the loop would run out of registers.
-  const int8_t* v = w + 2 * n;
-  const auto one = [](uint32_t weights, int16x2_t even, int16x2_t odd, int32_t acc) {
-    return __smlad(odd_bytes(weights), odd, __smlad(even_bytes(weights), even, acc));
-  };
-  for (uint32_t left = n >> 2; left != 0; --left) {
-    const uint32_t four_inputs = word(x);
-    x += 4;
-    const int16x2_t even = even_bytes(four_inputs), odd = odd_bytes(four_inputs);
-    b = one(word(w + n), even, odd, b);
-    a = one(word(w), even, odd, a);
-    w += 4;
-    d = one(word(v + n), even, odd, d);
-    c = one(word(v), even, odd, c);
-    v += 4;
-  }
-  for (uint32_t left = n & 3u; left != 0; --left) {
-    const int32_t input = *x++;
-    b += w[n] * input;
-    a += *w++ * input;
-    d += v[n] * input;
-    c += *v++ * input;
-  }
-  sums[0] = a;
-  sums[1] = b;
-  sums[2] = c;
-  sums[3] = d;
+  Four four = {sums[0], sums[1], sums[2], sums[3]};
+  add_four_rows(w, x, n, four);
+  sums[0] = four.a;
+  sums[1] = four.b;
+  sums[2] = four.c;
+  sums[3] = four.d;
 }
 
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {
@@ -142,22 +198,14 @@ int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint3
   const int16x2_t zero = static_cast<int16x2_t>(pair);
   int32_t acc = 0;
   for (const int16_t* end = w + (n & ~3u); w != end; w += 4, x += 4) {
-    const Row row = four(w);
+    // The high bytes of two words hold inputs 0, 1 and 2, 3.
+    const int16x2_t a = odd_bytes(word(w)), b = odd_bytes(word(w + 2));
     const uint32_t xv = word(x);
-    acc = __smlad(row.even, __ssub16(even_bytes(xv), zero), acc);
-    acc = __smlad(row.odd, __ssub16(odd_bytes(xv), zero), acc);
+    acc = __smlad(low_halves(a, b), __ssub16(even_bytes(xv), zero), acc);
+    acc = __smlad(high_halves(a, b), __ssub16(odd_bytes(xv), zero), acc);
   }
   for (n &= 3u; n != 0; --n) acc += (*w++ >> 8) * (*x++ - zero_point);
   return acc;
-}
-
-void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_t in,
-                        int32_t* values) {
-  columns(w, m, out, in, values);
-}
-void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
-                        int32_t* values) {
-  columns(w, m, out, in, values);
 }
 
 }  // namespace kilotune

@@ -38,6 +38,18 @@ void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t in, int32
 
 }  // namespace
 
+void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
+                 Finish& finish) {
+  uint32_t o = 0;
+  for (; o + 4 <= out; o += 4, w += 4 * in) {
+    int32_t sums[4];
+    for (uint32_t k = 0; k < 4; ++k) sums[k] = bias.at(o + k);
+    dot4_q(w, x, in, sums);
+    for (uint32_t k = 0; k < 4; ++k) finish.put(o + k, sums[k]);
+  }
+  for (; o < out; ++o, w += in) finish.put(o, bias.at(o) + dot_q(w, x, in));
+}
+
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   int32_t acc = 0;
   for (uint32_t i = 0; i < n; ++i) acc += w[i] * x[i];
@@ -73,6 +85,13 @@ void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values) {
   columns(w, m, out, in, values);
+}
+
+void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa) {
+  for (uint32_t i = 0; i < n; ++i) {
+    // v >> (shift - 1) fits 31 bits, so that adding the rounding bit cannot overflow.
+    mantissa[i] = static_cast<int16_t>(((values[i] >> (shift - 1)) + 1) >> 1);
+  }
 }
 
 }  // namespace kilotune

@@ -14,16 +14,16 @@ const int8_t* frozen_weights(const Model& model, const Op& op) {
 
 // The widest mantissa must not overflow the sum over any column of weights.
 bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, bool trained) {
-  const uint64_t limit = (1ull << 31) >> mantissa_bits;  // sum of |w| must stay below
+  const uint32_t limit = (1u << 31) >> mantissa_bits;  // sum of |w| must stay below
   if (trained) {
-    // Training stays within +-127; a base weight of -128 starts beyond it.
+    // Training stays within +-127; a base weight of -128 starts beyond it. out < 2^16.
     const bool beyond = std::memchr(w, 0x80, size_t{out} * in) != nullptr;
-    return (beyond ? 128ull : 127ull) * out < limit;
+    return (beyond ? 128u : 127u) * out < limit;
   }
   for (uint32_t i = 0; i < in; ++i) {
-    uint64_t norm = 0;
+    uint32_t norm = 0;  // below 2^23
     for (uint32_t o = 0; o < out; ++o)
-      norm += static_cast<uint64_t>(w[o * in + i] < 0 ? -w[o * in + i] : w[o * in + i]);
+      norm += static_cast<uint32_t>(w[o * in + i] < 0 ? -w[o * in + i] : w[o * in + i]);
     if (norm >= limit) return false;
   }
   return true;
@@ -60,6 +60,8 @@ Status validate(const Model& model, const Op& op) {
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
     if (x.positions() != 1 || op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
+    if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
+      return Status::bad_image;
     for (uint32_t o = 0; t.rescale != 0 && o < out; ++o) {
       if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return Status::bad_image;
     }
@@ -71,94 +73,35 @@ Status validate(const Model& model, const Op& op) {
   return Status::ok;
 }
 
-// What training adds to the bias of channel o, in the accumulator's unit, rounded half up.
-class BiasDelta {
- public:
-  BiasDelta(const Execution& run, const Op& op) {
-    if (!op.has(kBiasTrained)) return;
-    delta_ = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
-    shift_ = run.model->op_training(op).bias_fraction_bits;
+DenseBias dense_bias(const Execution& run, const Op& op) {
+  DenseBias bias = {aligned4(run.model->at(op.bias)), nullptr, 1};
+  if (op.has(kBiasTrained)) {
+    bias.delta = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
+    bias.shift = run.model->op_training(op).bias_fraction_bits;
   }
-  [[nodiscard]] int32_t at(uint32_t o) const {
-    return delta_ == nullptr ? 0 : (delta_[o] + (1 << (shift_ - 1))) >> shift_;
-  }
-
- private:
-  const int32_t* delta_ = nullptr;
-  int shift_ = 1;
-};
-
-// Turns accumulators into outputs, one channel after the other, and collects the pass mask.
-class Finish {
- public:
-  Finish(const Execution& run, const Op& op, const Tensor& yt, bool training)
-      : y_(run.data(yt)),
-        mask_(training && op.has(kRecordsMask) ? run.mask(yt) : nullptr),
-        multiplier_(aligned4(run.model->at(op.multipliers))),
-        shift_(reinterpret_cast<const int8_t*>(run.model->at(op.shifts))),
-        stride_(op.has(kPerChannel) ? 1 : 0),
-        zero_point_(yt.zero_point),
-        low_(op.act_min),
-        high_(op.act_max) {}
-
-  void put(uint32_t o, int32_t acc) {
-    const int32_t scaled =
-        requantise(acc, load_i32(multiplier_ + 4 * o * stride_), shift_[o * stride_]);
-    // |scaled| < 2^31 - 2^7 for a right shift; a left shift may saturate.
-    const int32_t q = clamp(clamp(scaled, -512, 512) + zero_point_, low_, high_);
-    y_[o] = static_cast<int8_t>(q);
-    if (mask_ == nullptr) return;
-    bits_ = (bits_ >> 1) | (q > low_ && q < high_ ? 0x80u : 0u);
-    if ((o & 7u) == 7u) mask_[o >> 3] = static_cast<uint8_t>(bits_);
-  }
-  // After the last of `out` channels: the mask's unfinished byte.
-  void flush(uint32_t out) {
-    if (mask_ != nullptr && (out & 7u) != 0)
-      mask_[out >> 3] = static_cast<uint8_t>((bits_ & 0xFFu) >> (8 - (out & 7u)));
-  }
-
- private:
-  int8_t* y_;
-  uint8_t* mask_;
-  const uint8_t* multiplier_;
-  const int8_t* shift_;
-  uint32_t stride_;
-  int32_t zero_point_, low_, high_;
-  uint32_t bits_ = 0;
-};
+  return bias;
+}
 
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
   const int8_t* x = run.data(xt);
   const uint32_t in = xt.elements(), out = yt.channels;
-  const uint8_t* bias = aligned4(model.at(op.bias));
-  const BiasDelta delta(run, op);
-  Finish finish(run, op, yt, training);
-  uint32_t o = 0;
+  const DenseBias bias = dense_bias(run, op);
+  Finish finish = make_finish(run, op, yt, training);
   if (op.has(kWeightsTrained)) {
     const int16_t* w = reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
-    for (; o < out; ++o, w += in) {
-      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_trained(w, x, xt.zero_point, in));
-    }
+    for (uint32_t o = 0; o < out; ++o, w += in)
+      finish.put(o, bias.at(o) + dot_trained(w, x, xt.zero_point, in));
   } else {
-    const int8_t* w = frozen_weights(model, op);
-    for (; o + 4 <= out; o += 4, w += 4 * in) {
-      int32_t sums[4];
-      for (uint32_t k = 0; k < 4; ++k) sums[k] = load_i32(bias + 4 * (o + k)) + delta.at(o + k);
-      dot4_q(w, x, in, sums);
-      for (uint32_t k = 0; k < 4; ++k) finish.put(o + k, sums[k]);
-    }
-    for (; o < out; ++o, w += in) {
-      finish.put(o, load_i32(bias + 4 * o) + delta.at(o) + dot_q(w, x, in));
-    }
+    dense_layer(frozen_weights(model, op), x, in, out, bias, finish);
   }
   finish.flush(out);
 }
 
-// m'(o) = m(o) * s_w(o) / max s_w, behind the mantissas, where int32 values lay before.
-const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out) {
-  int16_t* scaled = mantissa + out;
+// m'(o) = m(o) * s_w(o) / max s_w: in place, or behind the mantissas where these are needed again.
+const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out, bool keep) {
+  int16_t* scaled = keep ? mantissa + out : mantissa;
   for (uint32_t o = 0; o < out; ++o) {
     scaled[o] = static_cast<int16_t>((mantissa[o] * load_u16(r + 2 * o) + (1 << 14)) >> 15);
   }
@@ -175,7 +118,8 @@ void backward(const Execution& run, const Op& op, Step& step) {
   if (op.has(kBiasTrained)) update_bias(run, op, plan, out, mantissa, exponent, step);
   if (op.has(kBackwardToInput)) {  // before the weights change
     const int16_t* m =
-        plan.rescale == 0 ? mantissa : rescale(model.at(plan.rescale), mantissa, out);
+        plan.rescale == 0 ? mantissa
+                          : rescale(model.at(plan.rescale), mantissa, out, op.has(kWeightsTrained));
     int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(xt));
     if (op.has(kWeightsTrained)) {
       transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,

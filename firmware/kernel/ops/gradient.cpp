@@ -1,47 +1,72 @@
 // Block floating point: one exponent a position, mantissas as wide as the planner allows.
+#include "kernel/ops/dense.h"
 #include "kernel/ops/op.h"
 
 namespace kilotune {
 namespace {
 
-bool passes(const uint8_t* mask, uint32_t i) { return ((mask[i >> 3] >> (i & 7u)) & 1u) != 0; }
+// Values whose bit is 0 become 0; returns the largest magnitude, v or ~v, of these and `largest`.
+inline uint32_t mask_value(int32_t& value, uint32_t bits, int k, uint32_t largest) {
+  const int32_t v = value & -static_cast<int32_t>((bits >> k) & 1u);
+  value = v;
+  const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
+  return magnitude > largest ? magnitude : largest;
+}
+
+// The same for all that the mask stops (null: all pass).
+uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
+  uint32_t largest = 0, bits = 0xFFu;
+  for (; n >= 8; n -= 8, values += 8) {
+    if (mask != nullptr) bits = *mask++;
+    largest = mask_value(values[0], bits, 0, largest);
+    largest = mask_value(values[1], bits, 1, largest);
+    largest = mask_value(values[2], bits, 2, largest);
+    largest = mask_value(values[3], bits, 3, largest);
+    largest = mask_value(values[4], bits, 4, largest);
+    largest = mask_value(values[5], bits, 5, largest);
+    largest = mask_value(values[6], bits, 6, largest);
+    largest = mask_value(values[7], bits, 7, largest);
+  }
+  if (n != 0 && mask != nullptr) bits = *mask;
+  for (; n != 0; --n, bits >>= 1) largest = mask_value(*values++, bits, 0, largest);
+  return largest;
+}
 
 }  // namespace
 
-void store_gradient(const Execution& run, const Tensor& t, uint32_t position, const int32_t* values,
+int mantissa_shift(uint32_t largest, int bits) { return 32 - __builtin_clz(largest) - bits; }
+
+bool rounding_carries(uint32_t largest, int shift, int bits) {
+  return shift > 0 && ((largest >> (shift - 1)) + 1) >> 1 == 1u << bits;
+}
+
+[[gnu::cold, gnu::noinline]] int32_t to_mantissa(int32_t v, int shift, int bits) {
+  const int32_t limit = (1 << bits) - 1;
+  // v >> (shift - 1) fits 31 bits, so that adding the rounding bit cannot overflow.
+  const int32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1 : v * (1 << -shift);
+  return clamp(m, -limit, limit);
+}
+
+void store_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                     int exponent) {
   const uint32_t n = t.channels;
   const uint8_t* mask = run.mask(t);
   if (mask != nullptr) mask += position * ((n + 7) / 8);
-
-  // The union of all magnitudes has the bits of the largest one.
-  uint32_t all = 0;
-  for (uint32_t i = 0; i < n; ++i) {
-    const int32_t v = values[i];
-    if (mask == nullptr || passes(mask, i)) all |= static_cast<uint32_t>(v ^ (v >> 31));
-  }
+  const uint32_t largest = mask_values(values, mask, n);
   // Mantissas may lie over the values: each int16 is written after the int32 at or behind it.
   int16_t* mantissa = run.mantissas(t) + position * n;
   int16_t* exponents = run.exponents(t);
-  if (all == 0) {
+  if (largest == 0) {
     for (uint32_t i = 0; i < n; ++i) mantissa[i] = 0;
     exponents[position] = 0;
     return;
   }
-  const int shift = 32 - __builtin_clz(all) - t.mantissa_bits;
-  const int32_t limit = (1 << t.mantissa_bits) - 1;
-  for (uint32_t i = 0; i < n; ++i) {
-    int32_t v = values[i];
-    if (mask != nullptr && !passes(mask, i)) {
-      v = 0;
-    } else if (shift > 0) {
-      // v >> (shift - 1) fits 31 bits, so that adding the rounding bit cannot overflow.
-      v = ((v >> (shift - 1)) + 1) >> 1;
-      v = clamp(v, -limit, limit);
-    } else {
-      v = clamp(v * (1 << -shift), -limit, limit);
-    }
-    mantissa[i] = static_cast<int16_t>(v);
+  const int shift = mantissa_shift(largest, t.mantissa_bits);
+  if (shift > 1 && !rounding_carries(largest, shift, t.mantissa_bits)) {
+    round_values(values, shift, n, mantissa);
+  } else {
+    for (uint32_t i = 0; i < n; ++i)
+      mantissa[i] = static_cast<int16_t>(to_mantissa(values[i], shift, t.mantissa_bits));
   }
   exponents[position] =
       static_cast<int16_t>(clamp(exponent + shift, -kRealExponentMax, kRealExponentMax));

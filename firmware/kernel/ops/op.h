@@ -67,8 +67,14 @@ extern const OpKernel kSoftmax;
 
 // Turns one position's int32 values, which lie where its mantissas go, into mantissas and exponent.
 // Values outside the tensor's pass mask become 0 first. `exponent` is added to the result's.
-void store_gradient(const Execution& run, const Tensor& t, uint32_t position, const int32_t* values,
+void store_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                     int exponent);
+
+// Pieces of it. Exponent of mantissas of `bits` bits, by the largest magnitude (v or ~v, not 0);
+// whether rounding carries that one into one bit more, where it is clamped instead; one mantissa.
+[[nodiscard]] int mantissa_shift(uint32_t largest, int bits);
+[[nodiscard]] bool rounding_carries(uint32_t largest, int shift, int bits);
+[[nodiscard]] int32_t to_mantissa(int32_t v, int shift, int bits);
 
 }  // namespace kilotune
 

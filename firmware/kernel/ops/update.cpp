@@ -4,9 +4,12 @@
 namespace kilotune {
 namespace {
 
+// What plain gradient descent rarely or never needs is compiled for size (gnu::cold).
+
 // round(value * 2^exponent) with |value| < 2^30: up or down with probability by the distance, so
 // that the expectation is exact.
-int32_t round_stochastically(int32_t value, int exponent, Random& random) {
+[[gnu::cold, gnu::noinline]] int32_t round_stochastically(int32_t value, int exponent,
+                                                          Random& random) {
   if (exponent >= 0) {
     if (exponent > 31) return value == 0 ? 0 : (value > 0 ? kInt32Max : -kInt32Max);
     return saturate32(static_cast<int64_t>(value) * (1ll << exponent));
@@ -21,32 +24,113 @@ int32_t round_stochastically(int32_t value, int exponent, Random& random) {
 }
 
 // round(value * factor), any int32 value.
-int32_t scale_stochastically(int32_t value, Real factor, Random& random) {
+[[gnu::cold, gnu::noinline]] int32_t scale_stochastically(int32_t value, Real factor,
+                                                          Random& random) {
   const int64_t product = static_cast<int64_t>(value) * factor.mantissa;  // 48 bits
   const int extra = clamp(magnitude_bits(saturate32(product >> 16)) - 13, 0, 31);
   return round_stochastically(static_cast<int32_t>(product >> extra), factor.exponent + extra,
                               random);
 }
 
-int32_t add_clamped(int32_t a, int32_t b, int32_t low, int32_t high, Step& step) {
+[[gnu::cold, gnu::noinline]] int32_t add_clamped(int32_t a, int32_t b, int32_t low, int32_t high,
+                                                 Step& step) {
   const int64_t sum = static_cast<int64_t>(a) + b;
   if (sum > high || sum < low) ++step.saturated;
   return static_cast<int32_t>(clamp<int64_t>(sum, low, high));
 }
 
-// One parameter: `change` is this window's, `state` (null: none) sums or remembers changes.
-// Returns what to add to the parameter.
-template <typename State>
-int32_t through_state(int32_t change, State* state, int32_t limit, Step& step) {
-  if (state == nullptr) return change;
-  int32_t v = *state;
-  if (step.first) {
-    // Stochastic here too: rounded to nearest, a small velocity would never fade.
-    v = scale_stochastically(v, make_real(step.momentum_q15, -15), step.random);
+// What to add to one parameter: `change` is this window's, `state` (null: none) sums or remembers
+// changes, `distance` is the parameter's from the base model.
+[[gnu::cold]] int32_t general_change(int32_t change, int32_t* state, int32_t limit,
+                                     int32_t distance, Step& step) {
+  if (state != nullptr) {
+    int32_t v = *state;
+    if (step.first) {
+      // Stochastic here too: rounded to nearest, a small velocity would never fade.
+      v = scale_stochastically(v, make_real(step.momentum_q15, -15), step.random);
+    }
+    v = static_cast<int32_t>(clamp<int64_t>(static_cast<int64_t>(v) + change, -limit, limit));
+    *state = v;
+    change = step.last ? v : 0;
   }
-  v = static_cast<int32_t>(clamp<int64_t>(static_cast<int64_t>(v) + change, -limit, limit));
-  *state = static_cast<State>(v);
-  return step.last ? v : 0;
+  if (!step.last || step.decay.is_zero()) return change;
+  return saturate32(static_cast<int64_t>(change) -
+                    scale_stochastically(distance, step.decay, step.random));
+}
+
+// Plain gradient descent on neighbouring biases that share a factor: delta[o] -= mantissa[o] *
+// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30. A function of its own, so that
+// its constants have registers.
+[[gnu::noinline]] void descend(int32_t* delta, const int16_t* mantissa, uint32_t count,
+                               int32_t factor, int shift, Step& step) {
+  Random random = step.random;
+  const int unused = 32 - shift;
+  for (const int16_t* end = mantissa + count; mantissa != end; ++delta) {
+    // |product| <= 2^29, the random part below 2^30, |delta| < 2^30.
+    const int32_t product = -*mantissa++ * factor;
+    int32_t v = *delta + ((product + static_cast<int32_t>(random.next(unused))) >> shift);
+    if (static_cast<uint32_t>(v + kBiasDeltaMax) > 2u * kBiasDeltaMax) {
+      v = v < 0 ? -kBiasDeltaMax : kBiasDeltaMax;
+      ++step.saturated;
+    }
+    *delta = v;
+  }
+  step.random = random;
+}
+
+// One bias at a time, with momentum, accumulation and decay; any scale.
+[[gnu::cold, gnu::noinline]] void descend_generally(int32_t* delta, int32_t* state,
+                                                    const int16_t* mantissa, uint32_t count,
+                                                    int32_t factor, int scale, Step& step) {
+  for (uint32_t o = 0; o < count; ++o) {
+    const int32_t change = round_stochastically(-mantissa[o] * factor, scale, step.random);
+    int32_t* own = state == nullptr ? nullptr : state + o;
+    delta[o] = add_clamped(delta[o], general_change(change, own, kBiasDeltaMax, delta[o], step),
+                           -kBiasDeltaMax, kBiasDeltaMax, step);
+  }
+}
+
+// One row of weights by plain gradient descent: weights[i] += coefficient * (x[i] - zero_point) /
+// 2^shift, stochastically; |coefficient| <= 2^15, shift in 1..30. Inputs of 0 change nothing and
+// draw nothing.
+void descend_row(int16_t* weights, const int8_t* x, uint32_t n, int32_t zero_point,
+                 int32_t coefficient, int shift, Step& step) {
+  Random random = step.random;
+  const int unused = 32 - shift;
+  for (const int8_t* end = x + n; x != end; ++weights) {
+    const int32_t input = *x++ - zero_point;
+    if (input == 0) continue;
+    const int32_t change =
+        (coefficient * input + static_cast<int32_t>(random.next(unused))) >> shift;
+    int32_t v = *weights + change;
+    if (static_cast<uint32_t>(v - kWeightParamMin) > kWeightParamMax - kWeightParamMin) {
+      v = clamp(v, kWeightParamMin, kWeightParamMax);
+      ++step.saturated;
+    }
+    *weights = static_cast<int16_t>(v);
+  }
+  step.random = random;
+}
+
+// The same with momentum, accumulation and decay towards `base`; any scale.
+[[gnu::cold, gnu::noinline]] void descend_row_generally(int16_t* weights, int16_t* state,
+                                                        const int8_t* base, const int8_t* x,
+                                                        uint32_t n, int32_t zero_point,
+                                                        int32_t coefficient, int scale,
+                                                        Step& step) {
+  const bool plain = state == nullptr && step.decay.is_zero();
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t input = x[i] - zero_point;
+    if (plain && input == 0) continue;
+    const int32_t change = round_stochastically(coefficient * input, scale, step.random);
+    int32_t v = state == nullptr ? 0 : state[i];
+    const int32_t distance = weights[i] - (base[i] * 256 + 128);
+    const int32_t total =
+        general_change(change, state == nullptr ? nullptr : &v, 32767, distance, step);
+    if (state != nullptr) state[i] = static_cast<int16_t>(v);
+    weights[i] = static_cast<int16_t>(
+        add_clamped(weights[i], total, kWeightParamMin, kWeightParamMax, step));
+  }
 }
 
 }  // namespace
@@ -58,18 +142,19 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
                        ? nullptr
                        : reinterpret_cast<int32_t*>(run.state + plan.bias_state);
   const uint8_t* kb = run.model->at(plan.kb);
-  Real factor = step.rate * load_real(kb);
-  for (uint32_t o = 0; o < channels; ++o) {
-    if (o > 0 && op.has(kPerChannel)) factor = step.rate * load_real(kb + 4 * o);
+  const uint32_t group = op.has(kPerChannel) ? 1 : channels;  // biases that share a factor
+  const bool plain = state == nullptr && step.decay.is_zero();
+  for (uint32_t first = 0; first < channels; first += group, kb += 4) {
+    const Real factor = step.rate * load_real(kb);
     // |mantissa| < 2^15, factor.mantissa / 4 < 2^14: the product is below 2^29.
-    const int32_t product = -static_cast<int32_t>(mantissa[o]) * (factor.mantissa >> 2);
-    int32_t change = round_stochastically(product, exponent + factor.exponent + 2, step.random);
-    change = through_state(change, state == nullptr ? nullptr : state + o, kBiasDeltaMax, step);
-    if (step.last && !step.decay.is_zero()) {
-      change = saturate32(static_cast<int64_t>(change) -
-                          scale_stochastically(delta[o], step.decay, step.random));
+    const int32_t short_factor = factor.mantissa >> 2;
+    const int scale = exponent + factor.exponent + 2;
+    if (plain && scale < 0 && scale >= -30) {
+      descend(delta + first, mantissa + first, group, short_factor, -scale, step);
+    } else {
+      descend_generally(delta + first, state == nullptr ? nullptr : state + first, mantissa + first,
+                        group, short_factor, scale, step);
     }
-    delta[o] = add_clamped(delta[o], change, -kBiasDeltaMax, kBiasDeltaMax, step);
   }
 }
 
@@ -92,20 +177,12 @@ void update_weights(const Execution& run, const Op& op, const OpTraining& plan, 
     const int32_t coefficient =
         (-static_cast<int32_t>(mantissa[o]) * (factor.mantissa >> 2) + (1 << 13)) >> 14;
     const int row_exponent = exponent + factor.exponent + 16;
-    for (uint32_t i = 0; i < in; ++i) {
-      int32_t change =
-          round_stochastically(coefficient * (x[i] - zero_point), row_exponent, step.random);
-      if (!plain) {
-        change = through_state(change, row_state == nullptr ? nullptr : row_state + i, 32767, step);
-        if (step.last && !step.decay.is_zero()) {
-          const int32_t distance = weights[i] - (base[i] * 256 + 128);
-          change = saturate32(static_cast<int64_t>(change) -
-                              scale_stochastically(distance, step.decay, step.random));
-        }
-      }
-      weights[i] = static_cast<int16_t>(
-          add_clamped(weights[i], change, kWeightParamMin, kWeightParamMax, step));
+    if (plain && row_exponent < 0 && row_exponent >= -30) {
+      descend_row(weights, x, in, zero_point, coefficient, -row_exponent, step);
+      continue;
     }
+    descend_row_generally(weights, row_state, base, x, in, zero_point, coefficient, row_exponent,
+                          step);
   }
 }
 

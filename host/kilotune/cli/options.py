@@ -72,7 +72,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             ),
             click.option(
                 "--timeout",
-                type=click.FloatRange(min=0.1),
+                type=click.FloatRange(min=0.1, max=86400),
                 default=30.0,
                 show_default=True,
                 metavar="S",
@@ -110,12 +110,13 @@ def source_options(function: Decorated) -> Decorated:
         sensitivity: float | None,
         start: float,
         seconds: float | None,
+        upsample: bool,
         **rest: Any,
     ) -> None:
         from kilotune.sources import ReadOptions
 
         read = ReadOptions(
-            _split(columns), rate, unit, _split(scale), _split(offset), sensitivity, start, seconds
+            _split(columns), rate, unit, _split(scale), _split(offset), sensitivity, start, seconds, upsample
         )
         function(out, read=read, **rest)
 
@@ -142,6 +143,9 @@ def source_options(function: Decorated) -> Decorated:
             "--start", type=float, default=0.0, metavar="S", help="Leave away the first seconds of a file."
         ),
         click.option("--seconds", type=float, metavar="S", help="Use at most so much of each file."),
+        click.option(
+            "--upsample", is_flag=True, help="Raise a rate below the model's, though its upper bands stay empty."
+        ),
     ]
     for decorate in reversed(decorators):
         run = decorate(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -13,6 +13,8 @@ from kilotune.cli.output import Output, pairs, plain
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from kilotune.link.device import Device
     from kilotune.sources import ReadOptions, Recording
     from kilotune.streaming import LearnOptions, StreamEvent
@@ -226,11 +228,16 @@ def train_command(
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
     from kilotune.connection import connect_fresh
     from kilotune.image import Image
-    from kilotune.tensors import load_inputs, load_labels
+    from kilotune.tensors import load_inputs, load_labels, load_targets
 
     model = Image.load(image)
     inputs = load_inputs(source, model.input_bytes)
-    classes = load_labels(labels, inputs.shape[0]) if labels is not None else None
+    rows = inputs.shape[0]
+    classes: npt.NDArray[Any] | None = None
+    if labels is not None and model.loss == "regression":
+        classes = load_targets(labels, rows, model.output_bytes, *model.output_quantisation)
+    elif labels is not None:
+        classes = load_labels(labels, rows)
     with connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device:
         with out.progress("training") as bar:
             device.train(

@@ -23,6 +23,7 @@ from kilotune.link.outcomes import (
     ProgressCall,
     Scores,
     device_info,
+    require_state,
     train_config,
 )
 from kilotune.link.ready import ReadyInputs
@@ -170,6 +171,7 @@ class Device:
         segments = self._segments(samples, ready_features)
         classes = _labels_for(segments, labels)
         classifies = model.classes > 0
+        _check_learning(model, labels, classes, momentum, accumulate, hold_period, hold_count)
         if lr is None:
             lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
         if passes is None:
@@ -205,6 +207,10 @@ class Device:
     ) -> Scores:
         """The device's result of every window. `samples` as in `learn`."""
         self._require_features(rate_hz)
+        phase = self.status().phase
+        if phase not in (Phase.idle, Phase.detect):
+            # In a learn phase these windows would be learned from.
+            raise local_error("wrong_state", f"the device is in phase {phase.name}: finish or reset it first")
         segments = self._segments(samples, ready_features)
         labels = [0] * len(segments)
         return self._run_streams(segments, labels, rate_hz, ready_features, progress, on_result)
@@ -368,7 +374,7 @@ class Device:
             self._image,
             blob,
             windows_seen=status.windows_learned,
-            steps=status.train_steps,
+            steps=status.steps_trained,
             device=f"{self._hello.board}:{self._hello.unique_id.hex()}",
             firmware=self._hello.firmware,
         )
@@ -408,6 +414,31 @@ def _scorer(name: str) -> Scorer:
             "usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}"
         )
     return Scorer[name]
+
+
+def _check_learning(
+    model: messages.Model,
+    labels: Sequence[int] | int | None,
+    classes: list[int],
+    momentum: float,
+    accumulate: int,
+    hold_period: int,
+    hold_count: int,
+) -> None:
+    """What the device would only call an argument out of range, by name."""
+    require_state(model, momentum, accumulate)
+    if not 0 <= hold_count < hold_period:
+        raise KilotuneError(
+            "usage",
+            f"of every {hold_period} windows, {hold_count} are to be held back",
+            "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
+        )
+    if model.classes and labels is None:
+        raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
+    if not model.classes and labels is not None:
+        raise KilotuneError("usage", "the model is no classifier", "leave the labels away")
+    if model.classes and max(classes, default=0) >= model.classes:
+        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
 
 
 def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:

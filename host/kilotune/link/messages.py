@@ -219,6 +219,7 @@ class DeviceStatus:
     stream: U16
     windows_learned: U32
     train_steps: U32
+    steps_trained: U32  # that made the present adapter
     passes: U16
     checkpoint: Checkpoint
     report: LearnReport

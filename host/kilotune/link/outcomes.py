@@ -154,6 +154,16 @@ def to_real(value: float, name: str) -> tuple[int, int]:
     return (0x8000, exponent - 15) if mantissa == 0x10000 else (mantissa, exponent - 16)
 
 
+def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
+    """KilotuneError `usage` where training needs optimiser state that the image does not have."""
+    if model.state_bytes == 0 and (momentum or accumulate > 1):
+        wanted = "momentum" if momentum else "accumulation"
+        option = "--momentum" if momentum else "--accumulate"
+        raise KilotuneError(
+            "usage", f"the image was compiled without room for {wanted}", f"compile it with {option}"
+        )
+
+
 def train_config(
     *, lr: float, momentum: float, weight_decay: float, accumulate: int, seed: int
 ) -> messages.TrainConfig:

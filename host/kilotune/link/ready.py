@@ -13,7 +13,7 @@ from kilotune.link import messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
-from kilotune.link.outcomes import BenchResult, train_config
+from kilotune.link.outcomes import BenchResult, require_state, train_config
 from kilotune.link.status import RefusedError, local_error
 
 _RECONSTRUCTION, _REGRESSION, _CROSS_ENTROPY = 1, 2, 3
@@ -69,6 +69,7 @@ class ReadyInputs:
         if self._model.loss == 0:
             raise local_error("not_trainable")
         rows = self._rows(inputs, self._model.input_bytes, "inputs")
+        require_state(self._model, config.momentum_q15, config.accumulate)
         classes, targets = self._targets(labels, len(rows))
         if steps < 0 or (steps and not len(rows)):
             raise KilotuneError("usage", f"{steps} steps on {len(rows)} inputs", "give at least one input")
@@ -131,14 +132,17 @@ class ReadyInputs:
             return BenchResult(inference, None, inference_ms, None, runs)
         config = train_config(lr=_BENCH_LEARNING_RATE, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
         self._client.tell(Kind.train_begin, config)
-        step, step_ms = self._count(data, _BENCH_STEP, runs)
+        try:
+            step, step_ms = self._count(data, _BENCH_STEP, runs)
+        finally:
+            self._restore()
+        return BenchResult(inference, step, inference_ms, step_ms, runs)
+
+    def _restore(self) -> None:
         try:
             self._client.ask(messages.Checkpoint, Kind.restore)
         except RefusedError as error:
-            raise KilotuneError(
-                error.code, f"after measuring, {error.message}", "reset the device"
-            ) from error
-        return BenchResult(inference, step, inference_ms, step_ms, runs)
+            raise KilotuneError(error.code, f"after measuring, {error.message}", "reset the device") from error
 
     def _count(self, data: bytes, what: int, runs: int) -> tuple[int | None, float]:
         """(instructions, milliseconds) of one run"""

@@ -147,6 +147,10 @@ class ImageOp(ABC):
         """Whether the backward pass reads the op's input, which must then survive until it."""
         return plan.train_weights
 
+    def keeps_gradient(self, plan: OpPlan) -> bool:
+        """Whether backward needs room for a second copy of the output's mantissas, behind them."""
+        return False
+
     def scratch_bytes(self, plan: OpPlan) -> int:
         """Arena bytes that only live during this op's forward and backward."""
         return 0

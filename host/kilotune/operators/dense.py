@@ -102,6 +102,10 @@ class FullyConnected(ImageOp):
         chosen = int(usable.min()) if usable.size else int(bits.max())
         return min(MAX_FRACTION_BITS, max(MIN_FRACTION_BITS, chosen))
 
+    def keeps_gradient(self, plan: OpPlan) -> bool:
+        # Scaled by channel for the input, unscaled for the update of the weights behind it.
+        return plan.train_weights and plan.to_input and len(self.weight_scales) > 1
+
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         bias = self.bias.astype(np.int64)
         if not plan.train_weights:

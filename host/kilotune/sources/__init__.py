@@ -28,7 +28,9 @@ def read(
         recording = _simulated(text, options, model_rate_hz)
     else:
         recording = _from_file(Path(source), options)
-    return recording if model_rate_hz is None else recording.resampled(model_rate_hz)
+    if model_rate_hz is None:
+        return recording
+    return recording.resampled(model_rate_hz, upsample=options.upsample)
 
 
 def _simulated(text: str, options: ReadOptions, model_rate_hz: float | None) -> Recording:

@@ -51,10 +51,20 @@ class Recording:
             )
         return replace(self, samples=part)
 
-    def resampled(self, rate_hz: float) -> Recording:
-        """The recording at `rate_hz`, band-limited by a polyphase filter; itself where the rate is right."""
+    def resampled(self, rate_hz: float, *, upsample: bool = False) -> Recording:
+        """The recording at `rate_hz`, band-limited by a polyphase filter; itself where the rate is right.
+
+        KilotuneError `wrong_rate` for a recording below `rate_hz`, unless `upsample` is asked for.
+        """
         if abs(rate_hz - self.rate_hz) <= RATE_TOLERANCE * rate_hz:
             return self
+        if rate_hz > self.rate_hz and not upsample:
+            raise KilotuneError(
+                "wrong_rate",
+                f"{self.name} has {self.rate_hz:g} Hz, the model is made for {rate_hz:g} Hz",
+                "give the true rate with --rate, use a model made for this rate, or raise it with --upsample "
+                f"(nothing above {self.rate_hz / 2:g} Hz will be in it)",
+            )
         import numpy as np
         from scipy.signal import resample_poly
 

@@ -31,6 +31,7 @@ class ReadOptions:
     sensitivity_v_per_g: float | None = None  # for unit "volts"
     start_s: float = 0.0
     seconds: float | None = None
+    upsample: bool = False  # let a rate below the model's be raised, though nothing fills the upper bands
 
 
 @dataclass(frozen=True, slots=True)

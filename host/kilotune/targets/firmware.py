@@ -65,8 +65,9 @@ def build(
         )
     if image is not None:
         from kilotune.image import Image
+        from kilotune.inspection import require_fit
 
-        Image.load(image)  # says what is wrong with it, better than a build could
+        require_fit(Image.load(image), board_id)  # says what is wrong with it, better than a build could
     compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
         _need(tool, package, board_id)
@@ -89,6 +90,7 @@ def native_program() -> Path:
 def flash(board_id: str, image: Path | None = None, state: Path | None = None) -> Flashed:
     """Builds the firmware and puts the model into the flash file of an emulated board or of `native`."""
     from kilotune.image import Image
+    from kilotune.inspection import require_fit
     from kilotune.targets import flashfile
     from kilotune.targets.registry import parse_target, state_folder
 
@@ -99,7 +101,11 @@ def flash(board_id: str, image: Path | None = None, state: Path | None = None) -
             "unavailable", f"'{board_id}' cannot be flashed by this release", "flash qemu:BOARD or native"
         )
     chosen = board(target.board)
-    content = Image.load(image).content if image is not None else None
+    content = None
+    if image is not None:
+        model = Image.load(image)
+        require_fit(model, chosen.id)
+        content = model.content
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
     file = state_folder(target, state) / "flash.bin"
     with flashfile.locked(file):

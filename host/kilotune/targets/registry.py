@@ -59,7 +59,13 @@ class Target:
                 f"'{self.name}': this release does not start Renode yet",
                 "use qemu:BOARD or native",
             )
-        content = image.content if image is not None else None
+        content = None
+        if image is not None:
+            if self.kind == "qemu":
+                from kilotune.inspection import require_fit
+
+                require_fit(image, self.board)
+            content = image.content
         with contextlib.ExitStack() as stack:
             if fresh:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))

@@ -1,0 +1,45 @@
+// The DSP instructions of Cortex-M4, M7 and M33 that kernels use, by name.
+#ifndef KILOTUNE_KERNEL_OPS_DSP_H_
+#define KILOTUNE_KERNEL_OPS_DSP_H_
+
+#include <arm_acle.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace kilotune {
+
+// Unaligned loads are one instruction on every core that has these multiplies.
+inline uint32_t word(const void* p) {
+  uint32_t v = 0;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+// Bytes 0 and 2, or 1 and 3, sign-extended to two halves.
+inline int16x2_t even_bytes(uint32_t v) { return __sxtb16(static_cast<int8x4_t>(v)); }
+inline int16x2_t odd_bytes(uint32_t v) {
+  int16x2_t r;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
+  return r;
+}
+// {low half of a, low half of b} and {high half of a, high half of b}.
+inline int16x2_t low_halves(int16x2_t a, int16x2_t b) {
+  int16x2_t r;
+  __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+inline int16x2_t high_halves(int16x2_t a, int16x2_t b) {
+  int16x2_t r;
+  __asm__("pkhtb %0, %2, %1, asr #16" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+// (a * b + 2^31) >> 32
+inline int32_t high_multiply_rounded(int32_t a, int32_t b) {
+  int32_t r;
+  __asm__("smmulr %0, %1, %2" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_DSP_H_

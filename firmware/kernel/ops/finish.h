@@ -1,0 +1,43 @@
+// From accumulators to int8 outputs: requantisation, clamping, and the pass mask.
+#ifndef KILOTUNE_KERNEL_OPS_FINISH_H_
+#define KILOTUNE_KERNEL_OPS_FINISH_H_
+
+#include <cstdint>
+
+#include "kernel/ops/op.h"
+
+namespace kilotune {
+
+// One layer's outputs, channel after channel.
+struct Finish {
+  int8_t* y;
+  uint8_t* mask;  // null: not recorded
+  const uint8_t* multipliers;
+  const int8_t* shifts;
+  uint32_t stride;  // 1: one multiplier a channel, 0: one for all
+  int32_t zero_point, low, high;
+  uint32_t bits = 0;  // of the mask's unfinished byte
+
+  // Output o from its accumulator. Out of line: the SIMD kernels have faster ways for most layers.
+  void put(uint32_t o, int32_t acc);
+  // After the last of `out` channels: the mask's unfinished byte.
+  void flush(uint32_t out) const {
+    if (mask != nullptr && (out & 7u) != 0)
+      mask[out >> 3] = static_cast<uint8_t>((bits & 0xFFu) >> (8 - (out & 7u)));
+  }
+};
+
+inline Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training) {
+  return {run.data(yt),
+          training && op.has(kRecordsMask) ? run.mask(yt) : nullptr,
+          aligned4(run.model->at(op.multipliers)),
+          reinterpret_cast<const int8_t*>(run.model->at(op.shifts)),
+          op.has(kPerChannel) ? 1u : 0u,
+          yt.zero_point,
+          op.act_min,
+          op.act_max};
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_FINISH_H_

@@ -1,0 +1,26 @@
+// The smallest program that trains: dense layers only. Its linked size is the kernel's.
+#include "kernel/trainer.h"
+
+using namespace kilotune;
+
+extern "C" const uint8_t model_image[4];
+extern "C" const uint32_t model_image_bytes;
+const uint8_t model_image[4] = {};
+const uint32_t model_image_bytes = sizeof model_image;
+
+namespace {
+
+const OpKernel* const kOperators[] = {&kFullyConnected, nullptr};
+alignas(4) uint8_t arena[1024], adapter[512];
+Model model;
+Trainer trainer;
+
+}  // namespace
+
+int main() {
+  if (model.open(model_image, model_image_bytes, kOperators) != Status::ok) return 1;
+  if (trainer.open(model, arena, adapter, nullptr) != Status::ok) return 1;
+  trainer.reset_parameters();
+  if (trainer.begin({make_real(1, -6), {}}) != Status::ok) return 1;
+  for (;;) trainer.step({});
+}

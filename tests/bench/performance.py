@@ -1,0 +1,267 @@
+"""Prints the tables of docs/PERFORMANCE.md: instructions, RAM and code size, measured now on this computer.
+
+    python tests/bench/performance.py > docs/PERFORMANCE.md
+
+Needs the firmware's tools (arm-none-eabi-g++, qemu-system-arm) and, for N3, KILOTUNE_DATA.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
+
+import kilotune
+import shared_data
+from kilotune import _native
+from kilotune.benchmark import Benchmark, benchmark, firmware_for
+from kilotune.connection import connect_fresh
+from kilotune.image import Image
+
+import models
+
+ROOT = Path(__file__).parents[2]
+TARGET = "qemu:mps2-an386"
+CORES = {
+    "Cortex-M4F": "-mthumb -mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
+    "Cortex-M0": "-mthumb -mcpu=cortex-m0",
+}
+# Instructions of others on the same emulated core, by their names; the same compiler at -O2.
+PEERS = {
+    "N1": (13_165, 31_848, 376_132),
+    "N2": (48_791, 164_256, 2_160_340),
+    "N3": (579_876, 2_481_784, 30_473_016),
+}
+PEER_RAM = {"N1": (38_584, 1_552), "N2": (219_672, 3_352), "N3": (2_800_472, 18_672)}
+MARKS = {"N1": (13_165, 21_000, 1_400), "N2": (48_791, 81_000, 2_800), "N3": (579_876, 1_065_000, 10_240)}
+
+CODE_MARK = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    name: str
+    what: str
+    tflite: bytes
+    method: str
+
+
+def networks() -> list[Network]:
+    found = [
+        Network("N1", "dense 48-24-12-6-12-24-48", models.chain(48, 24, 12, 6, 12, 24, 48), "bias"),
+        Network("N2", "dense 128-64-16-64-128", models.chain(128, 64, 16, 64, 128), "bias"),
+        Network("N3", "MLPerf Tiny `ad01_int8`, 640-128x4-8-128x4-640", shared_data.ad01(), "bias"),
+    ]
+    head = models.chain(64, 64, 32, 4, softmax=True)
+    wide = models.chain(128, 64, 16, 64, 128, per_channel=True)
+    return [
+        *found,
+        Network("N2c", "N2 with a weight scale for each output", wide, "bias"),
+        Network("head", "classifier 64-64-32-4 with SOFTMAX, last layer trained", head, "head"),
+        Network("logits", "the same without SOFTMAX", models.chain(64, 64, 32, 4), "head"),
+    ]
+
+
+def measure(network: Network, folder: Path) -> Benchmark:
+    image = kilotune.compile(
+        network.tflite, method=network.method, loss="classification" if network.name == "logits" else "auto"
+    )
+    path = folder / f"{network.name}.ktm"
+    path.write_bytes(image.content)
+    built = firmware_for(TARGET, path)
+    with connect_fresh(TARGET, image=Image.load(path), state=None, timeout_s=60.0) as device:
+        return benchmark(device, image, firmware=built)
+
+
+def row(*cells: object) -> str:
+    return "| " + " | ".join(f"{c:,}" if isinstance(c, int) else str(c) for c in cells) + " |"
+
+
+def header(*cells: str) -> str:
+    return row(*cells) + "\n" + "|" + "---|" * len(cells)
+
+
+def instructions(measured: dict[str, Benchmark]) -> list[str]:
+    lines = [header("", "MACs", "inference", "per MAC", "mark", "CMSIS-NN")]
+    for name, (mark, _, _) in MARKS.items():
+        b = measured[name]
+        count = b.instructions.inference or 0
+        lines.append(row(name, b.macs, count, f"{count / b.macs:.2f}", mark, PEERS[name][0]))
+    lines += [
+        "",
+        header("", "bias-only step", "over inference", "mark", "hand-written float32, bias only", "AIfES, full step"),
+    ]
+    for name, (_, mark, _) in MARKS.items():
+        counted = measured[name].instructions
+        step, inference = counted.step or 0, counted.inference or 1
+        lines.append(row(name, step, f"{step / inference:.2f} x", mark, *PEERS[name][1:]))
+    wide = measured["N2c"].instructions
+    lines += ["", f"N2c, outside the marks: inference {wide.inference:,}, step {wide.step:,}."]
+    head, logits = measured["head"].instructions, measured["logits"].instructions
+    step, inference, short = head.step or 0, head.inference or 1, logits.inference or 1
+    lines += [
+        "",
+        f"Last-layer step (weights and biases) of the dense classifier 64-64-32-4: {step:,}. Its inference takes "
+        f"{inference:,} with the SOFTMAX that the model ends with ({step / inference - 1:+.1%}; mark +10 %), and "
+        f"{short:,} up to the logits, where the step begins ({step / short - 1:+.1%}). TinyOL, another network: "
+        "+9.9 %.",
+    ]
+    return lines
+
+
+def memory(measured: dict[str, Benchmark]) -> list[str]:
+    lines = [
+        header("", "arena", "adapter", "together", "mark", "AIfES, full SGD", "hand-written float32", "stack, peak")
+    ]
+    for name, (_, _, mark) in MARKS.items():
+        ram = measured[name].ram_bytes
+        total = ram.arena + ram.adapter
+        stack = "unknown" if ram.stack_peak is None else ram.stack_peak
+        lines.append(row(name, ram.arena, ram.adapter, total, mark, *PEER_RAM[name], stack))
+    return lines
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kernel_library(core: str, folder: Path) -> Path:
+    """Builds the kernel alone, with the flags that every firmware gives it."""
+    run(
+        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
+        f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/firmware/boards/toolchain-arm.cmake",
+        f"-DCMAKE_CXX_FLAGS={CORES[core]} --specs=nano.specs",
+        f"-DCMAKE_C_FLAGS={CORES[core]} --specs=nano.specs",
+        f"-DKILOTUNE_PYTHON={sys.executable}",
+        "-DCMAKE_POSITION_INDEPENDENT_CODE=OFF",
+    )
+    run("cmake", "--build", str(folder), "--target", "kilotune_kernel")
+    return folder / "libkilotune_kernel.a"
+
+
+def linked(core: str, library: Path, folder: Path) -> dict[str, int]:
+    """Bytes of code and constants by object file, in a program that trains dense layers and no more."""
+    program, link_map = folder / "kernel.elf", folder / "kernel.map"
+    run(
+        *("arm-none-eabi-g++", "-std=c++17", "-O2", *CORES[core].split(), "-fno-exceptions", "-fno-rtti"),
+        *("-ffunction-sections", "-fdata-sections", "--specs=nano.specs", "--specs=nosys.specs"),
+        *("-nostartfiles", "-Wl,--gc-sections", "-Wl,-emain", f"-Wl,-Map={link_map}", f"-I{ROOT}/firmware"),
+        *(str(Path(__file__).parent / "kernel_only" / "main.cpp"), str(library), "-o", str(program)),
+    )
+    layout = link_map.read_text().split("Linker script and memory map")[1]
+    sizes: dict[str, int] = {}
+    for address, size, origin in re.findall(
+        r"^ \.(?:text|rodata)\S*\s+(0x[0-9a-f]+)\s+(0x[0-9a-f]+) (\S+)$", layout, re.M
+    ):
+        inside = re.search(r"libkilotune_kernel\.a\((.+?)\.cpp", origin)
+        what = inside[1] if inside else "compiler's library" if "lib" in origin else ""
+        if int(address, 16) and what:
+            sizes[what] = sizes.get(what, 0) + int(size, 16)
+    return sizes
+
+
+def operators(library: Path) -> dict[str, int]:
+    """Code and constants of every object file of the kernel, linked or not."""
+    sizes = {}
+    for line in run("arm-none-eabi-size", str(library)).splitlines()[1:]:
+        text, *_, name = re.sub(r"\(ex .*", "", line).split()
+        if int(text):
+            sizes[name.split(".")[0]] = int(text)
+    return sizes
+
+
+def code(folder: Path) -> list[str]:
+    whole, dense = {}, {}
+    for core in CORES:
+        library = kernel_library(core, folder / core)
+        whole[core], dense[core] = operators(library), linked(core, library, folder / core)
+    lines = [header("file", *(f"{core}, all of it" for core in CORES), *(f"{core}, dense only" for core in CORES))]
+    for name in sorted({name for sizes in (*whole.values(), *dense.values()) for name in sizes}):
+        cells = [sizes[core].get(name, 0) for sizes in (whole, dense) for core in CORES]
+        lines.append(row(f"`{name}`" if name in whole["Cortex-M0"] | whole["Cortex-M4F"] else name, *cells))
+    totals = [sum(sizes[core].values()) for sizes in (whole, dense) for core in CORES]
+    over = totals[len(CORES)] - CODE_MARK
+    met = "met" if over <= 0 else f"missed by {over:,} bytes"
+    return [*lines, row("together", *totals), "", f"Mark for dense only on Cortex-M4: {CODE_MARK:,}; {met}."]
+
+
+def fastest_us(work: Callable[[], object], repeats: int, calls: int = 50) -> float:
+    """Best mean of `repeats` rounds: other work on the computer only ever makes it slower."""
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        best = min(best, (time.perf_counter() - start) / calls)
+    return best * 1e6
+
+
+def twin(network: Network) -> str:
+    """The twin's step against one reference inference, both in this process."""
+    from tflite_runtime.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=network.tflite, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    kernel = _native.Kernel(kilotune.compile(network.tflite, method=network.method).content)
+    kernel.begin((0xA3D7, -22))  # 0.01
+    details = interpreter.get_input_details()[0]
+    x = np.random.default_rng(0).integers(-128, 128, tuple(details["shape"])).astype(np.int8)
+    interpreter.set_tensor(details["index"], x)
+    reference = fastest_us(interpreter.invoke, 9)
+    flat = x.reshape(-1)
+    step = fastest_us(lambda: kernel.step(flat), 9)
+    inference = fastest_us(lambda: kernel.infer(flat[None]), 9)
+    return row(network.name, f"{inference / reference:.2f}", f"{step / reference:.2f}")
+
+
+def main() -> None:
+    nets = networks()
+    build = ROOT / "build" / "performance"
+    with tempfile.TemporaryDirectory() as folder:
+        measured = {n.name: measure(n, Path(folder)) for n in nets}
+    compiler = run("arm-none-eabi-g++", "-dumpversion").strip()
+    sections = [
+        "# Performance",
+        "Made by `python tests/bench/performance.py > docs/PERFORMANCE.md`.",
+        "Instructions are those that QEMU's `mps2-an386` (Cortex-M4F) executes, counted by `-icount shift=0`, "
+        f"batch 1, gcc {compiler} -O2 (files that run once a layer or less: -Os). They are not cycles: loads, "
+        "branches and flash wait states cost more than one on silicon. The figures of others are quoted, not "
+        "measured again here: CMSIS-NN, AIfES and hand-written float32 were counted in the same way on the same "
+        "emulated core (gcc 12.2 -O2), TinyOL's is its authors'. Marks are the limits that this project has set "
+        "itself.",
+        "\n".join(f"- {n.name}: {n.what}" for n in nets),
+        "## Instructions",
+        "\n".join(instructions(measured)),
+        "## RAM",
+        "Arena and adapter in bytes: all layers' biases trained, plain gradient descent, batch 1. The stack is "
+        "that of the whole firmware.",
+        "\n".join(memory(measured)),
+        "## Code",
+        "Bytes of code and constants. *All of it*: every object file as compiled. *Dense only*: what a program "
+        "keeps that trains dense layers (`tests/bench/kernel_only`), linked with `--gc-sections`.",
+        "\n".join(code(build)),
+        "## The twin",
+        "Time over that of one inference of the same model by tflite-runtime's `BUILTIN_REF`, one thread each, in "
+        "one run on this computer. The mark for the step on N3 is 3.",
+        header("", "inference", "bias-only step"),
+    ]
+    print("\n\n".join(sections))
+    print("\n".join(twin(n) for n in nets if n.name in MARKS))
+
+
+if __name__ == "__main__":
+    main()

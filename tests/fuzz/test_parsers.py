@@ -124,7 +124,7 @@ def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 def json_edits(data: Any) -> st.SearchStrategy[Any]:
     """`data` with one value replaced, removed, or nudged."""
     spots = st.sampled_from(places(data))
-    return st.builds(lambda path, value: replaced(data, path, value if path else [value]), spots,
+    return st.builds(lambda path, value: replaced(data, path, value if path or value is not ... else None), spots,
                      st.one_of(JSON, st.just(...), st.sampled_from([-1, 0, 1, 2**31, 2**63, 2**64])))  # fmt: skip
 
 

@@ -34,10 +34,10 @@ struct Softmax {
     for (uint32_t i = 0; i < training.classes; ++i) largest = q[i] > largest ? q[i] : largest;
     for (uint32_t i = 0; i < training.classes; ++i) sum += value(i);
   }
-  // The distance is 0 to 255; as a byte it stays in the table even in a careless image that lets
-  // the gradient overwrite the logits.
   [[nodiscard]] uint32_t value(uint32_t i) const {
-    return load_u32(table + 4 * static_cast<uint8_t>(largest - q[i])) & ((1u << 24) - 1);
+    // Masked, so that no image, however planned, leads out of the table.
+    const uint32_t below = static_cast<uint32_t>(largest - q[i]) & 255u;
+    return load_u32(table + 4 * below) & ((1u << 24) - 1);
   }
   // value / sum in Q24, rounded to nearest: long division, as many bits a step as 32 bits have room
   // for.

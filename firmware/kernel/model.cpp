@@ -192,6 +192,8 @@ Status Model::check_training() const {
       if (tensor(input).elements() != y.elements()) return Status::bad_image;
       [[fallthrough]];
     case Loss::regression:
+      // A target has the output's size.
+      if (tensor(output).elements() != y.elements()) return Status::bad_image;
       return check(t.a >= 0 && t.a <= 1 << 14 && t.b >= 0 && t.b <= 1 << 14);
     case Loss::cross_entropy:
       return check(holds_gradient(y, 4) && t.classes == y.channels && t.classes >= 2 &&

@@ -21,6 +21,8 @@ constexpr uint32_t kHashBytes = 32;
 // An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
 // below 1.5 * 2^30: no op may have more inputs a position than this.
 constexpr uint32_t kMaxFanIn = 65535;
+// The same for trained weights, whose inputs are not folded: 127 * 255 * 49,000 + 2^29 < 2^31.
+constexpr uint32_t kMaxTrainedFanIn = 49000;
 
 // Range of a trained bias, in its fraction bits, and of a trained weight (the high byte counts).
 constexpr int32_t kBiasDeltaMax = (1 << 30) - 1;

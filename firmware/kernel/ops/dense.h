@@ -18,7 +18,10 @@ struct DenseBias {
 
   [[nodiscard]] int32_t at(uint32_t o) const {
     const int32_t b = load_i32(frozen + 4 * o);
-    return delta == nullptr ? b : b + ((delta[o] + (1 << (shift - 1))) >> shift);
+    if (delta == nullptr) return b;
+    // Unsigned: a plan that lets something else write here must not overflow, whatever it computes.
+    const uint32_t rounded = static_cast<uint32_t>(delta[o]) + (1u << (shift - 1));
+    return b + (static_cast<int32_t>(rounded) >> shift);
   }
 };
 

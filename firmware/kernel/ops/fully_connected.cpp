@@ -34,7 +34,8 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const uint32_t out = y.channels, in = x.elements();
   const uint32_t scales = op.has(kPerChannel) ? out : 1;
-  if (y.positions() != 1 || in > kMaxFanIn) return Status::bad_image;
+  const uint32_t most = op.has(kWeightsTrained) ? kMaxTrainedFanIn : kMaxFanIn;
+  if (y.positions() != 1 || in > most) return Status::bad_image;
   if (!image.holds(op.weights, out * in, 1, 4) || uint64_t{out} * in > image.size)
     return Status::bad_image;
   if (!image.holds(op.bias, out, 4, 4)) return Status::bad_image;

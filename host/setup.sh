@@ -10,7 +10,7 @@ packages="g++ make python3-dev python3-venv gcc-arm-none-eabi libnewlib-arm-none
   libstdc++-arm-none-eabi-newlib qemu-system-arm"
 extras="[firmware]"
 if [ "$want" = test ]; then
-  packages="$packages doctest-dev clang clang-format clang-tidy"
+  packages="$packages doctest-dev clang clang-format clang-tidy libclang-rt-dev llvm"
   extras="[dev,firmware,oracle,tensorflow]"
 fi
 

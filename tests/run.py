@@ -1,6 +1,6 @@
 """Everything that is checked, in order; `make test` calls it.  python tests/run.py [stage ...]
 
-Stages: style, types, cpp, tidy, boards, python. Each prints what it runs; the first failure ends the run. What a
+Stages: style, types, cpp, fuzz, tidy, boards, python. Each prints what it runs; the first failure ends the run. What a
 machine lacks (clang tools, a cross compiler, an emulator) is named and skipped.
 """
 
@@ -70,6 +70,11 @@ def cpp() -> None:
     run("ctest", "--preset", "tests", "-j", str(os.cpu_count() or 1))
 
 
+def fuzz() -> None:
+    """Each fuzz target for a moment, on from where the last run stopped; `make fuzz` takes its time."""
+    run(PYTHON, "tests/fuzz/run.py", "--seconds", os.environ.get("FUZZ_SECONDS", "15"))
+
+
 def tidy() -> None:
     """clang-tidy on kernel, runtime and app, over the compile commands of the native firmware."""
     if have("clang-tidy"):
@@ -101,7 +106,7 @@ def python() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "style": style, "types": types, "cpp": cpp, "tidy": tidy, "boards": boards, "python": python,
+    "style": style, "types": types, "cpp": cpp, "fuzz": fuzz, "tidy": tidy, "boards": boards, "python": python,
 }  # fmt: skip
 
 

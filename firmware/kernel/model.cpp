@@ -33,6 +33,7 @@ Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
   KILOTUNE_TRY(check_header(bytes));
   KILOTUNE_TRY(check_tensors());
   KILOTUNE_TRY(check_ops());
+  KILOTUNE_TRY(check_parameters());
   return check_training();
 }
 
@@ -131,6 +132,25 @@ Status Model::check_ops() const {
     }
     const Status status = k->validate(*this, o);
     if (status != Status::ok) return status;
+  }
+  return Status::ok;
+}
+
+// Parameters lie in the order of the ops, biases before weights: none shares bytes with another,
+// whose range would not be its own.
+Status Model::check_parameters() const {
+  uint64_t end = 0;
+  for (uint16_t i = 0; i < op_count; ++i) {
+    const Op o = op(i);
+    const uint64_t out = tensor(o.output).channels;
+    if (o.has(kBiasTrained)) {
+      if (o.bias_param < end) return Status::bad_image;
+      end = o.bias_param + 4 * out;
+    }
+    if (o.has(kWeightsTrained)) {
+      if (o.weight_param < end) return Status::bad_image;
+      end = o.weight_param + 2 * out * tensor(o.input).elements();
+    }
   }
   return Status::ok;
 }

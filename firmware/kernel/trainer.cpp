@@ -49,9 +49,12 @@ bool Trainer::parameters_valid(const uint8_t* adapter) const {
       if (d < -kBiasDeltaMax || d > kBiasDeltaMax) return false;
     }
     const uint32_t n = op.has(kWeightsTrained) ? out * model_->tensor(op.input).elements() : 0;
+    const int8_t* base = reinterpret_cast<const int8_t*>(model_->at(n == 0 ? 0 : op.weights));
     for (uint32_t k = 0; k < n; ++k) {
       const int16_t w = load_i16(adapter + op.weight_param + 2 * k);
-      if (w < kWeightParamMin || w > kWeightParamMax) return false;
+      // A base weight of -128 lies below what training reaches, and stays until training moves it.
+      const int32_t low = base[k] == -128 ? -128 * 256 : kWeightParamMin;
+      if (w < low || w > kWeightParamMax) return false;
     }
   }
   return true;

@@ -23,7 +23,8 @@ template <typename T>
 }
 
 [[nodiscard]] inline zcbor_string to_zcbor(const void* data, uint32_t n) {
-  return {static_cast<const uint8_t*>(data), n};
+  // Copied from even when it is empty, so it must lead somewhere.
+  return {static_cast<const uint8_t*>(n == 0 ? "" : data), n};
 }
 // zcbor refuses lengths that do not fit the frame, so none exceeds 32 bits.
 [[nodiscard]] inline Bytes to_bytes(const zcbor_string& s) {

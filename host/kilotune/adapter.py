@@ -87,7 +87,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        settings = image.meta.get("calibration") or {}
+        windows, neighbours = _reservoir(image.meta.get("calibration") or {})
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -102,8 +102,8 @@ class Adapter:
             output_zero_point=output_zero,
             features=features.inputs if features is not None else 0,
             residual_outputs=profile.residual_std.size if profile is not None else 0,
-            reservoir=int(settings.get("windows", 0)),
-            neighbours=int(settings.get("neighbours", 0)),
+            reservoir=windows,
+            neighbours=neighbours,
             windows_seen=windows_seen,
             steps=steps,
             device=device,
@@ -229,6 +229,16 @@ class Adapter:
         if adapter.sha256 != sha256:
             raise bad_adapter(f"{MODEL_FILE} and {CONFIG_FILE} do not belong together, or bits are damaged")
         return adapter
+
+
+def _reservoir(settings: object) -> tuple[int, int]:
+    """Windows and neighbours of an image's calibration settings; 0 where it has none."""
+    values = [settings.get(name, 0) for name in ("windows", "neighbours")] if isinstance(settings, dict) else []
+    if len(values) != 2 or not all(type(v) is int and 0 <= v <= 255 for v in values):
+        raise KilotuneError(
+            "bad_image", "the model image's calibration settings are out of range", "compile the model again"
+        )
+    return values[0], values[1]
 
 
 def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:

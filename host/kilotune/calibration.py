@@ -187,19 +187,38 @@ class Calibration:
 
             mean = array("feature_mean_q10")
             stored = np.frombuffer(base64.b64decode(data["reservoir_int8_base64"]), np.int8)
-            return cls(
+            found = cls(
                 bool(data["calibrated"]), bool(data["trained"]), str(data["scorer"]), int(windows["learned"]),
                 int(windows["held_back"]), round(data["threshold_log2"] * 1024),
                 round(data["residual_level_log2"] * 1024), round(data["nearest_level_log2"] * 1024),
                 int(windows["seen"]), mean, array("feature_scale_q12"), array("residual_mean"),
                 array("residual_scale"), array("near_weight"), array("labels"), stored.reshape(-1, mean.size),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+            found._check()
+            return found
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise KilotuneError(
                 "bad_model",
                 "the model's calibration is damaged or of another release",
                 "merge the model again",
             ) from error
+
+    def _check(self) -> None:
+        """ValueError where lengths do not belong together or values have no meaning."""
+        features, windows = self.feature_mean.size, len(self.windows)
+        scales = np.concatenate([self.feature_scale, self.residual_scale])
+        good = (
+            self.scorer in SCORERS
+            and self.feature_scale.size == self.near_weight.size == features
+            and self.residual_mean.size == self.residual_scale.size
+            and self.labels.size == windows == self.learned + self.held
+            and min(self.learned, self.held) >= 0
+            and all(((v >= 0) & (v < 1 << 16)).all() for v in (scales, self.near_weight, self.labels))
+            and all((np.abs(v) <= 1 << 15).all() for v in (self.feature_mean, self.residual_mean))
+            and (scales > 0).all()
+        )
+        if not good:
+            raise ValueError("fields do not belong together")
 
 
 def reconstruction_differences(

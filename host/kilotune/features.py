@@ -240,12 +240,12 @@ class FeatureConfig:
     def from_json(cls, data: object) -> FeatureConfig:
         """The inverse of `to_json`; KilotuneError where anything is missing or of another type."""
         values = checked_fields(cls, data, "feature settings")
-        for name in ("edges_hz", "statistics"):
-            if name in values:
-                values[name] = tuple(values[name])
         try:
+            for name in ("edges_hz", "statistics"):
+                if name in values:
+                    values[name] = tuple(values[name])
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise _refuse(
                 "the feature settings hold a value of a wrong type", "make them with this release"
             ) from error

@@ -135,7 +135,7 @@ class Profile:
         try:
             arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
             return cls(**arrays, base_threshold=float(threshold))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
 
 

@@ -15,7 +15,11 @@ const int8_t* frozen_weights(const Model& model, const Op& op) {
 // The widest mantissa must not overflow the sum over any column of weights.
 bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, bool trained) {
   const uint32_t limit = (1u << 31) >> mantissa_bits;  // sum of |w| must stay below
-  if (trained) return 127u * out < limit;              // out < 2^16
+  if (trained) {
+    // Training stays within +-127; a base weight of -128 starts beyond it. out < 2^16.
+    const bool beyond = std::memchr(w, 0x80, size_t{out} * in) != nullptr;
+    return (beyond ? 128u : 127u) * out < limit;
+  }
   for (uint32_t i = 0; i < in; ++i) {
     uint32_t norm = 0;  // below 2^23
     for (uint32_t o = 0; o < out; ++o)

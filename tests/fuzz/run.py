@@ -1,0 +1,117 @@
+"""Builds the fuzz targets and runs each for a set time.  python tests/fuzz/run.py [--seconds N] [--coverage]
+
+What was found stays in build/fuzz/corpus and is where the next run starts; an input that breaks a target
+stays in build/fuzz/crashes. `--coverage` then counts, over that corpus, what of each parser has run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "fuzz"
+COVERAGE = ROOT / "build" / "fuzz-coverage"
+TARGETS = ("session", "model", "checkpoint", "adapter")
+# What reads bytes from outside, and the target that answers for it.
+PARSERS = {
+    "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
+                "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp"),
+    "model": ("kernel/model.cpp", "kernel/ops/fully_connected.cpp", "kernel/ops/softmax.cpp",
+              "kernel/loss.cpp", "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
+    "checkpoint": ("runtime/checkpoint.cpp",),
+    "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/reservoir.cpp", "runtime/score.cpp"),
+}  # fmt: skip
+
+
+def missing() -> str:
+    """Why there can be no fuzzing on this machine; empty where there can."""
+    if shutil.which("clang++") is None:
+        return "clang is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "empty.cpp"
+        source.write_text('extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }\n')
+        built = subprocess.run(
+            ["clang++", "-fsanitize=fuzzer,address", source, "-o", Path(folder) / "empty"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+    return "" if built.returncode == 0 else "clang has no fuzzer runtime (Debian: libclang-rt-dev)"
+
+
+def build(preset: str) -> None:
+    for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{done.stdout}{done.stderr}failed: {' '.join(command)}")
+
+
+def fuzz(target: str, seconds: int) -> str:
+    """Runs `target`; one line of figures. Raises SystemExit with what it printed when it breaks."""
+    crashes = BUILD / "crashes"
+    crashes.mkdir(exist_ok=True)
+    command = [BUILD / "tests" / "fuzz" / f"fuzz_{target}", f"-max_total_time={seconds}", "-timeout=20",
+               "-rss_limit_mb=1024", "-max_len=8192", f"-artifact_prefix={crashes}/{target}-",
+               "-print_final_stats=1", BUILD / "corpus" / target]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                          timeout=seconds + 300, check=False)  # fmt: skip
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stderr[-6000:]}\nfailed: fuzz target {target}")
+    stat = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+    covered = re.findall(r"cov: (\d+)", done.stderr)
+    return (
+        f"{target}: {stat['number_of_executed_units']} executions, {stat['average_exec_per_sec']} a second, "
+        f"{covered[-1] if covered else 0} edges, {stat['peak_rss_mb']} MB, no crash"
+    )
+
+
+def coverage(target: str) -> str:
+    """The lines and branches of the target's parsers that its corpus runs, as llvm-cov counts them."""
+    binary = COVERAGE / "tests" / "fuzz" / f"fuzz_{target}"
+    raw, data = COVERAGE / f"{target}.profraw", COVERAGE / f"{target}.profdata"
+    env = os.environ | {"LLVM_PROFILE_FILE": str(raw), "KILOTUNE_FUZZ_IMAGES": str(BUILD / "images")}
+    subprocess.run([binary, "-runs=0", BUILD / "corpus" / target], env=env, capture_output=True, check=True)
+    subprocess.run([_llvm("llvm-profdata"), "merge", "-sparse", raw, "-o", data], check=True)
+    report = subprocess.run(
+        [_llvm("llvm-cov"), "report", binary, f"-instr-profile={data}",
+         *(ROOT / "firmware" / path for path in PARSERS[target])],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return report.stdout
+
+
+def _llvm(tool: str) -> str:
+    for name in (tool, *(f"{tool}-{version}" for version in range(20, 12, -1))):
+        if shutil.which(name):
+            return name
+    raise SystemExit(f"{tool} is not installed (Debian: llvm)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600, help="for each target")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("targets", nargs="*", default=TARGETS)
+    options = parser.parse_args()
+    reason = missing()
+    if reason:
+        print(f"skipped: {reason}")
+        return
+    os.environ["KILOTUNE_PYTHON"] = sys.executable
+    build("fuzz")
+    subprocess.run([sys.executable, Path(__file__).parent / "seeds.py", BUILD], check=True)
+    for target in options.targets:
+        print(fuzz(target, options.seconds), flush=True)
+    if options.coverage:
+        build("fuzz-coverage")
+        for target in options.targets:
+            print(coverage(target), flush=True)
+
+
+if __name__ == "__main__":
+    main()

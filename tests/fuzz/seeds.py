@@ -1,0 +1,80 @@
+"""Images and starting inputs for the fuzz targets.  python tests/fuzz/seeds.py <build folder>
+
+Everything is computed: images of every method and loss by the compiler, inputs from a fixed seed.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
+
+import kilotune
+from kilotune.features import FeatureConfig
+from kilotune.profile import Profile
+
+import models
+
+TARGETS = ("session", "model", "checkpoint", "adapter")
+INPUTS = 64  # random starting inputs a target
+
+
+def _windows(bands: int, axes: int = 1, window: int = 32) -> FeatureConfig:
+    return FeatureConfig(rate_hz=1600.0, window=window, hop=window // 2, fft_points=64, axes=axes,
+                         bands=bands, full_scale_g=16.0)  # fmt: skip
+
+
+def _profile(features: int, residuals: int) -> Profile:
+    rng = np.random.default_rng(3)
+    return Profile(rng.uniform(-1, 2, features), rng.uniform(0.3, 1.5, features),
+                   rng.uniform(0.3, 1.0, residuals), 1.0)  # fmt: skip
+
+
+def images() -> dict[str, bytes]:
+    """Small images, so that a run is short: with and without features, per tensor and per channel."""
+    coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
+    plain = models.chain(8, 5, 8, seed=2)
+    classes = models.chain(8, 6, 3, softmax=True, seed=4)
+    two_axes = models.chain(16, 5, 16, seed=5)
+    out = {
+        "ready-none": kilotune.compile(plain, method="none"),
+        "ready-regression": kilotune.compile(models.chain(7, 9, 5, seed=6), method="bias+head",
+                                             loss="regression", momentum=True),
+        "ready-classes": kilotune.compile(classes, method="bias+head", accumulate=True),
+        "classes": kilotune.compile(classes, method="head", features=_windows(8), reservoir=9,
+                                    profile=_profile(8, 0)),
+        "two-axes": kilotune.compile(two_axes, method="bias", features=_windows(8, axes=2), reservoir=8,
+                                     profile=_profile(16, 16)),
+    }  # fmt: skip
+    for method in ("bias", "head", "bias+head"):
+        out[f"coder-{method}"] = kilotune.compile(
+            coder, method=method, features=_windows(8), profile=_profile(8, 8), reservoir=12,
+            momentum=method != "bias",
+        )  # fmt: skip
+    return {name: image.content for name, image in out.items()}
+
+
+def write(folder: Path) -> None:
+    rng = random.Random(0)
+    found = images()
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name, content in found.items():
+        (folder / "images" / f"{name}.ktm").write_bytes(content)
+    for target in TARGETS:
+        corpus = folder / "corpus" / target
+        corpus.mkdir(parents=True, exist_ok=True)
+        if target == "model":
+            for name, content in found.items():
+                for i in range(4):
+                    (corpus / f"seed-{name}-{i}").write_bytes(content + rng.randbytes(16))
+        else:
+            for i in range(INPUTS):
+                (corpus / f"seed-{i}").write_bytes(rng.randbytes(rng.choice((100, 400, 1500))))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

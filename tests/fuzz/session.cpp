@@ -1,0 +1,318 @@
+// Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields,
+// noise, background training and restarts on the same flash, in any order.
+#include "runtime/session.h"
+
+#include "device.h"
+
+using namespace kilotune;
+using namespace kilotune::fuzz;
+
+namespace {
+
+// One CBOR array of the fields given; of indefinite length, as the host's may be.
+class Message {
+ public:
+  Message& number(uint32_t v) { return head(0x00, v); }
+  Message& integer(int32_t v) {
+    return v >= 0 ? head(0x00, static_cast<uint32_t>(v))
+                  : head(0x20, static_cast<uint32_t>(-1 - v));
+  }
+  Message& bytes(const uint8_t* data, size_t n) {
+    head(0x40, static_cast<uint32_t>(n));
+    out_.insert(out_.end(), data, data + n);
+    return *this;
+  }
+  Message& bytes(const std::vector<uint8_t>& v) { return bytes(v.data(), v.size()); }
+  [[nodiscard]] std::vector<uint8_t> finish() {
+    out_.push_back(0xFF);
+    return out_;
+  }
+
+ private:
+  Message& head(uint8_t type, uint32_t v) {
+    if (v < 24) {
+      out_.push_back(static_cast<uint8_t>(type | v));
+    } else {
+      const int n = v < 0x100 ? 1 : (v < 0x10000 ? 2 : 4);
+      out_.push_back(static_cast<uint8_t>(type | (n == 1 ? 24 : (n == 2 ? 25 : 26))));
+      for (int i = n; i-- > 0;) out_.push_back(static_cast<uint8_t>(v >> (8 * i)));
+    }
+    return *this;
+  }
+  std::vector<uint8_t> out_{0x9F};
+};
+
+// The fields of each request: u number, i integer, b bytes, h the image's hash.
+struct Request {
+  Kind kind;
+  const char* fields;
+};
+constexpr Request kRequests[] = {
+    {Kind::hello, ""},
+    {Kind::model, ""},
+    {Kind::status, ""},
+    {Kind::reset, ""},
+    {Kind::learn_begin, "uiuiuuuuuuuuuuuuuu"},
+    {Kind::learn_end, ""},
+    {Kind::learn_cancel, ""},
+    {Kind::stream_begin, "uuruu"},
+    {Kind::samples, "uuub"},
+    {Kind::stream_end, "u"},
+    {Kind::results, "u"},
+    {Kind::input_write, "ub"},
+    {Kind::infer, "b"},
+    {Kind::output_read, "u"},
+    {Kind::train_begin, "uiuiuuu"},
+    {Kind::train_step, "uubb"},
+    {Kind::bench, "uuu"},
+    {Kind::commit, ""},
+    {Kind::rollback, ""},
+    {Kind::restore, ""},
+    {Kind::pull, "uu"},
+    {Kind::push_begin, "huuuu"},
+    {Kind::push, "ub"},
+    {Kind::push_end, ""},
+};
+
+class Device {
+ public:
+  Device(const Exact& image, uint8_t flash_choice)
+      : image_(image),
+        ram_(Engine::ram_bytes(image.data(), image.size())),
+        flash_(flash_for(load_u32(image.data() + 120), flash_choice)) {
+    board_.context = this;
+    board_.id = "fuzz";
+    board_.receive_bytes = 4096;
+    board_.reset = [](void* self) { static_cast<Device*>(self)->reset_ = true; };
+    board_.millis = [](void*) -> uint32_t { return 1234; };
+    boot();
+  }
+
+  void boot() {
+    reset_ = false;
+    engine_ = std::make_unique<Engine>();
+    board_.opened =
+        engine_->open(image_.data(), image_.size(), ram_.data(), ram_.size(), &flash_->port);
+    REQUIRE(board_.opened == Status::ok);
+    session_ = std::make_unique<Session>(*engine_, link_, board_);
+    send(Kind::hello, {});
+  }
+
+  void receive(const std::vector<uint8_t>& bytes) {
+    const Exact exact(bytes.data(), bytes.size());
+    session_->receive(exact.data(), exact.size());
+    if (reset_) boot();
+  }
+
+  void send(Kind kind, const std::vector<uint8_t>& message, int step = 1, uint16_t session = 77) {
+    sequence_ = static_cast<uint16_t>(sequence_ + step);
+    std::vector<uint8_t> frame = {kProtocolVersion, static_cast<uint8_t>(kind), 0, 0, 0, 0};
+    store_u16(frame.data() + 2, session);
+    store_u16(frame.data() + 4, sequence_);
+    frame.insert(frame.end(), message.begin(), message.end());
+    send_frame(frame);
+  }
+
+  void send_frame(std::vector<uint8_t> frame) {
+    const size_t body = frame.size();
+    frame.resize(body + kFrameCrcBytes);
+    std::vector<uint8_t> line;
+    frame_write(frame.data(), static_cast<uint32_t>(body), {&line, append});
+    receive(line);
+  }
+
+  void background(uint32_t steps) {
+    while (steps-- > 0 && session_->background()) {
+    }
+  }
+
+  Engine& engine() { return *engine_; }
+  FuzzFlash& flash() { return *flash_; }
+
+ private:
+  static void append(void* out, const uint8_t* data, uint32_t n) {
+    auto& bytes = *static_cast<std::vector<uint8_t>*>(out);
+    bytes.insert(bytes.end(), data, data + n);
+  }
+  // Every byte that leaves the device belongs to an intact frame with a header.
+  static void answer(void* context, const uint8_t* data, uint32_t n) {
+    auto& self = *static_cast<Device*>(context);
+    for (uint32_t i = 0; i < n; ++i) {
+      if (!self.host_.push(data[i])) continue;
+      REQUIRE(self.host_.body_bytes() >= kWireHeaderBytes);
+      REQUIRE((self.host_.body()[1] & kAnswer) != 0);
+    }
+    const FrameCounters& c = self.host_.counters();
+    REQUIRE(c.bad_crc == 0 && c.bad_cobs == 0 && c.too_long == 0);
+  }
+
+  const Exact& image_;
+  Exact ram_;
+  std::unique_ptr<FuzzFlash> flash_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+  Link link_{this, answer};
+  Board board_;
+  bool reset_ = false;
+  uint16_t sequence_ = 0;
+  uint8_t host_buffer_[kMaxFrame];
+  FrameDecoder host_{host_buffer_, sizeof host_buffer_};
+};
+
+// What a field may well be: a number of this very device.
+uint32_t known(Device& device, Input& in) {
+  Engine& e = device.engine();
+  const uint32_t all[] = {e.adapter_bytes(),
+                          e.input_bytes(),
+                          e.output_bytes(),
+                          e.frame_bytes(),
+                          e.results_end(),
+                          e.train_steps(),
+                          kChunkBytes,
+                          kMaxFrame,
+                          e.features().rate_mhz,
+                          e.features().axes,
+                          1,
+                          0};
+  return all[in.u8() % std::size(all)];
+}
+
+void fuzzed_request(Device& device, Input& in) {
+  const Request& r = kRequests[in.u8() % std::size(kRequests)];
+  Message m;
+  for (const char* f = r.fields; *f != 0; ++f) {
+    const uint8_t how = in.u8();
+    if (*f == 'h' && how < 240) {
+      m.bytes(device.engine().model().image_hash(), kHashBytes);
+    } else if (*f == 'b' || *f == 'h') {
+      m.bytes(in.bytes(how < 16 ? known(device, in) % 512 : how));
+    } else if (*f == 'r' && how < 240) {
+      m.number(device.engine().features().rate_mhz);
+    } else if (*f == 'i') {
+      m.integer(static_cast<int8_t>(how) - 20);
+    } else {
+      m.number(how < 64 ? how % 4u : (how < 128 ? known(device, in) : in.number()));
+    }
+  }
+  std::vector<uint8_t> message = m.finish();
+  if (*r.fields == 0) message.clear();
+  const uint8_t flaw = in.u8();
+  if (flaw >= 0xF8) message.resize(flaw == 0xFF ? message.size() / 2 : message.size() + 1);
+  const uint8_t place = in.u8();
+  device.send(r.kind, message, place < 240 ? 1 : place - 248,
+              place == 0 ? uint16_t{9} : uint16_t{77});
+}
+
+void put_config(Message& m, const TrainConfig& c) {
+  m.number(c.rate.mantissa).integer(c.rate.exponent).number(c.decay.mantissa);
+  m.integer(c.decay.exponent).number(c.momentum_q15).number(c.accumulate).number(c.seed);
+}
+
+void learn(Device& device, Input& in) {
+  const FeatureConfig f = device.engine().features();
+  const LearnConfig c = read_learn_config(in, labelled(device.engine()));
+  Message begin;
+  put_config(begin, c.train);
+  begin.number(c.passes).number(c.patience).number(c.hold_period).number(c.hold_count);
+  begin.number(c.labelled).number(c.resume).number(static_cast<uint32_t>(c.scorer)).number(c.force);
+  begin.number(c.noise).number(c.gain).number(c.jitter);
+  device.send(Kind::learn_begin, begin.finish());
+  const uint8_t kind = in.u8() % 4 == 0 ? 0 : 1;
+  const uint8_t label = in.u8() % 3;
+  device.send(
+      Kind::stream_begin,
+      Message().number(5).number(kind).number(f.rate_mhz).number(f.axes).number(label).finish());
+  const uint32_t frame = device.engine().frame_bytes(), room = frame == 0 ? 0 : kChunkBytes / frame;
+  uint32_t offset = 0;
+  for (uint32_t n = in.u8() % 12; n > 0 && room > 0; --n) {
+    std::vector<uint8_t> data = machine_windows(frame / 2, room, in.u8());
+    device.send(Kind::samples, Message().number(5).number(offset).number(0).bytes(data).finish());
+    offset += static_cast<uint32_t>(data.size());
+  }
+  device.send(Kind::learn_end, {});
+  device.background(in.u8() * 2u);
+}
+
+void push(Device& device, Input& in) {
+  Engine& e = device.engine();
+  std::vector<uint8_t> adapter(e.adapter(), e.adapter() + e.adapter_bytes());
+  if (adapter.empty()) return;
+  for (uint32_t n = in.u8() % 4; n > 0; --n) adapter[in.u16() % adapter.size()] = in.u8();
+  const auto size = static_cast<uint32_t>(adapter.size());
+  device.send(Kind::push_begin, Message()
+                                    .bytes(e.model().image_hash(), kHashBytes)
+                                    .number(size)
+                                    .number(crc32(adapter.data(), size))
+                                    .number(1)
+                                    .number(2)
+                                    .finish());
+  const uint32_t piece = 100 + in.u8();
+  for (uint32_t at = 0; at < size; at += piece) {
+    device.send(
+        Kind::push,
+        Message().number(at).bytes(adapter.data() + at, std::min(piece, size - at)).finish());
+    if (in.u8() == 0xFF) fuzzed_request(device, in);
+  }
+  device.send(Kind::push_end, {});
+}
+
+void train(Device& device, Input& in) {
+  Message begin;
+  put_config(begin, read_train_config(in));
+  device.send(Kind::train_begin, begin.finish());
+  Engine& e = device.engine();
+  for (uint32_t step = 0; step < 3; ++step) {
+    const std::vector<uint8_t> none;
+    std::vector<uint8_t> input = in.bytes(e.input_bytes()), target = in.bytes(e.output_bytes());
+    input.resize(e.input_bytes());
+    target.resize(e.output_bytes());
+    device.send(Kind::train_step, Message()
+                                      .number(step)
+                                      .number(in.u8() % 4)
+                                      .bytes(input.size() < 200 ? input : none)
+                                      .bytes(target.size() < 200 ? target : none)
+                                      .finish());
+  }
+}
+
+void noise(Device& device, Input& in) {
+  const uint8_t how = in.u8();
+  std::vector<uint8_t> raw = in.bytes(in.u8() * (how % 4 == 0 ? 4u : 1u));
+  if (how >= 128) return device.receive(raw);
+  std::vector<uint8_t> frame = {kProtocolVersion, in.u8(), 77, 0, in.u8(), in.u8()};
+  frame.insert(frame.end(), raw.begin(), raw.end());
+  device.send_frame(how % 2 == 0 ? frame : raw);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  Input in(data, size);
+  const Exact& image = images()[in.u8() % images().size()];
+  const auto device = std::make_unique<Device>(image, in.u8());
+  for (int i = 0; i < 40 && !in.empty(); ++i) {
+    switch (in.u8() % 16) {
+      case 0:
+        noise(*device, in);
+        break;
+      case 1:
+        device->background(in.u8());
+        break;
+      case 2:
+        device->boot();
+        break;
+      case 3:
+        learn(*device, in);
+        break;
+      case 4:
+        push(*device, in);
+        break;
+      case 5:
+        train(*device, in);
+        break;
+      default:
+        fuzzed_request(*device, in);
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,127 @@
+"""What the fuzz targets have found, each distilled to the field that it takes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from kilotune import _native
+from kilotune.adapter import Adapter
+from kilotune.calibration import Calibration
+from kilotune.errors import KilotuneError
+from kilotune.features import FeatureConfig
+from kilotune.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
+from kilotune.link.device import Device
+from kilotune.link.transport import InProcess
+from seeds import images
+
+IMAGES = images()
+OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32
+TENSOR_DATA, TENSOR_GRADIENT = 0, 16
+
+
+def changed(name: str, edit: Callable[[bytearray], None]) -> bytes:
+    content = bytearray(IMAGES[name])
+    edit(content)
+    return seal(read_header(IMAGES[name]), bytes(content[HEADER_BYTES:]))
+
+
+def last_op(content: bytes | bytearray) -> int:
+    """Offset of the last op record."""
+    ops, count = struct.unpack_from("<I", content, 92)[0], struct.unpack_from("<H", content, 82)[0]
+    return ops + OP_BYTES * (count - 1)
+
+
+def u32(content: bytes | bytearray, at: int) -> int:
+    return int(struct.unpack_from("<I", content, at)[0])
+
+
+def twin(content: bytes) -> Device:
+    class Whole:
+        session = _native.Session(content, bytearray(b"\xff" * 65536))
+
+        def exchange(self, request: bytes) -> bytes:
+            return bytes(self.session.exchange(request))
+
+    return Device(InProcess(Whole()), image=Image.from_bytes(content))
+
+
+def test_the_base_adapter_is_accepted_where_a_base_weight_is_minus_128() -> None:
+    def lowest(content: bytearray) -> None:
+        content[u32(content, last_op(content) + OP_WEIGHTS)] = 0x80
+
+    device = twin(changed("ready-regression", lowest))
+    before = device.pull_bytes()
+    device.push(device.pull())
+    assert device.pull_bytes() == before
+
+
+def test_other_weights_below_minus_127_are_still_refused() -> None:
+    image = Image.from_bytes(IMAGES["ready-regression"])
+    blob = bytearray(Adapter.base(image).blob)
+    at = u32(image.content, last_op(image.content) + OP_WEIGHT_PARAM)
+    blob[at : at + 2] = struct.pack("<h", -128 * 256)
+    with pytest.raises(KilotuneError):
+        twin(image.content).push(Adapter.from_blob(image, bytes(blob)))
+
+
+def test_parameters_that_share_bytes_are_refused() -> None:
+    def overlapping(content: bytearray) -> None:
+        op = last_op(content)
+        struct.pack_into("<I", content, op + OP_WEIGHT_PARAM, u32(content, op + OP_BIAS_PARAM))
+
+    _native.Kernel(IMAGES["ready-regression"])
+    with pytest.raises(Exception, match="status"):
+        _native.Kernel(changed("ready-regression", overlapping))
+
+
+def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> None:
+    def on_top(content: bytearray) -> None:
+        logits = struct.unpack_from("<H", content, u32(content, 96) + 6)[0]
+        tensor = u32(content, 88) + TENSOR_BYTES * logits
+        struct.pack_into("<I", content, tensor + TENSOR_DATA, u32(content, tensor + TENSOR_GRADIENT) + 4)
+
+    device = twin(changed("ready-classes", on_top))
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (8, 8)).astype(np.int8)
+    device.train(x, labels=[0, 1, 2, 0, 1, 2, 0, 1], steps=40, lr=0.1)
+    assert len(device.infer(x)) == 8
+
+
+def test_a_pushed_label_that_names_no_class_is_refused() -> None:
+    image = Image.from_bytes(IMAGES["classes"])
+    features, capacity = 8, 9
+    blob = bytearray(Adapter.base(image).blob)
+    blob[:32] = struct.pack("<4BHhIIhhH10x", 1, 0, 1, 0, 2, 0, 2, 0, 0, 0, capacity)
+    labels = 32 + 6 * features
+    assert image.calibration_bytes >= labels + capacity * (1 + features)
+    blob[32 + 2 * features : 32 + 4 * features] = struct.pack("<H", 4096) * features
+    blob[labels] = 3
+    device = twin(image.content)
+    with pytest.raises(KilotuneError):
+        device.push(Adapter.from_blob(image, bytes(blob)))
+    blob[labels] = 2
+    device.push(Adapter.from_blob(image, bytes(blob)))
+
+
+@pytest.mark.parametrize("data", [None, [], 7, {}, {"windows": 3}])
+def test_a_calibration_that_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(KilotuneError):
+        Calibration.from_json(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-1, 10**400, "x", [10**400]])
+def test_feature_settings_of_a_wrong_type_are_refused(value: object) -> None:
+    settings = Image.from_bytes(IMAGES["classes"]).meta["features"]
+    with pytest.raises(KilotuneError):
+        FeatureConfig.from_json(settings | {"edges_hz": value})
+
+
+@pytest.mark.parametrize("value", [3, [1], {"windows": "many"}, {"windows": -1}, {"windows": 10**9}])
+def test_calibration_settings_of_a_wrong_type_are_refused(value: object) -> None:
+    image = Image.from_bytes(IMAGES["classes"])
+    damaged = Image(image.content, image.header, image.meta | {"calibration": value}, image.layers)
+    with pytest.raises(KilotuneError):
+        Adapter.base(damaged)

@@ -44,6 +44,9 @@ enum OpFlag : uint8_t {
   kPerChannel = 4,
   kRecordsMask = 8,
   kBackwardToInput = 16,
+  kAddsToInput = 32,  // the input's gradient already holds what another op sent
+  kBackwardToInput2 = 64,
+  kAddsToInput2 = 128,
 };
 
 struct Op {
@@ -65,6 +68,8 @@ struct OpTraining {
   uint32_t rescale;  // image offset of u16 R[channels], 0: per-tensor weights
   uint8_t bias_fraction_bits;
   uint32_t bias_state, weight_state;  // optimiser state offsets, kNone
+  uint32_t scratch;                   // arena offset of what only the backward pass needs, kNone
+  Real factor, factor2;               // gradients of the inputs are multiplied by these; 0: by 1
 };
 
 enum class Loss : uint8_t { reconstruction = 1, regression = 2, cross_entropy = 3 };

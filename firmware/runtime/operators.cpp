@@ -6,7 +6,9 @@
 namespace kilotune {
 
 OpTable operator_table() {
-  static const OpKernel* const table[] = {&kFullyConnected, &kSoftmax, nullptr};
+  static const OpKernel* const table[] = {
+      &kFullyConnected, &kSoftmax,   &kConv2D, &kDepthwiseConv2D,
+      &kAveragePool2D,  &kMaxPool2D, &kMean,   nullptr};
   return table;
 }
 

@@ -48,26 +48,34 @@ def lifetimes(
         last[training.loss.tensor] = max(last[training.loss.tensor], end)
     buffers = [Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i]) for i in sorted(made)]
     for i, op in enumerate(graph.ops):
-        scratch = op.scratch_bytes(ops[i])
+        scratch = op.scratch_bytes(graph.activations)
         if scratch:
             buffers.append(Buffer(f"scratch {i}", scratch, i, i))
-            if ops[i].gradient_unit:
-                buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+        scratch = op.backward_scratch_bytes(graph.activations, ops[i]) if ops[i].gradient_unit else 0
+        if scratch:
+            buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+    if training is None:
+        return buffers
+    # A gradient is written by the loss or by the ops that read the activation, each of which masks what it
+    # writes, and read by the backward of the op that makes the activation.
+    shared: dict[int, Buffer] = {}
+    for i, op in enumerate(graph.ops):
         gradient = gradients[op.output]
-        if gradient is None or training is None:
+        if gradient is None:
             continue
-        # Written by the loss or by the ops that read the activation, the last of which masks it; read by
-        # this op's own backward.
-        steps = [
+        writers = [
             backward_step(j)
             for j, user in enumerate(graph.ops)
-            if ops[j].to_input and op.output in user.reads
+            if any(sent and source == op.output for source, sent in zip(user.reads, ops[j].sends, strict=False))
         ]
         if op.output == training.loss.tensor:
-            steps.append(end)
+            writers.append(end)
         activation = graph.activations[op.output]
-        size = gradient_bytes(activation)
-        buffers.append(Buffer(f"gradient {op.output}", size, min(steps), backward_step(i)))
+        size, first, reader = gradient_bytes(activation), min(writers), backward_step(i)
+        known = shared.get(gradient.place)
+        if known is not None:
+            size, first, reader = max(size, known.size), min(first, known.first), max(reader, known.last)
+        shared[gradient.place] = Buffer(f"gradient {gradient.place}", size, first, reader)
         if gradient.masked:
-            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(steps)))
-    return buffers
+            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(writers)))
+    return buffers + list(shared.values())

@@ -1,21 +1,19 @@
-// MEAN over all positions: one value a channel.
+// MEAN over all positions: one value a channel. Words 0 and 1 are multiplier and shift, with the
+// count in the multiplier.
 #include "kernel/ops/layer.h"
 
 namespace kilotune {
 namespace {
 
-// Word 0. With equal quantisation TensorFlow Lite divides the plain sum towards zero; else the sum
-// is requantised, with the count in the multiplier.
-enum Rule : uint32_t { kTruncates = 0, kRequantises = 1 };
 constexpr uint32_t kMaxPositions = 1u << 22;  // keeps the sum below 2^30
 
 Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
-  const int32_t shift = static_cast<int32_t>(op.words[2]);
+  const int32_t shift = static_cast<int32_t>(op.words[1]);
   const bool good = y.positions() == 1 && x.channels == y.channels &&
-                    x.positions() <= kMaxPositions && op.words[0] <= kRequantises &&
-                    static_cast<int32_t>(op.words[1]) >= 0 && shift >= -31 && shift <= 30 &&
-                    !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
+                    x.positions() <= kMaxPositions && static_cast<int32_t>(op.words[0]) >= 0 &&
+                    shift >= -31 && shift <= 30 && !op.has(kBiasTrained) &&
+                    !op.has(kWeightsTrained) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;
 }
@@ -28,12 +26,8 @@ void forward(const Execution& run, const Op& op, bool training) {
     const int8_t* x = run.data(xt) + c;
     int32_t sum = 0;
     for (int32_t p = 0; p < n; ++p, x += xt.channels) sum += *x;
-    if (op.words[0] == kTruncates) {
-      outputs.put_q(sum / n);
-    } else {
-      outputs.put(requantise(sum - n * xt.zero_point, static_cast<int32_t>(op.words[1]),
-                             static_cast<int32_t>(op.words[2])));
-    }
+    outputs.put(requantise(sum - n * xt.zero_point, static_cast<int32_t>(op.words[0]),
+                           static_cast<int32_t>(op.words[1])));
   }
 }
 

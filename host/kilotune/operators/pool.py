@@ -20,7 +20,6 @@ from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
 
 AVERAGE_POOL_2D, MAX_POOL_2D, MEAN = 5, 6, 7
-TRUNCATES, REQUANTISES = 0, 1
 MAX_POSITIONS = 1 << 22
 MAX_TAPS = 65535
 
@@ -73,9 +72,9 @@ class Pool(ImageOp):
 
 @dataclass(frozen=True, slots=True)
 class Mean(ImageOp):
-    """`scaling`: (rule, multiplier, shift)."""
+    """`scaling`: (multiplier, shift)."""
 
-    scaling: tuple[int, int, int]
+    scaling: tuple[int, int]
     positions: int
 
     @property
@@ -89,10 +88,6 @@ class Mean(ImageOp):
     @property
     def has_backward(self) -> bool:
         return True
-
-    @property
-    def clamps(self) -> bool:
-        return self.scaling[0] != TRUNCATES
 
     @property
     def gradient_gain(self) -> float:
@@ -179,10 +174,8 @@ def lower_mean(context: Lowering) -> Mean:
     )
 
 
-def _mean_scaling(source: Tensor, output: Tensor, count: int) -> tuple[int, int, int]:
-    """(rule, multiplier, shift) of TensorFlow Lite's QuantizedMeanOrSum, the count in the multiplier."""
-    if source.scale == output.scale and source.zero_point == output.zero_point:
-        return TRUNCATES, 0, 0
+def _mean_scaling(source: Tensor, output: Tensor, count: int) -> tuple[int, int]:
+    """(multiplier, shift) of TensorFlow Lite's QuantizedMeanOrSum, the count in the multiplier."""
     multiplier, shift = quantisation.quantise_multiplier(float(source.scale) / float(output.scale))
     headroom = min(count.bit_length() - 1, 32, 31 + shift)
-    return REQUANTISES, (multiplier << headroom) // count, shift - headroom
+    return (multiplier << headroom) // count, shift - headroom

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import shared_data
+import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import compiler, tflite_model
@@ -68,9 +69,13 @@ def test_a_wild_offset_or_length_never_escapes_hangs_or_fills_memory(word: int, 
 
 
 def test_an_unsupported_operator_is_named() -> None:
-    error = refusal(shared_data.keyword_spotting())
+    m = models.ModelBuilder()
+    source, output = m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0)
+    m.ops.append(models.OpSpec(tflite.BuiltinOperator.ELU, [source], [output]))
+    m.inputs, m.outputs = [source], [output]
+    error = refusal(m.build())
     assert error.code == "unsupported_model"
-    assert "operator 0 CONV_2D" in error.message
+    assert "operator 0 ELU" in error.message
     assert "FULLY_CONNECTED" in error.hint
 
 

@@ -6,9 +6,21 @@
 namespace kilotune {
 
 OpTable operator_table() {
-  static const OpKernel* const table[] = {
-      &kFullyConnected, &kSoftmax,   &kConv2D, &kDepthwiseConv2D,
-      &kAveragePool2D,  &kMaxPool2D, &kMean,   nullptr};
+  static const OpKernel* const table[] = {&kFullyConnected,
+                                          &kSoftmax,
+                                          &kConv2D,
+                                          &kDepthwiseConv2D,
+                                          &kAveragePool2D,
+                                          &kMaxPool2D,
+                                          &kMean,
+                                          &kLookup,
+                                          &kAdd,
+                                          &kMul,
+                                          &kConcatenation,
+                                          &kGather,
+                                          &kReshape,
+                                          &kTransposeConv,
+                                          nullptr};
   return table;
 }
 

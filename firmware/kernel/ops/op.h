@@ -69,6 +69,13 @@ extern const OpKernel kDepthwiseConv2D;
 extern const OpKernel kAveragePool2D;
 extern const OpKernel kMaxPool2D;
 extern const OpKernel kMean;
+extern const OpKernel kLookup;
+extern const OpKernel kAdd;
+extern const OpKernel kMul;
+extern const OpKernel kConcatenation;
+extern const OpKernel kGather;
+extern const OpKernel kReshape;
+extern const OpKernel kTransposeConv;
 
 // Exponent of a position whose mantissas are all 0, where there are several: below any other.
 constexpr int16_t kZeroExponent = -32768;

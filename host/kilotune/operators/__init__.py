@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from kilotune.operators import convolution, pool, softmax
+from kilotune.operators import arrange, convolution, elementwise, lookup, pool, softmax
 from kilotune.operators.base import ImageOp, Lowering
 from kilotune.tflite_model import Operator, TfliteModel
 
@@ -17,6 +17,18 @@ LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
         "AVERAGE_POOL_2D": pool.lower_pool,
         "MAX_POOL_2D": pool.lower_pool,
         "MEAN": pool.lower_mean,
+        "TRANSPOSE_CONV": convolution.lower_transpose,
+        **dict.fromkeys(lookup.KINDS, lookup.lower),
+        "ADD": elementwise.lower,
+        "MUL": elementwise.lower,
+        "CONCATENATION": arrange.lower_concatenation,
+        "PAD": arrange.lower_pad,
+        "PADV2": arrange.lower_pad,
+        "RESIZE_NEAREST_NEIGHBOR": arrange.lower_resize,
+        "STRIDED_SLICE": arrange.lower_slice,
+        "RESHAPE": arrange.lower_reshape,
+        "SQUEEZE": arrange.lower_reshape,
+        "EXPAND_DIMS": arrange.lower_reshape,
         "SOFTMAX": softmax.lower,
     }
 )

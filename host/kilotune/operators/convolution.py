@@ -17,7 +17,7 @@ from kilotune.operators.dense import lower as lower_vector
 from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
 
-CONV_2D, DEPTHWISE_CONV_2D = 3, 4
+CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
 _DENSE_ONLY = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
 
 
@@ -89,6 +89,29 @@ class DepthwiseConv2D(PositionLayer):
         return (*self.geometry.words, self.multiplier)
 
 
+@dataclass(frozen=True, slots=True)
+class TransposeConv(PositionLayer):
+    """`weights` (out, height * width * in); `geometry` leads from the output to the input."""
+
+    @property
+    def opcode(self) -> int:
+        return TRANSPOSE_CONV
+
+    @property
+    def folds_zero_point(self) -> bool:
+        return False
+
+    def can_share(self, activations: Sequence[Activation]) -> bool:
+        return False
+
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        magnitudes = np.abs(self.weights.astype(np.int64))
+        return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
+
+    def words(self, plan: OpPlan) -> tuple[int, ...]:
+        return self.geometry.words
+
+
 def _widest(norm: int, plan: OpPlan) -> int:
     if not plan.to_input:
         return 15
@@ -142,6 +165,25 @@ def lower_depthwise(context: Lowering) -> ImageOp:
     )
 
 
+def lower_transpose(context: Lowering) -> TransposeConv:
+    """Reads one TRANSPOSE_CONV: inputs are the output's shape, weights, input and bias."""
+    weight, source, output = context.tensor(1), context.tensor(2), context.output_tensor()
+    _check_types(context, source, weight, output)
+    shape = weight.shape
+    if len(shape) != 4 or shape[3] != source.shape[-1] or shape[0] != output.shape[-1] or 0 in shape:
+        raise context.refuse(f"has weights {list(shape)}", "the file is damaged: convert the model again")
+    if shape[1] * shape[2] * shape[3] > MAX_FAN_IN // 2:
+        raise context.refuse("has too large a window", f"up to {MAX_FAN_IN // 2} products are supported")
+    window = geometry.of_window(context, (shape[1], shape[2]), source=output, output=source)
+    values = weight.values().astype(np.int8).reshape(shape[0], -1)
+    return TransposeConv(
+        **_fields(context, weight, values, 0, source=source, bias_place=3),
+        operator="TRANSPOSE_CONV",
+        geometry=window,
+        positions=source.elements // source.shape[3],
+    )
+
+
 def lower_dense(context: Lowering) -> ImageOp:
     """FULLY_CONNECTED; over the last of several dimensions it is a dense layer at each position."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
@@ -185,10 +227,16 @@ def _check_types(context: Lowering, source: Tensor, weight: Tensor, output: Tens
 
 
 def _fields(
-    context: Lowering, weight: Tensor, values: npt.NDArray[np.int8], dimension: int
+    context: Lowering,
+    weight: Tensor,
+    values: npt.NDArray[np.int8],
+    dimension: int,
+    *,
+    source: Tensor | None = None,
+    bias_place: int = 2,
 ) -> dict[str, Any]:
     """Fields of FullyConnected; `values` (out, products of one output)."""
-    source, output = context.tensor(0), context.output_tensor()
+    source, output = source or context.tensor(0), context.output_tensor()
     out, fan_in = values.shape
     if fan_in > MAX_FAN_IN:
         raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
@@ -197,7 +245,7 @@ def _fields(
             f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
             "one scale, or one for each output channel, is supported",
         )
-    bias, bias_tensor = bias_of(context, out)
+    bias, bias_tensor = bias_of(context, out, bias_place)
     folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
     if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
         raise context.refuse(

@@ -65,6 +65,11 @@ class FullyConnected(ImageOp):
         return True
 
     @property
+    def folds_zero_point(self) -> bool:
+        """Whether the input's zero point is part of a frozen layer's bias."""
+        return True
+
+    @property
     def macs(self) -> int:
         return int(self.weights.size)
 
@@ -123,7 +128,7 @@ class FullyConnected(ImageOp):
 
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         bias = self.bias.astype(np.int64)
-        if not plan.train_weights:
+        if self.folds_zero_point and not plan.train_weights:
             bias = bias - self.input_zero_point * self.weights.astype(np.int64).sum(1)
         offsets = (
             sections.add(self.weight_bytes()),
@@ -226,8 +231,9 @@ def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> t
     return low, high
 
 
-def bias_of(context: Lowering, out: int) -> tuple[npt.NDArray[np.int32], int]:
-    index = context.operator.input(2)
+def bias_of(context: Lowering, out: int, place: int = 2) -> tuple[npt.NDArray[np.int32], int]:
+    """(values, tensor) of the bias, the operator's input `place`."""
+    index = context.operator.input(place)
     if index < 0:
         return np.zeros(out, np.int32), -1
     tensor = context.model.tensors[index]

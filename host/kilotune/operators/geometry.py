@@ -47,10 +47,20 @@ class Geometry:
         return values + 2 * (reach + 1) * (y.width + y.width % 2 + y.width * y.channels)
 
 
-def of_window(context: Lowering, size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> Geometry:
-    """The geometry of an operator with `padding` and `stride` options; its input is tensor 0."""
+def of_window(
+    context: Lowering,
+    size: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+    *,
+    source: Tensor | None = None,
+    output: Tensor | None = None,
+) -> Geometry:
+    """The geometry of an operator with `padding` and `stride` options that leads from `source` to `output`."""
     options = context.operator.options
-    source, output = spatial(context, context.tensor(0)), spatial(context, context.output_tensor())
+    inner, outer = (
+        spatial(context, source or context.tensor(0)),
+        spatial(context, output or context.output_tensor()),
+    )
     limits = ((size, MAX_SIZE), (options.stride, MAX_STRIDE), (dilation, MAX_DILATION))
     if not all(1 <= n <= limit for pair, limit in limits for n in pair):
         raise context.refuse(
@@ -61,14 +71,14 @@ def of_window(context: Lowering, size: tuple[int, int], dilation: tuple[int, int
     for axis in (0, 1):
         reach, stride = (size[axis] - 1) * dilation[axis] + 1, options.stride[axis]
         if options.padding == "SAME":
-            out = -(-source[axis] // stride)
-            pads.append(max(0, (out - 1) * stride + reach - source[axis]) // 2)
+            out = -(-inner[axis] // stride)
+            pads.append(max(0, (out - 1) * stride + reach - inner[axis]) // 2)
         else:
-            out = -(-(source[axis] - reach + 1) // stride)
+            out = -(-(inner[axis] - reach + 1) // stride)
             pads.append(0)
-        if options.padding not in ("SAME", "VALID") or out != output[axis] or out < 1:
+        if options.padding not in ("SAME", "VALID") or out != outer[axis] or out < 1:
             raise context.refuse(
-                f"makes {list(output)} of {list(source)} with padding {options.padding}",
+                f"makes {list(outer)} of {list(inner)} with padding {options.padding}",
                 "the file is damaged: convert the model again",
             )
     return Geometry(size, options.stride, dilation, (pads[0], pads[1]))

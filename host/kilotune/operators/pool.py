@@ -15,6 +15,7 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
+from kilotune.operators.checks import check_int8, check_same_quantisation
 from kilotune.operators.dense import activation_range
 from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
@@ -103,25 +104,6 @@ class Mean(ImageOp):
             training=write_training(sections, plan),
             words=self.scaling,
         )
-
-
-def check_int8(context: Lowering, *tensors: Tensor) -> None:
-    for tensor in (*tensors, context.output_tensor()):
-        if tensor.dtype != "int8":
-            raise context.refuse(
-                f"has tensor '{tensor.short_name}' of type {tensor.dtype}",
-                "convert the model with full int8 quantisation (`kilotune quantize`)",
-            )
-
-
-def check_same_quantisation(context: Lowering, *tensors: Tensor) -> None:
-    output = context.output_tensor()
-    for tensor in tensors:
-        if tensor.scale != output.scale or tensor.zero_point != output.zero_point:
-            raise context.refuse(
-                f"changes the quantisation of '{tensor.short_name}'",
-                "TensorFlow Lite demands the same scale and zero point: convert the model again",
-            )
 
 
 def lower_pool(context: Lowering) -> Pool:

@@ -195,6 +195,86 @@ class Network:
         return self.add_op(Code.SOFTMAX, [x.tensor], self.node(x.shape, 1 / 256, -128, 0.1))
 
 
+    def transpose_conv(
+        self,
+        x: Node,
+        channels: int,
+        size: tuple[int, int] = (3, 3),
+        *,
+        stride: tuple[int, int] = (2, 2),
+        padding: int = SAME,
+        bias: bool = True,
+    ) -> Node:
+        _, h, w, c = x.shape
+        weights, b, spread = self.parameters(x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias)
+        shape = (1, h * stride[0], w * stride[1], channels)
+        if padding == VALID:
+            shape = (1, (h - 1) * stride[0] + size[0], (w - 1) * stride[1] + size[1], channels)
+        made = self.output(shape, spread / max(1, stride[0] * stride[1]) ** 0.5, "NONE")
+        fields = {0: ("i8", padding), 1: ("i32", stride[1]), 2: ("i32", stride[0])}
+        inputs = [self.integers(*shape), weights, x.tensor, *([b] if b >= 0 else [])]
+        return self.add_op(Code.TRANSPOSE_CONV, inputs, made, (Kinds.TransposeConvOptions, fields))
+
+    def unary(self, x: Node, kind: str, *, alpha: float = 0.2) -> Node:
+        scale, zero = x.scale * self.rng.uniform(0.6, 1.1), int(self.rng.integers(-60, 60))
+        options = None
+        if kind in ("RELU", "RELU6"):
+            scale, zero = min(scale, 6.0 / 200 if kind == "RELU6" else 1.0), -128
+        elif kind == "RELU_N1_TO_1":
+            scale = 1.0 / 100
+        elif kind == "LOGISTIC":
+            scale, zero = 1 / 256, -128
+        elif kind == "TANH":
+            scale, zero = 1 / 128, 0
+        elif kind == "LEAKY_RELU":
+            options = (Kinds.LeakyReluOptions, {0: ("f32", alpha)})
+        made = self.node(x.shape, scale, zero, min(x.spread, 60 * scale))
+        return self.add_op(getattr(Code, kind), [x.tensor], made, options)
+
+    def add(self, a: Node, b: Node, *, activation: str = "NONE") -> Node:
+        made = self.output(a.shape, float(np.hypot(a.spread, b.spread)), activation)
+        options = (Kinds.AddOptions, {0: ("i8", ACTIVATIONS[activation])})
+        return self.add_op(Code.ADD, [a.tensor, b.tensor], made, options)
+
+    def mul(self, a: Node, b: Node, *, activation: str = "NONE") -> Node:
+        shape = max(a.shape, b.shape, key=lambda s: int(np.prod(s)))
+        made = self.output(shape, a.spread * b.spread, activation)
+        options = (Kinds.MulOptions, {0: ("i8", ACTIVATIONS[activation])})
+        return self.add_op(Code.MUL, [a.tensor, b.tensor], made, options)
+
+    def like(self, x: Node, shape: tuple[int, ...]) -> Node:
+        return self.node(shape, x.scale, x.zero, x.spread)
+
+    def concatenation(self, parts: list[Node], axis: int) -> Node:
+        shape = list(parts[0].shape)
+        shape[axis] = sum(p.shape[axis] for p in parts)
+        options = (Kinds.ConcatenationOptions, {0: ("i32", axis)})
+        made = self.like(parts[0], tuple(shape))
+        return self.add_op(Code.CONCATENATION, [p.tensor for p in parts], made, options)
+
+    def pad(self, x: Node, *pads: tuple[int, int]) -> Node:
+        """One pair for each dimension but the batch."""
+        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, ((0, 0), *pads), strict=True))
+        constant = np.array([(0, 0), *pads], "<i4")
+        tensor = self.m.tensor(constant.shape, INT32, (), 0, self.m.buffer(constant.tobytes()), "paddings")
+        return self.add_op(Code.PAD, [x.tensor, tensor], self.like(x, shape), (Kinds.PadOptions, {}))
+
+    def resize(self, x: Node, height: int, width: int, *, align: bool = False, half: bool = False) -> Node:
+        options = (Kinds.ResizeNearestNeighborOptions, {0: ("i8", int(align)), 1: ("i8", int(half))})
+        made = self.like(x, (1, height, width, x.shape[3]))
+        return self.add_op(
+            Code.RESIZE_NEAREST_NEIGHBOR, [x.tensor, self.integers(height, width)], made, options
+        )
+
+    def slice(self, x: Node, begin: Any, end: Any, stride: Any) -> Node:
+        shape = tuple(
+            len(range(n)[slice(*bounds)])
+            for n, bounds in zip(x.shape, zip(begin, end, stride, strict=True), strict=True)
+        )
+        inputs = [x.tensor, *(self.integers(*v) for v in (begin, end, stride))]
+        return self.add_op(Code.STRIDED_SLICE, inputs, self.like(x, shape), (Kinds.StridedSliceOptions, {}))
+
+
 def extents(
     source: tuple[int, int], size: tuple[int, int], stride: Any, dilation: Any, padding: int
 ) -> tuple[int, int]:

@@ -86,6 +86,8 @@ class Reference:
     blob: bytes | None = None
     tensors: list[TensorRecord] = field(default_factory=list)
     ops: list[OpRecord] = field(default_factory=list)
+    # Largest slope of the function that makes a tensor, where that is a table: tests say it.
+    slope_units: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         c = self.content

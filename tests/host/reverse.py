@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +103,68 @@ def _mean(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
 
 
 def _lookup(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
-    """Slopes are the image's: Q14 of the largest, which is in words 0 and 1."""
+    """Slopes are the image's, in 2^-14 of the largest: C_in = C_out * largest * factor."""
     slopes = r.array(op.bias, "<i2", 256) / 16384.0
-    mantissa, exponent = struct.unpack("<Hh", struct.pack("<I", op.words[0]))
-    unit = math.ldexp(mantissa, exponent)
     x = np.asarray(values[op.input]).reshape(g.shape)
-    return [(op.input, g * slopes[x + 128] * unit)]
+    return [(op.input, g * slopes[x + 128] * r.slope_units[op.output])]
 
 
-_RULES = {3: _conv, 4: _depthwise, 5: _average, 6: _max, 7: _mean}
+def _add(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    return [(op.input, g), (op.input2, _reduced(r, op.input2, g))]
+
+
+def _mul(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    a, b = (r.real(t, np.asarray(values[t])).reshape(r.tensors[t].shape) for t in (op.input, op.input2))
+    return [(op.input, g * b), (op.input2, _reduced(r, op.input2, g * a))]
+
+
+def _reduced(r: Reference, tensor: int, g: Floats) -> Floats:
+    """Summed over the positions where `tensor` has one for all."""
+    return g if r.tensors[tensor].shape == g.shape else g.sum((0, 1))
+
+
+def _concatenation(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    count, axis = op.words[:2]
+    tensors = [struct.unpack_from("<H", r.content, op.weights + 8 * i)[0] for i in range(count)]
+    ends = np.cumsum([r.tensors[t].shape[axis] for t in tensors])
+    return list(zip(tensors, np.split(g, ends[:-1], axis), strict=True))
+
+
+def _gather(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    maps = [
+        r.array(at, "<u2", n) for at, n in zip((op.weights, op.bias, op.multipliers), g.shape, strict=True)
+    ]
+    dx = np.zeros(r.tensors[op.input].shape)
+    keep = [np.flatnonzero(m != 0xFFFF) for m in maps]
+    np.add.at(dx, np.ix_(*(m[k] for m, k in zip(maps, keep, strict=True))), g[np.ix_(*keep)])
+    return [(op.input, dx)]
+
+
+def _transpose_conv(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    (kh, kw), stride, _, pad = _pairs(op)
+    height, width, ci = r.tensors[op.input].shape
+    co = g.shape[2]
+    weights = r.array(op.weights, "i1", co * kh * kw * ci).reshape(co, kh, kw, ci)
+    real = weights * r.weight_scales(op)[:, None, None, None]
+    dx = np.zeros((height, width, ci))
+    for iy, ix, ky, kx in np.ndindex(height, width, kh, kw):
+        oy, ox = iy * stride[0] - pad[0] + ky, ix * stride[1] - pad[1] + kx
+        if 0 <= oy < g.shape[0] and 0 <= ox < g.shape[1]:
+            dx[iy, ix] += g[oy, ox] @ real[:, ky, kx]
+    return [(op.input, dx)]
+
+
+_RULES = {
+    3: _conv,
+    4: _depthwise,
+    5: _average,
+    6: _max,
+    7: _mean,
+    8: _lookup,
+    9: _add,
+    10: _mul,
+    11: _concatenation,
+    12: _gather,
+    13: lambda r, op, values, g: [(op.input, g)],
+    14: _transpose_conv,
+}

@@ -25,8 +25,11 @@ bool reals_valid(const uint8_t* p, uint32_t count) {
   return true;
 }
 
-// A factor may be absent.
-bool factor_valid(const uint8_t* p) { return load_real(p).is_zero() || reals_valid(p, 1); }
+// A factor may be a power of two without a mantissa.
+bool factor_valid(const uint8_t* p) {
+  const Real r = load_real(p);
+  return r.is_zero() ? r.exponent >= -1000 && r.exponent <= 1000 : reals_valid(p, 1);
+}
 
 }  // namespace
 

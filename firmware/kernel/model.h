@@ -69,7 +69,7 @@ struct OpTraining {
   uint8_t bias_fraction_bits;
   uint32_t bias_state, weight_state;  // optimiser state offsets, kNone
   uint32_t scratch;                   // arena offset of what only the backward pass needs, kNone
-  Real factor, factor2;               // gradients of the inputs are multiplied by these; 0: by 1
+  Real factor, factor2;               // of the inputs' gradients; mantissa 0: 2^exponent
 };
 
 enum class Loss : uint8_t { reconstruction = 1, regression = 2, cross_entropy = 3 };

@@ -216,9 +216,7 @@ def _border_error(model: TfliteModel, operator: Operator, what: str) -> Kilotune
     )
 
 
-def _activation(
-    root: Tensor, group: list[Tensor], fixed: tuple[int, int, int] | None = None
-) -> Activation:
+def _activation(root: Tensor, group: list[Tensor], fixed: tuple[int, int, int] | None = None) -> Activation:
     """The int8 tensor for `root`: as an operator asks for, else of several names the flattest shape."""
     if root.dtype != "int8" or root.scales.size != 1 or not -128 <= root.zero_point <= 127:
         raise KilotuneError(

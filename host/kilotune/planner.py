@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-
-import numpy as np
 
 from kilotune import arena
 from kilotune.errors import KilotuneError
@@ -14,6 +13,8 @@ from kilotune.losses import choose_loss, plan_loss
 from kilotune.operators.base import NONE, ImageOp, OpPlan
 from kilotune.operators.dense import MIN_FRACTION_BITS
 from kilotune.plan import METHODS, GradientPlan, Plan, TrainingPlan
+
+UNIT_EXPONENT_MAX = 60
 
 
 def plan(
@@ -96,8 +97,8 @@ def _choose_trained(
     if last_layers is not None and not 1 <= last_layers <= len(layers):
         raise KilotuneError(
             "bad_argument",
-            f"last_layers is {last_layers}, but the model has {len(layers)} layers with biases that gradients "
-            f"reach: {', '.join(graph.ops[i].name for i in layers)}",
+            f"last_layers is {last_layers}, but the model has {len(layers)} layers with biases "
+            f"that gradients reach: {', '.join(graph.ops[i].name for i in layers)}",
             f"give a number from 1 to {len(layers)}",
         )
     biases = frozenset(layers if last_layers is None else layers[-last_layers:])
@@ -172,19 +173,13 @@ def _flow(
                 adds.append(False)
                 factors.append(1.0)
                 continue
-            if not np.isfinite(np.float32(sent)) or np.float32(sent) == 0:
-                raise KilotuneError(
-                    "unsupported_model",
-                    f"gradients vanish or explode below operator {op.source} {op.kind} ('{op.name}')",
-                    "train fewer last layers, or use method head",
-                )
             adds.append(source in units)
-            factors.append(sent / units[source] if source in units else 1.0)
+            factors.append(sent / units.get(source, _in_range(sent)))
             if source not in units:
                 shares = k == 0 and source not in op.reads[1:] and op.can_share(graph.activations)
                 places[source] = places[op.output] if shares else source
                 in_place = in_place or shares
-            units.setdefault(source, sent)
+            units.setdefault(source, _in_range(sent))
         fraction = op.fraction_bits() if ops[i].trained else MIN_FRACTION_BITS
         ops[i] = replace(
             ops[i],
@@ -202,6 +197,12 @@ def _flow(
                 "train fewer last layers, or use method head",
             )
         gradients[op.output] = GradientPlan(bits, unit, ops[i].records_mask, places[op.output])
+
+
+def _in_range(unit: float) -> float:
+    """`unit`, by a power of two nearer to 1 where many layers have made it tiny: it is kept as float32."""
+    exponent = math.frexp(unit)[1]
+    return unit if abs(exponent) <= UNIT_EXPONENT_MAX else math.ldexp(unit, -exponent)
 
 
 def _lay_out_parameters(

@@ -184,7 +184,10 @@ def _tensor(b: Any, t: TensorSpec) -> int:
         for scale in reversed(t.scales):
             b.PrependFloat32(scale)
         scales = b.EndVector()
-        fields[4] = ("off", _table(b, 7, {2: ("off", scales), 3: ("off", zero_points), 6: ("i32", t.dimension)}))
+        fields[4] = (
+            "off",
+            _table(b, 7, {2: ("off", scales), 3: ("off", zero_points), 6: ("i32", t.dimension)}),
+        )
     fields |= {
         0: ("off", _ints(b, list(t.shape))),
         1: ("i8", t.dtype),

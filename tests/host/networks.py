@@ -1,4 +1,4 @@
-"""Builds int8 `.tflite` networks of any supported operator by hand, with ranges as a converter would choose them."""
+"""Builds int8 `.tflite` networks of any supported operator by hand, with a converter's ranges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tflite
+
 from models import ACTIVATIONS, INT8, INT32, ModelBuilder, OpSpec
 
 Code, Kinds = tflite.BuiltinOperator, tflite.BuiltinOptions
@@ -113,7 +114,9 @@ class Network:
             5: ("i32", dilation[0]),
         }
         made = self.output(shape, spread, activation)
-        return self.add_op(Code.CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, (Kinds.Conv2DOptions, fields))
+        return self.add_op(
+            Code.CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, (Kinds.Conv2DOptions, fields)
+        )
 
     def depthwise(
         self,
@@ -142,7 +145,9 @@ class Network:
         }
         made = self.output(shape, spread, activation)
         options = (Kinds.DepthwiseConv2DOptions, fields)
-        return self.add_op(Code.DEPTHWISE_CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, options)
+        return self.add_op(
+            Code.DEPTHWISE_CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, options
+        )
 
     def pool(
         self,
@@ -194,7 +199,6 @@ class Network:
     def softmax(self, x: Node) -> Node:
         return self.add_op(Code.SOFTMAX, [x.tensor], self.node(x.shape, 1 / 256, -128, 0.1))
 
-
     def transpose_conv(
         self,
         x: Node,
@@ -206,7 +210,9 @@ class Network:
         bias: bool = True,
     ) -> Node:
         _, h, w, c = x.shape
-        weights, b, spread = self.parameters(x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias)
+        weights, b, spread = self.parameters(
+            x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias
+        )
         shape = (1, h * stride[0], w * stride[1], channels)
         if padding == VALID:
             shape = (1, (h - 1) * stride[0] + size[0], (w - 1) * stride[1] + size[1], channels)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-
 import reverse
 
 NONE = 0xFFFFFFFF

@@ -79,7 +79,7 @@ void sum_positions(const Execution& run, const Op& op, const OpTraining& plan, c
   for (uint32_t c = 0; c < yt.channels; ++c) values[c] = 0;
   for (uint32_t p = 0; p < yt.positions(); ++p) {
     const int d = top - run.exponents(yt)[p] + extra;
-    if (d > 24) continue;
+    if (d < 0 || d > 24) continue;
     const int16_t* m = run.mantissas(yt) + p * yt.channels;
     for (uint32_t c = 0; c < yt.channels; ++c) {
       const int32_t product = m[c] * scale(p, c);

@@ -207,7 +207,7 @@ void backward(const Execution& run, const Op& op, Step& step) {
     } else {
       transpose_multiply(frozen_weights(model, op), m, out, in, values);
     }
-    if (plan.scratch == kNone) store_gradient(run, xt, 0, values, exponent);
+    if (plan.scratch == kNone) store_gradient(run, xt, 0, values, exponent + plan.factor.exponent);
   }
   if (op.has(kWeightsTrained)) {
     update_weights(run, op, plan, out, in, mantissa, exponent, run.data(xt), xt.zero_point, step);

@@ -64,7 +64,7 @@ void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int3
       values[i] = static_cast<int32_t>((static_cast<int64_t>(values[i]) * factor.mantissa) >> 16);
     all |= static_cast<uint32_t>(values[i] ^ (values[i] >> 31));
   }
-  if (!factor.is_zero()) exponent += factor.exponent + 16;
+  exponent += factor.exponent + (factor.is_zero() ? 0 : 16);
   const int16_t* present = run.mantissas(t) + position * n;
   int old = run.exponents(t)[position];
   uint32_t any = 0;

@@ -85,14 +85,14 @@ constexpr int16_t kZeroExponent = -32768;
 void store_gradient(const Execution& run, const Tensor& t, uint32_t position, const int32_t* values,
                     int exponent);
 
-// The same for values that lie elsewhere and may be changed, times `factor` (0: 1); `add`: to the
-// gradient that is already there.
+// The same for values that lie elsewhere and may be changed, times `factor` (mantissa 0:
+// 2^exponent); `add`: to the gradient that is already there.
 void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                   int exponent, Real factor, bool add);
 
-// round(m / 2^d), d >= 0: brings a mantissa to a larger exponent.
+// round(m / 2^d), d >= 0 in any plan that makes sense: brings a mantissa to a larger exponent.
 inline int32_t align_mantissa(int32_t m, int d) {
-  return d == 0 ? m : (d > 16 ? 0 : (m + (1 << (d - 1))) >> d);
+  return d <= 0 ? m : (d > 16 ? 0 : (m + (1 << (d - 1))) >> d);
 }
 // Sums stay in int32 by the planner's mantissa widths; whatever an image claims, they never trap.
 inline int32_t add_wrapping(int32_t a, int32_t b) {

@@ -177,7 +177,12 @@ def lower_pad(context: Lowering) -> Gather:
     check_same_quantisation(context, source)
     pads = constant_integers(context, 1, "paddings").reshape(-1, 2)
     rank = len(source.shape)
-    if len(pads) != rank or pads.min(initial=0) < 0 or pads.max(initial=0) > 65535 or (pads[0].any() and rank > 1):
+    if (
+        len(pads) != rank
+        or pads.min(initial=0) < 0
+        or pads.max(initial=0) > 65535
+        or (pads[0].any() and rank > 1)
+    ):
         raise context.refuse(f"has paddings {pads.tolist()}", "samples cannot be padded along the batch")
     fill = output.zero_point
     if context.operator.opcode == "PADV2":
@@ -222,11 +227,14 @@ def lower_slice(context: Lowering) -> Gather:
     source = context.tensor(0)
     check_int8(context, source)
     check_same_quantisation(context, source)
-    begin, end, strides = (
-        constant_integers(context, i, "bounds").reshape(-1).tolist() for i in (1, 2, 3)
-    )
+    begin, end, strides = (constant_integers(context, i, "bounds").reshape(-1).tolist() for i in (1, 2, 3))
     begin_mask, end_mask, ellipsis, new_axis, shrink = context.operator.options.masks
-    if ellipsis or new_axis or not len(begin) == len(end) == len(strides) <= len(source.shape) or 0 in strides:
+    if (
+        ellipsis
+        or new_axis
+        or not len(begin) == len(end) == len(strides) <= len(source.shape)
+        or 0 in strides
+    ):
         raise context.refuse("slices with an ellipsis or a new axis", "write all dimensions of the slice out")
     indices = [list(range(n)) for n in source.shape]
     for axis, (first, last, stride) in enumerate(zip(begin, end, strides, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ class OpPlan:
     @property
     def sums(self) -> bool:
         """Whether a gradient that it sends meets another, so that it must be scaled or added."""
-        return any(self.adds) or any(f != 1.0 for f in self.factors)
+        return any(self.adds) or not all(is_power_of_two(f) for f in self.factors)
 
     @property
     def trained(self) -> bool:
@@ -217,7 +218,12 @@ def real(value: float) -> bytes:
 
 
 def factor(value: float) -> bytes:
-    return bytes(4) if value == 1.0 else real(value)
+    """A power of two has no mantissa: it costs the device no multiplication."""
+    return struct.pack("<Hh", 0, math.frexp(value)[1] - 1) if is_power_of_two(value) else real(value)
+
+
+def is_power_of_two(value: float) -> bool:
+    return math.frexp(value)[0] == 0.5
 
 
 def write_training(

@@ -55,7 +55,7 @@ def of_window(
     source: Tensor | None = None,
     output: Tensor | None = None,
 ) -> Geometry:
-    """The geometry of an operator with `padding` and `stride` options that leads from `source` to `output`."""
+    """The geometry of an operator with `padding` and `stride` options, from `source` to `output`."""
     options = context.operator.options
     inner, outer = (
         spatial(context, source or context.tensor(0)),
@@ -65,7 +65,7 @@ def of_window(
     if not all(1 <= n <= limit for pair, limit in limits for n in pair):
         raise context.refuse(
             f"has a window of {size}, strides of {options.stride} and dilations of {dilation}",
-            f"windows up to {MAX_SIZE}, strides up to {MAX_STRIDE}, dilations up to {MAX_DILATION} are supported",
+            f"windows to {MAX_SIZE}, strides to {MAX_STRIDE}, dilations to {MAX_DILATION} are supported",
         )
     pads = []
     for axis in (0, 1):

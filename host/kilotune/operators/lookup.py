@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ Slopes = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Lookup(ImageOp):
-    """`table` (256,) int8 for inputs -128 to 127; `slopes` (256,) in real units, 0 where the output is cut."""
+    """`table` (256,) for inputs -128 to 127; `slopes` (256,) in real units, 0 where the output is cut."""
 
     operator: str
     table: npt.NDArray[np.int8]
@@ -127,7 +128,8 @@ def _table(kind: str, alpha: float, source: Tensor, output: Tensor) -> Table:
         low = float(np.float32(np.float32(source.scale * np.float32(alpha)) / output.scale))
         return np.where(centred >= 0, _scale(centred, ratio), _scale(centred, low)) + output.zero_point
     low_q, high_q = quantisation.activation_range(kind, output.scale, output.zero_point)
-    return np.clip(_scale(centred, ratio) + output.zero_point, low_q, high_q)
+    cut: Table = np.clip(_scale(centred, ratio) + output.zero_point, low_q, high_q)
+    return cut
 
 
 def _scale(values: Table, factor: float) -> Table:
@@ -154,7 +156,8 @@ def _rounded_function(kind: str, centred: Table, source: Tensor, output: Tensor)
     inverse = np.float32(1) / np.float32(output.scale)
     scaled = (y.astype(np.float32) * inverse).astype(np.float64)
     rounded = np.floor(np.abs(scaled) + 0.5) * np.sign(scaled)
-    return rounded.astype(np.int64) + output.zero_point
+    table: Table = rounded.astype(np.int64) + output.zero_point
+    return table
 
 
 def _hard_swish(centred: Table, source_scale: np.float32, output_scale: np.float32) -> Table:
@@ -197,7 +200,7 @@ def _short_high_multiply(a: int, b: int) -> int:
     return _short(abs(nudged) // (1 << 15) * (1 if nudged >= 0 else -1))
 
 
-_FUNCTIONS: dict[str, Callable[[Slopes, float], Slopes]] = {
+_FUNCTIONS: dict[str, Callable[[Slopes, float], npt.NDArray[Any]]] = {
     "RELU": lambda x, _: np.maximum(x, 0),
     "RELU6": lambda x, _: np.clip(x, 0, 6),
     "RELU_N1_TO_1": lambda x, _: np.clip(x, -1, 1),
@@ -213,12 +216,14 @@ KINDS = tuple(_FUNCTIONS)
 def _slope(kind: str, alpha: float, x: Slopes) -> Slopes:
     """Derivative of the exact function."""
     if kind == "LOGISTIC":
-        y = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
+        y: Slopes = 1 / (1 + np.exp(-np.clip(x, -50, 50)))
         return y * (1 - y)
     if kind == "TANH":
-        return 1 - np.tanh(x) ** 2
+        tangent: Slopes = np.tanh(x)
+        return 1 - tangent**2
     if kind == "HARD_SWISH":
-        return np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, (2 * x + 3) / 6))
+        middle: Slopes = np.where(x >= 3, 1.0, (2 * x + 3) / 6)
+        return np.where(x <= -3, 0.0, middle)
     if kind == "LEAKY_RELU":
         return np.where(x > 0, 1.0, alpha)
     low, high = {"RELU": (0.0, math.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}.get(

@@ -14,7 +14,7 @@ from kilotune.operators.base import NONE, ImageOp, OpPlan
 from kilotune.operators.dense import MIN_FRACTION_BITS
 from kilotune.plan import METHODS, GradientPlan, Plan, TrainingPlan
 
-UNIT_EXPONENT_MAX = 60
+UNIT_EXPONENT_MAX = 110  # float32 ends at 126
 
 
 def plan(

@@ -248,6 +248,7 @@ class Reference:
             bound = ((1 << out_tensor.mantissa_bits) * np.abs(weights).sum(0)).max()
             assert bound <= 1 << 31
             acc = weights.T @ mantissa
+            exponent += struct.unpack_from("<h", self.content, op.training + 34)[0]
         return result
 
     def _changes(self, op: OpRecord, mantissa: Ints, exponent: int, x: Ints) -> tuple[Floats, Floats]:

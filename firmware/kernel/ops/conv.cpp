@@ -27,24 +27,6 @@ Status validate(const Model& model, const Op& op) {
   return backward_scratch_holds(model, op, scratch) ? Status::ok : Status::bad_image;
 }
 
-// The inputs under the window at (oy, ox); outside of the input lies its zero point.
-void fill_patch(const Window& w, const Tensor& xt, const int8_t* x, int32_t oy, int32_t ox,
-                int8_t* patch) {
-  const uint32_t n = xt.channels;
-  for (int32_t ky = 0; ky < w.y.size; ++ky) {
-    const int32_t iy = oy * w.y.stride - w.y.pad + ky * w.y.dilation;
-    const bool row = iy >= 0 && iy < w.y.in;
-    for (int32_t kx = 0; kx < w.x.size; ++kx, patch += n) {
-      const int32_t ix = ox * w.x.stride - w.x.pad + kx * w.x.dilation;
-      if (row && ix >= 0 && ix < w.x.in) {
-        std::memcpy(patch, x + static_cast<uint32_t>(iy * w.x.in + ix) * n, n);
-      } else {
-        std::memset(patch, xt.zero_point, n);
-      }
-    }
-  }
-}
-
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
@@ -71,7 +53,7 @@ void forward(const Execution& run, const Op& op, bool training) {
       for (; o + 4 <= out; o += 4, row += 4 * fan_in) {
         int32_t sums[4] = {bias.at(o), bias.at(o + 1), bias.at(o + 2), bias.at(o + 3)};
         dot4_q(row, in, fan_in, sums);
-        for (uint32_t k = 0; k < 4; ++k) outputs.put(scaling.apply(o + k, sums[k]));
+        outputs.put4(scaling, o, sums);
       }
       for (; o < out; ++o, row += fan_in) {
         outputs.put(scaling.apply(o, bias.at(o) + dot_q(row, in, fan_in)));

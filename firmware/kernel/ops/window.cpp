@@ -29,6 +29,23 @@ Window window_of(const Op& op, const Tensor& x, const Tensor& y) {
 
 bool window_valid(const Window& w) { return axis_valid(w.y) && axis_valid(w.x); }
 
+void fill_patch(const Window& w, const Tensor& xt, const int8_t* x, int32_t oy, int32_t ox,
+                int8_t* patch) {
+  const uint32_t n = xt.channels;
+  for (int32_t ky = 0; ky < w.y.size; ++ky) {
+    const int32_t iy = oy * w.y.stride - w.y.pad + ky * w.y.dilation;
+    const bool row = iy >= 0 && iy < w.y.in;
+    for (int32_t kx = 0; kx < w.x.size; ++kx, patch += n) {
+      const int32_t ix = ox * w.x.stride - w.x.pad + kx * w.x.dilation;
+      if (row && ix >= 0 && ix < w.x.in) {
+        std::memcpy(patch, x + static_cast<uint32_t>(iy * w.x.in + ix) * n, n);
+      } else {
+        std::memset(patch, xt.zero_point, n);
+      }
+    }
+  }
+}
+
 uint64_t window_scratch_bytes(const Window& w, const Tensor& x, const Tensor& y) {
   const uint64_t values = 4ull * x.channels;
   if (x.gradient != y.gradient) return values;

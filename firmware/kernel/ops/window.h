@@ -42,6 +42,10 @@ Window window_of(const Op& op, const Tensor& x, const Tensor& y);
 // Extents in range, and the first and the last window of each axis meet the input.
 bool window_valid(const Window& w);
 
+// The inputs under the window at (oy, ox); outside of the input lies its zero point.
+void fill_patch(const Window& w, const Tensor& xt, const int8_t* x, int32_t oy, int32_t ox,
+                int8_t* patch);
+
 // Bytes that window_backward needs: int32 of one position, and with the gradients of input and
 // output at one place the rows of the latter that are still needed.
 uint64_t window_scratch_bytes(const Window& w, const Tensor& x, const Tensor& y);

@@ -86,7 +86,16 @@ class DepthwiseConv2D(PositionLayer):
         return self.weights.T.tobytes()  # (height, width, out)
 
     def words(self, plan: OpPlan) -> tuple[int, ...]:
-        return (*self.geometry.words, self.multiplier)
+        return (*self.geometry.words, self.multiplier, plan.scratch)
+
+    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+        """One patch of the input, where a window reaches beyond it."""
+        x, y, g = activations[self.input], activations[self.output], self.geometry
+        leaves = any(
+            g.pad[i] > 0 or (out - 1) * g.stride[i] - g.pad[i] + (g.size[i] - 1) * g.dilation[i] >= extent
+            for i, extent, out in ((0, x.height, y.height), (1, x.width, y.width))
+        )
+        return g.taps * x.channels if leaves else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Networks with positions: the same outputs and adapter after training on every target and in the twin."""
+"""Networks with positions: every target gives the outputs and the adapter of the twin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from networks import SAME, Network
 
 
 def model() -> bytes:
-    """Convolutions with odd channels, residuals, pooling: what has a variant for some processors, and more."""
+    """Odd channels, strides, dilation, a residual, pooling: with variants for some processors, and without."""
     net = Network(seed=1)
     x = net.conv(net.source(9, 7, 3), 7, stride=(2, 1))
     x = net.depthwise(net.conv(x, 10, (1, 1)), stride=(1, 2))

@@ -11,7 +11,7 @@ from networks import SAME, Network
 
 
 def model() -> bytes:
-    """Odd channels, strides, dilation, a residual, pooling: with variants for some processors, and without."""
+    """Odd channels, strides, dilation, a residual, pooling: with variants for some processors or without."""
     net = Network(seed=1)
     x = net.conv(net.source(9, 7, 3), 7, stride=(2, 1))
     x = net.depthwise(net.conv(x, 10, (1, 1)), stride=(1, 2))

@@ -10,6 +10,8 @@ namespace kilotune {
 // than 2^-15.
 [[nodiscard]] int32_t log2_q16(uint64_t value);
 
+[[nodiscard]] inline int32_t log2_q10(uint64_t value) { return log2_q16(value) >> 6; }
+
 // 2^fraction for fraction_q16 in [0, 65535], as Q31 in [2^31, 2^32): the inverse of log2_q16.
 [[nodiscard]] uint32_t exp2_q31(uint32_t fraction_q16);
 

@@ -22,6 +22,8 @@ template <typename T>
 inline T clamp(T v, typename Same<T>::type low, typename Same<T>::type high) {
   return v < low ? low : (v > high ? high : v);
 }
+inline int16_t to_i16(int32_t v) { return static_cast<int16_t>(clamp(v, -32768, 32767)); }
+inline int8_t to_i8(int32_t v) { return static_cast<int8_t>(clamp(v, -128, 127)); }
 
 // round(a * b / 2^31), halves towards plus infinity: gemmlowp's SaturatingRoundingDoublingHighMul.
 // (Its nudge and division towards zero come to the same: -(k + 1/2) gives -k either way.)

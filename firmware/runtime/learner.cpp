@@ -5,44 +5,10 @@
 
 namespace kilotune {
 namespace {
-
-constexpr uint32_t kFakesPerWindow = 16;
-constexpr int32_t kIsolated = 4 * 1024;  // Q10 log2: 16 times the median squared distance
-constexpr uint32_t kOrderSeed = 0x0EDE0000u, kNoiseSeed = 0x5EED0000u, kFakeSeed = 0xFA4E0000u;
-
-int32_t log2_q10(uint64_t v) { return log2_q16(v) >> 6; }
-int16_t to_i16(int32_t v) { return static_cast<int16_t>(clamp(v, -32768, 32767)); }
-int8_t to_i8(int32_t v) { return static_cast<int8_t>(clamp(v, -128, 127)); }
-
-uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
-  while (b != 0) {
-    const uint32_t r = a % b;
-    a = b;
-    b = r;
-  }
-  return a;
-}
-
-// The i-th of n windows in pass `pass`: an affine permutation, so that no list is kept.
-uint32_t order(uint32_t seed, uint32_t pass, uint32_t i, uint32_t n) {
-  Random random(seed ^ kOrderSeed, pass);
-  const uint32_t offset = random.below(n);
-  uint32_t stride = 1 + random.below(n);
-  while (greatest_common_divisor(stride, n) != 1) ++stride;
-  return (offset + i * (stride % n)) % n;
-}
-
 int16_t mean_of(const int16_t* v, uint32_t n) {
   int32_t sum = 0;
   for (uint32_t i = 0; i < n; ++i) sum += v[i];
   return static_cast<int16_t>(sum / static_cast<int32_t>(n));
-}
-
-// Half points of comparing one pseudo-fault's score with every held-back window's.
-uint32_t wins(int32_t fake, const int16_t* held, uint32_t n) {
-  uint32_t points = 0;
-  for (uint32_t i = 0; i < n; ++i) points += fake > held[i] ? 2u : (fake == held[i] ? 1u : 0u);
-  return points;
 }
 
 }  // namespace
@@ -159,165 +125,6 @@ Target Learner::target_of(uint32_t slot) const {
   return t;
 }
 
-uint32_t Learner::neighbours(uint32_t slot, uint32_t* found, uint32_t& mean_distance) const {
-  const uint32_t n = p_.view->features();
-  const uint32_t k = p_.profile->neighbours;
-  const int8_t* x = p_.view->entry(slot);
-  uint32_t best[4], count = 0;
-  for (uint32_t s = 0; s < learned_; ++s) {
-    if (s == slot) continue;
-    const int8_t* e = p_.view->entry(s);
-    uint32_t distance = 0;
-    for (uint32_t i = 0; i < n; ++i) {
-      const int32_t d = x[i] - e[i];
-      distance += static_cast<uint32_t>(d * d);
-    }
-    uint32_t at = count;
-    while (at > 0 && best[at - 1] > distance) --at;
-    if (at >= k) continue;
-    if (count < k) ++count;
-    for (uint32_t j = count - 1; j > at; --j) {
-      best[j] = best[j - 1];
-      found[j] = found[j - 1];
-    }
-    best[at] = distance;
-    found[at] = s;
-  }
-  uint64_t sum = 0;
-  for (uint32_t j = 0; j < count; ++j) sum += best[j];
-  mean_distance = count == 0 ? 0 : static_cast<uint32_t>(sum / count);
-  return count;
-}
-
-void Learner::measure_isolation() {
-  uint32_t found[4], distance = 0;
-  (void)neighbours(index_, found, distance);
-  held_residual()[index_] = to_i16(log2_q10(uint64_t{distance} + 1));
-}
-
-// A learned window far from every other one is a knock or a truck passing, not the machine. A rare
-// state of the machine has at least two windows near each other.
-void Learner::drop_isolated() {
-  int16_t* distance = held_residual();
-  if (learned_ >= 8 && config_.resume == 0) {
-    int16_t* sorted = held_nearest();
-    for (uint32_t i = 0; i < learned_; ++i) {
-      uint32_t at = i;
-      for (; at > 0 && sorted[at - 1] > distance[i]; --at) sorted[at] = sorted[at - 1];
-      sorted[at] = distance[i];
-    }
-    const int32_t limit = sorted[learned_ / 2] + kIsolated;
-    for (uint32_t s = learned_; s-- > 0;) {
-      if (distance[s] <= limit) continue;
-      p_.reservoir->drop_learned(s);
-      distance[s] = distance[p_.reservoir->learned()];
-      ++report_.dropped;
-    }
-    learned_ = p_.reservoir->learned();
-  }
-  std::memset(sums(), 0, 4 * wide_);
-  go(Stage::near_weights);
-}
-
-// Sum over windows of (k x - sum of the k nearest others)^2: below 255 * (4 * 255 * 2)^2 < 2^31.
-void Learner::measure_locality() {
-  uint32_t found[4], distance = 0;
-  const uint32_t k = neighbours(index_, found, distance);
-  const int8_t* x = p_.view->entry(index_);
-  for (uint32_t i = 0; i < p_.view->features(); ++i) {
-    int32_t d = static_cast<int32_t>(k) * x[i];
-    for (uint32_t j = 0; j < k; ++j) d -= p_.view->entry(found[j])[i];
-    sums()[i] += d * d;
-  }
-}
-
-// Weight = 1 / variance around the neighbours, shrunk towards its mean over features.
-void Learner::set_near_weights() {
-  const uint32_t n = p_.view->features();
-  const auto variance = [&](uint32_t i) { return static_cast<uint64_t>(sums()[i]); };
-  uint64_t total = 0;
-  for (uint32_t i = 0; i < n; ++i) total += variance(i);
-  // In sums over learned windows: mean variance times pseudo-windows = total / n * pseudo /
-  // learned.
-  const uint64_t windows = learned_ == 0 ? 1 : learned_;
-  const uint64_t prior = total * p_.profile->near_pseudo / (n * windows) + 1;
-  uint64_t least = ~0ull;
-  for (uint32_t i = 0; i < n; ++i)
-    least = variance(i) + prior < least ? variance(i) + prior : least;
-  for (uint32_t i = 0; i < n; ++i) {
-    p_.view->near_weight()[i] = static_cast<uint16_t>(65535 * least / (variance(i) + prior));
-  }
-  go(Stage::residuals);
-}
-
-// --- measurements ------------------------------------------------------------------------------
-
-void Learner::measure_residual() {
-  const uint32_t n = p_.profile->outputs;
-  if (index_ == 0) {
-    std::memset(sums(), 0, 4 * n);
-    std::memset(squares(), 0, 8 * n);
-  }
-  load(index_);
-  const SquaredError differences = p_.scoring->differences();
-  for (uint32_t o = 0; o < n; ++o) {
-    const int32_t r = residual_of(differences, o);
-    sums()[o] += r;
-    squares()[o] += static_cast<uint32_t>(r * r);
-  }
-}
-
-void Learner::measure_loss() {
-  if (index_ == 0) sum_learned_ = sum_held_ = 0;
-  const uint32_t slot = slot_of(index_);
-  load(slot);
-  const uint64_t loss = p_.trainer->loss(target_of(slot));
-  (index_ < learned_ ? sum_learned_ : sum_held_) += loss;
-}
-
-void Learner::measure_held() {
-  const uint32_t slot = slot_of(learned_ + index_);
-  held_nearest()[index_] = to_i16(p_.scoring->nearest(p_.view->entry(slot), learned_));
-  load(slot);
-  held_residual()[index_] = to_i16(p_.scoring->residual());
-}
-
-// A fault that nobody has seen, made from a healthy window: a run of 2, 4 or 8 neighbouring bands
-// (on each axis with probability 2/3) moved by 1 to 4 sigma, or all bands by half that; mostly
-// upwards.
-void Learner::make_fake(const int8_t* entry, uint32_t variant, Random& random, int8_t* fake) const {
-  const uint32_t per_axis = p_.features_per_axis, n = p_.view->features();
-  const int32_t sigma = p_.profile->sigma_lsb;
-  int32_t shift = sigma * static_cast<int32_t>(1 + variant % 4);
-  if (random.below(4) == 0) shift = -shift;
-  const uint32_t kind = variant / 4 % 4;
-  for (uint32_t i = 0; i < n; ++i) fake[i] = kind == 3 ? to_i8(entry[i] + shift / 2) : entry[i];
-  if (kind == 3) return;
-  const uint32_t wanted = 2u << kind;
-  const uint32_t run = wanted < per_axis ? wanted : per_axis;
-  for (uint32_t first = 0; first < n; first += per_axis) {
-    if (n != per_axis && random.below(3) == 0) continue;
-    const uint32_t at = first + random.below(per_axis - run + 1);
-    for (uint32_t i = at; i < at + run; ++i) fake[i] = to_i8(entry[i] + shift);
-  }
-}
-
-void Learner::measure_fake() {
-  if (index_ == 0) wins_residual_ = wins_nearest_ = wins_combined_ = 0;
-  const uint32_t slot = slot_of(learned_ + index_ / kFakesPerWindow);
-  Random random(config_.train.seed ^ kFakeSeed, index_);
-  make_fake(p_.view->entry(slot), index_ % kFakesPerWindow, random, clean());
-  std::memcpy(p_.trainer->input(), clean(), p_.view->features());
-  const int32_t near = p_.scoring->nearest(clean(), learned_);
-  const int32_t residual = p_.scoring->residual();
-  wins_residual_ += wins(residual, held_residual(), held_);
-  wins_nearest_ += wins(near, held_nearest(), held_);
-  for (uint32_t i = 0; i < held_; ++i) {
-    const int32_t other = held_residual()[i] + held_nearest()[i];
-    wins_combined_ += residual + near > other ? 2u : (residual + near == other ? 1u : 0u);
-  }
-}
-
 // --- what comes after --------------------------------------------------------------------------
 
 void Learner::after_losses() {
@@ -368,82 +175,6 @@ void Learner::after_fakes() {
     best_loss_ = ~0ull;
     go(Stage::train);
   }
-}
-
-void Learner::train(uint32_t step) {
-  // The rate falls linearly to 0: what is left of the noise averages out.
-  const uint64_t left = total_steps_ - step;
-  p_.trainer->scale_rate(make_real(static_cast<uint32_t>((left << 31) / total_steps_), -31));
-  const uint32_t slot = order(config_.train.seed, step / learned_, step % learned_, learned_);
-  augment(slot, step);
-  Target target = target_of(slot);
-  if (!classifies()) target.values = clean();
-  p_.trainer->step(target);
-}
-
-// clean(): the window with gain and jitter; the trainer's input: that and noise.
-void Learner::augment(uint32_t slot, uint32_t step) {
-  Random random(config_.train.seed ^ kNoiseSeed, step);
-  const uint32_t n = p_.view->features(), per_axis = p_.features_per_axis;
-  const int8_t* entry = p_.view->entry(slot);
-  int8_t* x = clean();
-  for (uint32_t first = 0; first < n; first += per_axis) {
-    const int32_t move = config_.jitter == 0 ? 0 : static_cast<int32_t>(random.below(3)) - 1;
-    const int32_t span = 2 * 64 * config_.gain + 1;  // Q10 log2
-    const int32_t gain =
-        config_.gain == 0
-            ? 0
-            : static_cast<int32_t>(random.below(static_cast<uint32_t>(span))) - span / 2;
-    for (uint32_t i = 0; i < per_axis; ++i) {
-      const int32_t from =
-          clamp(static_cast<int32_t>(i) + move, 0, static_cast<int32_t>(per_axis) - 1);
-      int32_t v = entry[first + static_cast<uint32_t>(from)];
-      if (gain != 0) v += gain * 4 * p_.profile->sigma_lsb / p_.view->feature_scale()[first + i];
-      x[first + i] = to_i8(v);
-    }
-  }
-  // The sum of four random bytes has mean 510 and deviation 147.8; 111 / 2^10 = 16 / 147.8.
-  const int32_t factor = (config_.noise * p_.profile->sigma_lsb * 111 + 512) >> 10;
-  int8_t* input = p_.trainer->input();
-  for (uint32_t i = 0; i < n; ++i) {
-    int32_t v = x[i];
-    if (factor != 0) {
-      const uint32_t a = random.bits(16), b = random.bits(16);
-      const int32_t sum = static_cast<int32_t>((a & 255u) + (a >> 8) + (b & 255u) + (b >> 8));
-      v += ((sum - 510) * factor) >> 8;
-    }
-    input[i] = to_i8(v);
-  }
-}
-
-void Learner::after_pass() {
-  const uint16_t passes = static_cast<uint16_t>(step_ / learned_);
-  if (stage_ == Stage::train && held_ > 0) {
-    sum_held_ = 0;
-    go(Stage::validate);
-    return;
-  }
-  report_.passes_done = passes;
-  last_loss_ = held_ == 0 ? 0 : sum_held_ / held_;
-  if (last_loss_ < best_loss_) {
-    best_loss_ = last_loss_;
-    report_.passes_kept = passes;
-  }
-  const bool stale =
-      config_.patience != 0 && held_ != 0 && passes - report_.passes_kept >= config_.patience;
-  if (passes < config_.passes && !stale) {
-    go(Stage::train);
-    return;
-  }
-  // An earlier state must be better by more than 2 % to be worth returning to; it is found by
-  // training again from the start, which gives the same bits and needs no memory.
-  if (report_.passes_kept != passes && best_loss_ + best_loss_ / 50 < last_loss_) {
-    restart_parameters();
-    go(Stage::replay);
-    return;
-  }
-  report_.passes_kept = passes;
-  after_training();
 }
 
 void Learner::after_training() {
@@ -507,18 +238,6 @@ void Learner::choose() {
     go(Stage::finish);
   }
 }
-
-void Learner::restart_parameters() {
-  if (p_.committed != nullptr && config_.resume != 0) {
-    p_.trainer->copy_parameters(p_.committed);
-  } else {
-    p_.trainer->reset_parameters();
-  }
-  (void)p_.trainer->begin(config_.train);  // valid: begin() of this learner has checked it
-  candidate_ = false;
-  kept_steps_ = step_ = 0;
-}
-
 void Learner::finish() {
   if (config_.scorer != Scorer::automatic) report_.scorer = config_.scorer;
   // Stored windows are at distance 0 of themselves: without held-back ones only residuals tell.

@@ -89,6 +89,8 @@ class Learner {
   // Whose figures are measured: the start's (calibration), the trained candidate's, the winner's.
   enum class Round : uint8_t { start, candidate, final };
 
+  static constexpr uint32_t kFakesPerWindow = 16;
+
   void go(Stage stage) {
     stage_ = stage;
     index_ = 0;

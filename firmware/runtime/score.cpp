@@ -5,13 +5,6 @@
 #include "kernel/fixed_point.h"
 
 namespace kilotune {
-namespace {
-
-int32_t log2_q10(uint64_t v) { return log2_q16(v) >> 6; }
-int16_t to_i16(int32_t v) { return static_cast<int16_t>(clamp(v, -32768, 32767)); }
-
-}  // namespace
-
 SquaredError Scoring::differences() const {
   trainer_->forward(true);
   return {trainer_->execution(), model_->training(), {}};

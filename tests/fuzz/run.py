@@ -26,7 +26,9 @@ PARSERS = {
     "model": ("kernel/model.cpp", "kernel/ops/fully_connected.cpp", "kernel/ops/softmax.cpp",
               "kernel/loss.cpp", "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
     "checkpoint": ("runtime/checkpoint.cpp",),
-    "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/reservoir.cpp", "runtime/score.cpp"),
+    "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/learner_measure.cpp",
+                "runtime/learner_train.cpp", "runtime/learner_windows.cpp", "runtime/reservoir.cpp",
+                "runtime/score.cpp"),
 }  # fmt: skip
 
 

@@ -117,6 +117,7 @@ class Device {
     const size_t body = frame.size();
     frame.resize(body + kFrameCrcBytes);
     std::vector<uint8_t> line;
+    line.reserve(frame_worst_case_bytes(static_cast<uint32_t>(frame.size())));
     frame_write(frame.data(), static_cast<uint32_t>(body), {&line, append});
     receive(line);
   }
@@ -222,15 +223,16 @@ void learn(Device& device, Input& in) {
   device.send(
       Kind::stream_begin,
       Message().number(5).number(kind).number(f.rate_mhz).number(f.axes).number(label).finish());
-  const uint32_t frame = device.engine().frame_bytes(), room = frame == 0 ? 0 : kChunkBytes / frame;
+  const uint32_t frame = device.engine().frame_bytes();
   uint32_t offset = 0;
-  for (uint32_t n = in.u8() % 12; n > 0 && room > 0; --n) {
-    std::vector<uint8_t> data = machine_windows(frame / 2, room, in.u8());
+  for (uint32_t n = in.u8() % 4; n > 0 && frame > 0; --n) {
+    const uint32_t windows = std::min(8u, kChunkBytes / frame);
+    std::vector<uint8_t> data = machine_windows(frame / 2, windows, in.u8());
     device.send(Kind::samples, Message().number(5).number(offset).number(0).bytes(data).finish());
     offset += static_cast<uint32_t>(data.size());
   }
   device.send(Kind::learn_end, {});
-  device.background(in.u8() * 2u);
+  device.background(in.u8() % 64);
 }
 
 void push(Device& device, Input& in) {
@@ -290,13 +292,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input in(data, size);
   const Exact& image = images()[in.u8() % images().size()];
   const auto device = std::make_unique<Device>(image, in.u8());
-  for (int i = 0; i < 40 && !in.empty(); ++i) {
+  for (int i = 0; i < 10 && !in.empty(); ++i) {
     switch (in.u8() % 16) {
       case 0:
         noise(*device, in);
         break;
       case 1:
-        device->background(in.u8());
+        device->background(in.u8() % 128);
         break;
       case 2:
         device->boot();

@@ -84,9 +84,32 @@ def test_renode_gets_firmware_model_and_a_folder_of_its_own(tmp_path: Path, imag
     assert script[2] == f"include @{renode.script_of('nrf52840dk')}"
     assert script[3] == f"sysbus LoadBinary @{tmp_path}/m.bin 0x20000"
     assert script[4] == "start"
-    command = renode.command_line("/opt/renode", tmp_path / "run.resc", tmp_path, 4712)
+    command = renode.command_line("/opt/renode", tmp_path / "run.resc", tmp_path)
     assert f"TMPDIR={tmp_path}/renode" in command
-    assert command[-2:] == ["4712", str(tmp_path / "run.resc")]
+    assert command[-1] == str(tmp_path / "run.resc")
+
+
+_FAKE_RENODE = """#!/bin/sh
+echo "There was an error executing command 'include @x.repl': Error E02: could not find type"
+exec sleep 60
+"""
+
+
+def test_an_error_in_renodes_script_is_told_at_once(
+    tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renode itself goes on as if nothing were wrong."""
+    program = tmp_path / "renode"
+    program.write_text(_FAKE_RENODE)
+    program.chmod(0o755)
+    monkeypatch.setenv("RENODE", str(program))
+    elf = tmp_path / "firmware.elf"
+    elf.write_bytes(b"")
+    state = tmp_path / "state"
+    with pytest.raises(KilotuneError) as error, renode.run("nrf52840dk", state, image.content, firmware=elf):
+        pass
+    assert code_of(error) == "cannot_start"
+    assert "could not find type" in str(error.value.message)
 
 
 def test_board_files_are_sound() -> None:

@@ -56,6 +56,10 @@ class DeviceProcess:
                 raise self._error(f"{self._name} was not ready after {timeout_s:g} s")
             time.sleep(0.01)
 
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
     def kill(self) -> None:
         """Ends it at once, as a power cut would."""
         self._signal(signal.SIGKILL)
@@ -87,7 +91,7 @@ class DeviceProcess:
 
     def _error(self, message: str) -> KilotuneError:
         try:
-            tail = self._log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+            tail = self.output().strip()[-500:]
         except OSError:
             tail = ""
         return KilotuneError("cannot_start", message + (f": {tail}" if tail else ""), f"its log: {self._log}")
@@ -102,10 +106,10 @@ def free_port() -> int:
 
 def accepts(port: int) -> bool:
     """True when something listens there; looks without taking a sole client's place."""
-    wanted = f"0100007F:{port:04X}"
+    wanted = {f"{address}:{port:04X}" for address in ("0100007F", "00000000")}  # 127.0.0.1, any
     try:
         with Path("/proc/net/tcp").open(encoding="ascii") as table:
-            return any(row.split()[1] == wanted and row.split()[3] == "0A" for row in table)
+            return any(row.split()[1] in wanted and row.split()[3] == "0A" for row in table)
     except OSError:  # not Linux
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -15,6 +15,8 @@ from kilotune.targets.firmware import build
 from kilotune.targets.process import DeviceProcess, accepts, free_port
 
 START_S = 90.0
+_READY = "the firmware runs"
+_SCRIPT_ERROR = "There was an error executing command"
 
 
 @contextlib.contextmanager
@@ -43,9 +45,9 @@ def run(
         port = free_port()
         script = state / "run.resc"
         script.write_text(script_for(chosen, elf, model if content else None, port), encoding="utf-8")
-        command = command_line(program, script, state, free_port())
+        command = command_line(program, script, state)
         with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})") as process:
-            process.wait_for(lambda: accepts(port), timeout_s)
+            process.wait_for(lambda: _started(process.output()) and accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
 
 
@@ -81,16 +83,27 @@ def script_for(chosen: Board, elf: Path, model: Path | None, port: int) -> str:
     lines = [f"$elf=@{_escaped(elf)}", f"$port={port}", f"include @{_escaped(script_of(chosen.id))}"]
     if model is not None:
         lines.append(f"sysbus LoadBinary @{_escaped(model)} {chosen.model_address:#x}")
-    return "\n".join([*lines, "start", ""])
+    return "\n".join([*lines, "start", f'echo "{_READY}"', ""])
 
 
-def command_line(program: str, script: Path, state: Path, monitor: int) -> list[str]:
-    """Renode's arguments. It deletes what it takes for its leftovers in TMPDIR: it gets a private one."""
+def _started(log: str) -> bool:
+    """Renode goes on after an error in its script; KilotuneError instead."""
+    if _SCRIPT_ERROR in log:
+        reason = log[log.index(_SCRIPT_ERROR) :].strip()
+        raise KilotuneError("cannot_start", f"Renode refuses the board's script: {reason[:500]}", "use Renode 1.16.1")
+    return _READY in log
+
+
+def command_line(program: str, script: Path, state: Path) -> list[str]:
+    """Renode's arguments. It deletes what it takes for its leftovers in TMPDIR: it gets a private one.
+
+    With its monitor on standard input it opens no port for that, and ends when this process does.
+    """
     private = state / "renode"
     private.mkdir(exist_ok=True)
     return [
         "env", f"TMPDIR={private}", f"HOME={private}",
-        program, "--disable-xwt", "--plain", "--hide-log", "-P", str(monitor), str(script),
+        program, "--disable-xwt", "--plain", "--console", str(script),
     ]  # fmt: skip
 
 

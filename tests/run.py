@@ -76,11 +76,12 @@ def fuzz() -> None:
 
 
 def tidy() -> None:
-    """clang-tidy on kernel, runtime and app, over the compile commands of the native firmware."""
+    """clang-tidy on kernel, runtime, sensors and app, over the compile commands of the native firmware."""
     if have("clang-tidy"):
         run("cmake", "--preset", "native", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
         run("cmake", "--build", "--preset", "native")
-        files = sources("firmware/kernel/**/*.cpp", "firmware/runtime/*.cpp", "firmware/app/main.cpp")
+        files = sources("firmware/kernel/**/*.cpp", "firmware/runtime/*.cpp", "firmware/sensors/*.cpp",
+                        "firmware/app/*.cpp")
         processes = os.cpu_count() or 1
         run("xargs", "-a", _listed(files), "-P", str(processes), "-n", "4", "clang-tidy", "--quiet",
             "--warnings-as-errors=*", "-p", BUILD / "native")  # fmt: skip

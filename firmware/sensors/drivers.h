@@ -1,0 +1,18 @@
+// The drivers that there are; sensor_drivers() lists those of this firmware.
+#ifndef KILOTUNE_SENSORS_DRIVERS_H_
+#define KILOTUNE_SENSORS_DRIVERS_H_
+
+#include "sensors/sensor.h"
+
+namespace kilotune {
+
+extern const SensorDriver kLis2dw12, kAdxl345, kLsm6dso;
+
+// A frame as ST and Analog Devices send it: x, y, z, low byte first.
+inline int16_t axis_of(const uint8_t* bytes, uint32_t axis) {
+  return static_cast<int16_t>(bytes[2 * axis] | bytes[2 * axis + 1] << 8);
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_SENSORS_DRIVERS_H_

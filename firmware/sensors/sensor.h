@@ -1,0 +1,140 @@
+// Accelerometers behind one interface: find, configure, start, read the FIFO, self-test.
+//
+// A chip is a table of functions over a bus of registers (`SensorDriver`, one file a chip);
+// `Sensor` is what they have in common. Nothing here waits for an interrupt: a board may wake up
+// for the FIFO watermark on the chip's INT1 (high while the FIFO holds kWatermark frames or more),
+// or look into the FIFO from time to time.
+//
+// Samples are what the window takes: int16, `full_scale_ug` at 32768 counts.
+#ifndef KILOTUNE_SENSORS_SENSOR_H_
+#define KILOTUNE_SENSORS_SENSOR_H_
+
+#include <cstdint>
+
+#include "kernel/status.h"
+
+namespace kilotune {
+
+constexpr uint32_t kSensorAxes = 3;  // of every chip
+constexpr uint32_t kWatermark = 16;  // frames; every FIFO here holds 32 or more
+
+// Registers over I2C or SPI. Calls give false where the bus did not work in bounded time, or nobody
+// answered.
+struct SensorBus {
+  void* context = nullptr;  // handed to the calls below
+  bool spi = false;
+  // `n` registers from `reg` on (1 to 7), as the chip counts them on. `address`: 7 bits, of I2C
+  // alone.
+  bool (*read)(void* context, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) = nullptr;
+  bool (*write)(void* context, uint8_t address, uint8_t reg, uint8_t value) = nullptr;
+  void (*sleep_ms)(void* context, uint32_t ms) = nullptr;
+};
+
+// One chip on its bus, as its driver sees it.
+struct SensorPort {
+  const SensorBus* bus = nullptr;
+  uint8_t address = 0;
+  uint8_t mode = 0;  // the driver's own: what `start` switches on
+  uint8_t gain = 1;  // the driver's own: counts a digit
+
+  [[nodiscard]] bool read(uint8_t reg, uint8_t* out, uint32_t n) const {
+    return bus->read(bus->context, address, reg, out, n);
+  }
+  [[nodiscard]] bool write(uint8_t reg, uint8_t value) const {
+    return bus->write(bus->context, address, reg, value);
+  }
+};
+
+struct RegisterValue {
+  uint8_t reg, value;
+};
+// False at the first register that could not be written.
+template <uint32_t N>
+[[nodiscard]] bool write_all(const SensorPort& port, const RegisterValue (&list)[N]) {
+  for (const RegisterValue& r : list) {
+    if (!port.write(r.reg, r.value)) return false;
+  }
+  return true;
+}
+
+struct SensorRate {
+  uint32_t mhz;
+  uint8_t code;  // in the chip's register
+};
+// The entry within 1 % of `mhz`, null: none. 1 % is what the engine lets pass too.
+template <uint32_t N>
+[[nodiscard]] const SensorRate* find_rate(const SensorRate (&rates)[N], uint32_t mhz) {
+  for (const SensorRate& r : rates) {
+    const uint32_t off = r.mhz > mhz ? r.mhz - mhz : mhz - r.mhz;
+    if (off <= r.mhz / 100) return &r;
+  }
+  return nullptr;
+}
+
+struct FifoFill {
+  uint32_t frames = 0;
+  bool overrun = false;  // frames were lost since the FIFO was emptied
+};
+
+// Self-test as the datasheet has it: at this rate and range, the answer of each axis to the chip's
+// own push.
+struct SelfTestPlan {
+  uint32_t rate_mhz, full_scale_ug, settle_ms;
+  int32_t low_ug[kSensorAxes], high_ug[kSensorAxes];
+};
+
+enum class SensorChip : uint8_t { none = 0, lis2dw12 = 1, adxl345 = 2, lsm6dso = 3 };
+
+struct SensorDriver {
+  SensorChip chip;
+  uint8_t addresses[2];  // of I2C, by the level of one pin
+  uint8_t identity_register, identity;
+  uint8_t spi_burst;  // set in a register's number on SPI when several are read
+  SelfTestPlan self_test;
+  // Stops the chip and sets everything but what `start` does. wrong_rate, wrong_range: the chip has
+  // none such.
+  Status (*configure)(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug);
+  // Empties the FIFO and samples; also restarts a running chip.
+  bool (*start)(const SensorPort& port);
+  bool (*fill)(const SensorPort& port, FifoFill& out);
+  // Takes one entry out of the FIFO; `taken` false: it was no acceleration.
+  bool (*frame)(const SensorPort& port, int16_t out[kSensorAxes], bool& taken);
+  bool (*push)(const SensorPort& port, bool on);  // of the self-test, in its range
+};
+
+// Those that this firmware was built with, null at the end; made by the build.
+const SensorDriver* const* sensor_drivers();
+
+struct SelfTestResult {
+  int32_t moved_ug[kSensorAxes];
+  bool passed;
+};
+
+class Sensor {
+ public:
+  // Looks for each chip that the firmware has a driver for, at its addresses, and configures the
+  // first that answers. no_sensor: none did; wrong_rate, wrong_range: it has not what is asked for.
+  [[nodiscard]] Status open(const SensorBus& bus, uint32_t rate_mhz, uint32_t full_scale_ug);
+  [[nodiscard]] SensorChip chip() const {
+    return driver_ == nullptr ? SensorChip::none : driver_->chip;
+  }
+
+  // From an empty FIFO. sensor_failed: the bus does not work any more.
+  [[nodiscard]] Status start();
+  // Moves up to `max` frames out of the FIFO; `n` says how many. With `lost` there are none: the
+  // FIFO had run over, and was emptied, so that the next frames are gap-free again.
+  [[nodiscard]] Status read(int16_t (*frames)[kSensorAxes], uint32_t max, uint32_t& n, bool& lost);
+  // Takes about 0.6 s and leaves the chip configured and stopped.
+  [[nodiscard]] Status self_test(SelfTestResult& out);
+
+ private:
+  [[nodiscard]] bool mean_ug(int32_t (&out)[kSensorAxes]) const;
+
+  const SensorDriver* driver_ = nullptr;
+  SensorPort port_;
+  uint32_t rate_mhz_ = 0, full_scale_ug_ = 0;
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_SENSORS_SENSOR_H_

@@ -148,9 +148,9 @@ TEST_CASE("a rate or range that the chip does not have is refused by name") {
     Bench bench(chip.name);
     Sensor sensor;
     CHECK(sensor.open(bench.bus, 20000000, 16000000) == Status::wrong_rate);
-    CHECK(sensor.open(bench.bus, chip.rates_mhz.back() * 1015 / 1000, 16000000) ==
-          Status::wrong_rate);
-    CHECK(sensor.open(bench.bus, chip.rates_mhz.back() * 1009 / 1000, 16000000) == Status::ok);
+    const uint32_t permille = chip.rates_mhz.back() / 1000;
+    CHECK(sensor.open(bench.bus, permille * 1015, 16000000) == Status::wrong_rate);
+    CHECK(sensor.open(bench.bus, permille * 1009, 16000000) == Status::ok);
     CHECK(sensor.open(bench.bus, chip.rates_mhz[0], 12000000) == Status::wrong_range);
     CHECK(sensor.open(bench.bus, chip.rates_mhz[0], 32000000) == Status::wrong_range);
   }

@@ -109,7 +109,8 @@ function(kilotune_add_firmware)
   endif()
   set(script ${generated}/sections.ld)
   configure_file(${KILOTUNE_BOARDS_DIR}/common/cortex_m/sections.ld.in ${script} @ONLY)
-  target_sources(firmware PRIVATE ${KILOTUNE_BOARDS_DIR}/common/cortex_m/startup.cpp)
+  target_sources(firmware PRIVATE ${KILOTUNE_BOARDS_DIR}/common/cortex_m/startup.cpp
+                                  ${KILOTUNE_BOARDS_DIR}/common/cortex_m/port.cpp)
   target_compile_options(firmware PRIVATE ${KILOTUNE_FREESTANDING})
   target_link_options(firmware PRIVATE -nostartfiles -T${script} -Wl,--gc-sections
                                        -Wl,-Map=${CMAKE_BINARY_DIR}/kilotune.map -Wl,--fatal-warnings)

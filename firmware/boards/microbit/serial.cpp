@@ -1,6 +1,7 @@
 // UART of the nRF51: a byte at a time, with a queue of six in hardware.
 #include "serial.h"
 
+#include "boards/board.h"
 #include "boards/common/cortex_m/startup.h"
 
 namespace kilotune::board {
@@ -15,8 +16,6 @@ constexpr uint32_t kEnabled = 4;
 constexpr uint32_t kBaud115200 = 0x01D7E000;
 
 }  // namespace
-
-SerialRing serial_ring;
 
 void start_serial() {
   connect_serial_pins();
@@ -36,7 +35,7 @@ KILOTUNE_BUSY_CODE void on_uart() {
   count_serial_errors();
 }
 
-void write_serial(const uint8_t* data, uint32_t n) {
+void write(const uint8_t* data, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i) {
     reg(kTransmitted) = 0;
     reg(kTransmit) = data[i];

@@ -6,10 +6,9 @@
 #include "boards/board.h"
 
 #include "board_layout.h"
-#include "boards/common/cortex_m/core.h"
+#include "boards/common/cortex_m/port.h"
 #include "boards/common/cortex_m/startup.h"
 #include "boards/common/nor_region.h"
-#include "boards/common/receive_ring.h"
 #include "chip.h"
 
 namespace kilotune::board {
@@ -35,8 +34,6 @@ constexpr uintptr_t kTimerReload = kTimer + 0x8;
 // FPGAIO: COUNTER goes up whenever the prescaler has run down
 constexpr uintptr_t kCounter = kFpgaIo + 0x18;
 constexpr uintptr_t kPrescaler = kFpgaIo + 0x1C;
-
-ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
 
 // --- instruction counter: under an emulator that makes one instruction one virtual nanosecond, a
 // tick of the 25 MHz timer is 40 instructions (20 MHz: 50). Sampled every 41 (51), it advances by
@@ -118,6 +115,8 @@ bool time_is_instructions() {
 
 }  // namespace
 
+void feed_watchdog() {}
+
 void init(int, char**) {
   reg(kTimerReload) = 0xFFFFFFFFu;
   reg(kTimerValue) = 0xFFFFFFFFu;
@@ -142,39 +141,21 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
 
 void on_uart0_receive() {
   reg(kUartInterrupt) = kReceiveInterrupt;
-  while ((reg(kUartState) & kReceiveFull) != 0) ring.put(static_cast<uint8_t>(reg(kUartData)));
+  while ((reg(kUartState) & kReceiveFull) != 0)
+    serial_ring.put(static_cast<uint8_t>(reg(kUartData)));
   if ((reg(kUartState) & kReceiveOverrun) != 0) {
     reg(kUartState) = kReceiveOverrun;
-    ring.count_lost();
+    serial_ring.count_lost();
   }
 }
-
-uint32_t read(uint8_t* out, uint32_t max) { return ring.take(out, max); }
-uint32_t receive_capacity() { return ring.kCapacity; }
-uint32_t receive_dropped() { return ring.dropped(); }
 
 void write(const uint8_t* data, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) {
-    while ((reg(kUartState) & kTransmitFull) != 0) {
-    }
-    reg(kUartData) = data[i];
-  }
-}
-
-// An interrupt that is pending ends WFI even while masked, so none is missed in between.
-void wait() {
-  disable_interrupts();
-  if (ring.empty()) wait_for_interrupt();
-  enable_interrupts();
+  write_bytes(data, n, kUartData, [] { return (reg(kUartState) & kTransmitFull) != 0; });
 }
 
 uint32_t millis() { return reg(kCounter); }
 
 uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
-
-Bytes model_partition() {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
-}
 
 const Flash* checkpoint_flash() {
   static const Flash flash = nor_region(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset));

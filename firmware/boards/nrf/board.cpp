@@ -49,8 +49,6 @@ volatile uint32_t tick_count = 0;
 CycleCounter cycles;
 #endif
 
-void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
-
 void start_clocks() {
   reg(kStartCrystal) = 1;
   static_cast<void>(wait_until([] { return reg(kCrystalStarted) != 0; }));
@@ -88,8 +86,7 @@ KILOTUNE_BUSY_CODE void erase_page(uintptr_t address) {
 KILOTUNE_BUSY_CODE void program_words(uintptr_t address, const uint8_t* data, uint32_t n) {
   reg(kFlashConfig) = kWrite;
   for (uint32_t i = 0; i < n; i += 4) {
-    reg(address + i) = uint32_t{data[i]} | uint32_t{data[i + 1]} << 8 |
-                       uint32_t{data[i + 2]} << 16 | uint32_t{data[i + 3]} << 24;
+    reg(address + i) = word_at(data + i);
     wait_for_flash();
   }
   reg(kFlashConfig) = kReadOnly;
@@ -108,6 +105,8 @@ Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
 }
 
 }  // namespace
+
+void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
 
 KILOTUNE_BUSY_CODE void on_tick() {
   reg(kTimerCompared) = 0;
@@ -139,21 +138,6 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   return 8;
 }
 
-uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // the main loop comes by here
-  return serial_ring.take(out, max);
-}
-void write(const uint8_t* data, uint32_t n) { write_serial(data, n); }
-uint32_t receive_capacity() { return SerialRing::kCapacity; }
-uint32_t receive_dropped() { return serial_ring.dropped(); }
-
-// An interrupt that is pending ends WFI even while masked, so none is missed in between.
-void wait() {
-  disable_interrupts();
-  if (serial_ring.empty()) wait_for_interrupt();
-  enable_interrupts();
-}
-
 uint32_t millis() { return tick_count; }
 
 uint64_t instructions() {
@@ -164,18 +148,8 @@ uint64_t instructions() {
 #endif
 }
 
-Bytes model_partition() {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
-}
-
 const Flash* checkpoint_flash() {
-  static const Flash flash = {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
-                              kSectorBytes,
-                              kSectorCount,
-                              kWordBytes,
-                              nullptr,
-                              erase,
-                              program};
+  static const Flash flash = mapped_region(erase, program);
   return &flash;
 }
 

@@ -4,13 +4,10 @@
 
 #include <cstdint>
 
-#include "boards/common/cortex_m/core.h"
-#include "boards/common/receive_ring.h"
+#include "boards/common/cortex_m/port.h"
 #include "chip.h"
 
 namespace kilotune::board {
-
-using SerialRing = ReceiveRing<KILOTUNE_RECEIVE_RING>;
 
 // Common to both
 constexpr uintptr_t kUart = 0x40002000;
@@ -31,8 +28,6 @@ constexpr uintptr_t kPinDirectionSet = 0x50000518;
 
 // Receives from now on; the interrupt itself is enabled by the caller.
 void start_serial();
-void write_serial(const uint8_t* data, uint32_t n);
-extern SerialRing serial_ring;
 
 inline void connect_serial_pins() {
   reg(kPinOutSet) = 1u << kTransmitPin;

@@ -2,6 +2,7 @@
 // interrupt; meanwhile the next ones wait in the hardware's queue.
 #include "serial.h"
 
+#include "boards/board.h"
 #include "boards/common/cortex_m/startup.h"
 
 namespace kilotune::board {
@@ -27,8 +28,6 @@ volatile uint8_t to_send[64];
 
 }  // namespace
 
-SerialRing serial_ring;
-
 void start_serial() {
   connect_serial_pins();
   reg(kUartBaud) = kBaud115200;
@@ -49,7 +48,7 @@ KILOTUNE_BUSY_CODE void on_uart() {
   count_serial_errors();
 }
 
-void write_serial(const uint8_t* data, uint32_t n) {
+void write(const uint8_t* data, uint32_t n) {
   while (n > 0) {
     const uint32_t piece = n < sizeof to_send ? n : static_cast<uint32_t>(sizeof to_send);
     for (uint32_t i = 0; i < piece; ++i) to_send[i] = data[i];

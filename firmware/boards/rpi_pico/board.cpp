@@ -6,8 +6,8 @@
 
 #include "board_layout.h"
 #include "boards/common/cortex_m/clocks.h"
+#include "boards/common/cortex_m/port.h"
 #include "boards/common/cortex_m/startup.h"
-#include "boards/common/receive_ring.h"
 #include "flash.h"
 
 namespace kilotune::board {
@@ -72,10 +72,7 @@ constexpr uint32_t kWatchdogLongest = 0xFFFFFF;  // counted twice a microsecond:
 constexpr uint32_t kTickEnable = 1u << 9, kCrystalMhz = 12;
 constexpr uint32_t kAllButOscillators = 0x1FFFC;
 
-ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
 volatile uint32_t tick_count = 0;
-
-void feed_watchdog() { reg(kWatchdogLoad) = kWatchdogLongest; }
 
 void start_watchdog() {
   reg(kWatchdogTick) = kTickEnable | kCrystalMhz;
@@ -133,14 +130,16 @@ void start_serial() {
 
 }  // namespace
 
+void feed_watchdog() { reg(kWatchdogLoad) = kWatchdogLongest; }
+
 KILOTUNE_RAM_CODE void on_tick() { tick_count = tick_count + 1; }
 
 KILOTUNE_RAM_CODE void on_uart0() {
   reg(kUartClear) = kReceived | kReceiveTimeout;
   while ((reg(kUartState) & kReceiveEmpty) == 0) {
     const uint32_t data = reg(kUartData);
-    ring.put(static_cast<uint8_t>(data));
-    if ((data & kOverrun) != 0) ring.count_lost();
+    serial_ring.put(static_cast<uint8_t>(data));
+    if ((data & kOverrun) != 0) serial_ring.count_lost();
   }
 }
 
@@ -162,34 +161,13 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   return kFlashIdBytes;
 }
 
-uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // the main loop comes by here
-  return ring.take(out, max);
-}
-uint32_t receive_capacity() { return ring.kCapacity; }
-uint32_t receive_dropped() { return ring.dropped(); }
-
 void write(const uint8_t* data, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) {
-    while ((reg(kUartState) & kTransmitFull) != 0) {
-    }
-    reg(kUartData) = data[i];
-  }
-}
-
-// An interrupt that is pending ends WFI even while masked, so none is missed in between.
-void wait() {
-  disable_interrupts();
-  if (ring.empty()) wait_for_interrupt();
-  enable_interrupts();
+  write_bytes(data, n, kUartData, [] { return (reg(kUartState) & kTransmitFull) != 0; });
 }
 
 uint32_t millis() { return tick_count; }
 uint64_t instructions() { return 0; }  // this core has no counter
 
-Bytes model_partition() {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
-}
 const Flash* checkpoint_flash() { return external_flash(); }
 
 // Through the watchdog, which resets the whole chip.

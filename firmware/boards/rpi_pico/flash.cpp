@@ -6,7 +6,7 @@
 #include "flash.h"
 
 #include "board_layout.h"
-#include "boards/common/cortex_m/core.h"
+#include "boards/common/cortex_m/port.h"
 
 namespace kilotune::board {
 namespace {
@@ -126,13 +126,7 @@ void prepare_flash() {
 }
 
 const Flash* external_flash() {
-  static const Flash flash = {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
-                              kSectorBytes,
-                              kSectorCount,
-                              kWordBytes,
-                              nullptr,
-                              erase,
-                              program};
+  static const Flash flash = mapped_region(erase, program);
   return &flash;
 }
 

@@ -6,8 +6,8 @@
 
 #include "board_layout.h"
 #include "boards/common/cortex_m/clocks.h"
+#include "boards/common/cortex_m/port.h"
 #include "boards/common/cortex_m/startup.h"
-#include "boards/common/receive_ring.h"
 #include "chip.h"
 #include "flash.h"
 
@@ -58,11 +58,8 @@ constexpr uintptr_t kChip = 0xE0042000;  // DBGMCU: which chip this is
 constexpr uintptr_t kUniqueId = 0x1FFF7A10;
 constexpr uint32_t kUniqueIdBytes = 12;
 
-ReceiveRing<KILOTUNE_RECEIVE_RING> ring;
 CycleCounter cycles;
 volatile uint32_t tick_count = 0;
-
-void feed_watchdog() { reg(kWatchdogKey) = kFeed; }
 
 void start_watchdog() {
   reg(kWatchdogKey) = kStart;
@@ -105,6 +102,8 @@ void start_serial(uint32_t core_hz) {
 
 }  // namespace
 
+void feed_watchdog() { reg(kWatchdogKey) = kFeed; }
+
 KILOTUNE_RAM_CODE void on_tick() {
   tick_count = tick_count + 1;
   cycles.tick();
@@ -114,8 +113,8 @@ KILOTUNE_RAM_CODE void on_usart2() {
   const uint32_t state = reg(kUsartState);
   if ((state & (kReceived | kOverrun)) == 0) return;
   const auto byte = static_cast<uint8_t>(reg(kUsartData));  // clears both
-  if ((state & kReceived) != 0) ring.put(byte);
-  if ((state & kOverrun) != 0) ring.count_lost();
+  if ((state & kReceived) != 0) serial_ring.put(byte);
+  if ((state & kOverrun) != 0) serial_ring.count_lost();
 }
 
 void init(int, char**) {
@@ -143,34 +142,13 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   return n;
 }
 
-uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // the main loop comes by here
-  return ring.take(out, max);
-}
-uint32_t receive_capacity() { return ring.kCapacity; }
-uint32_t receive_dropped() { return ring.dropped(); }
-
 void write(const uint8_t* data, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) {
-    while ((reg(kUsartState) & kTransmitEmpty) == 0) {
-    }
-    reg(kUsartData) = data[i];
-  }
-}
-
-// An interrupt that is pending ends WFI even while masked, so none is missed in between.
-void wait() {
-  disable_interrupts();
-  if (ring.empty()) wait_for_interrupt();
-  enable_interrupts();
+  write_bytes(data, n, kUsartData, [] { return (reg(kUsartState) & kTransmitEmpty) == 0; });
 }
 
 uint32_t millis() { return tick_count; }
 uint64_t instructions() { return cycles.read(); }
 
-Bytes model_partition() {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
-}
 const Flash* checkpoint_flash() { return internal_flash(); }
 
 void reset() {

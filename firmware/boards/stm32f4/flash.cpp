@@ -7,7 +7,7 @@
 #include "flash.h"
 
 #include "board_layout.h"
-#include "boards/common/cortex_m/core.h"
+#include "boards/common/cortex_m/port.h"
 
 namespace kilotune::board {
 namespace {
@@ -67,8 +67,7 @@ KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data,
   reg(kControl) = kProgram | kBy32Bits;
   uint32_t errors = 0;
   for (uint32_t i = 0; i < n && errors == 0; i += 4) {
-    reg(address + i) = uint32_t{data[i]} | uint32_t{data[i + 1]} << 8 |
-                       uint32_t{data[i + 2]} << 16 | uint32_t{data[i + 3]} << 24;
+    reg(address + i) = word_at(data + i);
     asm volatile("dsb" ::: "memory");
     errors = wait_for_controller();
   }
@@ -95,13 +94,7 @@ void prepare_flash() {
 }
 
 const Flash* internal_flash() {
-  static const Flash flash = {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
-                              kSectorBytes,
-                              kSectorCount,
-                              kWordBytes,
-                              nullptr,
-                              erase,
-                              program};
+  static const Flash flash = mapped_region(erase, program);
   return &flash;
 }
 

@@ -1,0 +1,51 @@
+// What Cortex-M boards do alike: the serial port's ring, sleep, and flash that is mapped. The rest
+// of the contract in board.h is theirs.
+#ifndef KILOTUNE_BOARDS_COMMON_CORTEX_M_PORT_H_
+#define KILOTUNE_BOARDS_COMMON_CORTEX_M_PORT_H_
+
+#include <cstdint>
+
+#include "board_layout.h"
+#include "boards/common/cortex_m/core.h"
+#include "boards/common/receive_ring.h"
+#include "runtime/flash.h"
+
+namespace kilotune::board {
+
+using SerialRing = ReceiveRing<KILOTUNE_RECEIVE_RING>;
+extern SerialRing serial_ring;  // the board's receive interrupt fills it
+
+// The board's: called in every turn of the main loop. Does nothing where there is no watchdog.
+void feed_watchdog();
+
+// `write` of a serial port that takes a byte at a time, unless `full()`.
+template <typename Full>
+inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register, Full full) {
+  for (uint32_t i = 0; i < n; ++i) {
+    while (full()) {
+    }
+    reg(data_register) = data[i];
+  }
+}
+
+// The checkpoint region of flash that is mapped where board.json says.
+inline Flash mapped_region(Status (*erase)(void*, uint32_t off),
+                           Status (*program)(void*, uint32_t off, const uint8_t* data,
+                                             uint32_t n)) {
+  return {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
+          kSectorBytes,
+          kSectorCount,
+          kWordBytes,
+          nullptr,
+          erase,
+          program};
+}
+
+// What a 32-bit flash controller is given for 4 bytes; usable in RAM code.
+[[gnu::always_inline]] inline uint32_t word_at(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+}  // namespace kilotune::board
+
+#endif  // KILOTUNE_BOARDS_COMMON_CORTEX_M_PORT_H_

@@ -83,7 +83,9 @@ Status Model::check_tensors() const {
     const uint64_t elements = uint64_t{t.positions()} * t.channels;
     if (elements == 0 || elements > arena_bytes) return Status::bad_image;
     if (!arena.holds(t.data, t.elements(), 1)) return Status::bad_image;
-    if (t.gradient != kNone) {
+    if (t.gradient == kNone) {
+      if (t.mantissa_bits != 0) return Status::bad_image;
+    } else {
       if (!holds_gradient(t, 2)) return Status::bad_image;
       if (t.mantissa_bits < 1 || t.mantissa_bits > 15) return Status::bad_image;
     }

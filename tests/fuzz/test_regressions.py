@@ -19,7 +19,7 @@ from seeds import images
 
 IMAGES = images()
 OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32
-TENSOR_DATA, TENSOR_GRADIENT = 0, 16
+TENSOR_DATA, TENSOR_MANTISSA_BITS, TENSOR_GRADIENT = 0, 11, 16
 
 
 def changed(name: str, edit: Callable[[bytearray], None]) -> bytes:
@@ -75,6 +75,16 @@ def test_parameters_that_share_bytes_are_refused() -> None:
     _native.Kernel(IMAGES["ready-regression"])
     with pytest.raises(Exception, match="status"):
         _native.Kernel(changed("ready-regression", overlapping))
+
+
+def test_mantissas_of_a_gradient_that_is_not_there_are_refused() -> None:
+    def wide(content: bytearray) -> None:
+        tensor = u32(content, 88)  # the input: no gradient
+        assert u32(content, tensor + TENSOR_GRADIENT) == 0xFFFFFFFF
+        content[tensor + TENSOR_MANTISSA_BITS] = 255
+
+    with pytest.raises(Exception, match="status"):
+        _native.Kernel(changed("ready-regression", wide))
 
 
 def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> None:

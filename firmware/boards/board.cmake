@@ -99,7 +99,7 @@ function(kilotune_add_firmware)
   target_compile_definitions(firmware PRIVATE KILOTUNE_RAM_BYTES=${BOARD_ENGINE_BYTES}
                                               KILOTUNE_RECEIVE_RING=${KILOTUNE_RECEIVE_RING})
   target_compile_options(firmware PRIVATE ${KILOTUNE_WARNINGS})
-  target_link_libraries(firmware PRIVATE kilotune_runtime)
+  target_link_libraries(firmware PRIVATE kilotune_runtime ${BOARD_LIBRARIES})
   if(NOT BOARD_CORTEX_M)
     return()
   endif()

@@ -2,6 +2,9 @@
 set(BOARD_SOURCES
     ${CMAKE_SOURCE_DIR}/firmware/boards/native/board.cpp
     ${CMAKE_SOURCE_DIR}/firmware/boards/native/line.cpp
-    ${CMAKE_SOURCE_DIR}/firmware/boards/native/options.cpp)
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/options.cpp
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/receiver.cpp
+    ${CMAKE_SOURCE_DIR}/firmware/boards/native/slow_flash.cpp)
+set(BOARD_LIBRARIES pthread)
 set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/native)
 set(BOARD_PROGRAM kilotune-native)

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +21,8 @@
 #include "boards/common/nor_region.h"
 #include "line.h"
 #include "options.h"
+#include "receiver.h"
+#include "slow_flash.h"
 
 namespace kilotune::board {
 namespace {
@@ -31,7 +34,12 @@ constexpr uint32_t kEngineBytes = kRamBytes;
 #endif
 alignas(16) uint8_t engine_block[kEngineBytes];
 
+constexpr unsigned kWatchdogSeconds = 8;  // as on the chips
+
 Line line;
+Receiver receiver;
+SlowFlash slow_flash;
+bool uart = false, watched = false;
 std::vector<std::string> arguments;
 std::string program;
 uint8_t* flash = nullptr;
@@ -58,6 +66,17 @@ uint8_t* map_flash(const char* name) {
   if (p == MAP_FAILED) fail("cannot map the flash file", name);
   close(fd);
   return static_cast<uint8_t*>(p);
+}
+
+// Unfed, it ends the process.
+void feed_watchdog() {
+  if (watched) alarm(kWatchdogSeconds);
+}
+
+void watchdog_bites(int) {
+  static constexpr char kText[] = "kilotune-native: the watchdog was not fed\n";
+  static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
+  std::_Exit(3);
 }
 
 std::string absolute(const char* path) {
@@ -88,6 +107,15 @@ void init(int argc, char** argv) {
   flash = map_flash(options.flash);
   path_hash = fnv1a(absolute(options.flash));
   line.open(options);
+  uart = options.uart;
+  if (uart) receiver.start(line);
+  if (options.flash_chip == nullptr) return;
+  const FlashChip* chip = find_flash_chip(options.flash_chip);
+  if (chip == nullptr) fail("no flash chip", options.flash_chip);
+  slow_flash.open(*chip, flash + kCheckpointOffset, receiver, feed_watchdog);
+  std::signal(SIGALRM, watchdog_bites);
+  watched = true;
+  feed_watchdog();
 }
 
 const char* id() { return kId; }
@@ -98,11 +126,20 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   return sizeof path_hash;
 }
 
-uint32_t read(uint8_t* out, uint32_t max) { return line.read(out, max); }
+uint32_t read(uint8_t* out, uint32_t max) {
+  feed_watchdog();  // the main loop comes by here
+  return uart ? receiver.take(out, max) : line.read(out, max);
+}
 void write(const uint8_t* data, uint32_t n) { line.write(data, n); }
-uint32_t receive_capacity() { return KILOTUNE_RECEIVE_RING; }  // the kernel's buffer is larger
-uint32_t receive_dropped() { return 0; }
-void wait() { line.wait(-1); }
+uint32_t receive_capacity() { return Receiver::kCapacity; }
+uint32_t receive_dropped() { return uart ? receiver.dropped() : 0; }
+void wait() {
+  if (uart) {
+    receiver.wait(1000);
+  } else {
+    line.wait(-1);
+  }
+}
 
 uint32_t millis() {
   using std::chrono::duration_cast;
@@ -118,7 +155,7 @@ Bytes model_partition() { return {flash + kModelOffset, kModelBytes}; }
 
 const Flash* checkpoint_flash() {
   static const Flash region = nor_region(flash + kCheckpointOffset);
-  return &region;
+  return watched ? slow_flash.port() : &region;
 }
 
 Block engine_ram() { return {engine_block, kEngineBytes}; }

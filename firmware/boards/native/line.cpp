@@ -118,25 +118,28 @@ void Line::write(const uint8_t* data, uint32_t n) {
       pollfd writable = {client_fd_, POLLOUT, 0};
       poll(&writable, 1, 100);
     } else {
-      drop_client();
+      shutdown(client_fd_, SHUT_RDWR);  // the end that the next read sees closes it
+      return;
     }
   }
 }
 
 void Line::wait(int timeout_ms) {
-  pollfd fds[2] = {{client_fd_ >= 0 ? client_fd_ : listen_fd_, POLLIN, 0},
+  const int client = client_fd_;
+  pollfd fds[2] = {{client >= 0 ? client : listen_fd_, POLLIN, 0},
                    {exit_with_stdin_ ? STDIN_FILENO : -1, POLLIN, 0}};
   if (poll(fds, 2, timeout_ms) <= 0) return;
   if (fds[1].revents != 0) {
     char ignored[64];
-    if (::read(STDIN_FILENO, ignored, sizeof ignored) <= 0) std::exit(0);
+    if (::read(STDIN_FILENO, ignored, sizeof ignored) <= 0) std::_Exit(0);
   }
-  if (client_fd_ >= 0 || fds[0].revents == 0) return;
-  client_fd_ = accept(listen_fd_, nullptr, nullptr);
-  if (client_fd_ < 0) return;
+  if (client >= 0 || fds[0].revents == 0) return;
+  const int next = accept(listen_fd_, nullptr, nullptr);
+  if (next < 0) return;
   const int on = 1;
-  setsockopt(client_fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  set_nonblocking(client_fd_);
+  setsockopt(next, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  set_nonblocking(next);
+  client_fd_ = next;
 }
 
 }  // namespace kilotune::board

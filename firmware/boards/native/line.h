@@ -2,12 +2,14 @@
 #ifndef KILOTUNE_BOARDS_NATIVE_LINE_H_
 #define KILOTUNE_BOARDS_NATIVE_LINE_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "options.h"
 
 namespace kilotune::board {
 
+// One thread may read and wait, another write.
 class Line {
  public:
   // Ends the process with a message when the port cannot be opened.
@@ -30,7 +32,7 @@ class Line {
   void drop_client();
 
   int listen_fd_ = -1;  // pty: none
-  int client_fd_ = -1;
+  std::atomic<int> client_fd_{-1};
   bool pty_ = false, exit_with_stdin_ = false;
 };
 

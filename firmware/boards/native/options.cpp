@@ -14,7 +14,13 @@ constexpr char kUsage[] =
     "  --tcp PORT          serve the serial line on 127.0.0.1:PORT, 0 = any free port\n"
     "  --pty               serve it on a new pseudo-terminal\n"
     "  --port-file FILE    write the port, or the terminal's name, to FILE once it is open\n"
-    "  --exit-with-stdin   end when standard input closes\n";
+    "  --exit-with-stdin   end when standard input closes\n"
+    "  --uart              receive as a chip does: by interrupt into a ring; what does not fit is "
+    "lost\n"
+    "  --flash-chip CHIP   checkpoints take the longest times of its data sheet, in its sectors; "
+    "implies --uart\n"
+    "                      and a watchdog of 8 s: stm32f4-16k, stm32f4-64k, stm32f4-128k, "
+    "nrf52840, nrf51822, rp2040\n";
 
 [[noreturn]] void fail(const char* what, const char* argument) {
   std::fprintf(stderr, "kilotune-native: %s: %s\n%s", what, argument, kUsage);
@@ -49,6 +55,11 @@ Options parse_options(int argc, char** argv) {
       o.pty = true;
     } else if (is("--exit-with-stdin")) {
       o.exit_with_stdin = true;
+    } else if (is("--uart")) {
+      o.uart = true;
+    } else if (is("--flash-chip")) {
+      o.flash_chip = value();
+      o.uart = true;
     } else if (is("--listen-fd")) {
       o.listen_fd = number(value(), a, 1 << 20);
     } else if (is("--client-fd")) {

@@ -10,6 +10,8 @@ struct Options {
   int tcp_port = -1;                // 0: any free one
   bool pty = false;
   bool exit_with_stdin = false;        // ends when standard input closes: with the parent
+  bool uart = false;                   // a receive ring as on a chip
+  const char* flash_chip = nullptr;    // whose times flash takes
   int listen_fd = -1, client_fd = -1;  // handed over by a reset
 };
 

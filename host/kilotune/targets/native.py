@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kilotune.targets import flashfile
@@ -16,9 +16,12 @@ START_S = 10.0
 
 @contextlib.contextmanager
 def run(
-    state: Path, image: bytes | None = None, *, timeout_s: float = START_S
+    state: Path, image: bytes | None = None, *, timeout_s: float = START_S, options: Sequence[str] = ()
 ) -> Iterator[tuple[str, DeviceProcess]]:
-    """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process."""
+    """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process.
+
+    `options`: of the program, such as `--uart` (`kilotune-native --help`).
+    """
     layout = board("native").flash
     flash = state / "flash.bin"
     port_file = state / "port"
@@ -35,6 +38,7 @@ def run(
             "--port-file",
             str(port_file),
             "--exit-with-stdin",
+            *options,
         ]
         with DeviceProcess(command, state / "native.log", "the native device") as process:
             process.wait_for(port_file.is_file, timeout_s)

@@ -43,7 +43,8 @@ class Rate:
     samples: int  # a second, of all axes together
     payload: float  # share of what the line carries
     lost: int  # results that did not come back
-    dropped: int  # bytes, by the line's buffer and the device's ring
+    dropped: int  # bytes, by the line's buffer
+    damaged: int  # frames: what the device's ring dropped was part of one
 
 
 def image(axes: int) -> Image:
@@ -82,22 +83,24 @@ def measure(of: Image, baud: int, seconds: float) -> Rate:
         if [r.index for r in results] != list(range(expected)):
             raise SystemExit(f"{baud} baud: {len(results)} results of {expected} windows")
         share = samples.nbytes / (elapsed * capacity)
-        return Rate(baud, axes, int(frames * axes / elapsed), share, stream.lost, line.up.dropped)
+        link = opened.status().link
+        damaged = link.bad_crc + link.bad_cobs + link.too_long
+        return Rate(baud, axes, int(frames * axes / elapsed), share, stream.lost, line.up.dropped, damaged)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="a measurement")
     options = parser.parse_args()
-    print("| baud | axes | samples/s | frames/s | payload of the line | lost | dropped bytes |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+    print("| baud | axes | samples/s | frames/s | payload of the line | lost | dropped bytes | damaged frames |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for axes in AXES:
         of = image(axes)
         for baud in BAUDS:
             r = measure(of, baud, options.seconds)
             share = f"{100 * r.payload:.1f} %"
-            print(f"| {baud:,} | {axes} | {r.samples:,} | {r.samples // axes:,} | {share} | {r.lost} | {r.dropped} |",
-                  flush=True)  # fmt: skip
+            print(f"| {baud:,} | {axes} | {r.samples:,} | {r.samples // axes:,} | {share} | {r.lost} "
+                  f"| {r.dropped} | {r.damaged} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

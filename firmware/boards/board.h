@@ -66,6 +66,8 @@ uint64_t instructions();
 Bytes model_partition();
 // [any] Null: nothing persists.
 const Flash* checkpoint_flash();
+// [any] A region of its own for the key; null: the device cannot be locked.
+const Flash* key_flash();
 // [any] 8-aligned, with any contents.
 Block engine_ram();
 // [loop]

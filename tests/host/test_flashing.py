@@ -59,6 +59,7 @@ def test_what_a_firmware_loads_lies_in_the_chips_program_memory(board_id: str) -
     places = [
         (base + flash.model_offset, flash.model_bytes),
         (base + flash.checkpoint_offset, flash.checkpoint_bytes),
+        (base + flash.key_offset, flash.key_bytes),
     ]
     end = 0
     for address, data in loaded:

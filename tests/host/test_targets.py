@@ -116,10 +116,18 @@ def test_board_files_are_sound() -> None:
     assert {b.id for b in boards()} >= {"native", "mps2-an385", "mps2-an386"}
     for b in boards():
         f = b.flash
-        assert (
-            f.model_offset + f.model_bytes <= f.checkpoint_offset
-            or f.checkpoint_offset + f.checkpoint_bytes <= f.model_offset
-        )
+        regions = [
+            (f.model_offset, f.model_bytes),
+            (f.checkpoint_offset, f.checkpoint_bytes),
+            (f.key_offset, f.key_bytes),
+        ]
+        end = 0
+        for offset, size in sorted(regions):
+            assert offset >= end
+            end = offset + size
+        assert f.key_offset % f.key_sector_bytes == 0
+        assert f.key_sector_bytes % 16 == 0
+        assert f.key_sector_count >= 2
         assert f.used_bytes <= f.bytes
         assert f.sector_bytes % 16 == 0
         assert f.word_bytes in (1, 2, 4, 8, 16)

@@ -1,5 +1,4 @@
-// A checkpoint region in plain memory that behaves as NOR flash: programs clear bits, erases set
-// them.
+// A flash region in plain memory that behaves as NOR flash: programs clear bits, erases set them.
 #ifndef KILOTUNE_BOARDS_COMMON_NOR_REGION_H_
 #define KILOTUNE_BOARDS_COMMON_NOR_REGION_H_
 
@@ -9,10 +8,11 @@
 namespace kilotune::board {
 
 // `base` is the start of the region: a mapped file, or RAM that an emulator keeps in one.
-inline Flash nor_region(uint8_t* base) {
+template <uint32_t kBytes>
+Flash nor_region(uint8_t* base, uint32_t sectors) {
   const auto erase = [](void* context, uint32_t off) {
     auto* p = static_cast<volatile uint8_t*>(context) + off;
-    for (uint32_t i = 0; i < kSectorBytes; ++i) p[i] = 0xFF;
+    for (uint32_t i = 0; i < kBytes; ++i) p[i] = 0xFF;
     return Status::ok;
   };
   const auto program = [](void* context, uint32_t off, const uint8_t* data, uint32_t n) {
@@ -20,7 +20,7 @@ inline Flash nor_region(uint8_t* base) {
     for (uint32_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(p[i] & data[i]);
     return Status::ok;
   };
-  return {base, kSectorBytes, kSectorCount, kWordBytes, base, erase, program};
+  return {base, kBytes, sectors, kWordBytes, base, erase, program};
 }
 
 }  // namespace kilotune::board

@@ -158,7 +158,14 @@ uint32_t millis() { return reg(kCounter); }
 uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
 
 const Flash* checkpoint_flash() {
-  static const Flash flash = nor_region(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset));
+  static const Flash flash = nor_region<kSectorBytes>(
+      reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset), kSectorCount);
+  return &flash;
+}
+
+const Flash* key_flash() {
+  static const Flash flash = nor_region<kKeySectorBytes>(
+      reinterpret_cast<uint8_t*>(kFlashBase + kKeyOffset), kKeySectorCount);
   return &flash;
 }
 

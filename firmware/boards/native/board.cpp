@@ -154,8 +154,13 @@ uint64_t instructions() { return 0; }
 Bytes model_partition() { return {flash + kModelOffset, kModelBytes}; }
 
 const Flash* checkpoint_flash() {
-  static const Flash region = nor_region(flash + kCheckpointOffset);
+  static const Flash region = nor_region<kSectorBytes>(flash + kCheckpointOffset, kSectorCount);
   return watched ? slow_flash.port() : &region;
+}
+
+const Flash* key_flash() {
+  static const Flash region = nor_region<kKeySectorBytes>(flash + kKeyOffset, kKeySectorCount);
+  return &region;
 }
 
 Block engine_ram() { return {engine_block, kEngineBytes}; }

@@ -92,15 +92,16 @@ KILOTUNE_BUSY_CODE void program_words(uintptr_t address, const uint8_t* data, ui
   reg(kFlashConfig) = kReadOnly;
 }
 
-Status erase(void*, uint32_t off) {
+// `region` is where it starts.
+Status erase(void* region, uint32_t off) {
   feed_watchdog();
-  erase_page(kFlashBase + kCheckpointOffset + off);
+  erase_page(reinterpret_cast<uintptr_t>(region) + off);
   return Status::ok;  // the store checks that it is blank
 }
 
-Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
+Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
   feed_watchdog();
-  program_words(kFlashBase + kCheckpointOffset + off, data, n);
+  program_words(reinterpret_cast<uintptr_t>(region) + off, data, n);
   return Status::ok;
 }
 
@@ -149,8 +150,12 @@ uint64_t instructions() {
 }
 
 const Flash* checkpoint_flash() {
-  static const Flash flash = mapped_region(erase, program);
-  return &flash;
+  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
+}
+
+const Flash* key_flash() {
+  static_assert(kKeySectorBytes == kSectorBytes, "all pages are alike");
+  return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;
 }
 
 void reset() { system_reset(); }  // `write` returns when the last byte has left

@@ -168,8 +168,6 @@ void write(const uint8_t* data, uint32_t n) {
 uint32_t millis() { return tick_count; }
 uint64_t instructions() { return 0; }  // this core has no counter
 
-const Flash* checkpoint_flash() { return external_flash(); }
-
 // Through the watchdog, which resets the whole chip.
 void reset() {
   static_cast<void>(wait_until([] { return (reg(kUartState) & kBusy) == 0; }));

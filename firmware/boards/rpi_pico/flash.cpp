@@ -6,13 +6,13 @@
 #include "flash.h"
 
 #include "board_layout.h"
+#include "boards/board.h"
 #include "boards/common/cortex_m/port.h"
 
 namespace kilotune::board {
 namespace {
 
 constexpr uint32_t kPageBytes = 256;
-constexpr uint32_t kCheckpoints = kCheckpointOffset;  // from the start of flash, as the ROM counts
 
 struct Rom {
   void (*connect)();
@@ -24,7 +24,7 @@ struct Rom {
 } rom;
 
 uint8_t page[kPageBytes];  // 0xFF where nothing changes: NOR flash keeps those bytes
-uint8_t id[kFlashIdBytes];
+uint8_t chip_id[kFlashIdBytes];
 
 template <typename Function>
 void find(Function& out, char a, char b) {
@@ -84,7 +84,7 @@ KILOTUNE_RAM_CODE void read_id() {
     }
     if ((state & kReceiveNotEmpty) != 0) {
       const auto byte = static_cast<uint8_t>(reg(kData));
-      if (got >= kSkipped) id[got - kSkipped] = byte;
+      if (got >= kSkipped) chip_id[got - kSkipped] = byte;
       ++got;
     }
   }
@@ -93,13 +93,18 @@ KILOTUNE_RAM_CODE void read_id() {
   reg(kSelect) &= ~kOverrideMask;
 }
 
-Status erase(void*, uint32_t off) {
-  erase_sector(kCheckpoints + off);
+// Where a region starts, from the start of flash, as the ROM counts.
+uint32_t start_of(void* region) {
+  return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(region) - kFlashBase);
+}
+
+Status erase(void* region, uint32_t off) {
+  erase_sector(start_of(region) + off);
   return Status::ok;  // the store checks that it is blank
 }
 
-Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
-  uint32_t at = kCheckpoints + off;
+Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
+  uint32_t at = start_of(region) + off;
   while (n > 0) {
     const uint32_t start = at % kPageBytes;
     const uint32_t piece = n < kPageBytes - start ? n : kPageBytes - start;
@@ -125,11 +130,15 @@ void prepare_flash() {
   read_id();
 }
 
-const Flash* external_flash() {
-  static const Flash flash = mapped_region(erase, program);
-  return &flash;
+const Flash* checkpoint_flash() {
+  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
 }
 
-const uint8_t* flash_id() { return id; }
+const Flash* key_flash() {
+  static_assert(kKeySectorBytes == kSectorBytes, "all sectors are alike");
+  return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;
+}
+
+const uint8_t* flash_id() { return chip_id; }
 
 }  // namespace kilotune::board

@@ -149,8 +149,6 @@ void write(const uint8_t* data, uint32_t n) {
 uint32_t millis() { return tick_count; }
 uint64_t instructions() { return cycles.read(); }
 
-const Flash* checkpoint_flash() { return internal_flash(); }
-
 void reset() {
   static_cast<void>(wait_until([] { return (reg(kUsartState) & kSent) != 0; }));
   system_reset();

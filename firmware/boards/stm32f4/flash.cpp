@@ -3,10 +3,12 @@
 //
 // Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
 // to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
-// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s.
+// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, which is
+// erased once in 16,000 unlocked restarts, has two of the others.
 #include "flash.h"
 
 #include "board_layout.h"
+#include "boards/board.h"
 #include "boards/common/cortex_m/port.h"
 
 namespace kilotune::board {
@@ -25,11 +27,12 @@ constexpr uint32_t kErrors = 0xF2, kBusy = 1u << 16;
 constexpr uint32_t kProgram = 1u << 0, kSectorErase = 1u << 1, kStart = 1u << 16, kLock = 1u << 31;
 constexpr uint32_t kBy32Bits = 2u << 8;
 constexpr uint32_t kSectorShift = 3;
-// Four times 500 ms at 168 MHz, of 4 instructions a turn or more.
-constexpr uint32_t kBusyTurns = 84000000;
+// Twice 2 s at 168 MHz, of 4 instructions a turn or more.
+constexpr uint32_t kBusyTurns = 168000000;
 
 static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
 static_assert(kCheckpointOffset == kSectorBytes, "sectors 1 to 3");
+static_assert(kKeySectorBytes == 131072 && kKeyOffset % kKeySectorBytes == 0, "sectors 5 and up");
 static_assert(kWordBytes == 4, "32 bits at a time");
 
 // Errors of the operation that ended; kBusy when it did not end.
@@ -75,14 +78,20 @@ KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data,
   return errors;
 }
 
-Status erase(void*, uint32_t off) {
-  constexpr uint32_t kFirstSector = kCheckpointOffset / kSectorBytes;
-  return erase_sector(kFirstSector + off / kSectorBytes) == 0 ? Status::ok : Status::flash_failed;
+// The sector that starts at `offset` of the flash.
+uint32_t sector_at(uint32_t offset) {
+  return offset < kKeySectorBytes ? offset / kSectorBytes : offset / kKeySectorBytes + 4;
+}
+
+// `region` is where it starts.
+Status erase(void* region, uint32_t off) {
+  const auto offset = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(region) - kFlashBase);
+  return erase_sector(sector_at(offset + off)) == 0 ? Status::ok : Status::flash_failed;
 }
 
 // A record's payload comes in one piece; while it is programmed nothing else runs but interrupts.
-Status program(void*, uint32_t off, const uint8_t* data, uint32_t n) {
-  const uintptr_t address = kFlashBase + kCheckpointOffset + off;
+Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(region) + off;
   return program_words(address, data, n) == 0 ? Status::ok : Status::flash_failed;
 }
 
@@ -93,9 +102,12 @@ void prepare_flash() {
   static_cast<void>(wait_until([] { return (reg(kAccess) & 0xF) == kWaitStates; }, 1000));
 }
 
-const Flash* internal_flash() {
-  static const Flash flash = mapped_region(erase, program);
-  return &flash;
+const Flash* checkpoint_flash() {
+  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
+}
+
+const Flash* key_flash() {
+  return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;
 }
 
 }  // namespace kilotune::board

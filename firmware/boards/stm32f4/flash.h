@@ -1,14 +1,11 @@
-// Checkpoints in the internal flash of an STM32F4.
+// The internal flash of an STM32F4; gives board.h's checkpoint_flash and key_flash.
 #ifndef KILOTUNE_BOARDS_STM32F4_FLASH_H_
 #define KILOTUNE_BOARDS_STM32F4_FLASH_H_
-
-#include "runtime/flash.h"
 
 namespace kilotune::board {
 
 // Sets wait states for 168 MHz at 2.7 V or more, prefetch and caches. Before the core runs fast.
 void prepare_flash();
-const Flash* internal_flash();
 
 }  // namespace kilotune::board
 

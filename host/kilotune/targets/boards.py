@@ -16,7 +16,7 @@ _BESIDE_PACKAGE = Path(__file__).parent / "boards"  # put there when the package
 
 @dataclass(frozen=True, slots=True)
 class FlashLayout:
-    """Model partition and checkpoint region; offsets in bytes from the start of the flash file."""
+    """Model partition, checkpoint and key regions; offsets in bytes from the start of the flash file."""
 
     bytes: int
     model_offset: int
@@ -25,14 +25,26 @@ class FlashLayout:
     sector_bytes: int
     sector_count: int
     word_bytes: int
+    key_offset: int
+    key_sector_bytes: int
+    key_sector_count: int
 
     @property
     def checkpoint_bytes(self) -> int:
         return self.sector_bytes * self.sector_count
 
     @property
+    def key_bytes(self) -> int:
+        return self.key_sector_bytes * self.key_sector_count
+
+    @property
     def used_bytes(self) -> int:
-        return max(self.model_offset + self.model_bytes, self.checkpoint_offset + self.checkpoint_bytes)
+        ends = (
+            self.model_offset + self.model_bytes,
+            self.checkpoint_offset + self.checkpoint_bytes,
+            self.key_offset + self.key_bytes,
+        )
+        return max(ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,9 @@ def _parse(data: dict[str, Any]) -> Board:
             sector_bytes=_number(flash["sector_bytes"]),
             sector_count=_number(flash["sector_count"]),
             word_bytes=_number(flash["word_bytes"]),
+            key_offset=_number(flash["key_offset"]),
+            key_sector_bytes=_number(flash["key_sector_bytes"]),
+            key_sector_count=_number(flash["key_sector_count"]),
         ),
         emulator=Emulator(
             kind=str(emulator.get("kind", "")),

@@ -28,18 +28,14 @@ inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register
   }
 }
 
-// The checkpoint region of flash that is mapped where board.json says.
-inline Flash mapped_region(Status (*erase)(void*, uint32_t off),
-                           Status (*program)(void*, uint32_t off, const uint8_t* data,
-                                             uint32_t n)) {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kCheckpointOffset),
-          kSectorBytes,
-          kSectorCount,
-          kWordBytes,
-          nullptr,
-          erase,
-          program};
-}
+// A region of flash that is mapped where board.json says; `erase` and `program` get its start as
+// their context. A template, so that it stays in flash itself.
+template <uint32_t kOffset, uint32_t kBytes, uint32_t kCount, auto erase, auto program>
+struct MappedRegion {
+  static inline const Flash kFlash = {
+      reinterpret_cast<const uint8_t*>(kFlashBase + kOffset), kBytes, kCount, kWordBytes,
+      reinterpret_cast<void*>(kFlashBase + kOffset),          erase,  program};
+};
 
 // What a 32-bit flash controller is given for 4 bytes; usable in RAM code.
 [[gnu::always_inline]] inline uint32_t word_at(const uint8_t* p) {

@@ -107,9 +107,7 @@ def flash(target: str) -> str:
     parsed = registry.parse_target(target)
     if parsed.kind == "port":
         return "chip"
-    if parsed.kind == "renode":
-        return "memory"
-    return "file" if parsed.kind == "native" else board(parsed.board).emulator.flash
+    return "file" if parsed.kind in ("native", "renode") else board(parsed.board).emulator.flash
 
 
 @pytest.fixture

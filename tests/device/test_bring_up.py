@@ -13,9 +13,11 @@ from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
-from kilotune.targets import firmware, flashfile, native, qemu, registry
+from kilotune.targets import firmware, flashfile, native, qemu, registry, renode
 from kilotune.targets.boards import board
 from kilotune.targets.elf import load_segments
+
+EMULATORS = {"qemu": qemu.run, "renode": renode.run}
 
 
 def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
@@ -138,7 +140,7 @@ def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, tar
     train(device, image, 5)
     memory = device.status().memory
     assert memory.static_bytes > image.adapter_bytes
-    if target.startswith("qemu:"):
+    if registry.parse_target(target).kind in EMULATORS:
         reserved = board(registry.parse_target(target).board).stack_bytes
         assert memory.stack_bytes == reserved
         assert 100 < memory.stack_peak <= reserved - 256
@@ -154,10 +156,10 @@ def test_a_fault_is_told_after_the_restart(
 ) -> None:
     """The firmware with other code where the bench request begins."""
     parsed = registry.parse_target(target)
-    if parsed.kind != "qemu":
+    if parsed.kind not in EMULATORS:
         pytest.skip("needs an emulator that runs a spoiled firmware")
     address, spoiled = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", code, parsed.board, state)
-    with qemu.run(parsed.board, state, image.content, firmware=spoiled) as (port, _):
+    with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=spoiled) as (port, _):
         with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
             assert device.status().fault.pc == 0
             with pytest.raises(KilotuneError):
@@ -221,13 +223,13 @@ class started:  # lower case: a context manager
 
     def __init__(self, target: str, state: Path, content: bytes | None) -> None:
         parsed = registry.parse_target(target)
-        if parsed.kind not in ("native", "qemu"):
-            pytest.skip("needs a device that the test can start and kill")
         folder = registry.state_folder(parsed, state)
         if parsed.kind == "native":
             self._run = native.run(folder, content)
+        elif parsed.kind in EMULATORS:
+            self._run = EMULATORS[parsed.kind](parsed.board, folder, content)
         else:
-            self._run = qemu.run(parsed.board, folder, content, counting=True)
+            pytest.skip("needs a device that the test can start and kill")
 
     def __enter__(self):  # type: ignore[no-untyped-def]
         port, process = self._run.__enter__()

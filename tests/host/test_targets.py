@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,15 +79,42 @@ def test_without_renode_its_targets_say_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_renode_gets_firmware_model_and_a_folder_of_its_own(tmp_path: Path, image: Image) -> None:
     chosen = board("nrf52840dk")
-    script = renode.script_for(chosen, tmp_path / "a b.elf", tmp_path / "m.bin", 4711).splitlines()
+    script = renode.script_for(chosen, tmp_path / "a b.elf", tmp_path / "f.bin", 4711, ["sysbus Tag"]).splitlines()
     assert script[0] == f"$elf=@{tmp_path}/a\\ b.elf"
     assert script[1] == "$port=4711"
-    assert script[2] == f"include @{renode.script_of('nrf52840dk')}"
-    assert script[3] == f"sysbus LoadBinary @{tmp_path}/m.bin 0x20000"
-    assert script[4] == "start"
+    assert script[2] == f'$flash="{tmp_path}/f.bin"'
+    assert script[3] == f"include @{renode.script_of('nrf52840dk')}"
+    assert script[4:6] == ["sysbus Tag", "start"]
     command = renode.command_line("/opt/renode", tmp_path / "run.resc", tmp_path)
     assert f"TMPDIR={tmp_path}/renode" in command
     assert command[-1] == str(tmp_path / "run.resc")
+
+
+@pytest.mark.parametrize(
+    ("board_id", "platform"),
+    [
+        ("stm32f4_discovery", "stm32f4/renode.repl"),
+        ("nucleo_f446re", "stm32f4/renode.repl"),
+        ("nrf52840dk", "nrf52840dk/nrf52840dk.repl"),
+    ],
+)
+def test_renodes_platforms_have_flash_where_the_boards_keep_model_and_checkpoints(board_id: str, platform: str) -> None:
+    """Code runs from plain memory, which is not kept in the flash file."""
+    chosen = board(board_id)
+    text = (renode.script_of(board_id).parents[1] / platform).read_text(encoding="utf-8")
+    windows = [
+        tuple(int(number, 16) for number in found)
+        for found in re.findall(r"address: (0x\w+); size: (0x\w+); offset: (0x\w+)", text)
+    ]
+    layout = chosen.flash
+    for start, size in (
+        (layout.model_offset, layout.model_bytes),
+        (layout.checkpoint_offset, layout.checkpoint_bytes),
+    ):
+        assert any(
+            address - offset == chosen.flash_base and offset <= start and start + size <= offset + length
+            for address, length, offset in windows
+        )
 
 
 _FAKE_RENODE = """#!/bin/sh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
@@ -26,11 +26,12 @@ def run(
     image: bytes | None = None,
     *,
     firmware: Path | None = None,
+    commands: Sequence[str] = (),
     timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
-    """Runs the board with the model kept in `state`; gives its port (`socket://...`) and its process.
+    """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    The chip's flash outlives resets of the chip and ends with the emulator.
+    `firmware`: an ELF file, built where None is given. `commands`: Renode's, before the start.
     """
     chosen = emulated(board_id)
     program = find_renode()
@@ -38,13 +39,9 @@ def run(
     flash = state / "flash.bin"
     with flashfile.locked(flash):
         flashfile.prepare(flash, chosen.flash, image)
-        model = state / "model.bin"
-        content = flashfile.model_in(flash.read_bytes(), chosen.flash)
-        if content:
-            model.write_bytes(content)
         port = free_port()
         script = state / "run.resc"
-        script.write_text(script_for(chosen, elf, model if content else None, port), encoding="utf-8")
+        script.write_text(script_for(chosen, elf, flash, port, commands), encoding="utf-8")
         command = command_line(program, script, state)
         with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})") as process:
             process.wait_for(lambda: _started(process.output()) and accepts(port), timeout_s)
@@ -79,11 +76,17 @@ def find_renode() -> str:
     return program
 
 
-def script_for(chosen: Board, elf: Path, model: Path | None, port: int) -> str:
-    lines = [f"$elf=@{_escaped(elf)}", f"$port={port}", f"include @{_escaped(script_of(chosen.id))}"]
-    if model is not None:
-        lines.append(f"sysbus LoadBinary @{_escaped(model)} {chosen.model_address:#x}")
-    return "\n".join([*lines, "start", f'echo "{_READY}"', ""])
+def script_for(chosen: Board, elf: Path, flash: Path, port: int, commands: Sequence[str] = ()) -> str:
+    lines = [
+        f"$elf=@{_escaped(elf)}",
+        f"$port={port}",
+        f'$flash="{flash}"',
+        f"include @{_escaped(script_of(chosen.id))}",
+        *commands,
+        "start",
+        f'echo "{_READY}"',
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _started(log: str) -> bool:

@@ -26,7 +26,8 @@ constexpr uintptr_t kMpuBase = 0xE000ED9C;
 constexpr uintptr_t kMpuAttributes = 0xE000EDA0;
 constexpr uint32_t kAircrKey = 0x05FA0000;
 constexpr uint32_t kSysResetReq = 1u << 2;
-constexpr uint32_t kStackLimitFault = 1u << 20;    // CFSR, Arm v8-M
+// CFSR: the MPU or the bus forbade to push the frame (Arm v7-M), or the stack's limit did (v8-M).
+constexpr uint32_t kFrameLost = 1u << 4 | 1u << 12 | 1u << 20;
 constexpr uint32_t kFullAccessToFpu = 0xFu << 20;  // CP10 and CP11
 
 inline void disable_interrupts() { asm volatile("cpsid i" ::: "memory"); }

@@ -117,7 +117,7 @@ extern "C" void report_fault(const uint32_t* frame) {
   using namespace kilotune::board;
   // Without room for it, the core pushed no frame.
   const bool overflow =
-      frame < __stack_bottom || frame + 8 > __stack_top || (fault_status() & kStackLimitFault) != 0;
+      frame < __stack_bottom || frame + 8 > __stack_top || (fault_status() & kFrameLost) != 0;
   const Fault fault = {overflow ? kStackOverflow : frame[6], overflow ? 0 : frame[5],
                        fault_status()};
   fault_record = {check_of(fault), fault};

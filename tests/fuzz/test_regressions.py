@@ -100,6 +100,22 @@ def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> 
     assert len(device.infer(x)) == 8
 
 
+def test_biases_at_the_end_of_their_range_stay_there() -> None:
+    """Their sum with a change went beyond 32 bits: undefined, though every compiler so far got it right."""
+    image = Image.from_bytes(IMAGES["ready-regression"])
+    biases, most = u32(image.content, last_op(image.content) + OP_BIAS_PARAM), 2**30 - 1
+    blob = bytearray(Adapter.base(image).blob)
+    blob[biases : biases + 20] = struct.pack("<5i", *[most, -most, most, -most, 0])
+    device = twin(image.content)
+    device.push(Adapter.from_blob(image, bytes(blob)))
+    x = np.zeros((4, 7), np.int8)
+    for target in (-128, 127):
+        device.train(x, labels=np.full((4, 5), target, np.int8), steps=12, lr=1e4)
+        after = struct.unpack_from("<5i", device.pull_bytes(), biases)
+        assert all(abs(v) <= most for v in after)
+        assert most in map(abs, after)
+
+
 def test_a_pushed_label_that_names_no_class_is_refused() -> None:
     image = Image.from_bytes(IMAGES["classes"])
     features, capacity = 8, 9

@@ -69,7 +69,7 @@ namespace {
     // |product| <= 2^29, the random part below 2^30, |delta| < 2^30.
     const int32_t product = -*mantissa++ * factor;
     int32_t v = *delta + ((product + static_cast<int32_t>(random.next(unused))) >> shift);
-    if (static_cast<uint32_t>(v + kBiasDeltaMax) > 2u * kBiasDeltaMax) {
+    if (static_cast<uint32_t>(v) + kBiasDeltaMax > 2u * kBiasDeltaMax) {
       v = v < 0 ? -kBiasDeltaMax : kBiasDeltaMax;
       ++step.saturated;
     }

@@ -99,6 +99,7 @@ uint32_t start_of(void* region) {
 }
 
 Status erase(void* region, uint32_t off) {
+  feed_watchdog();  // many sectors in a row may take longer than it waits
   erase_sector(start_of(region) + off);
   return Status::ok;  // the store checks that it is blank
 }
@@ -106,6 +107,7 @@ Status erase(void* region, uint32_t off) {
 Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
   uint32_t at = start_of(region) + off;
   while (n > 0) {
+    feed_watchdog();
     const uint32_t start = at % kPageBytes;
     const uint32_t piece = n < kPageBytes - start ? n : kPageBytes - start;
     for (uint8_t& byte : page) byte = 0xFF;

@@ -85,12 +85,14 @@ uint32_t sector_at(uint32_t offset) {
 
 // `region` is where it starts.
 Status erase(void* region, uint32_t off) {
+  feed_watchdog();  // many sectors in a row may take longer than it waits
   const auto offset = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(region) - kFlashBase);
   return erase_sector(sector_at(offset + off)) == 0 ? Status::ok : Status::flash_failed;
 }
 
 // A record's payload comes in one piece; while it is programmed nothing else runs but interrupts.
 Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
+  feed_watchdog();
   const uintptr_t address = reinterpret_cast<uintptr_t>(region) + off;
   return program_words(address, data, n) == 0 ? Status::ok : Status::flash_failed;
 }

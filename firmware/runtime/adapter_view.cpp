@@ -17,12 +17,17 @@ CalibrationHead AdapterView::head() const {
   h.residual_level = load_i16(p + 16);
   h.nearest_level = load_i16(p + 18);
   h.learn_slots = load_u16(p + 20);
+  h.early = p[22];
+  h.origin = p[23];
+  h.origin_limit = load_i16(p + 24);
+  h.early_limit = load_i16(p + 26);
+  h.early_margin = load_i16(p + 28);
+  h.early_permille = load_u16(p + 30);
   return h;
 }
 
 void AdapterView::set_head(const CalibrationHead& h) {
   uint8_t* p = base_;
-  std::memset(p, 0, kAdapterHeadBytes);
   p[0] = h.calibrated;
   p[1] = h.candidate;
   p[2] = h.scorer;
@@ -34,6 +39,12 @@ void AdapterView::set_head(const CalibrationHead& h) {
   store_u16(p + 16, static_cast<uint16_t>(h.residual_level));
   store_u16(p + 18, static_cast<uint16_t>(h.nearest_level));
   store_u16(p + 20, h.learn_slots);
+  p[22] = h.early;
+  p[23] = h.origin;
+  store_u16(p + 24, static_cast<uint16_t>(h.origin_limit));
+  store_u16(p + 26, static_cast<uint16_t>(h.early_limit));
+  store_u16(p + 28, static_cast<uint16_t>(h.early_margin));
+  store_u16(p + 30, h.early_permille);
 }
 
 }  // namespace kilotune

@@ -24,18 +24,28 @@ struct CalibrationHead {
   int16_t residual_level = 0;  // Q10 log2, mean score of held-back windows, for the combined scorer
   int16_t nearest_level = 0;
   uint16_t learn_slots = 0;  // slots of the share learned from; the held-back share follows
+  // What the first learn phase found of its own healthy windows; later ones never change it.
+  uint8_t early = 0;            // early windows that are kept
+  uint8_t origin = 0;           // 1 where the limits below were measured
+  int16_t origin_limit = 0;     // Q10 log2, distance from the first calibration
+  int16_t early_limit = 0;      // Q10 log2, distance to the nearest early windows
+  int16_t early_margin = 0;     // Q10 log2, threshold less the mean score of the early windows
+  uint16_t early_permille = 0;  // of pseudo-faults made of them that lie above the threshold
 };
 
 // Typed access to the calibration block of an adapter in RAM. `base` is 4-aligned.
 class AdapterView {
  public:
   AdapterView() = default;
-  AdapterView(uint8_t* base, uint16_t features, uint16_t outputs, uint16_t capacity)
-      : base_(base), features_(features), outputs_(outputs), capacity_(capacity) {}
+  AdapterView(uint8_t* base, uint16_t features, uint16_t outputs, uint16_t capacity, uint16_t early)
+      : base_(base), features_(features), outputs_(outputs), capacity_(capacity), early_(early) {}
 
   // Bytes of the block, a multiple of 4: the trained parameters follow.
-  [[nodiscard]] static uint32_t bytes(uint32_t features, uint32_t outputs, uint32_t capacity) {
-    return (kAdapterHeadBytes + 6 * features + 4 * outputs + capacity * (1 + features) + 3) & ~3u;
+  [[nodiscard]] static uint32_t bytes(uint32_t features, uint32_t outputs, uint32_t capacity,
+                                      uint32_t early) {
+    const uint32_t kept = early == 0 ? 0 : (early + 1) * features;
+    return (kAdapterHeadBytes + 6 * features + 4 * outputs + capacity * (1 + features) + kept + 3) &
+           ~3u;
   }
 
   [[nodiscard]] CalibrationHead head() const;
@@ -57,20 +67,26 @@ class AdapterView {
   [[nodiscard]] uint8_t* labels() const {
     return base_ + kAdapterHeadBytes + 6 * features_ + 4 * outputs_;
   }
-  // (capacity, features): model inputs once calibrated.
+  // (capacity + early, features): model inputs once calibrated; behind the reservoir's slots come
+  // the early windows'.
   [[nodiscard]] int8_t* entry(uint32_t slot) const {
     return reinterpret_cast<int8_t*>(labels() + capacity_ + slot * features_);
   }
 
+  // How far slow re-calibration has moved each feature's mean, in model input steps; (features,).
+  // Only where there is room for early windows.
+  [[nodiscard]] int8_t* aged() const { return entry(uint32_t{capacity_} + early_); }
+
   [[nodiscard]] uint16_t features() const { return features_; }
   [[nodiscard]] uint16_t outputs() const { return outputs_; }
   [[nodiscard]] uint16_t capacity() const { return capacity_; }
+  [[nodiscard]] uint16_t early_capacity() const { return early_; }
 
  private:
   [[nodiscard]] int16_t* i16(uint32_t off) const { return reinterpret_cast<int16_t*>(base_ + off); }
 
   uint8_t* base_ = nullptr;
-  uint16_t features_ = 0, outputs_ = 0, capacity_ = 0;
+  uint16_t features_ = 0, outputs_ = 0, capacity_ = 0, early_ = 0;
 };
 
 }  // namespace kilotune

@@ -10,13 +10,13 @@ uint32_t align8(uint32_t n) { return (n + 7) & ~7u; }
 
 // What one image needs, piece by piece; all multiples of 8.
 struct Layout {
-  uint32_t adapter, state, work, ring, features;
-  [[nodiscard]] uint32_t total() const { return adapter + state + work + ring + features; }
+  uint32_t adapter, state, work, ring, features, trend;
+  [[nodiscard]] uint32_t total() const { return adapter + state + work + ring + features + trend; }
 };
 
 Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& profile) {
-  Layout l = {align8(model.adapter_bytes), align8(model.state_bytes), align8(model.arena_bytes), 0,
-              0};
+  Layout l = {
+      align8(model.adapter_bytes), align8(model.state_bytes), align8(model.arena_bytes), 0, 0, 0};
   if (model.features != 0) {
     // The FFT and the network never run at the same time.
     const uint32_t fft = align8(feature_scratch_bytes(f));
@@ -26,6 +26,7 @@ Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& prof
     const uint32_t work = Learner::work_bytes(profile, f.features_total);
     l.ring = ring > work ? ring : work;
     l.features = align8(2u * f.features_total);
+    l.trend = profile.early == 0 ? 0 : l.features;
   }
   return l;
 }
@@ -70,7 +71,9 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   status = trainer_.open(model_, work, adapter_, state);
   if (status != Status::ok) return status;
   if (model_.features != 0) {
-    view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity);
+    view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
+                        profile_.early);
+    trend_.open(l.trend == 0 ? nullptr : q10_ + l.features / 2);
     window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
                  features_.axes);
     scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
@@ -96,7 +99,7 @@ bool Engine::acceptable(const uint8_t* adapter) const {
   if (model_.features == 0) return true;
   // Only read: the view's type does not distinguish.
   const AdapterView view(const_cast<uint8_t*>(adapter), view_.features(), view_.outputs(),
-                         view_.capacity());
+                         view_.capacity(), view_.early_capacity());
   return profile_.accepts(view);
 }
 
@@ -166,53 +169,6 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
   return Status::ok;
 }
 
-uint8_t Engine::gate(const WindowHealth& health) {
-  uint8_t refused = 0;
-  // A few full-scale peaks are a machine's; more than 1 in 256 samples is an overdriven sensor.
-  if (health.clipped > uint32_t{features_.window} * features_.axes / 256) refused |= kClipped;
-  if (health.constant != 0) refused |= kConstant;
-  if (has_fingerprint_ && health.fingerprint == fingerprint_) refused |= kStuck;
-  fingerprint_ = health.fingerprint;
-  has_fingerprint_ = true;
-  return refused;
-}
-
-void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
-  ++counters_.windows;
-  WindowResult result = {results_end_, 0, refused, 0, 0};
-  // In a fresh learn phase the old calibration is gone: there is nothing to score with.
-  if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
-  if (phase_ == Phase::learn) learn_window(features_q10, result);
-  for (int i = 0; i < 4; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
-  results_[results_end_ % kResultRing] = result;
-  ++results_end_;
-}
-
-void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
-  profile_.normalise(view_, features_q10, trainer_.input());
-  const Score score = scoring_.score(view_.head());
-  result.score = score.value;
-  result.category = score.category;
-  result.flags |= kScored;
-  if (score.anomalous) {
-    result.flags |= kAnomaly;
-    if (phase_ == Phase::learn) result.refused |= kAnomalous;
-  }
-}
-
-void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {
-  if (result.refused != 0) return;
-  const int32_t slot = reservoir_.offer(stream_label_);
-  result.flags |= kLearned;
-  ++windows_;
-  if (slot < 0) return;
-  if (learn_.resume != 0) {
-    profile_.normalise(view_, features_q10, view_.entry(static_cast<uint32_t>(slot)));
-  } else {
-    reservoir_.store_raw(static_cast<uint32_t>(slot), features_q10);
-  }
-}
-
 uint32_t Engine::results_end() const { return results_end_; }
 
 bool Engine::result(uint32_t index, WindowResult& out) const {
@@ -230,7 +186,8 @@ Status Engine::learn_begin(const LearnConfig& config) {
   if (phase_ == Phase::learn) return Status::wrong_state;
   const bool classifies = model_.training().loss == Loss::cross_entropy;
   const bool good = config.hold_period >= 1 && config.hold_count < config.hold_period &&
-                    (config.labelled != 0) == classifies && config.scorer <= Scorer::combined;
+                    (config.labelled != 0) == classifies && config.scorer <= Scorer::combined &&
+                    config.guard <= Guard::none;
   if (!good) return Status::bad_argument;
   const Status status = trainer_.begin(config.train);
   if (status != Status::ok) return status;
@@ -239,13 +196,15 @@ Status Engine::learn_begin(const LearnConfig& config) {
   const bool resume =
       config.resume != 0 && store_.payload() != nullptr && view_.head().calibrated != 0;
   if (resume) {
-    reservoir_.resume(config.hold_period, config.hold_count, config.train.seed);
+    reservoir_.resume(config.hold_period, config.hold_count, config.train.seed,
+                      config.guard == Guard::all);
   } else {
     base_adapter();
     reservoir_.begin(&view_, config.hold_period, config.hold_count, config.train.seed);
   }
   learn_ = config;
   learn_.resume = resume ? 1 : 0;
+  trend_.begin(resume ? kAgeMemory : kTrendMemory);
   phase_ = Phase::learn;
   streaming_ = false;
   return Status::ok;
@@ -254,15 +213,10 @@ Status Engine::learn_begin(const LearnConfig& config) {
 Status Engine::learn_end() {
   if (!open_) return Status::no_model;
   if (phase_ != Phase::learn) return Status::wrong_state;
-  const Learner::Parts parts = {&model_,
-                                &trainer_,
-                                &profile_,
-                                &view_,
-                                &reservoir_,
-                                &scoring_,
-                                static_cast<uint8_t>(features_.features_per_axis),
-                                ring_memory_,
-                                store_.payload()};
+  const Learner::Parts parts = {
+      &model_,     &trainer_,    &profile_,       &view_,
+      &reservoir_, &scoring_,    &trend_,         static_cast<uint8_t>(features_.features_per_axis),
+      adapter_,    ring_memory_, store_.payload()};
   const Status status = learner_.begin(parts, learn_);
   if (status != Status::ok) return status;
   phase_ = Phase::train;
@@ -279,12 +233,27 @@ Status Engine::learn_cancel() {
 bool Engine::background() {
   if (!open_ || phase_ != Phase::train) return false;
   if (learner_.step()) return true;
-  steps_ += learner_.kept_steps();
+  end_training();
+  return false;
+}
+
+void Engine::end_training() {
+  const GuardReport& guard = learner_.report().guard;
   counters_.train_steps += learner_.kept_steps();
   counters_.saturated += trainer_.saturated();
   window_.reset();
   phase_ = Phase::detect;
-  return false;
+  for (uint32_t i = 0; i < kReasons; ++i) {
+    uint16_t& count = counters_.objections[i];
+    count = static_cast<uint16_t>(count + ((guard.reasons >> i) & 1u));
+  }
+  if (guard.reasons != 0) {
+    counters_.last_reasons = guard.reasons;
+    counters_.last_reasons_window = counters_.windows;
+  }
+  // Only a phase that went on from a checkpoint is undone: it is still the newest one.
+  if (guard.returned != 0) return load_adapter();
+  steps_ += learner_.kept_steps();
 }
 
 // --- ready inputs ------------------------------------------------------------------------------

@@ -26,8 +26,10 @@ enum Refusal : uint8_t {
   kClipped = 1,    // samples at the end of the range
   kConstant = 2,   // an axis without any change
   kAnomalous = 4,  // scored above the threshold of what was learned before
-  kStuck = 8,      // the same window twice
+  kStuck = 8,      // the same window twice, or the same sample for long
+  kDrifted = 16,   // farther from the first healthy windows than they are from each other
 };
+constexpr int kRefusals = 5;
 
 struct WindowResult {
   uint32_t index;    // windows since the stream began, the first is 0
@@ -39,10 +41,15 @@ struct WindowResult {
 enum ResultFlag : uint8_t { kScored = 1, kAnomaly = 2, kLearned = 4 };
 
 struct Counters {
-  uint32_t windows;      // completed since boot
-  uint32_t refused[4];   // by Refusal bit
-  uint32_t saturated;    // parameters clamped during training
-  uint32_t train_steps;  // since boot
+  uint32_t windows;             // completed since boot
+  uint32_t refused[kRefusals];  // by Refusal bit
+  uint32_t saturated;           // parameters clamped during training
+  uint32_t train_steps;         // since boot
+  uint32_t inputs_saturated;    // features of windows beyond what a model input can say
+  // Candidates refused and learn phases undone since boot, by Reason; the last ones.
+  uint16_t objections[kReasons];
+  uint8_t last_reasons;
+  uint32_t last_reasons_window;  // `windows` when it happened
 };
 
 class Engine {
@@ -119,6 +126,9 @@ class Engine {
   [[nodiscard]] uint8_t gate(const WindowHealth& health);
   void finish_window(const int16_t* features_q10, uint8_t refused);
   void learn_window(const int16_t* features_q10, WindowResult& result);
+  void follow_trend(const int16_t* features_q10, const int8_t* input);
+  void count_saturated(const int8_t* input);
+  void end_training();
   void score_window(const int16_t* features_q10, WindowResult& result);
 
   Model model_;
@@ -128,6 +138,7 @@ class Engine {
   Window window_;
   Reservoir reservoir_;
   AdapterView view_;
+  Trend trend_;
   Scoring scoring_;
   Learner learner_;
   CheckpointStore store_;

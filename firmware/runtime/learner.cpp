@@ -21,6 +21,7 @@ uint32_t Learner::work_bytes(const Profile& profile, uint32_t features) {
 Status Learner::begin(const Parts& parts, const LearnConfig& config) {
   learned_ = parts.reservoir->learned();
   held_ = parts.reservoir->held();
+  early_ = parts.reservoir->early();
   if (learned_ == 0 || (config.hold_count != 0 && held_ == 0)) return Status::too_few_windows;
   p_ = parts;
   config_ = config;
@@ -52,8 +53,7 @@ uint16_t Learner::progress_permille() const {
 bool Learner::step() {
   switch (stage_) {
     case Stage::calibrate:
-      if (config_.resume == 0) p_.profile->calibrate(*p_.view, *p_.reservoir);
-      p_.reservoir->set_calibrated();
+      calibrate();
       go(classifies() ? Stage::losses : Stage::isolation);
       break;
     case Stage::isolation:
@@ -99,6 +99,10 @@ bool Learner::step() {
     case Stage::finish:
       finish();
       break;
+    case Stage::early:
+      measure_early();
+      if (++index_ == early_ * (kFakesPerWindow + 1)) conclude();
+      break;
     case Stage::done:
       break;
   }
@@ -108,7 +112,9 @@ bool Learner::step() {
 // --- windows -----------------------------------------------------------------------------------
 
 uint32_t Learner::slot_of(uint32_t i) const {
-  return i < learned_ ? i : p_.reservoir->first_held() + i - learned_;
+  if (i < learned_) return i;
+  if (i < learned_ + held_) return p_.reservoir->first_held() + i - learned_;
+  return p_.reservoir->first_early() + i - learned_ - held_;
 }
 
 void Learner::load(uint32_t slot) {
@@ -138,6 +144,7 @@ void Learner::after_losses() {
   }
   start_learned_ = learned;
   start_held_ = held;
+  start_early_ = sum_early_;
   report_.loss_calibration_learned = to_i16(log2_q10(learned));
   report_.loss_calibration_held = to_i16(log2_q10(held));
   if (picks()) {
@@ -197,6 +204,9 @@ void Learner::judge() {
     const int64_t wider = (held - learned) - (before_held - before_learned);
     allowed = held < before_held && wider <= before_held - held;
   }
+  const uint8_t reasons = candidate_ ? objections() : uint8_t{0};
+  if (allowed) report_.guard.reasons = static_cast<uint8_t>(report_.guard.reasons | reasons);
+  allowed = allowed && reasons == 0;
   report_.candidate_allowed = allowed ? 1 : 0;
   if (candidate_ && !allowed && config_.force == 0) restart_parameters();
   if (classifies()) {
@@ -243,7 +253,7 @@ void Learner::finish() {
   // Stored windows are at distance 0 of themselves: without held-back ones only residuals tell.
   if (report_.scorer == Scorer::automatic || (held_ == 0 && !classifies()))
     report_.scorer = Scorer::residual;
-  CalibrationHead head;
+  CalibrationHead head = p_.view->head();  // what the first phase measured stays
   p_.reservoir->save(head);
   head.calibrated = 1;
   head.candidate = candidate_ ? 1 : 0;
@@ -268,13 +278,23 @@ void Learner::finish() {
       }
     }
     head.threshold = to_i16(threshold_q10(*p_.profile, scores, n));
+    if (config_.resume == 0) set_origin(head);
   }
   p_.view->set_head(head);
   report_.learned = static_cast<uint16_t>(learned_);
   report_.held = static_cast<uint16_t>(held_);
   report_.kept_candidate = head.candidate;
   report_.threshold = head.threshold;
-  go(Stage::done);
+  const Drift drift = parameter_drift(*p_.model, p_.adapter);
+  report_.guard.drift_weights = drift.weights;
+  report_.guard.drift_biases = drift.biases;
+  early_score_ = 0;
+  early_told_ = 0;
+  if (early_ != 0) {
+    go(Stage::early);
+  } else {
+    go(Stage::done);
+  }
 }
 
 }  // namespace kilotune

@@ -7,6 +7,8 @@
 #include <cstdint>
 
 #include "kernel/trainer.h"
+#include "runtime/guard.h"
+#include "runtime/neighbours.h"
 #include "runtime/profile.h"
 #include "runtime/reservoir.h"
 #include "runtime/score.h"
@@ -27,6 +29,8 @@ struct LearnConfig {
   uint8_t noise = 8;   // standard deviation in 1/16 sigma
   uint8_t gain = 0;    // one gain of up to +-gain/16 log2 units a window and axis
   uint8_t jitter = 0;  // 1: bands move by up to one
+  Guard guard = Guard::all;
+  uint8_t recalibrate = 0;  // with resume, 1: follow a machine that ages, slowly and within limits
 };
 
 // What learning came to; losses and scores in Q10 log2.
@@ -42,6 +46,7 @@ struct LearnReport {
   int16_t threshold;
   // Separation of held-back windows from pseudo-faults, in 1/1000 of AUC: what picked the scorer.
   uint16_t auc_calibration, auc_candidate, auc_nearest, auc_combined;
+  GuardReport guard;
 };
 
 class Learner {
@@ -53,7 +58,9 @@ class Learner {
     AdapterView* view;
     Reservoir* reservoir;
     const Scoring* scoring;
+    const Trend* trend;  // of the windows of this phase
     uint8_t features_per_axis;
+    const uint8_t* adapter;    // in RAM, that learning changes
     uint8_t* work;             // work_bytes, 8-aligned; nobody else's until step() returns false
     const uint8_t* committed;  // adapter in flash that training starts from, null: the base model
   };
@@ -84,6 +91,7 @@ class Learner {
     validate,
     replay,
     finish,
+    early,
     done,
   };
   // Whose figures are measured: the start's (calibration), the trained candidate's, the winner's.
@@ -98,8 +106,8 @@ class Learner {
   [[nodiscard]] bool classifies() const { return p_.profile->outputs == 0; }
   [[nodiscard]] bool picks()
       const;  // the scorer is for us to choose, and there is something to go by
-  [[nodiscard]] uint32_t windows() const { return learned_ + held_; }
-  [[nodiscard]] uint32_t slot_of(uint32_t i) const;  // i over learned, then held windows
+  [[nodiscard]] uint32_t windows() const { return learned_ + held_ + early_; }
+  [[nodiscard]] uint32_t slot_of(uint32_t i) const;  // i over learned, held, then early windows
   void load(uint32_t slot);
   [[nodiscard]] Target target_of(uint32_t slot) const;
 
@@ -125,9 +133,13 @@ class Learner {
   void train(uint32_t step);
   void augment(uint32_t slot, uint32_t step);
   void restart_parameters();
-  // Nearest `k` other learned entries of `slot` by plain distance: their slots, and the mean
-  // distance.
-  uint32_t neighbours(uint32_t slot, uint32_t* found, uint32_t& mean_distance) const;
+  [[nodiscard]] Neighbours neighbours(uint32_t slot) const;  // among the other learned windows
+
+  void calibrate();
+  [[nodiscard]] uint8_t objections();  // to the trained candidate, Reason bits
+  void set_origin(CalibrationHead& head);
+  void measure_early();
+  void conclude();
 
   // The work area, piece by piece.
   [[nodiscard]] uint64_t* squares() const { return reinterpret_cast<uint64_t*>(p_.work); }
@@ -146,13 +158,16 @@ class Learner {
   Training training_{};
   Stage stage_ = Stage::done;
   Round round_ = Round::start;
-  uint32_t index_ = 0;               // progress within the stage
-  uint32_t learned_ = 0, held_ = 0;  // windows
-  uint32_t wide_ = 0;                // the longer of features and outputs
-  uint32_t step_ = 0;                // training steps since the start parameters
+  uint32_t index_ = 0;                           // progress within the stage
+  uint32_t learned_ = 0, held_ = 0, early_ = 0;  // windows
+  uint32_t wide_ = 0;                            // the longer of features and outputs
+  uint32_t step_ = 0;                            // training steps since the start parameters
   uint32_t total_steps_ = 0;
-  uint64_t sum_learned_ = 0, sum_held_ = 0;      // losses being summed
-  uint64_t start_learned_ = 0, start_held_ = 0;  // means of the start parameters
+  uint64_t sum_learned_ = 0, sum_held_ = 0, sum_early_ = 0;  // losses being summed
+  uint64_t start_learned_ = 0, start_held_ = 0;              // means of the start parameters
+  uint64_t start_early_ = 0;                                 // a sum
+  int32_t early_score_ = 0;                                  // summed
+  uint32_t early_told_ = 0;                                  // pseudo-faults above the threshold
   uint64_t best_loss_ = 0, last_loss_ = 0;
   uint32_t wins_residual_ = 0, wins_nearest_ = 0, wins_combined_ = 0;  // in half points
   uint32_t kept_steps_ = 0;

@@ -31,11 +31,11 @@ void Learner::measure_residual() {
 }
 
 void Learner::measure_loss() {
-  if (index_ == 0) sum_learned_ = sum_held_ = 0;
+  if (index_ == 0) sum_learned_ = sum_held_ = sum_early_ = 0;
   const uint32_t slot = slot_of(index_);
   load(slot);
   const uint64_t loss = p_.trainer->loss(target_of(slot));
-  (index_ < learned_ ? sum_learned_ : sum_held_) += loss;
+  (index_ < learned_ ? sum_learned_ : (index_ < learned_ + held_ ? sum_held_ : sum_early_)) += loss;
 }
 
 void Learner::measure_held() {

@@ -9,40 +9,13 @@ constexpr int32_t kIsolated = 4 * 1024;  // Q10 log2: 16 times the median square
 
 }  // namespace
 
-uint32_t Learner::neighbours(uint32_t slot, uint32_t* found, uint32_t& mean_distance) const {
-  const uint32_t n = p_.view->features();
-  const uint32_t k = p_.profile->neighbours;
-  const int8_t* x = p_.view->entry(slot);
-  uint32_t best[4], count = 0;
-  for (uint32_t s = 0; s < learned_; ++s) {
-    if (s == slot) continue;
-    const int8_t* e = p_.view->entry(s);
-    uint32_t distance = 0;
-    for (uint32_t i = 0; i < n; ++i) {
-      const int32_t d = x[i] - e[i];
-      distance += static_cast<uint32_t>(d * d);
-    }
-    uint32_t at = count;
-    while (at > 0 && best[at - 1] > distance) --at;
-    if (at >= k) continue;
-    if (count < k) ++count;
-    for (uint32_t j = count - 1; j > at; --j) {
-      best[j] = best[j - 1];
-      found[j] = found[j - 1];
-    }
-    best[at] = distance;
-    found[at] = s;
-  }
-  uint64_t sum = 0;
-  for (uint32_t j = 0; j < count; ++j) sum += best[j];
-  mean_distance = count == 0 ? 0 : static_cast<uint32_t>(sum / count);
-  return count;
+Neighbours Learner::neighbours(uint32_t slot) const {
+  const Slots others = {0, learned_, slot};
+  return nearest_slots(*p_.view, p_.view->entry(slot), others, p_.profile->neighbours);
 }
 
 void Learner::measure_isolation() {
-  uint32_t found[4], distance = 0;
-  (void)neighbours(index_, found, distance);
-  held_residual()[index_] = to_i16(log2_q10(uint64_t{distance} + 1));
+  held_residual()[index_] = to_i16(log2_q10(uint64_t{neighbours(index_).mean_distance} + 1));
 }
 
 // A learned window far from every other one is a knock or a truck passing, not the machine. A rare
@@ -71,12 +44,11 @@ void Learner::drop_isolated() {
 
 // Sum over windows of (k x - sum of the k nearest others)^2: below 255 * (4 * 255 * 2)^2 < 2^31.
 void Learner::measure_locality() {
-  uint32_t found[4], distance = 0;
-  const uint32_t k = neighbours(index_, found, distance);
+  const Neighbours found = neighbours(index_);
   const int8_t* x = p_.view->entry(index_);
   for (uint32_t i = 0; i < p_.view->features(); ++i) {
-    int32_t d = static_cast<int32_t>(k) * x[i];
-    for (uint32_t j = 0; j < k; ++j) d -= p_.view->entry(found[j])[i];
+    int32_t d = static_cast<int32_t>(found.count) * x[i];
+    for (uint32_t j = 0; j < found.count; ++j) d -= p_.view->entry(found.slot[j])[i];
     sums()[i] += d * d;
   }
 }

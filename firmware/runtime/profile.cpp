@@ -46,6 +46,7 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   threshold_pseudo = p[8];
   neighbours = p[9];
   level_ = p[10] != 0;
+  early = p[11];
   inverse_input_ = load_i32(p + 12);
   threshold_spread_q10 = load_u16(p + 16);
   quantile_q10 = load_u16(p + 18);
@@ -55,15 +56,17 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   features_ = features.features_total;
 
   const Tensor x = model.tensor(model.input);
-  zero_point_ = x.zero_point;
+  zero_point = x.zero_point;
   if (x.elements() != features_ || !model.trainable()) return Status::bad_image;
   const Training t = model.training();
   const bool classifies = t.loss == Loss::cross_entropy;
   if (t.loss == Loss::regression) return Status::bad_image;
   if (outputs != (classifies ? 0 : model.tensor(t.tensor).elements())) return Status::bad_image;
   if (capacity < 1 || capacity > 255 || neighbours < 1 || neighbours > 4) return Status::bad_image;
+  // Early windows are compared with each other in memory for one number a slot.
+  if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
-  sigma_lsb = (inverse_input_ + 64) >> 7;
+  sigma_lsb = inverse_input_ < 128 ? 1 : (inverse_input_ + 64) >> 7;
   classes = classifies ? t.classes : uint16_t{0};
   const uint32_t mean = load_u32(p + 28), scale = load_u32(p + 32), residual = load_u32(p + 36);
   if (!image.holds(mean, features_, 2, 4) || !image.holds(scale, features_, 2, 4))
@@ -77,7 +80,7 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
     return Status::bad_image;
   }
   // The trained parameters start where the calibration block ends.
-  const uint32_t block = AdapterView::bytes(features_, outputs, capacity);
+  const uint32_t block = AdapterView::bytes(features_, outputs, capacity, early);
   if (block > model.adapter_bytes) return Status::bad_image;
   for (uint16_t i = 0; i < model.op_count; ++i) {
     const Op op = model.op(i);
@@ -102,6 +105,7 @@ bool Profile::accepts(const AdapterView& view) const {
   const CalibrationHead h = view.head();
   if (h.calibrated > 1 || h.candidate > 1 || h.scorer > 3 || h.learn_slots > capacity) return false;
   if (h.learned > h.learn_slots || h.held > capacity - h.learn_slots) return false;
+  if (h.early > early || h.origin > 1) return false;
   if (h.calibrated != 0 && h.learned == 0) return false;
   for (uint32_t i = 0; classes != 0 && i < capacity; ++i) {
     if (view.labels()[i] >= classes) return false;
@@ -159,6 +163,7 @@ void Profile::calibrate(AdapterView& view, const Reservoir& reservoir) const {
     };
     for (uint32_t s = 0; s < n; ++s) rewrite(s);
     for (uint32_t s = 0; s < reservoir.held(); ++s) rewrite(reservoir.first_held() + s);
+    for (uint32_t s = 0; s < reservoir.early(); ++s) rewrite(reservoir.first_early() + s);
     view.feature_mean()[i] = static_cast<int16_t>(to_mean);
     view.feature_scale()[i] = to_scale;
   }
@@ -171,7 +176,7 @@ int8_t Profile::quantise(int32_t value_q10, int32_t mean_q10, uint16_t scale_q12
   const int64_t rounded =
       (numerator + (numerator >= 0 ? denominator : -denominator) / 2) / denominator;
   return static_cast<int8_t>(
-      clamp<int64_t>(zero_point_ + clamp<int64_t>(rounded, -1000, 1000), -128, 127));
+      clamp<int64_t>(zero_point + clamp<int64_t>(rounded, -1000, 1000), -128, 127));
 }
 
 void Profile::normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input) const {

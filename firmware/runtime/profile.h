@@ -42,7 +42,9 @@ class Profile {
   uint16_t margin_permille = 0;                      // by which a scorer must beat the combined one
   int16_t base_threshold_q10 = 0;                    // of the uncalibrated base model
   uint16_t classes = 0;                              // of a classifier, else 0
+  uint16_t early = 0;                                // early windows kept, 0: none
   int32_t sigma_lsb = 0;                             // model input steps in one sigma, rounded
+  int32_t zero_point = 0;                            // of the model input
 
  private:
   [[nodiscard]] int8_t quantise(int32_t value_q10, int32_t mean_q10, uint16_t scale_q12) const;
@@ -56,7 +58,6 @@ class Profile {
   uint8_t mean_pseudo_ = 0, scale_pseudo_ = 0, residual_pseudo_ = 0;  // pseudo-windows
   bool level_ = false;         // scale the base's variances to the machine's level first
   int32_t inverse_input_ = 0;  // 2^7 / input scale
-  int32_t zero_point_ = 0;
 };
 
 // floor(sqrt(v)).

@@ -7,8 +7,9 @@
 namespace kilotune {
 namespace {
 
-constexpr uint16_t kFirstUnit = 2;  // log2 of the first unit in Q10: range +-0.5 log2
-constexpr uint16_t kLastUnit = 9;   // 127 << 9 is above any difference of two int16 / 2
+constexpr uint16_t kFirstUnit = 2;              // log2 of the first unit in Q10: range +-0.5 log2
+constexpr uint16_t kLastUnit = 9;               // 127 << 9 is above any difference of two int16 / 2
+constexpr uint32_t kEarlyStream = 0xEA510000u;  // of random numbers, apart from the shares'
 
 // round(v / 2^n), halves to even: always rounded up, entries would drift whenever a unit grows.
 int32_t rounding_shift(int32_t v, int n) {
@@ -23,9 +24,10 @@ void Reservoir::begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count
   hold_period_ = hold_period;
   hold_count_ = hold_count;
   seed_ = seed;
-  count_ = learned_ = held_ = learned_seen_ = held_seen_ = 0;
+  count_ = learned_ = held_ = learned_seen_ = held_seen_ = early_ = early_seen_ = 0;
   learn_slots_ = view->capacity() - uint32_t{view->capacity()} * hold_count / hold_period;
-  calibrated_ = false;
+  calibrated_ = cautious_ = false;
+  fresh_.clear();
 }
 
 void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
@@ -35,15 +37,19 @@ void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
   learned_seen_ = head.learned_seen;
   held_seen_ = head.held_seen;
   learn_slots_ = head.learn_slots;
+  early_ = head.early;
   calibrated_ = true;
   count_ = 0;
+  fresh_.clear();
 }
 
-void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed) {
+void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious) {
   hold_period_ = hold_period;
   hold_count_ = hold_count;
   seed_ = seed;
-  count_ = 0;
+  cautious_ = cautious;
+  fresh_.clear();
+  count_ = fresh_learned_ = fresh_held_ = 0;
 }
 
 void Reservoir::save(CalibrationHead& head) const {
@@ -52,33 +58,56 @@ void Reservoir::save(CalibrationHead& head) const {
   head.learned_seen = learned_seen_;
   head.held_seen = held_seen_;
   head.learn_slots = static_cast<uint16_t>(learn_slots_);
+  head.early = static_cast<uint8_t>(early_);
 }
 
-int32_t Reservoir::offer(uint8_t label) {
+Reservoir::Places Reservoir::offer(uint8_t label) {
   const uint32_t place = count_++ % hold_period_;
   const bool hold = place >= static_cast<uint32_t>(hold_period_ - hold_count_);
   const uint32_t slots = hold ? view_->capacity() - learn_slots_ : learn_slots_;
   const uint32_t first = hold ? learn_slots_ : 0;
-  uint32_t& filled = hold ? held_ : learned_;
-  uint32_t& seen = hold ? held_seen_ : learned_seen_;
-  if (slots == 0) return -1;
-  ++seen;
-  uint32_t slot = filled;
-  if (filled < slots) {
-    ++filled;
-  } else {
-    slot = Random(seed_, seen * 2 + (hold ? 1 : 0)).below(seen);
-    if (slot >= slots) return -1;
+  Places places = {-1, -1};
+  if (slots != 0) {
+    uint32_t& seen = hold ? held_seen_ : learned_seen_;
+    ++seen;
+    places.slot = sample(hold ? held_ : learned_, slots, seen, seen * 2 + (hold ? 1 : 0));
+    if (places.slot >= 0) places.slot += static_cast<int32_t>(first);
+    if (places.slot >= 0 && cautious_ && !may_replace(static_cast<uint32_t>(places.slot), hold)) {
+      places.slot = -1;
+    }
+    if (places.slot >= 0) {
+      view_->labels()[places.slot] = label;
+    }
   }
-  view_->labels()[first + slot] = label;
-  return static_cast<int32_t>(first + slot);
+  if (hold && !calibrated_ && view_->early_capacity() != 0) {
+    ++early_seen_;
+    places.early = sample(early_, view_->early_capacity(), early_seen_, early_seen_ ^ kEarlyStream);
+    if (places.early >= 0) places.early += static_cast<int32_t>(first_early());
+  }
+  return places;
+}
+
+bool Reservoir::may_replace(uint32_t slot, bool hold) {
+  if (fresh_.has(slot)) return true;
+  uint32_t& fresh = hold ? fresh_held_ : fresh_learned_;
+  if (2 * fresh >= (hold ? held_ : learned_)) return false;
+  fresh_.add(slot);
+  ++fresh;
+  return true;
+}
+
+// The slot of the `seen`-th window of a share of `slots`, -1: none.
+int32_t Reservoir::sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream) {
+  if (filled < slots) return static_cast<int32_t>(filled++);
+  const uint32_t slot = Random(seed_, stream).below(seen);
+  return slot < slots ? static_cast<int32_t>(slot) : -1;
 }
 
 void Reservoir::store_raw(uint32_t slot, const int16_t* features_q10) {
   const uint32_t n = view_->features();
   int16_t* anchor = view_->feature_mean();
   uint16_t* unit = view_->feature_scale();
-  if (learned_ + held_ == 1) {
+  if (count_ == 1) {
     for (uint32_t i = 0; i < n; ++i) {
       anchor[i] = features_q10[i];
       unit[i] = kFirstUnit;
@@ -106,6 +135,7 @@ void Reservoir::widen(uint32_t feature, int32_t distance) {
   };
   for (uint32_t s = 0; s < learned_; ++s) rescale(s);
   for (uint32_t s = 0; s < held_; ++s) rescale(learn_slots_ + s);
+  for (uint32_t s = 0; s < early_; ++s) rescale(first_early() + s);
 }
 
 int32_t Reservoir::raw(uint32_t slot, uint32_t feature) const {

@@ -1,5 +1,8 @@
 // Healthy windows kept for training, as int8 feature vectors sampled without bias from the stream.
 //
+// Beside the shares learned from and held back, a few early windows: a sample of its own of what
+// the first learn phase held back, which later phases neither train on nor replace.
+//
 // Until the calibration is known, an entry is the distance from an anchor (the first window) in
 // units of a power of two that grows, feature by feature, when a window lies farther out.
 // Calibrating turns every entry into the model input that it would have been.
@@ -12,18 +15,35 @@
 
 namespace kilotune {
 
+// A set of slots; at most 255 of them.
+class SlotSet {
+ public:
+  void clear() { std::memset(bits_, 0, sizeof bits_); }
+  void add(uint32_t slot) { bits_[slot / 8] = static_cast<uint8_t>(bits_[slot / 8] | bit(slot)); }
+  [[nodiscard]] bool has(uint32_t slot) const { return (bits_[slot / 8] & bit(slot)) != 0; }
+
+ private:
+  static uint32_t bit(uint32_t slot) { return 1u << slot % 8; }
+  uint8_t bits_[32] = {};
+};
+
 class Reservoir {
  public:
   // Empties the reservoir; capacity of the view is at least 1. Of every `hold_period` windows the
   // last `hold_count` go to the held-back share, whose slots are the last capacity * hold_count /
   // hold_period. hold_count < hold_period.
   void begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count, uint32_t seed);
-  // Goes on with the calibrated entries that are there.
-  void resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed);
+  // Goes on with the calibrated entries that are there. `cautious`: at most half of each share is
+  // replaced, and new windows are told from old ones.
+  void resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious);
 
-  // Counts one more window and says in which slot to store it, -1: in none. Vitter's algorithm R:
-  // each window of a share is kept with equal probability.
-  [[nodiscard]] int32_t offer(uint8_t label);
+  // Where a window is to be stored: in a slot of its share, as an early window, both or (-1) not.
+  struct Places {
+    int32_t slot, early;
+  };
+  // Counts one more window. Vitter's algorithm R: each window of a share is kept with equal
+  // probability. Early windows are taken in the first phase only.
+  [[nodiscard]] Places offer(uint8_t label);
   // Stores Q10 features (features,) in a slot that `offer` gave, before the calibration.
   void store_raw(uint32_t slot, const int16_t* features_q10);
 
@@ -33,7 +53,13 @@ class Reservoir {
   [[nodiscard]] uint32_t learned() const { return learned_; }  // slots 0 .. learned-1
   [[nodiscard]] uint32_t held() const { return held_; }        // slots first_held() .. +held-1
   [[nodiscard]] uint32_t first_held() const { return learn_slots_; }
+  [[nodiscard]] uint32_t early() const { return early_; }  // slots first_early() .. +early-1
+  [[nodiscard]] uint32_t first_early() const { return view_->capacity(); }
   [[nodiscard]] uint32_t offered() const { return count_; }
+
+  // Slots that a cautious phase has filled so far: what is judged by the reservoir must not be
+  // judged by its own kind.
+  [[nodiscard]] const SlotSet& fresh() const { return fresh_; }
 
   // Takes over counts after a checkpoint was loaded.
   void restore(AdapterView* view, const CalibrationHead& head);
@@ -45,15 +71,20 @@ class Reservoir {
   void drop_learned(uint32_t slot);
 
  private:
+  [[nodiscard]] bool may_replace(uint32_t slot, bool hold);
+  [[nodiscard]] int32_t sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream);
   void widen(uint32_t feature, int32_t distance);
 
   AdapterView* view_ = nullptr;
   uint32_t count_ = 0;  // windows offered in this phase
   uint32_t learned_ = 0, held_ = 0;
   uint32_t learned_seen_ = 0, held_seen_ = 0;
+  uint32_t early_ = 0, early_seen_ = 0;
   uint32_t learn_slots_ = 0, seed_ = 0;
   uint8_t hold_period_ = 1, hold_count_ = 0;
-  bool calibrated_ = false;
+  bool calibrated_ = false, cautious_ = false;
+  SlotSet fresh_;
+  uint32_t fresh_learned_ = 0, fresh_held_ = 0;
 };
 
 }  // namespace kilotune

@@ -47,6 +47,15 @@ status_counters to_message(const Counters& c) {
           c.refused[3], c.saturated,  c.train_steps};
 }
 
+status_guard to_message(const GuardReport& g, const Counters& c) {
+  return {g.reasons,           g.returned,         g.early,         g.early_alarms,
+          g.drift_weights,     g.drift_biases,     g.aged,          g.unsteady,
+          g.loss_early_before, g.loss_early_after, g.margin_first,  g.margin_now,
+          g.told_first,        g.told_now,         c.refused[4],    c.inputs_saturated,
+          c.objections[0],     c.objections[1],    c.objections[2], c.objections[3],
+          c.objections[4],     c.objections[5],    c.last_reasons,  c.last_reasons_window};
+}
+
 }  // namespace
 
 Session::Session(Engine& engine, const Link& link, const Board& board)
@@ -222,6 +231,7 @@ Status Session::on_status(const Bytes& in) {
     a.status_checkpoint_m = to_message(engine_.checkpoint());
     a.status_report_m = to_message(engine_.report());
     a.status_counters_m = to_message(engine_.counters());
+    a.status_guard_m = to_message(engine_.report().guard, engine_.counters());
   }
   const FrameCounters& f = decoder_.counters();
   a.status_link_m = {f.frames, f.bad_crc, f.bad_cobs, f.too_long, dropped_, repeated_};

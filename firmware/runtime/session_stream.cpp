@@ -26,7 +26,8 @@ Status to_config(const train_config& m, TrainConfig& out) {
 Status Session::on_learn_begin(const Bytes& in) {
   learn_begin_request m;
   if (decode(cbor_decode_learn_begin_request, in, m) != Status::ok) return Status::bad_message;
-  const bool flags = m.labelled <= 1 && m.resume <= 1 && m.force <= 1 && m.jitter <= 1;
+  const bool flags = m.labelled <= 1 && m.resume <= 1 && m.force <= 1 && m.jitter <= 1 &&
+                     m.recalibrate <= 1 && m.guard <= static_cast<uint32_t>(Guard::none);
   if (!flags || m.scorer > static_cast<uint32_t>(Scorer::combined)) return Status::bad_argument;
   LearnConfig config;
   const Status status = to_config(m.train_config_m, config.train);
@@ -42,6 +43,8 @@ Status Session::on_learn_begin(const Bytes& in) {
   config.noise = u8(m.noise);
   config.gain = u8(m.gain);
   config.jitter = u8(m.jitter);
+  config.guard = static_cast<Guard>(m.guard);
+  config.recalibrate = u8(m.recalibrate);
   ++generation_;
   passes_ = config.passes;
   return engine_.learn_begin(config);

@@ -10,6 +10,8 @@ namespace kilotune {
 struct WindowHealth {
   uint32_t clipped;      // samples at the end of the range: 32767, -32767 or -32768
   uint8_t constant;      // bit a = axis a never changed
+  uint8_t flattened;     // bit a = axis a looks cut off, wherever the sensor's range may end
+  uint32_t frozen;       // longest run of frames equal to the one before
   uint32_t fingerprint;  // of all samples, oldest first: equal for equal windows
 };
 
@@ -32,6 +34,9 @@ class Window {
   [[nodiscard]] WindowHealth health() const;
 
  private:
+  [[nodiscard]] uint32_t frozen() const;
+  [[nodiscard]] bool flattened(uint32_t axis) const;
+
   int16_t* ring_ = nullptr;
   uint16_t window_ = 0;
   uint16_t hop_ = 0;

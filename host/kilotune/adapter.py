@@ -49,6 +49,7 @@ class AdapterConfig:
     residual_outputs: int = 0  # 0: a classifier
     reservoir: int = 0  # windows that it has room for
     neighbours: int = 0  # of the nearest-windows score
+    early: int = 0  # early windows that it has room for
     windows_seen: int = 0
     steps: int = 0
     device: str = ""
@@ -87,7 +88,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        windows, neighbours = _reservoir(image.meta.get("calibration") or {})
+        windows, neighbours, early = _reservoir(image.meta.get("calibration") or {})
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -104,6 +105,7 @@ class Adapter:
             residual_outputs=profile.residual_std.size if profile is not None else 0,
             reservoir=windows,
             neighbours=neighbours,
+            early=early,
             windows_seen=windows_seen,
             steps=steps,
             device=device,
@@ -231,21 +233,22 @@ class Adapter:
         return adapter
 
 
-def _reservoir(settings: object) -> tuple[int, int]:
-    """Windows and neighbours of an image's calibration settings; 0 where it has none."""
-    values = [settings.get(name, 0) for name in ("windows", "neighbours")] if isinstance(settings, dict) else []
-    if len(values) != 2 or not all(type(v) is int and 0 <= v <= 255 for v in values):
+def _reservoir(settings: object) -> tuple[int, int, int]:
+    """Windows, neighbours and early windows of an image's calibration settings; 0 where it has none."""
+    names = ("windows", "neighbours", "early")
+    values = [settings.get(name, 0) for name in names] if isinstance(settings, dict) else []
+    if len(values) != len(names) or not all(type(v) is int and 0 <= v <= 255 for v in values):
         raise KilotuneError(
             "bad_image", "the model image's calibration settings are out of range", "compile the model again"
         )
-    return values[0], values[1]
+    return values[0], values[1], values[2]
 
 
 def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
     """The same for the calibration block (SPEC 2); empty without features."""
     if not config.calibration_bytes:
         return {}
-    f, o, r = config.features, config.residual_outputs, config.reservoir
+    f, o, r, e = config.features, config.residual_outputs, config.reservoir, config.early
     pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
         ("head", np.uint8, (ADAPTER_HEAD_BYTES,)),
         ("feature_mean", np.int16, (f,)),
@@ -255,6 +258,8 @@ def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[A
         ("near_weight", np.uint16, (f,)),
         ("labels", np.uint8, (r,)),
         ("reservoir", np.int8, (r, f)),
+        ("early", np.int8, (e, f)),
+        ("aged", np.int8, (f if e else 0,)),
     )
     result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
     at = 0
@@ -335,10 +340,11 @@ def _check_layout(config: AdapterConfig) -> None:
             raise bad_adapter(f"its {name} is not a SHA-256")
     if not 0 <= config.calibration_bytes <= config.adapter_bytes <= MAX_MODEL_BYTES:
         raise bad_adapter("its sizes are impossible")
-    counts = (config.features, config.residual_outputs, config.reservoir, config.neighbours)
+    counts = (config.features, config.residual_outputs, config.reservoir, config.neighbours, config.early)
     if min(counts) < 0 or max(counts) > MAX_MODEL_BYTES:
         raise bad_adapter("its counts are impossible")
-    if config.calibration_bytes != calibration_bytes(config.features, config.residual_outputs, config.reservoir):
+    sizes = (config.features, config.residual_outputs, config.reservoir, config.early)
+    if config.calibration_bytes != calibration_bytes(*sizes):
         raise bad_adapter("its calibration has another size than its counts say")
     for layer in config.layers:
         if min(layer.inputs, layer.outputs) < 1 or (

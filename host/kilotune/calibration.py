@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
 from kilotune.losses import difference_factors
-from kilotune.profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS
+from kilotune.profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS, calibration_bytes
 
 if TYPE_CHECKING:
     from kilotune.adapter import Adapter
@@ -73,13 +73,15 @@ class Calibration:
     windows: npt.NDArray[np.int8]  # (learned + held, features) model inputs
 
     @classmethod
-    def from_bytes(cls, block: bytes, *, features: int, outputs: int, capacity: int) -> Calibration:
+    def from_bytes(
+        cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int
+    ) -> Calibration:
         """Reads the block at the head of an adapter; KilotuneError `bad_adapter` for fields out of range."""
-        n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + capacity * (1 + features)
-        if len(block) != n + -n % 4 or not 1 <= capacity <= MAX_WINDOWS:
+        n = calibration_bytes(features, outputs, capacity, early)
+        if len(block) != n or not 1 <= capacity <= MAX_WINDOWS:
             raise KilotuneError(
                 "bad_adapter",
-                f"the calibration has {len(block)} bytes, not {n + -n % 4}",
+                f"the calibration has {len(block)} bytes, not {n}",
                 "pull the adapter again",
             )
         head = struct.unpack_from(_HEAD, block)
@@ -239,5 +241,9 @@ def of_adapter(adapter: Adapter) -> Calibration | None:
     if not c.calibration_bytes or adapter.calibration[0] == 0:
         return None
     return Calibration.from_bytes(
-        adapter.calibration, features=c.features, outputs=c.residual_outputs, capacity=c.reservoir
+        adapter.calibration,
+        features=c.features,
+        outputs=c.residual_outputs,
+        capacity=c.reservoir,
+        early=c.early,
     )

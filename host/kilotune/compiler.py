@@ -35,13 +35,16 @@ def compile(
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
     reservoir: int = 32,
+    early: int = 0,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
     `last_layers`: train the biases of so many last layers only. `momentum` and `accumulate` reserve the
     optimiser state that either needs. `features` and `profile` default to what the model's own metadata
     says; without any, the model takes ready int8 inputs. `reservoir`: windows that the device keeps for
-    training, 1 to 255, held-back ones included. Raises KilotuneError.
+    training, 1 to 255, held-back ones included. `early`: windows of the first learn phase that later ones
+    are held to, 3 to `reservoir`, 0 = none; each costs as many bytes as the model has inputs.
+    Raises KilotuneError.
     """
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
@@ -51,7 +54,7 @@ def compile(
     profile = profile if profile is not None else own.profile
     chosen_loss = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
     features, profile = _check_features(graph, features, profile, chosen_loss)
-    settings = CalibrationSettings.for_loss(chosen_loss, reservoir)
+    settings = CalibrationSettings.for_loss(chosen_loss, reservoir, early)
     residuals = profile.residual_std.size if profile is not None else 0
     plan = planner.plan(
         graph,
@@ -60,7 +63,7 @@ def compile(
         loss=chosen_loss,
         optimiser_state=momentum or accumulate,
         calibration_bytes=calibration_bytes(
-            features.inputs if features is not None else 0, residuals, settings.windows
+            features.inputs if features is not None else 0, residuals, settings.windows, settings.early
         ),
     )
     meta = _meta(graph, plan, method, chosen_loss, features, profile, settings)

@@ -230,6 +230,7 @@ def _on_device(
         say(f"4. Before learning: {_rates(before)}.")
         seen: list[Window] = []
         report = learn(device, streams.learn, options, emit=seen.append)
+        guard = device.status().guard
         device.commit()
         committed = device.pull()
         say(f"5. Learned and committed: adapter {committed.sha256[:16]}, {len(committed.blob):,} bytes.")
@@ -262,7 +263,7 @@ def _on_device(
         )
     seconds = sum(r.seconds for r in streams.learn)
     say(f"6. Reset and restarted, it still knows. After learning: {_rates(after)}.")
-    return Study(before, seconds, report, tuple(seen), after), committed, board
+    return Study(before, seconds, report, guard, tuple(seen), after), committed, board
 
 
 def _rates(stage: Stage) -> str:

@@ -188,6 +188,13 @@ class Image:
         return Profile.from_json(self.meta["profile"]) if self.meta.get("profile") else None
 
     @property
+    def early(self) -> int:
+        """Early windows that the device keeps."""
+        settings = self.meta.get("calibration")
+        value = settings.get("early", 0) if isinstance(settings, dict) else 0
+        return value if type(value) is int and 0 <= value <= 255 else 0
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         return _shape(self.content, self.header, self.header.input)
 

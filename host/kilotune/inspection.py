@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+from kilotune.profile import early_ram_bytes
 from kilotune.report.data import Budget
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Fit:
 def ram_budget(image: Image) -> dict[str, int]:
     """Bytes of RAM by what they hold; the sum is what the firmware gives the model."""
     parts = {"arena": image.arena_bytes, "adapter": image.adapter_bytes, "optimiser": image.state_bytes}
+    early = image.early
+    if early and image.features is not None:
+        parts["adapter"] -= (early + 1) * image.features.inputs
+        parts["early windows"] = early_ram_bytes(image.features.inputs, early)
     total = engine_bytes(image)
     rest = total - sum(parts.values())
     if rest > 0:

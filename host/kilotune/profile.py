@@ -15,6 +15,7 @@ Vector = npt.NDArray[np.float32]
 SECTION_BYTES = 64
 ADAPTER_HEAD_BYTES = 32
 MAX_WINDOWS = 255
+LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
 
 
@@ -41,15 +42,23 @@ class CalibrationSettings:
     quantile: float = 2.326  # 99 % of the normal distribution
     quantile_tail: float = 3.95  # what Student's t adds, over its degrees of freedom
     margin: float = 0.02  # AUC by which a scorer must beat the combined one
+    early: int = 0  # windows of the first learn phase that later ones are held to; 0: none
 
     @classmethod
-    def for_loss(cls, loss: str, windows: int = 32) -> CalibrationSettings:
+    def for_loss(cls, loss: str, windows: int = 32, early: int = 0) -> CalibrationSettings:
         """A classifier's few windows of all classes say little about means and levels."""
         if not 1 <= windows <= MAX_WINDOWS:
             raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
+        if early != 0 and not LEAST_EARLY <= early <= windows:
+            raise _refuse(
+                f"{early} early windows beside a reservoir of {windows}",
+                f"0, or {LEAST_EARLY} up to as many as the reservoir has, are possible",
+            )
         if loss == "classification":
+            if early != 0:
+                raise _refuse("a classifier has no anomaly score to hold to early windows", "use 0 for it")
             return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False)
-        return cls(windows=windows)
+        return cls(windows=windows, early=early)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +126,7 @@ class Profile:
         head = struct.pack(
             "<HH8BiHHHHhHIII24x",
             s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
-            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), 0, inverse, round(s.spread * 1024),
+            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * 1024),
             round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
             round(self.base_threshold * 1024), 0, *places,
         )  # fmt: skip
@@ -139,9 +148,16 @@ class Profile:
             raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
 
 
-def calibration_bytes(features: int, outputs: int, windows: int) -> int:
+def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> int:
     """Bytes of the calibration block at the head of the adapter (SPEC 2); 0 without features."""
     if features == 0:
         return 0
     n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + windows * (1 + features)
+    if early:
+        n += (early + 1) * features
     return n + -n % 4
+
+
+def early_ram_bytes(features: int, early: int) -> int:
+    """RAM that early windows cost: the windows, what re-calibration has moved, and a running mean."""
+    return (early + 3) * features if early else 0

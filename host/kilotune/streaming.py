@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from kilotune.features import FeatureConfig
     from kilotune.link.device import Device
-    from kilotune.link.messages import LearnReport, WindowResult
+    from kilotune.link.messages import GuardStatus, LearnReport, WindowResult
     from kilotune.link.outcomes import ProgressCall
     from kilotune.sources import Recording
 
 # Told of work under way: done, total, what.
 Tell = Callable[[float, float, str], None]
 
-REFUSALS = ((1, "clipped"), (2, "constant"), (4, "anomalous"), (8, "stuck"))
+REFUSALS = ((1, "clipped"), (2, "constant"), (4, "anomalous"), (8, "stuck"), (16, "drifted"))
 SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
 Q10 = 1024.0  # scores on the wire are Q10 log2
 
@@ -34,6 +34,9 @@ class LearnOptions:
     seed: int = 1
     scorer: str = "automatic"  # automatic, residual, nearest or combined
     force: bool = False  # keep what training gave even where calibration is better
+    resume: bool = False  # go on from the checkpoint
+    recalibrate: bool = False  # with resume: follow a machine that ages, within limits
+    guard: str = "all"  # all, gate (by score only) or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class StreamEvent:
 @dataclass(frozen=True, slots=True)
 class StreamSummary:
     learned: LearnReport | None  # the device's learn report; None where nothing was learned
+    guard: GuardStatus | None  # what its guardrails found; None where nothing was learned
     windows: int
     anomalies: int
     refused: int
@@ -101,6 +105,9 @@ def learn(
         seed=options.seed,
         scorer=options.scorer,
         force=options.force,
+        resume=options.resume,
+        recalibrate=options.recalibrate,
+        guard=options.guard,
         progress=_relay(progress),
         on_result=pass_on,
     )
@@ -187,7 +194,8 @@ def run(
 ) -> StreamSummary:
     """Learns from the first recordings, commits where asked to, then scores the others window by window."""
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
-    if commit and to_learn:
+    guard = device.status().guard if to_learn else None
+    if commit and guard is not None and not guard.returned:  # after a return the checkpoint is what is there
         device.commit()
     counts = {"windows": 0, "anomalies": 0, "refused": 0}
     for recording in to_detect:
@@ -199,7 +207,7 @@ def run(
             emit(StreamEvent(source, "detect", window))
 
         score(device, recording, emit=pass_on)
-    return StreamSummary(report, counts["windows"], counts["anomalies"], counts["refused"])
+    return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"])
 
 
 # --- what a device says of itself, in the units of people ------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kilotune import guardrails
 from kilotune.metrics import Separation, separation
 from kilotune.report.data import Budget, Point, ReportData, Scores, Span, Spectrum
 from kilotune.streaming import LearnOptions, Window, learn, score, scorer_name, threshold, told
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from kilotune.features import FeatureConfig
     from kilotune.image import Image
     from kilotune.link.device import Device
-    from kilotune.link.messages import LearnReport
+    from kilotune.link.messages import GuardStatus, LearnReport
     from kilotune.sources import Recording
 
 MOST_SPECTRA = 3  # axes shown
@@ -66,6 +67,7 @@ class Study:
     before: Stage
     learned_s: float  # length of what was learned from
     learn_report: LearnReport | None
+    guard: GuardStatus
     learn_windows: tuple[Window, ...]
     after: Stage
 
@@ -84,9 +86,10 @@ def study(
     progress(1, 3, "learning")
     seen: list[Window] = []
     report = learn(device, to_learn, options, emit=seen.append)
+    guard = device.status().guard
     progress(2, 3, "after learning")
     after = score_stage(device, healthy, fault, words=", after")
-    return Study(before, sum(r.seconds for r in to_learn), report, tuple(seen), after)
+    return Study(before, sum(r.seconds for r in to_learn), report, guard, tuple(seen), after)
 
 
 def timeline(found: Study, config: FeatureConfig) -> tuple[tuple[Point, ...], tuple[Span, ...]]:
@@ -200,6 +203,7 @@ def report_data(
         facts=(
             ("method", image.method),
             ("outcome", told(found.learn_report)),
+            ("guardrails", guardrails.told(found.guard) or "nothing to object"),
             *facts,
             ("model image, SHA-256", image.image_hash.hex()),
             ("base model, SHA-256", image.base_hash.hex()),

@@ -195,6 +195,8 @@ inline LearnConfig read_learn_config(Input& in, bool labelled) {
   if ((flags & 128) != 0) {
     c.noise = in.u8();
     c.gain = in.u8();
+    c.guard = static_cast<Guard>(in.u8() % 3);
+    c.recalibrate = in.u8() & 1;
   }
   return c;
 }

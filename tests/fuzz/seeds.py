@@ -55,7 +55,7 @@ def images() -> dict[str, bytes]:
     for method in ("bias", "head", "bias+head"):
         out[f"coder-{method}"] = kilotune.compile(
             coder, method=method, features=_windows(8), profile=_profile(8, 8), reservoir=12,
-            momentum=method != "bias",
+            early=0 if method == "head" else 4, momentum=method != "bias",
         )  # fmt: skip
     return {name: image.content for name, image in out.items()}
 

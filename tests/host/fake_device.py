@@ -21,6 +21,7 @@ from kilotune.link.messages import (
     Checkpoint,
     Counters,
     DeviceStatus,
+    GuardStatus,
     LastFault,
     LearnReport,
     LinkCounters,
@@ -79,7 +80,10 @@ class FakeDevice:
         return DeviceStatus(
             Phase.detect, 1, 0, 0, 25, 100, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
             Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
-            LastFault(0, 0, 0),
+            LastFault(0, 0, 0), GuardStatus(
+                0, 0, 8, 0, 45, 12, 0, 210, -900, -1000, 1800, 1800, 640, 640, 0, 0,
+                0, 0, 0, 0, 0, 0, 0, 0,
+            ),
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:

@@ -107,7 +107,7 @@ class ModelDevice:
 
     def _status(self) -> list[object]:
         head = [self.phase, self._generation, 1, self._stream, self._learned, self._steps, self._steps, 40]
-        return head + [0] * (6 + 17 + 7 + 6 + 3 + 3)
+        return head + [0] * (6 + 17 + 7 + 6 + 3 + 3 + 24)
 
     def _reset(self) -> list[object]:
         self.log.append("reset")
@@ -115,7 +115,7 @@ class ModelDevice:
         return []
 
     def _learn_begin(self, *config: int) -> list[object]:
-        assert len(config) == 18
+        assert len(config) == 20
         self.passes_left = config[7]
         self.phase = Phase.learn
         self.log.append("learn_begin")

@@ -110,6 +110,26 @@ needs_model = pytest.mark.skipif(not AE.exists(), reason=f"the base model is not
 
 
 @needs_model
+def test_a_fault_is_not_learned_on_top_of_a_healthy_machine(tmp_path: Path) -> None:
+    """Two processes with one flash: the first learns and commits, the second is fed a fault as healthy."""
+    image = tmp_path / "ae.ktm"
+    assert run("compile", AE, "-o", image, "--early", 8)["early_windows"] == 8
+    budget = run("inspect", image)["ram_bytes"]
+    assert budget["early windows"] == 11 * 96
+    device = ("-t", "twin", "--image", image, "--state", tmp_path / "flash")
+    first = run("stream", HEALTHY, *device, "--learn", "--commit", "--passes", 2)
+    assert first["guard"]["early"] > 2
+    again = run("stream", FAULT, *device, "--learn", "--resume", "--passes", 2)
+    assert again["guard"]["drifted"] > 10
+    told = run("info", *device)
+    assert told["status"]["guard"]["drifted"] == 0, "counters are since boot"
+    kept = run("stream", HEALTHY + ",seed=5", *device, "--learn", "--resume", "--recalibrate", "--passes", 2)
+    assert kept["guard"]["returned"] == 0
+    error = run("compile", AE, "-o", image, "--early", 200, code=1)["error"]
+    assert error["code"] == "bad_profile"
+
+
+@needs_model
 def test_stream_learns_and_detects_a_simulated_fault(tmp_path: Path) -> None:
     run("compile", AE, "-o", tmp_path / "ae.ktm", "--method", "bias+head")
     lines = run(

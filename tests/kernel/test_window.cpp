@@ -1,6 +1,8 @@
 // When windows are complete, which sample is the oldest, and what the gate is told.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <random>
 #include <vector>
 
 #include "runtime/window.h"
@@ -63,4 +65,49 @@ TEST_CASE("the fingerprint is that of the samples in order, wherever the ring be
     CHECK(early.health().fingerprint != late.health().fingerprint);
     a[2] = static_cast<int16_t>(a[2] ^ (1 << bit));
   }
+}
+
+namespace {
+
+// Health of one window of 1024 samples of f(i), cut off at +-limit.
+template <typename F>
+WindowHealth health_of(F f, double limit) {
+  static int16_t memory[1024];
+  Window window;
+  window.open(memory, 1024, 1024, 1);
+  for (int i = 0; i < 1024; ++i) {
+    const double v = std::fmax(-limit, std::fmin(limit, f(i)));
+    const int16_t x = static_cast<int16_t>(std::lrint(v));
+    (void)window.push(&x);
+  }
+  return window.health();
+}
+
+}  // namespace
+
+TEST_CASE("a signal that is cut off anywhere is told from one that only turns there") {
+  std::mt19937 random(1);
+  std::normal_distribution<double> noise(0, 1000);
+  const auto gauss = [&](int) { return noise(random); };
+  const auto sine = [](int i) { return 1000 * std::sin(0.01234 * i); };
+  const auto small = [&](int) { return noise(random) / 500; };
+  for (int i = 0; i < 50; ++i) {
+    CHECK(health_of(gauss, 32767).flattened == 0);
+    CHECK(health_of(gauss, 1500).flattened == 1);
+    CHECK(health_of(small, 32767).flattened == 0);  // a few counts: no verdict
+  }
+  CHECK(health_of(sine, 32767).flattened == 0);
+  CHECK(health_of(sine, 900).flattened == 1);
+}
+
+TEST_CASE("a sensor that hangs for a part of the window is seen, one repeated value is not") {
+  const auto ramp = [](int i) { return double(i % 7); };
+  CHECK(health_of(ramp, 32767).frozen == 0);
+  CHECK(health_of([&](int i) { return ramp(i >= 300 && i < 500 ? 300 : i); }, 32767).frozen == 199);
+  // Where the ring begins does not matter.
+  int16_t memory[8];
+  Window window;
+  window.open(memory, 8, 1, 1);
+  for (const int16_t x : {1, 2, 3, 4, 5, 6, 6, 6, 6, 7}) (void)window.push(&x);
+  CHECK(window.health().frozen == 3);
 }

@@ -27,11 +27,13 @@ def ports_command(out: Output) -> None:
 )
 @device_options()
 def info_command(out: Output, where: Where) -> None:
-    """Show a device's firmware, model, limits, phase, counters and checkpoint."""
+    """Show a device's firmware, model, limits, phase, counters, guardrails and checkpoint."""
     from kilotune.connection import connect
+    from kilotune.guardrails import told
 
     with connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device:
-        data = {**plain(device.info()), "status": plain(device.status())}
+        status = device.status()
+        data = {**plain(device.info()), "status": plain(status), "guardrails": told(status.guard)}
     flat = [(k, v) for k, v in data.items() if k != "status"] + flattened(data["status"])
     out.result(data, pairs(flat))
 

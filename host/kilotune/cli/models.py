@@ -41,6 +41,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     "compile",
     example="kilotune compile model.tflite -o model.ktm --method bias+head\n"
     "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json\n"
+    "kilotune compile ae.tflite -o ae.ktm --early 8\n"
     "kilotune compile ae.tflite -o ae.ktm --c-array model.h",
 )
 @click.argument("model", type=EXISTING)
@@ -56,6 +57,13 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 )
 @click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
 @click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
+@click.option(
+    "--early",
+    type=click.IntRange(0, 255),
+    default=0,
+    show_default=True,
+    help="Windows of the first learn phase that later ones are held to; each takes a byte a feature.",
+)
 @click.option(
     "--features",
     "settings",
@@ -74,6 +82,7 @@ def compile_command(
     loss: Loss,
     momentum: bool,
     accumulate: bool,
+    early: int,
     settings: Path | None,
     c_array: Path | None,
 ) -> None:
@@ -90,6 +99,7 @@ def compile_command(
         accumulate=accumulate,
         features=features,
         profile=profile,
+        early=early,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)
@@ -175,6 +185,7 @@ def summary(image: Image) -> dict[str, object]:
         "arena_bytes": image.arena_bytes,
         "adapter_bytes": image.adapter_bytes,
         "state_bytes": image.state_bytes,
+        "early_windows": image.early,
         "macs": image.macs,
         "input_bytes": image.input_bytes,
         "output_bytes": image.output_bytes,

@@ -22,6 +22,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 METHODS = ("bias", "head", "bias+head")
 LOSSES = ("auto", "reconstruction", "regression", "classification")
 SCORERS = ("automatic", "residual", "nearest", "combined")
+GUARDS = ("all", "gate", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +161,29 @@ def learn_options(function: Decorated) -> Decorated:
     """Adds how to learn: the command gets it as `learning` (a `LearnOptions`)."""
 
     @functools.wraps(function)
-    def run(out: Any, passes: int | None, lr: float | None, seed: int, scorer: str, **rest: Any) -> None:
+    def run(
+        out: Any,
+        passes: int | None,
+        lr: float | None,
+        seed: int,
+        scorer: str,
+        resume: bool,
+        recalibrate: bool,
+        guard: str,
+        **rest: Any,
+    ) -> None:
         from kilotune.streaming import LearnOptions
 
-        function(out, learning=LearnOptions(passes=passes, lr=lr, seed=seed, scorer=scorer), **rest)
+        learning = LearnOptions(
+            passes=passes,
+            lr=lr,
+            seed=seed,
+            scorer=scorer,
+            resume=resume,
+            recalibrate=recalibrate,
+            guard=guard,
+        )
+        function(out, learning=learning, **rest)
 
     decorators = [
         click.option(
@@ -185,6 +205,19 @@ def learn_options(function: Decorated) -> Decorated:
             default="automatic",
             show_default=True,
             help="What scores a window.",
+        ),
+        click.option("--resume", is_flag=True, help="Learn on from the checkpoint, not from the base model."),
+        click.option(
+            "--recalibrate",
+            is_flag=True,
+            help="With --resume: follow a machine that ages, slowly and within limits.",
+        ),
+        click.option(
+            "--guard",
+            type=click.Choice(GUARDS),
+            default="all",
+            show_default=True,
+            help="With --resume: hold windows to the first healthy ones, to the score only, or to nothing.",
         ),
     ]
     for decorate in reversed(decorators):

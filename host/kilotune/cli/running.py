@@ -60,6 +60,7 @@ def stream_command(
 ) -> None:
     """Stream recordings, or a simulated machine, through a device: learn, detect, or both."""
     from kilotune.connection import connect
+    from kilotune.guardrails import told
     from kilotune.streaming import run, split
 
     both = do_learn and do_detect
@@ -99,7 +100,11 @@ def stream_command(
             progress=bar,
         )
     data = plain(summary)
-    flat = {**{f"learned {k}": v for k, v in (data.pop("learned") or {}).items()}, **data}
+    flat = {
+        f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()
+    } | data
+    if summary.guard is not None and (words := told(summary.guard)):
+        flat["guardrails"] = words
     out.row({"event": "summary", **plain(summary)}, pairs(list(flat.items())))
 
 

@@ -15,7 +15,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link import carry, messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
-from kilotune.link.messages import Kind, Phase, Scorer, StreamKind, WindowResult
+from kilotune.link.messages import Guard, Kind, Phase, Scorer, StreamKind, WindowResult
 from kilotune.link.outcomes import (
     BenchResult,
     DeviceInfo,
@@ -155,6 +155,8 @@ class Device:
         noise: int = 8,
         gain: int = 0,
         jitter: bool = False,
+        guard: str = "all",
+        recalibrate: bool = False,
         ready_features: bool = False,
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
@@ -164,7 +166,10 @@ class Device:
         `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
         `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
         `rate_hz` is checked where it is given. `passes` 0: calibration only. `noise`: in 1/16 sigma, of the
-        inputs trained on. Where learning is refused
+        inputs trained on. `resume`: go on from the checkpoint. Such a phase refuses windows that are unlike
+        the first healthy ones, and is undone where it would blunt the device (`status().guard` says why);
+        `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
+        `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
         (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
         """
         model = self._require_features(rate_hz)
@@ -183,7 +188,7 @@ class Device:
             train, _in_range("passes", passes, 0xFFFF), _in_range("patience", patience, 0xFFFF),
             _in_range("hold_period", hold_period, 0xFF),
             _in_range("hold_count", hold_count, 0xFF), labels is not None, resume, _scorer(scorer), force,
-            _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter,
+            _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter, _guard(guard), recalibrate,
         )  # fmt: skip
         self._client.tell(Kind.learn_begin, config)
         try:
@@ -414,6 +419,12 @@ def _scorer(name: str) -> Scorer:
             "usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}"
         )
     return Scorer[name]
+
+
+def _guard(name: str) -> Guard:
+    if name not in Guard.__members__:
+        raise KilotuneError("usage", f"there is no guard '{name}'", f"known are {', '.join(Guard.__members__)}")
+    return Guard[name]
 
 
 def _check_learning(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields, is_dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -222,6 +222,55 @@ class LastFault:
     fault_status: U32
 
 
+class Guard(IntEnum):
+    """Which windows a learn phase that resumes may refuse, and whether it may be undone."""
+
+    all = 0
+    gate = 1
+    none = 2
+
+
+class Reason(IntFlag):
+    """Why guardrails refused what was learned."""
+
+    early_loss = 1
+    parameters = 2
+    early_alarms = 4
+    tolerant = 8
+    insensitive = 16
+    aged = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStatus:
+    """Of the last learn phase up to `told_now`, then since boot. Shares and sigmas in 1/1000, the rest Q10 log2."""
+
+    reasons: U8  # `Reason` bits of the last learn phase
+    returned: U8  # 1: the device went back to its checkpoint
+    early: U8  # early windows on the device
+    early_alarms: U8  # of them above the new threshold
+    drift_weights: U16  # RMS change from the base over the base's RMS, largest layer
+    drift_biases: U16  # RMS change over the layer's output range, largest layer
+    aged: U16  # sigma that re-calibration has moved the features, in all
+    unsteady: U16  # sigma between the end of a first phase and its mean
+    loss_early_before: I16
+    loss_early_after: I16
+    margin_first: I16  # threshold less mean score of the early windows
+    margin_now: I16
+    told_first: U16  # of pseudo-faults made of the early windows
+    told_now: U16
+    drifted: U32  # windows refused: farther from the first healthy ones than they are from each other
+    inputs_saturated: U32  # features beyond what a model input can say
+    early_loss: U16  # how often each reason held
+    parameters: U16
+    alarms: U16
+    tolerant: U16
+    insensitive: U16
+    budget: U16
+    last_reasons: U8
+    last_window: U32  # `counters.windows` when they held
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """`passes`: asked for; `report.passes_done` tells how far training is."""
@@ -240,6 +289,7 @@ class DeviceStatus:
     link: LinkCounters
     memory: MemoryUse
     fault: LastFault
+    guard: GuardStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +317,8 @@ class LearnConfig:
     noise: int
     gain: int
     jitter: int
+    guard: int
+    recalibrate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +390,7 @@ class WindowResult:
     category: int
 
 
-CLIPPED, CONSTANT, ANOMALOUS, STUCK = 1, 2, 4, 8  # WindowResult.refused
+CLIPPED, CONSTANT, ANOMALOUS, STUCK, DRIFTED = 1, 2, 4, 8, 16  # WindowResult.refused
 SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
 
 T = TypeVar("T")

@@ -197,7 +197,7 @@ Status Engine::learn_begin(const LearnConfig& config) {
       config.resume != 0 && store_.payload() != nullptr && view_.head().calibrated != 0;
   if (resume) {
     reservoir_.resume(config.hold_period, config.hold_count, config.train.seed,
-                      config.guard == Guard::all);
+                      config.guard == Guard::all && !classifies);
   } else {
     base_adapter();
     reservoir_.begin(&view_, config.hold_period, config.hold_count, config.train.seed);

@@ -36,7 +36,7 @@ void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
   if (judges && learn_.guard == Guard::all && drifted(profile_, view_, trainer_.input())) {
     result.refused |= kDrifted;
   }
-  const Score score = scoring_.score(view_.head(), &reservoir_.fresh());
+  const Score score = scoring_.score(view_.head(), judges && reservoir_.cautious());
   result.score = score.value;
   result.category = score.category;
   result.flags |= kScored;

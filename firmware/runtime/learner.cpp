@@ -15,7 +15,7 @@ int16_t mean_of(const int16_t* v, uint32_t n) {
 
 uint32_t Learner::work_bytes(const Profile& profile, uint32_t features) {
   const uint32_t wide = features > profile.outputs ? features : profile.outputs;
-  return (12 * wide + 4u * profile.capacity + features + 7) & ~7u;
+  return (sizeof(Tally) + 12 * wide + 4u * profile.capacity + features + 7) & ~7u;
 }
 
 Status Learner::begin(const Parts& parts, const LearnConfig& config) {
@@ -24,11 +24,11 @@ Status Learner::begin(const Parts& parts, const LearnConfig& config) {
   early_ = parts.reservoir->early();
   if (learned_ == 0 || (config.hold_count != 0 && held_ == 0)) return Status::too_few_windows;
   p_ = parts;
-  config_ = config;
-  training_ = p_.model->training();
+  config_ = &config;
   const Status status = p_.trainer->begin(config.train);
   if (status != Status::ok) return status;
   report_ = {};
+  tally() = {};
   wide_ = p_.view->features() > p_.profile->outputs ? p_.view->features() : p_.profile->outputs;
   round_ = Round::start;
   candidate_ = false;
@@ -38,7 +38,7 @@ Status Learner::begin(const Parts& parts, const LearnConfig& config) {
 }
 
 bool Learner::picks() const {
-  return config_.scorer == Scorer::automatic && held_ > 0 && !classifies();
+  return config_->scorer == Scorer::automatic && held_ > 0 && !classifies();
 }
 
 uint16_t Learner::progress_permille() const {
@@ -89,7 +89,7 @@ bool Learner::step() {
       break;
     case Stage::validate:
       load(slot_of(learned_ + index_));
-      sum_held_ += p_.trainer->loss(target_of(slot_of(learned_ + index_)));
+      tally().held += p_.trainer->loss(target_of(slot_of(learned_ + index_)));
       if (++index_ == held_) after_pass();
       break;
     case Stage::replay:
@@ -134,17 +134,17 @@ Target Learner::target_of(uint32_t slot) const {
 // --- what comes after --------------------------------------------------------------------------
 
 void Learner::after_losses() {
-  const uint64_t learned = sum_learned_ / learned_;
-  const uint64_t held = held_ == 0 ? 0 : sum_held_ / held_;
+  const uint64_t learned = tally().learned / learned_;
+  const uint64_t held = held_ == 0 ? 0 : tally().held / held_;
   if (round_ == Round::candidate) {
     report_.loss_candidate_learned = to_i16(log2_q10(learned));
     report_.loss_candidate_held = to_i16(log2_q10(held));
     judge();
     return;
   }
-  start_learned_ = learned;
-  start_held_ = held;
-  start_early_ = sum_early_;
+  tally().start_learned = learned;
+  tally().start_held = held;
+  tally().start_early = tally().early;
   report_.loss_calibration_learned = to_i16(log2_q10(learned));
   report_.loss_calibration_held = to_i16(log2_q10(held));
   if (picks()) {
@@ -169,17 +169,17 @@ void Learner::after_fakes() {
       return static_cast<uint16_t>(points * 1000ull / pairs);
     };
     (round_ == Round::start ? report_.auc_calibration : report_.auc_candidate) =
-        permille(wins_residual_);
-    report_.auc_nearest = permille(wins_nearest_);
-    report_.auc_combined = permille(wins_combined_);
+        permille(tally().wins_residual);
+    report_.auc_nearest = permille(tally().wins_nearest);
+    report_.auc_combined = permille(tally().wins_combined);
   }
   if (round_ == Round::candidate) {
     choose();
-  } else if (config_.passes == 0) {
+  } else if (config_->passes == 0) {
     judge();
   } else {
-    total_steps_ = config_.passes * learned_;
-    best_loss_ = ~0ull;
+    total_steps_ = config_->passes * learned_;
+    tally().best = ~0ull;
     go(Stage::train);
   }
 }
@@ -197,10 +197,10 @@ void Learner::after_training() {
 void Learner::judge() {
   bool allowed = false;
   if (candidate_ && held_ > 0) {
-    const int64_t learned = static_cast<int64_t>(sum_learned_ / learned_);
-    const int64_t held = static_cast<int64_t>(sum_held_ / held_);
-    const int64_t before_learned = static_cast<int64_t>(start_learned_);
-    const int64_t before_held = static_cast<int64_t>(start_held_);
+    const int64_t learned = static_cast<int64_t>(tally().learned / learned_);
+    const int64_t held = static_cast<int64_t>(tally().held / held_);
+    const int64_t before_learned = static_cast<int64_t>(tally().start_learned);
+    const int64_t before_held = static_cast<int64_t>(tally().start_held);
     const int64_t wider = (held - learned) - (before_held - before_learned);
     allowed = held < before_held && wider <= before_held - held;
   }
@@ -208,7 +208,7 @@ void Learner::judge() {
   if (allowed) report_.guard.reasons = static_cast<uint8_t>(report_.guard.reasons | reasons);
   allowed = allowed && reasons == 0;
   report_.candidate_allowed = allowed ? 1 : 0;
-  if (candidate_ && !allowed && config_.force == 0) restart_parameters();
+  if (candidate_ && !allowed && config_->force == 0) restart_parameters();
   if (classifies()) {
     go(Stage::finish);
   } else if (candidate_) {
@@ -228,7 +228,7 @@ void Learner::choose() {
     Scorer scorer;
     bool calibration;
   };
-  const bool forced = config_.force != 0;
+  const bool forced = config_->force != 0;
   const Rival rivals[] = {
       {candidate_ && forced ? uint16_t{0} : report_.auc_calibration, Scorer::residual, true},
       {candidate_ ? report_.auc_candidate : uint16_t{0}, Scorer::residual, false},
@@ -249,7 +249,7 @@ void Learner::choose() {
   }
 }
 void Learner::finish() {
-  if (config_.scorer != Scorer::automatic) report_.scorer = config_.scorer;
+  if (config_->scorer != Scorer::automatic) report_.scorer = config_->scorer;
   // Stored windows are at distance 0 of themselves: without held-back ones only residuals tell.
   if (report_.scorer == Scorer::automatic || (held_ == 0 && !classifies()))
     report_.scorer = Scorer::residual;
@@ -278,7 +278,7 @@ void Learner::finish() {
       }
     }
     head.threshold = to_i16(threshold_q10(*p_.profile, scores, n));
-    if (config_.resume == 0) set_origin(head);
+    if (config_->resume == 0) set_origin(head);
   }
   p_.view->set_head(head);
   report_.learned = static_cast<uint16_t>(learned_);
@@ -288,8 +288,8 @@ void Learner::finish() {
   const Drift drift = parameter_drift(*p_.model, p_.adapter);
   report_.guard.drift_weights = drift.weights;
   report_.guard.drift_biases = drift.biases;
-  early_score_ = 0;
-  early_told_ = 0;
+  tally().early_score = 0;
+  tally().early_told = 0;
   if (early_ != 0) {
     go(Stage::early);
   } else {

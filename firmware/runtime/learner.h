@@ -68,6 +68,7 @@ class Learner {
   [[nodiscard]] static uint32_t work_bytes(const Profile& profile, uint32_t features);
 
   // too_few_windows: not even one window to learn from, or none held back though asked for.
+  // `config` must stay until step() returns false.
   [[nodiscard]] Status begin(const Parts& parts, const LearnConfig& config);
   // One bounded piece; true while more remains.
   bool step();
@@ -98,6 +99,17 @@ class Learner {
   enum class Round : uint8_t { start, candidate, final };
 
   static constexpr uint32_t kFakesPerWindow = 16;
+
+  // What is being added up; in the work area, like all that only learning needs.
+  struct Tally {
+    uint64_t learned, held, early;                        // losses
+    uint64_t start_learned, start_held, start_early;      // of the start parameters; means, a sum
+    uint64_t best, last;                                  // mean held-back losses of passes
+    uint32_t wins_residual, wins_nearest, wins_combined;  // in half points
+    uint32_t early_told;                                  // pseudo-faults above the threshold
+    int32_t early_score;
+    int32_t reserved;  // keeps what follows at a multiple of 8
+  };
 
   void go(Stage stage) {
     stage_ = stage;
@@ -142,7 +154,10 @@ class Learner {
   void conclude();
 
   // The work area, piece by piece.
-  [[nodiscard]] uint64_t* squares() const { return reinterpret_cast<uint64_t*>(p_.work); }
+  [[nodiscard]] Tally& tally() const { return *reinterpret_cast<Tally*>(p_.work); }
+  [[nodiscard]] uint64_t* squares() const {
+    return reinterpret_cast<uint64_t*>(p_.work + sizeof(Tally));
+  }
   [[nodiscard]] int32_t* sums() const { return reinterpret_cast<int32_t*>(squares() + wide_); }
   [[nodiscard]] int16_t* held_residual() const {
     return reinterpret_cast<int16_t*>(sums() + wide_);
@@ -153,9 +168,8 @@ class Learner {
   }
 
   Parts p_{};
-  LearnConfig config_;
+  const LearnConfig* config_ = nullptr;
   LearnReport report_{};
-  Training training_{};
   Stage stage_ = Stage::done;
   Round round_ = Round::start;
   uint32_t index_ = 0;                           // progress within the stage
@@ -163,13 +177,6 @@ class Learner {
   uint32_t wide_ = 0;                            // the longer of features and outputs
   uint32_t step_ = 0;                            // training steps since the start parameters
   uint32_t total_steps_ = 0;
-  uint64_t sum_learned_ = 0, sum_held_ = 0, sum_early_ = 0;  // losses being summed
-  uint64_t start_learned_ = 0, start_held_ = 0;              // means of the start parameters
-  uint64_t start_early_ = 0;                                 // a sum
-  int32_t early_score_ = 0;                                  // summed
-  uint32_t early_told_ = 0;                                  // pseudo-faults above the threshold
-  uint64_t best_loss_ = 0, last_loss_ = 0;
-  uint32_t wins_residual_ = 0, wins_nearest_ = 0, wins_combined_ = 0;  // in half points
   uint32_t kept_steps_ = 0;
   bool candidate_ = false;  // trained parameters are in RAM
 };

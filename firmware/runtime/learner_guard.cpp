@@ -12,10 +12,10 @@ constexpr uint32_t kEarlyFakeSeed = 0xEA51FA4Eu;  // the same pseudo-faults in e
 void Learner::calibrate() {
   GuardReport& guard = report_.guard;
   const bool follows = p_.trend->active() && p_.trend->windows() != 0;
-  if (config_.resume == 0) {
+  if (config_->resume == 0) {
     p_.profile->calibrate(*p_.view, *p_.reservoir);
     if (follows) guard.unsteady = unsteadiness(*p_.view, *p_.trend);
-  } else if (config_.recalibrate != 0 && follows && p_.trend->windows() >= kAgeLeast) {
+  } else if (config_->recalibrate != 0 && follows && p_.trend->windows() >= kAgeLeast) {
     // Stored windows stay as they are: they move with the machine.
     if (!follow_age(*p_.profile, *p_.view, *p_.trend)) guard.reasons = kAged;
   }
@@ -26,14 +26,14 @@ void Learner::calibrate() {
 uint8_t Learner::objections() {
   const auto mean_q10 = [&](uint64_t sum) { return to_i16(log2_q10(sum / early_)); };
   if (early_ != 0) {
-    report_.guard.loss_early_before = mean_q10(start_early_);
-    report_.guard.loss_early_after = mean_q10(sum_early_);
+    report_.guard.loss_early_before = mean_q10(tally().start_early);
+    report_.guard.loss_early_after = mean_q10(tally().early);
   }
-  if (config_.guard != Guard::all) return 0;
+  if (config_->guard != Guard::all) return 0;
   const Drift drift = parameter_drift(*p_.model, p_.adapter);
   const bool far = drift.weights > kDriftLimit.weights || drift.biases > kDriftLimit.biases;
   // Not by a hair: what every phase may add would add up.
-  const bool worse = early_ != 0 && sum_early_ > start_early_;
+  const bool worse = early_ != 0 && tally().early > tally().start_early;
   return static_cast<uint8_t>((far ? kParameters : 0) | (worse ? kEarlyLoss : 0));
 }
 
@@ -69,10 +69,10 @@ void Learner::measure_early() {
   }
   const Score score = p_.scoring->score(head);
   if (variant != kFakesPerWindow) {
-    early_told_ += score.anomalous ? 1 : 0;
+    tally().early_told += score.anomalous ? 1 : 0;
     return;
   }
-  early_score_ += score.value;
+  tally().early_score += score.value;
   report_.guard.early_alarms =
       static_cast<uint8_t>(report_.guard.early_alarms + (score.anomalous ? 1 : 0));
 }
@@ -82,9 +82,9 @@ void Learner::conclude() {
   GuardReport& g = report_.guard;
   const int32_t early = static_cast<int32_t>(early_);
   g.early = static_cast<uint8_t>(early_);
-  g.margin_now = to_i16(head.threshold - early_score_ / early);
-  g.told_now = static_cast<uint16_t>(early_told_ * 1000 / (early_ * kFakesPerWindow));
-  if (config_.resume == 0) {
+  g.margin_now = to_i16(head.threshold - tally().early_score / early);
+  g.told_now = static_cast<uint16_t>(tally().early_told * 1000 / (early_ * kFakesPerWindow));
+  if (config_->resume == 0) {
     head.early_margin = g.margin_now;
     head.early_permille = g.told_now;
     p_.view->set_head(head);
@@ -92,7 +92,7 @@ void Learner::conclude() {
   g.margin_first = head.early_margin;
   g.told_first = head.early_permille;
   go(Stage::done);
-  if (config_.resume == 0 || config_.guard != Guard::all) return;
+  if (config_->resume == 0 || config_->guard != Guard::all) return;
   const bool alarms = g.early_alarms > early_ / kAlarmShare;
   const bool insensitive = g.told_now + kToldLoss_permille < g.told_first;
   const bool tolerant = g.margin_now > g.margin_first + kMarginGrowth_q10;

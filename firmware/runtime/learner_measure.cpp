@@ -31,11 +31,12 @@ void Learner::measure_residual() {
 }
 
 void Learner::measure_loss() {
-  if (index_ == 0) sum_learned_ = sum_held_ = sum_early_ = 0;
+  if (index_ == 0) tally().learned = tally().held = tally().early = 0;
   const uint32_t slot = slot_of(index_);
   load(slot);
   const uint64_t loss = p_.trainer->loss(target_of(slot));
-  (index_ < learned_ ? sum_learned_ : (index_ < learned_ + held_ ? sum_held_ : sum_early_)) += loss;
+  (index_ < learned_ ? tally().learned
+                     : (index_ < learned_ + held_ ? tally().held : tally().early)) += loss;
 }
 
 void Learner::measure_held() {
@@ -66,18 +67,18 @@ void Learner::make_fake(const int8_t* entry, uint32_t variant, Random& random, i
 }
 
 void Learner::measure_fake() {
-  if (index_ == 0) wins_residual_ = wins_nearest_ = wins_combined_ = 0;
+  if (index_ == 0) tally().wins_residual = tally().wins_nearest = tally().wins_combined = 0;
   const uint32_t slot = slot_of(learned_ + index_ / kFakesPerWindow);
-  Random random(config_.train.seed ^ kFakeSeed, index_);
+  Random random(config_->train.seed ^ kFakeSeed, index_);
   make_fake(p_.view->entry(slot), index_ % kFakesPerWindow, random, clean());
   std::memcpy(p_.trainer->input(), clean(), p_.view->features());
   const int32_t near = p_.scoring->nearest(clean(), learned_);
   const int32_t residual = p_.scoring->residual();
-  wins_residual_ += wins(residual, held_residual(), held_);
-  wins_nearest_ += wins(near, held_nearest(), held_);
+  tally().wins_residual += wins(residual, held_residual(), held_);
+  tally().wins_nearest += wins(near, held_nearest(), held_);
   for (uint32_t i = 0; i < held_; ++i) {
     const int32_t other = held_residual()[i] + held_nearest()[i];
-    wins_combined_ += residual + near > other ? 2u : (residual + near == other ? 1u : 0u);
+    tally().wins_combined += residual + near > other ? 2u : (residual + near == other ? 1u : 0u);
   }
 }
 

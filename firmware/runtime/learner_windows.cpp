@@ -22,7 +22,7 @@ void Learner::measure_isolation() {
 // state of the machine has at least two windows near each other.
 void Learner::drop_isolated() {
   int16_t* distance = held_residual();
-  if (learned_ >= 8 && config_.resume == 0) {
+  if (learned_ >= 8 && config_->resume == 0) {
     int16_t* sorted = held_nearest();
     for (uint32_t i = 0; i < learned_; ++i) {
       uint32_t at = i;

@@ -27,7 +27,6 @@ void Reservoir::begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count
   count_ = learned_ = held_ = learned_seen_ = held_seen_ = early_ = early_seen_ = 0;
   learn_slots_ = view->capacity() - uint32_t{view->capacity()} * hold_count / hold_period;
   calibrated_ = cautious_ = false;
-  fresh_.clear();
 }
 
 void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
@@ -39,8 +38,8 @@ void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
   learn_slots_ = head.learn_slots;
   early_ = head.early;
   calibrated_ = true;
+  cautious_ = false;
   count_ = 0;
-  fresh_.clear();
 }
 
 void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious) {
@@ -48,8 +47,8 @@ void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, b
   hold_count_ = hold_count;
   seed_ = seed;
   cautious_ = cautious;
-  fresh_.clear();
   count_ = fresh_learned_ = fresh_held_ = 0;
+  if (cautious) std::memset(view_->labels(), 0, view_->capacity());
 }
 
 void Reservoir::save(CalibrationHead& head) const {
@@ -76,7 +75,7 @@ Reservoir::Places Reservoir::offer(uint8_t label) {
       places.slot = -1;
     }
     if (places.slot >= 0) {
-      view_->labels()[places.slot] = label;
+      view_->labels()[places.slot] = cautious_ ? kFresh : label;
     }
   }
   if (hold && !calibrated_ && view_->early_capacity() != 0) {
@@ -88,10 +87,9 @@ Reservoir::Places Reservoir::offer(uint8_t label) {
 }
 
 bool Reservoir::may_replace(uint32_t slot, bool hold) {
-  if (fresh_.has(slot)) return true;
-  uint32_t& fresh = hold ? fresh_held_ : fresh_learned_;
-  if (2 * fresh >= (hold ? held_ : learned_)) return false;
-  fresh_.add(slot);
+  if (view_->labels()[slot] == kFresh) return true;
+  uint8_t& fresh = hold ? fresh_held_ : fresh_learned_;
+  if (2u * fresh >= (hold ? held_ : learned_)) return false;
   ++fresh;
   return true;
 }

@@ -15,17 +15,9 @@
 
 namespace kilotune {
 
-// A set of slots; at most 255 of them.
-class SlotSet {
- public:
-  void clear() { std::memset(bits_, 0, sizeof bits_); }
-  void add(uint32_t slot) { bits_[slot / 8] = static_cast<uint8_t>(bits_[slot / 8] | bit(slot)); }
-  [[nodiscard]] bool has(uint32_t slot) const { return (bits_[slot / 8] & bit(slot)) != 0; }
-
- private:
-  static uint32_t bit(uint32_t slot) { return 1u << slot % 8; }
-  uint8_t bits_[32] = {};
-};
+// Label of windows that a cautious phase has stored; classifiers, whose labels are classes, have
+// none.
+constexpr uint8_t kFresh = 1;
 
 class Reservoir {
  public:
@@ -57,9 +49,9 @@ class Reservoir {
   [[nodiscard]] uint32_t first_early() const { return view_->capacity(); }
   [[nodiscard]] uint32_t offered() const { return count_; }
 
-  // Slots that a cautious phase has filled so far: what is judged by the reservoir must not be
-  // judged by its own kind.
-  [[nodiscard]] const SlotSet& fresh() const { return fresh_; }
+  // True while a phase collects that must not judge windows by those it has stored itself: they
+  // are labelled kFresh.
+  [[nodiscard]] bool cautious() const { return cautious_; }
 
   // Takes over counts after a checkpoint was loaded.
   void restore(AdapterView* view, const CalibrationHead& head);
@@ -83,8 +75,7 @@ class Reservoir {
   uint32_t learn_slots_ = 0, seed_ = 0;
   uint8_t hold_period_ = 1, hold_count_ = 0;
   bool calibrated_ = false, cautious_ = false;
-  SlotSet fresh_;
-  uint32_t fresh_learned_ = 0, fresh_held_ = 0;
+  uint8_t fresh_learned_ = 0, fresh_held_ = 0;
 };
 
 }  // namespace kilotune

@@ -23,14 +23,14 @@ int32_t Scoring::residual() const {
   return log2_q10(sum + 1) - log2_q10(profile_->outputs) - 12 * 1024;
 }
 
-int32_t Scoring::nearest(const int8_t* x, uint32_t learned, const SlotSet* without) const {
+int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const {
   const uint16_t* weight = view_->near_weight();
   const uint32_t n = view_->features();
   const uint32_t k = profile_->neighbours < learned ? profile_->neighbours : learned;
   uint64_t best[4];  // ascending; k <= 4
   uint32_t found = 0;
   for (uint32_t s = 0; s < learned; ++s) {
-    if (without != nullptr && without->has(s)) continue;
+    if (old_only && view_->labels()[s] == kFresh) continue;
     const int8_t* e = view_->entry(s);
     uint64_t distance = 0;
     for (uint32_t i = 0; i < n; ++i) {
@@ -62,13 +62,13 @@ Score Scoring::classify() const {
   return {to_i16(-static_cast<int32_t>(loss >> 10)), winner, false};
 }
 
-Score Scoring::score(const CalibrationHead& head, const SlotSet* without) const {
+Score Scoring::score(const CalibrationHead& head, bool old_only) const {
   if (profile_->outputs == 0) return classify();
   const Scorer scorer = static_cast<Scorer>(head.scorer);
   const bool near = scorer == Scorer::nearest || scorer == Scorer::combined;
   int32_t value = 0;
   // The distance first: the forward pass may write over the input.
-  if (near && head.learned > 0) value = nearest(trainer_->input(), head.learned, without);
+  if (near && head.learned > 0) value = nearest(trainer_->input(), head.learned, old_only);
   if (scorer != Scorer::nearest) {
     const int32_t r = residual();
     value = scorer == Scorer::combined ? combine(r, value, head) : r;

@@ -33,14 +33,13 @@ class Scoring {
   Scoring(const Model* model, Trainer* trainer, const Profile* profile, const AdapterView* view)
       : model_(model), trainer_(trainer), profile_(profile), view_(view) {}
 
-  // By the scorer and threshold in `head`; stored windows in `without` do not count.
-  [[nodiscard]] Score score(const CalibrationHead& head, const SlotSet* without = nullptr) const;
+  // By the scorer and threshold in `head`. `old_only`: stored windows labelled kFresh do not count.
+  [[nodiscard]] Score score(const CalibrationHead& head, bool old_only = false) const;
   // Mean over outputs of ((residual - mean) / scale)^2, Q10 log2. Runs forward.
   [[nodiscard]] int32_t residual() const;
   // Mean weighted squared distance of `x` to the nearest of the `learned` stored windows, Q10 log2;
   // relative to an arbitrary unit, constant between two calibrations. learned >= 1.
-  [[nodiscard]] int32_t nearest(const int8_t* x, uint32_t learned,
-                                const SlotSet* without = nullptr) const;
+  [[nodiscard]] int32_t nearest(const int8_t* x, uint32_t learned, bool old_only = false) const;
   // Mean of the two, each levelled by its mean on the held-back windows.
   [[nodiscard]] static int32_t combine(int32_t residual, int32_t nearest,
                                        const CalibrationHead& head) {

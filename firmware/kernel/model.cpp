@@ -7,7 +7,7 @@ namespace kilotune {
 namespace {
 
 constexpr uint32_t kMagic = 0x314D544Bu;  // "KTM1"
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 
 #define KILOTUNE_TRY(expression)               \
   do {                                         \
@@ -23,6 +23,12 @@ bool reals_valid(const uint8_t* p, uint32_t count) {
     if (r.mantissa < 0x8000u || r.exponent < -1000 || r.exponent > 1000) return false;
   }
   return true;
+}
+
+// A factor may be a power of two without a mantissa.
+bool factor_valid(const uint8_t* p) {
+  const Real r = load_real(p);
+  return r.is_zero() ? r.exponent >= -1000 && r.exponent <= 1000 : reals_valid(p, 1);
 }
 
 }  // namespace
@@ -123,13 +129,21 @@ Status Model::check_ops() const {
       if (!image_.holds(t.kb, scales, 4, 4) || !reals_valid(at(t.kb), scales))
         return Status::bad_image;
       if (!reals_valid(at(o.training + 4), 1)) return Status::bad_image;
+      if (!factor_valid(at(o.training + 32)) || !factor_valid(at(o.training + 36)))
+        return Status::bad_image;
       if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
       if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
       if (o.has(kBiasTrained) && !adapter.holds(o.bias_param, channels, 4, 4))
         return Status::bad_image;
       if (t.bias_state != kNone && !state.holds(t.bias_state, channels, 4, 4))
         return Status::bad_image;
-    } else if (o.has(kBiasTrained) || o.has(kWeightsTrained) || o.has(kBackwardToInput)) {
+      if ((o.has(kBackwardToInput2) && o.input2 == kNoTensor) ||
+          (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) ||
+          (o.has(kBackwardToInput2) && tensor(o.input2).gradient == kNone) ||
+          tensor(o.output).gradient == kNone)
+        return Status::bad_image;
+    } else if (o.has(kBiasTrained) || o.has(kWeightsTrained) || o.has(kBackwardToInput) ||
+               o.has(kBackwardToInput2)) {
       return Status::bad_image;
     }
     const Status status = k->validate(*this, o);
@@ -174,19 +188,15 @@ Status Model::check_training() const {
   if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
   const Tensor y = tensor(t.tensor);
   if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;
-  // Below the first op of the backward pass, every gradient must have a place and a reader.
+  // Ops that gradients pass have a training record; the others of the range are stepped over.
+  if (op(t.last_op).training == 0) return Status::bad_image;
   for (uint16_t i = t.first_op + 1; i-- > t.last_op;) {
     const Op o = op(i);
-    if (kernel(o.opcode)->backward == nullptr || o.training == 0) return Status::bad_image;
-    if (tensor(o.output).gradient == kNone) return Status::bad_image;
-    if (i > t.last_op && (!o.has(kBackwardToInput) || op(i - 1).output != o.input)) {
+    if (o.training != 0 && kernel(o.opcode)->backward == nullptr) return Status::bad_image;
+    // One position may be filled as int32.
+    if (o.training != 0 && o.has(kBackwardToInput) && tensor(o.input).positions() == 1 &&
+        !holds_gradient(tensor(o.input), 4)) {
       return Status::bad_image;
-    }
-    if (o.has(kBackwardToInput)) {
-      const Tensor x = tensor(o.input);
-      if (x.gradient == kNone) return Status::bad_image;
-      // One position is filled as int32.
-      if (x.positions() == 1 && !holds_gradient(x, 4)) return Status::bad_image;
     }
   }
   switch (t.loss) {

@@ -46,6 +46,9 @@ enum OpFlag : uint8_t {
   kPerChannel = 4,
   kRecordsMask = 8,
   kBackwardToInput = 16,
+  kAddsToInput = 32,  // the input's gradient already holds what another op sent
+  kBackwardToInput2 = 64,
+  kAddsToInput2 = 128,
 };
 
 // The last six words of an op record, read where they lie.
@@ -74,6 +77,8 @@ struct OpTraining {
   uint32_t rescale;  // image offset of u16 R[channels], 0: per-tensor weights
   uint8_t bias_fraction_bits;
   uint32_t bias_state, weight_state;  // optimiser state offsets, kNone
+  uint32_t scratch;                   // arena offset of what only the backward pass needs, kNone
+  Real factor, factor2;               // of the inputs' gradients; mantissa 0: 2^exponent
 };
 
 enum class Loss : uint8_t { reconstruction = 1, regression = 2, cross_entropy = 3 };
@@ -161,8 +166,9 @@ inline Op Model::op(uint16_t index) const {
 
 inline OpTraining Model::op_training(const Op& op) const {
   const uint8_t* p = aligned4(at(op.training));
-  return {load_u32(p), load_real(p + 4), load_u32(p + 8),
-          p[12],       load_u32(p + 20), load_u32(p + 24)};
+  return {load_u32(p),      load_real(p + 4), load_u32(p + 8),  p[12],
+          load_u32(p + 20), load_u32(p + 24), load_u32(p + 28), load_real(p + 32),
+          load_real(p + 36)};
 }
 
 }  // namespace kilotune

@@ -104,6 +104,7 @@ void Trainer::step(const Target& target) {
   step.random = Random(config_.seed, steps_);
   for (uint16_t i = static_cast<uint16_t>(training_.first_op + 1); i-- > training_.last_op;) {
     const Op op = model_->op(i);
+    if (op.training == 0) continue;
     if (run_.observer != nullptr && run_.observer->gradient != nullptr) {
       const Tensor y = model_->tensor(op.output);
       run_.observer->gradient(run_.observer->context, i, run_.mantissas(y), run_.exponents(y));

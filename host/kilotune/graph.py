@@ -49,7 +49,8 @@ def build(model: TfliteModel) -> Graph:
             "models with one input and one output are supported",
         )
     shapes = _shape_arithmetic(model)
-    aliases = _aliases(model, shapes)
+    extents = _extents(model, shapes)
+    aliases, elided = _aliases(model, shapes, extents)
     activations: list[Activation] = []
     known: dict[int, int] = {}
 
@@ -58,14 +59,15 @@ def build(model: TfliteModel) -> Graph:
         if root not in known:
             group = [model.tensors[i] for i, r in aliases.items() if r == root]
             known[root] = len(activations)
-            activations.append(_activation(model.tensors[root], group))
+            fixed = next((extents[t.index] for t in group if t.index in extents), None)
+            activations.append(_activation(model.tensors[root], group, fixed))
         return known[root]
 
     image_input = activation(model.inputs[0])
     ready = {image_input}
     ops: list[ImageOp] = []
     for operator in model.operators:
-        if operator.opcode in operators.TRANSPARENT or operator.index in shapes:
+        if operator.index in elided or operator.index in shapes:
             continue
         op = operators.lower(Lowering(model, operator, activation, activations))
         if not ready.issuperset(op.reads) or op.output in ready:
@@ -124,10 +126,29 @@ def _shape_arithmetic(model: TfliteModel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _aliases(model: TfliteModel, skipped: frozenset[int]) -> dict[int, int]:
-    """Tensor -> the int8 tensor that stands for it in the image."""
+def _extents(model: TfliteModel, skipped: frozenset[int]) -> dict[int, tuple[int, int, int]]:
+    """(height, width, channels) of the int8 tensors whose shape matters to an operator."""
+    found = {}
+    for operator in model.operators:
+        if operator.opcode in operators.TRANSPARENT or operator.index in skipped:
+            continue
+        tensors = [i for i in (*operator.inputs, *operator.outputs) if i >= 0]
+        if operator.opcode == "FULLY_CONNECTED" and not operators.has_rows(model, operator):
+            tensors = list(operator.outputs)
+        for i in tensors:
+            tensor = model.tensors[i]
+            if tensor.dtype == "int8" and not tensor.constant:
+                found[i] = _extent(tensor)
+    return found
+
+
+def _aliases(
+    model: TfliteModel, skipped: frozenset[int], extents: dict[int, tuple[int, int, int]]
+) -> tuple[dict[int, int], frozenset[int]]:
+    """Tensor -> the int8 tensor that stands for it in the image, and the operators that vanish so."""
     root = {t.index: t.index for t in model.tensors}
     inputs = set(model.inputs)
+    elided = set()
     for operator in model.operators:
         if operator.opcode not in operators.TRANSPARENT or operator.index in skipped:
             continue
@@ -140,10 +161,14 @@ def _aliases(model: TfliteModel, skipped: frozenset[int]) -> dict[int, int]:
                 f"{model.describe(operator)} turns {list(source.shape)} into {list(target.shape)}",
                 "convert the model with a fixed batch size of 1, so that all its shapes are known",
             )
-        if operator.opcode == "RESHAPE":
+        if operator.opcode in operators.RESHAPES:
             if source.dtype == "int8" and not _same_quantisation(source, target):
                 raise _border_error(model, operator, "changes the quantisation")
+            if len({extents[i] for i in extents if root[i] in (root[source.index], root[target.index])}) > 1:
+                continue  # two operators see the values in different shapes: an op of its own
             _join(root, source.index, target.index)
+        elif operator.opcode == "QUANTIZE" and source.dtype == target.dtype == "int8":
+            continue
         elif operator.opcode == "QUANTIZE" and root[source.index] in inputs and target.dtype == "int8":
             if source.dtype != "float32" and not _offset_only(source, target):
                 raise _border_error(model, operator, f"requantises {source.dtype} to int8")
@@ -157,7 +182,8 @@ def _aliases(model: TfliteModel, skipped: frozenset[int]) -> dict[int, int]:
             raise _border_error(
                 model, operator, f"goes from {source.dtype} to {target.dtype} inside the model"
             )
-    return root
+        elided.add(operator.index)
+    return root, frozenset(elided)
 
 
 def _join(root: dict[int, int], first: int, second: int) -> None:
@@ -190,8 +216,8 @@ def _border_error(model: TfliteModel, operator: Operator, what: str) -> Kilotune
     )
 
 
-def _activation(root: Tensor, group: list[Tensor]) -> Activation:
-    """The int8 tensor for `root`; of several names the flattest shape counts."""
+def _activation(root: Tensor, group: list[Tensor], fixed: tuple[int, int, int] | None = None) -> Activation:
+    """The int8 tensor for `root`: as an operator asks for, else of several names the flattest shape."""
     if root.dtype != "int8" or root.scales.size != 1 or not -128 <= root.zero_point <= 127:
         raise KilotuneError(
             "unsupported_model",
@@ -204,7 +230,7 @@ def _activation(root: Tensor, group: list[Tensor]) -> Activation:
             f"tensor {root.index} '{root.name}' is a constant where an activation is expected",
             "constant inputs are not supported: fold them into a layer",
         )
-    height, width, channels = min((_extent(t) for t in group), key=lambda e: e[0] * e[1])
+    height, width, channels = fixed or min((_extent(t) for t in group), key=lambda e: e[0] * e[1])
     if not all(1 <= n <= MAX_EXTENT for n in (height, width, channels)):
         raise KilotuneError(
             "unsupported_model",

@@ -16,7 +16,7 @@ from kilotune.profile import Profile
 from kilotune.records import typed
 
 MAGIC = 0x314D544B
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 128
 TENSOR_BYTES = 32
 OP_BYTES = 64

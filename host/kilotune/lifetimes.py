@@ -45,46 +45,66 @@ def lifetimes(
             last[source] = max(last.get(source, 0), until)
     if training is not None:
         last[training.loss.tensor] = max(last[training.loss.tensor], end)
-    overlaid = _overlaid_output(graph, ops, training, end if training is None else last[training.loss.tensor])
+    overlaid = _overlaid_output(
+        graph, ops, gradients, training, end if training is None else last[training.loss.tensor]
+    )
     buffers = [
         Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i])
         for i in sorted(made)
         if i != overlaid
     ]
     for i, op in enumerate(graph.ops):
-        scratch = op.scratch_bytes(ops[i])
+        scratch = op.scratch_bytes(graph.activations)
         if scratch:
             buffers.append(Buffer(f"scratch {i}", scratch, i, i))
-            if ops[i].gradient_unit:
-                buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+        scratch = op.backward_scratch_bytes(graph.activations, ops[i]) if ops[i].gradient_unit else 0
+        if scratch:
+            buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+    if training is None:
+        return buffers
+    # A gradient is written by the loss or by the ops that read the activation, each of which masks what it
+    # writes, and read by the backward of the op that makes the activation.
+    shared: dict[int, Buffer] = {}
+    for i, op in enumerate(graph.ops):
         gradient = gradients[op.output]
-        if gradient is None or training is None:
+        if gradient is None:
             continue
-        # Written by the loss or by the ops that read the activation, the last of which masks it; read by
-        # this op's own backward.
-        steps = [
+        writers = [
             backward_step(j)
             for j, user in enumerate(graph.ops)
-            if ops[j].to_input and op.output in user.reads
+            if any(
+                sent and source == op.output for source, sent in zip(user.reads, ops[j].sends, strict=False)
+            )
         ]
         if op.output == training.loss.tensor:
-            steps.append(end)
+            writers.append(end)
         activation = graph.activations[op.output]
         if op.output == overlaid:
             buffers.append(_over_output(activation, made[overlaid], end, backward_step(i), overlaid))
             continue
-        size = gradient_bytes(activation, wide=True)
-        buffers.append(Buffer(f"gradient {op.output}", size, min(steps), backward_step(i)))
+        size, first, reader = gradient_bytes(activation, wide=True), min(writers), backward_step(i)
+        known = shared.get(gradient.place)
+        if known is not None:
+            size, first, reader = max(size, known.size), min(first, known.first), max(reader, known.last)
+        shared[gradient.place] = Buffer(f"gradient {gradient.place}", size, first, reader)
         if gradient.masked:
-            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(steps)))
-    return buffers
+            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(writers)))
+    return buffers + list(shared.values())
 
 
-def _overlaid_output(graph: Graph, ops: list[OpPlan], training: TrainingPlan | None, last: int) -> int | None:
+def _overlaid_output(
+    graph: Graph,
+    ops: list[OpPlan],
+    gradients: list[GradientPlan | None],
+    training: TrainingPlan | None,
+    last: int,
+) -> int | None:
     """The loss's tensor, where the gradient of a squared error can be written over it."""
     if training is None or training.loss.kind == "classification" or last > len(graph.ops):
         return None
-    first_op = training.first_op
+    first_op, tensor = training.first_op, training.loss.tensor
+    if any(g is not None and (g.place == tensor) != (i == tensor) for i, g in enumerate(gradients)):
+        return None  # its place is another gradient's too
     return None if graph.ops[first_op].keeps_gradient(ops[first_op]) else training.loss.tensor
 
 

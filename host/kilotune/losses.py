@@ -52,7 +52,7 @@ def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
         raise KilotuneError(
             "unsupported_model",
             f"training cannot start at the output of {graph.ops[max(first_op, 0)].kind}",
-            "the layer before the loss must be FULLY_CONNECTED; a final SOFTMAX goes with classification",
+            "end the model with a layer that gradients can pass; a final SOFTMAX goes with classification",
         )
     y, x = graph.activations[tensor], graph.activations[graph.input]
     if y.positions != 1:

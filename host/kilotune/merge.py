@@ -20,7 +20,11 @@ from kilotune.image import Layer
 from kilotune.planner import shared_error
 from kilotune.tflite_model import Operator, TfliteModel
 
-WEIGHTS, BIAS = 1, 2  # inputs of a layer with weights
+WEIGHTS = 1  # input of a layer with weights
+
+
+def _bias_input(operator: Operator) -> int:
+    return 3 if operator.opcode == "TRANSPOSE_CONV" else 2
 
 
 def merge(tflite: bytes, adapter: Adapter) -> bytes:
@@ -76,7 +80,7 @@ def _check_layer(model: TfliteModel, layer: Layer) -> None:
         good = (
             operator.opcode == layer.kind
             and weight == layer.weight_tensor >= 0
-            and operator.input(BIAS) == layer.bias_tensor
+            and operator.input(_bias_input(operator)) == layer.bias_tensor
             and model.tensors[weight].dtype == "int8"
             and model.tensors[weight].data.size
             == model.tensors[weight].elements
@@ -111,11 +115,11 @@ def _merge_bias(
         if tensor.dtype != "int32" or tensor.elements != layer.outputs:
             raise bad_adapter(f"layer '{layer.name:.60}' has another bias in this model")
         base = tensor.values().reshape(-1).astype(np.int64)
-        edit.set_constant(operator.index, BIAS, (base + delta).astype("<i4").tobytes())
+        edit.set_constant(operator.index, _bias_input(operator), (base + delta).astype("<i4").tobytes())
         return
     edit.add_bias(
         operator.index,
-        BIAS,
+        _bias_input(operator),
         delta.astype("<i4").tobytes(),
         name=f"{layer.name}/bias",
         scales=tuple(float(s) for s in _bias_scales(model, operator)),
@@ -123,5 +127,6 @@ def _merge_bias(
 
 
 def _bias_scales(model: TfliteModel, operator: Operator) -> npt.NDArray[np.float32]:
-    source, weight = model.tensors[operator.input(0)], model.tensors[operator.input(WEIGHTS)]
+    place = 2 if operator.opcode == "TRANSPOSE_CONV" else 0
+    source, weight = model.tensors[operator.input(place)], model.tensors[operator.input(WEIGHTS)]
     return (np.float32(source.scale) * weight.scales).astype(np.float32)

@@ -41,6 +41,7 @@ class GradientPlan:
     mantissa_bits: int
     unit: float  # C
     masked: bool  # by a mask in the arena; the loss masks its own tensor
+    place: int  # activation whose gradient's place it takes, in most cases its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Plan:
         return self.arena.offsets[f"data {activation}"]
 
     def gradient_offset(self, activation: int) -> int:
-        return self.arena.offsets.get(f"gradient {activation}", NONE)
+        gradient = self.gradients[activation]
+        return NONE if gradient is None else self.arena.offsets[f"gradient {gradient.place}"]
 
     def mask_offset(self, activation: int) -> int:
         return self.arena.offsets.get(f"mask {activation}", NONE)

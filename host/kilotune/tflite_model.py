@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,15 @@ class Options:
     activation: str = "NONE"
     beta: float = 1.0
     weights_format: int = 0
+    padding: str = "VALID"
+    stride: tuple[int, int] = (1, 1)  # (height, width), as all pairs here
+    dilation: tuple[int, int] = (1, 1)
+    window: tuple[int, int] = (1, 1)  # of pooling
+    alpha: float = 0.0
+    axis: int = 0
+    align_corners: bool = False
+    half_pixel_centers: bool = False
+    masks: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # begin, end, ellipsis, new axis, shrink axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,22 +311,74 @@ def _options(opcode: str, operator: Any) -> Options:
     table = operator.BuiltinOptions()
     if table is None:
         return Options()
-    expected = {
-        "FULLY_CONNECTED": tflite.BuiltinOptions.FullyConnectedOptions,
-        "SOFTMAX": tflite.BuiltinOptions.SoftmaxOptions,
-    }
-    if operator.BuiltinOptionsType() != expected.get(opcode, operator.BuiltinOptionsType()):
+    reader = _READERS.get(opcode)
+    if reader is None:
+        return Options()
+    kind, read_options = reader
+    if operator.BuiltinOptionsType() != getattr(tflite.BuiltinOptions, kind):
         raise ValueError("options")
-    if opcode == "FULLY_CONNECTED":
-        dense = tflite.FullyConnectedOptions()
-        dense.Init(table.Bytes, table.Pos)
-        activation = _ACTIVATIONS.get(int(dense.FusedActivationFunction()), "an unknown activation")
-        return Options(activation=activation, weights_format=int(dense.WeightsFormat()))
-    if opcode == "SOFTMAX":
-        softmax = tflite.SoftmaxOptions()
-        softmax.Init(table.Bytes, table.Pos)
-        return Options(beta=float(softmax.Beta()))
-    return Options()
+    options = getattr(tflite, kind)()
+    options.Init(table.Bytes, table.Pos)
+    return read_options(options)
+
+
+def _activation(options: Any) -> str:
+    return _ACTIVATIONS.get(int(options.FusedActivationFunction()), "an unknown activation")
+
+
+def _padding(options: Any) -> str:
+    return {0: "SAME", 1: "VALID"}.get(int(options.Padding()), "unknown")
+
+
+def _stride(options: Any) -> tuple[int, int]:
+    return int(options.StrideH()), int(options.StrideW())
+
+
+def _read_dense(o: Any) -> Options:
+    return Options(activation=_activation(o), weights_format=int(o.WeightsFormat()))
+
+
+def _read_convolution(o: Any) -> Options:
+    dilation = int(o.DilationHFactor()), int(o.DilationWFactor())
+    return Options(activation=_activation(o), padding=_padding(o), stride=_stride(o), dilation=dilation)
+
+
+def _read_pool(o: Any) -> Options:
+    window = int(o.FilterHeight()), int(o.FilterWidth())
+    return Options(activation=_activation(o), padding=_padding(o), stride=_stride(o), window=window)
+
+
+def _read_slice(o: Any) -> Options:
+    masks = (o.BeginMask(), o.EndMask(), o.EllipsisMask(), o.NewAxisMask(), o.ShrinkAxisMask())
+    return Options(masks=tuple(int(m) for m in masks))  # type: ignore[arg-type]
+
+
+def _read_resize(o: Any) -> Options:
+    return Options(align_corners=bool(o.AlignCorners()), half_pixel_centers=bool(o.HalfPixelCenters()))
+
+
+# Options table of the schema and its reader, by operator.
+_READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
+    "FULLY_CONNECTED": ("FullyConnectedOptions", _read_dense),
+    "SOFTMAX": ("SoftmaxOptions", lambda o: Options(beta=float(o.Beta()))),
+    "CONV_2D": ("Conv2DOptions", _read_convolution),
+    "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", _read_convolution),
+    "TRANSPOSE_CONV": (
+        "TransposeConvOptions",
+        lambda o: Options(activation=_activation(o), padding=_padding(o), stride=_stride(o)),
+    ),
+    "AVERAGE_POOL_2D": ("Pool2DOptions", _read_pool),
+    "MAX_POOL_2D": ("Pool2DOptions", _read_pool),
+    "ADD": ("AddOptions", lambda o: Options(activation=_activation(o))),
+    "MUL": ("MulOptions", lambda o: Options(activation=_activation(o))),
+    "CONCATENATION": (
+        "ConcatenationOptions",
+        lambda o: Options(activation=_activation(o), axis=int(o.Axis())),
+    ),
+    "LEAKY_RELU": ("LeakyReluOptions", lambda o: Options(alpha=float(o.Alpha()))),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", _read_resize),
+    "STRIDED_SLICE": ("StridedSliceOptions", _read_slice),
+}
 
 
 def _metadata(model: Any, buffers: tuple[npt.NDArray[np.uint8], ...]) -> tuple[tuple[str, bytes], ...]:

@@ -18,7 +18,7 @@ void repair(Exact& image) {
   const uint32_t size = image.size() & ~3u;
   if (size < kHeaderBytes) return;
   store_u32(h, 0x314D544Bu);
-  store_u16(h + 4, 1);
+  store_u16(h + 4, 2);
   store_u16(h + 6, kHeaderBytes);
   store_u32(h + 8, size);
   store_u32(h + 12, crc32(h + 16, size - 16));

@@ -15,7 +15,8 @@ SHAPE, STRIDED_SLICE, PACK = 77, 45, 83
 FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
 ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 _OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, RESHAPE: 17}
-_VERSIONS = {FULLY_CONNECTED: 4, SOFTMAX: 2, DEQUANTIZE: 2}
+# Versions that know int8, of the operators that need one beyond the first.
+_VERSIONS = {FULLY_CONNECTED: 4, SOFTMAX: 2, DEQUANTIZE: 2, QUANTIZE: 2}
 
 
 @dataclass
@@ -26,6 +27,7 @@ class TensorSpec:
     zero_point: int = 0
     buffer: int = 0
     name: str = "t"
+    dimension: int = 0  # that several scales run along
 
 
 @dataclass
@@ -182,7 +184,10 @@ def _tensor(b: Any, t: TensorSpec) -> int:
         for scale in reversed(t.scales):
             b.PrependFloat32(scale)
         scales = b.EndVector()
-        fields[4] = ("off", _table(b, 7, {2: ("off", scales), 3: ("off", zero_points)}))
+        fields[4] = (
+            "off",
+            _table(b, 7, {2: ("off", scales), 3: ("off", zero_points), 6: ("i32", t.dimension)}),
+        )
     fields |= {
         0: ("off", _ints(b, list(t.shape))),
         1: ("i8", t.dtype),

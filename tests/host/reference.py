@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import reverse
 
 NONE = 0xFFFFFFFF
 Floats = npt.NDArray[np.float64]
@@ -62,6 +63,7 @@ class OpRecord:
     opcode: int
     flags: int
     input: int
+    input2: int
     output: int
     act_min: int
     act_max: int
@@ -83,6 +85,8 @@ class Reference:
     blob: bytes | None = None
     tensors: list[TensorRecord] = field(default_factory=list)
     ops: list[OpRecord] = field(default_factory=list)
+    # Largest slope of the function that makes a tensor, where that is a table: tests say it.
+    slope_units: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         c = self.content
@@ -95,7 +99,7 @@ class Reference:
             self.tensors.append(TensorRecord(data, (h, w, ch), zero, bits, scale, gradient, mask))
         for i in range(op_count):
             v = struct.unpack_from("<BBHHHbbH7I6I", c, ops + 64 * i)
-            fields = [*v[:3], *v[4:7], *v[8:15], tuple(v[15:])]  # without the second input and reserved bytes
+            fields = [*v[:7], *v[8:15], tuple(v[15:])]  # without reserved bytes
             self.ops.append(OpRecord(*fields))
 
     def array(self, at: int, dtype: str, count: int, *, adapter: bool = False) -> Ints:
@@ -121,7 +125,7 @@ class Reference:
 
     def weight_scales(self, op: OpRecord) -> Floats:
         """(out,), from multipliers alone: s_w = multiplier * s_out / s_in."""
-        out = self.tensors[op.output].elements
+        out = self.tensors[op.output].shape[2]
         count = out if op.flags & 4 else 1
         multipliers = self.array(op.multipliers, "<i4", count) / 2.0**31
         shifts = self.array(op.shifts, "i1", count)
@@ -188,15 +192,24 @@ class Reference:
         self, values: list[Ints], *, label: int = 0, target: Ints | None = None
     ) -> dict[int, tuple[Floats, Floats]]:
         """Op -> (dL/db (out,), dL/dw (out, in)), real units, for every op of the backward pass."""
-        _, first, last, _, _, _, _ = self.loss_section()
+        _, first, last, tensor, _, _, _ = self.loss_section()
         _, g = self.loss(values, label=label, target=target)
+        arrived = {tensor: g}
         result = {}
         for i in range(first, last - 1, -1):
             op = self.ops[i]
-            g = np.where(self.passes(op, values), g, 0.0)
-            result[i] = (g, np.outer(g, self.real(op.input, values[op.input])))
-            weights, _ = self.effective(op)
-            g = (weights * self.weight_scales(op)[:, None]).T @ g
+            if not op.training:
+                continue
+            g = np.where(self.passes(op, values), arrived[op.output], 0.0)
+            if op.opcode == 1:
+                result[i] = (g, np.outer(g, self.real(op.input, values[op.input])))
+                weights, _ = self.effective(op)
+                parts = {op.input: (weights * self.weight_scales(op)[:, None]).T @ g}
+            else:
+                result[i] = (g, np.zeros(0))
+                parts = reverse.passed_on(self, op, values, g)
+            for source, part in parts.items():
+                arrived[source] = arrived.get(source, 0.0) + part
         return result
 
     def integer_changes(
@@ -235,6 +248,7 @@ class Reference:
             bound = ((1 << out_tensor.mantissa_bits) * np.abs(weights).sum(0)).max()
             assert bound <= 1 << 31
             acc = weights.T @ mantissa
+            exponent += struct.unpack_from("<h", self.content, op.training + 34)[0]
         return result
 
     def _changes(self, op: OpRecord, mantissa: Ints, exponent: int, x: Ints) -> tuple[Floats, Floats]:

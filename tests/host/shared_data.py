@@ -39,3 +39,8 @@ def ad01_windows() -> npt.NDArray[np.int8]:
         np.rint(windows / np.float32(0.39101523)) + 89, -128, 127
     ).astype(np.int8)
     return quantised
+
+
+def kws_inputs() -> npt.NDArray[np.int8]:
+    """(1, 49, 10, 1): the sample that comes with the keyword-spotting model."""
+    return np.load(path("tflite_models/mlperf_tiny/vectors/kws_inputs_int8.npy")).reshape(-1, 1, 49, 10, 1)

@@ -83,7 +83,7 @@ def test_the_stm32_starts_from_its_first_sector_and_leaves_three_to_checkpoints(
     segments = load_segments(Path(firmware.build(board_id).firmware))
     assert segments[0][0] == 0x08000000
     assert len(segments[0][1]) <= 0x4000
-    assert segments[1][0] == 0x08010000
+    assert segments[1][0] == 0x08040000
 
 
 @needs_arm

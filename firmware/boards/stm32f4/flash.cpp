@@ -4,7 +4,8 @@
 // Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
 // to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
 // smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, which is
-// erased once in 16,000 unlocked restarts, has two of the others.
+// erased once in 16,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of that); the program
+// has sector 6, the model the rest.
 #include "flash.h"
 
 #include "board_layout.h"
@@ -32,7 +33,7 @@ constexpr uint32_t kBusyTurns = 168000000;
 
 static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
 static_assert(kCheckpointOffset == kSectorBytes, "sectors 1 to 3");
-static_assert(kKeySectorBytes == 131072 && kKeyOffset % kKeySectorBytes == 0, "sectors 5 and up");
+static_assert(kKeySectorBytes == 65536 && kKeyOffset == kKeySectorBytes, "sectors 4 and 5");
 static_assert(kWordBytes == 4, "32 bits at a time");
 
 // Errors of the operation that ended; kBusy when it did not end.
@@ -78,9 +79,9 @@ KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data,
   return errors;
 }
 
-// The sector that starts at `offset` of the flash.
+// The sector that starts at `offset` of the flash, below sector 6.
 uint32_t sector_at(uint32_t offset) {
-  return offset < kKeySectorBytes ? offset / kSectorBytes : offset / kKeySectorBytes + 4;
+  return offset < kKeySectorBytes ? offset / kSectorBytes : offset / kKeySectorBytes + 3;
 }
 
 // `region` is where it starts.

@@ -1,6 +1,6 @@
 // FULLY_CONNECTED: y = clamp(zero_point + requantise(W x + b)), and its gradients.
 #include "kernel/ops/dense.h"
-#include "kernel/ops/op.h"
+#include "kernel/ops/layer.h"
 #include "kernel/ops/update.h"
 
 namespace kilotune {
@@ -60,8 +60,11 @@ Status validate(const Model& model, const Op& op) {
   }
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
-    if (x.positions() != 1 || op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
     if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
+      return Status::bad_image;
+    if (op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
+    if (t.scratch != kNone ? !scratch_holds(model, t.scratch, 4ull * x.channels)
+                           : x.positions() != 1 || op.has(kAddsToInput) || !t.factor.is_zero())
       return Status::bad_image;
     for (uint32_t o = 0; t.rescale != 0 && o < out; ++o) {
       if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return Status::bad_image;
@@ -109,6 +112,29 @@ const int16_t* rescale(const uint8_t* r, int16_t* mantissa, uint32_t out, bool k
   return scaled;
 }
 
+// The input's gradient where it has several positions, or is a sum with those of other ops.
+void backward_by_position(const Execution& run, const Op& op, const OpTraining& plan,
+                          const Tensor& xt, const int16_t* m, uint32_t out, int exponent) {
+  const int8_t* frozen = frozen_weights(*run.model, op);
+  const int16_t* trained =
+      op.has(kWeightsTrained) ? reinterpret_cast<int16_t*>(run.adapter + op.weight_param) : nullptr;
+  int32_t* values = reinterpret_cast<int32_t*>(run.arena + plan.scratch);
+  const uint32_t in = xt.elements();
+  for (uint32_t p = 0; p < xt.positions(); ++p) {
+    for (uint32_t i = 0; i < xt.channels; ++i) {
+      const uint32_t column = p * xt.channels + i;
+      int32_t sum = 0;
+      for (uint32_t o = 0; o < out; ++o) {
+        const int32_t w =
+            trained == nullptr ? frozen[o * in + column] : trained[o * in + column] >> 8;
+        sum = add_wrapping(sum, m[o] * w);
+      }
+      values[i] = sum;
+    }
+    put_gradient(run, xt, p, values, exponent, plan.factor, op.has(kAddsToInput));
+  }
+}
+
 void backward(const Execution& run, const Op& op, Step& step) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
@@ -122,13 +148,15 @@ void backward(const Execution& run, const Op& op, Step& step) {
         plan.rescale == 0 ? mantissa
                           : rescale(model.at(plan.rescale), mantissa, out, op.has(kWeightsTrained));
     int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(xt));
-    if (op.has(kWeightsTrained)) {
+    if (plan.scratch != kNone) {
+      backward_by_position(run, op, plan, xt, m, out, exponent);
+    } else if (op.has(kWeightsTrained)) {
       transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,
                          in, values);
     } else {
       transpose_multiply(frozen_weights(model, op), m, out, in, values);
     }
-    store_gradient(run, xt, 0, values, exponent);
+    if (plan.scratch == kNone) store_gradient(run, xt, 0, values, exponent + plan.factor.exponent);
   }
   if (op.has(kWeightsTrained)) {
     update_weights(run, op, plan, out, in, mantissa, exponent, run.data(xt), xt.zero_point, step);

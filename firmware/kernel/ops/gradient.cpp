@@ -32,6 +32,13 @@ uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
   return largest;
 }
 
+// round(v * 2^n), for results below 2^29.
+int32_t shift_to(int32_t v, int n) {
+  if (n >= 0) return n > 31 ? 0 : static_cast<int32_t>(static_cast<uint32_t>(v) << n);
+  if (n < -31) return 0;
+  return ((v >> (-n - 1)) + 1) >> 1;
+}
+
 }  // namespace
 
 int mantissa_shift(uint32_t largest, int bits) { return 32 - __builtin_clz(largest) - bits; }
@@ -58,7 +65,7 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
   int16_t* exponents = run.exponents(t);
   if (largest == 0) {
     for (uint32_t i = 0; i < n; ++i) mantissa[i] = 0;
-    exponents[position] = 0;
+    exponents[position] = t.positions() == 1 ? int16_t{0} : kZeroExponent;
     return;
   }
   const int shift = mantissa_shift(largest, t.mantissa_bits);
@@ -70,6 +77,34 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
   }
   exponents[position] =
       static_cast<int16_t>(clamp(exponent + shift, -kRealExponentMax, kRealExponentMax));
+}
+
+void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
+                  int exponent, Real factor, bool add) {
+  constexpr int kSumBits = 29;  // of each part, so that a sum of two stays in int32
+  const uint32_t n = t.channels;
+  uint32_t all = 0;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (!factor.is_zero())
+      values[i] = static_cast<int32_t>((static_cast<int64_t>(values[i]) * factor.mantissa) >> 16);
+    all |= static_cast<uint32_t>(values[i] ^ (values[i] >> 31));
+  }
+  exponent += factor.exponent + (factor.is_zero() ? 0 : 16);
+  const int16_t* present = run.mantissas(t) + position * n;
+  int old = run.exponents(t)[position];
+  uint32_t any = 0;
+  for (uint32_t i = 0; add && i < n; ++i) any |= static_cast<uint16_t>(present[i]);
+  if (any != 0) {
+    const int bits = all == 0 ? 0 : 32 - __builtin_clz(all);
+    // Exponents differ by a few dozen; what is too far below the larger one vanishes.
+    const int top = all == 0 ? old + 15 : (exponent + bits > old + 15 ? exponent + bits : old + 15);
+    const int common = top - kSumBits;
+    for (uint32_t i = 0; i < n; ++i) {
+      values[i] = shift_to(values[i], exponent - common) + shift_to(present[i], old - common);
+    }
+    exponent = common;
+  }
+  store_gradient(run, t, position, values, exponent);
 }
 
 }  // namespace kilotune

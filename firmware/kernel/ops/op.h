@@ -64,6 +64,21 @@ struct OpKernel {
 
 extern const OpKernel kFullyConnected;
 extern const OpKernel kSoftmax;
+extern const OpKernel kConv2D;
+extern const OpKernel kDepthwiseConv2D;
+extern const OpKernel kAveragePool2D;
+extern const OpKernel kMaxPool2D;
+extern const OpKernel kMean;
+extern const OpKernel kLookup;
+extern const OpKernel kAdd;
+extern const OpKernel kMul;
+extern const OpKernel kConcatenation;
+extern const OpKernel kGather;
+extern const OpKernel kReshape;
+extern const OpKernel kTransposeConv;
+
+// Exponent of a position whose mantissas are all 0, where there are several: below any other.
+constexpr int16_t kZeroExponent = -32768;
 
 // Turns one position's int32 values, which lie where its mantissas go, into mantissas and exponent.
 // Values outside the tensor's pass mask become 0 first. `exponent` is added to the result's.
@@ -75,6 +90,20 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
 [[nodiscard]] int mantissa_shift(uint32_t largest, int bits);
 [[nodiscard]] bool rounding_carries(uint32_t largest, int shift, int bits);
 [[nodiscard]] int32_t to_mantissa(int32_t v, int shift, int bits);
+
+// The same for values that lie elsewhere and may be changed, times `factor` (mantissa 0:
+// 2^exponent); `add`: to the gradient that is already there.
+void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
+                  int exponent, Real factor, bool add);
+
+// round(m / 2^d), d >= 0 in any plan that makes sense: brings a mantissa to a larger exponent.
+inline int32_t align_mantissa(int32_t m, int d) {
+  return d <= 0 ? m : (d > 16 ? 0 : (m + (1 << (d - 1))) >> d);
+}
+// Sums stay in int32 by the planner's mantissa widths; whatever an image claims, they never trap.
+inline int32_t add_wrapping(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
 
 }  // namespace kilotune
 

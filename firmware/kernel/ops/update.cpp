@@ -158,6 +158,31 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
   }
 }
 
+void update_bias_positions(const Execution& run, const Op& op, const OpTraining& plan,
+                           const Tensor& y, Step& step) {
+  const int16_t* exponents = run.exponents(y);
+  int top = kZeroExponent;
+  for (uint32_t p = 0; p < y.positions(); ++p) top = exponents[p] > top ? exponents[p] : top;
+  Op one = op;
+  OpTraining one_plan = plan;
+  for (uint32_t c = 0; c < y.channels; ++c) {
+    // Mantissas with 15 more bits, brought to the largest exponent: 31 bits times 2^32 positions.
+    const int16_t* m = run.mantissas(y) + c;
+    int64_t sum = 0;
+    for (uint32_t p = 0; p < y.positions(); ++p, m += y.channels) {
+      const int d = top - exponents[p];
+      if (*m != 0 && d < 31) sum += (static_cast<int32_t>(*m) * (1 << 15)) >> d;
+    }
+    const uint64_t magnitude = static_cast<uint64_t>(sum < 0 ? -sum : sum);
+    const int shift = magnitude == 0 ? 0 : clamp(64 - __builtin_clzll(magnitude) - 15, 0, 63);
+    const int16_t mantissa = static_cast<int16_t>(sum >> shift);  // -2^15 at least
+    one.bias_param = op.bias_param + 4 * c;
+    if (op.has(kPerChannel)) one_plan.kb = plan.kb + 4 * c;
+    if (plan.bias_state != kNone) one_plan.bias_state = plan.bias_state + 4 * c;
+    update_bias(run, one, one_plan, 1, &mantissa, clamp(top, -4000, 4000) - 15 + shift, step);
+  }
+}
+
 void update_weights(const Execution& run, const Op& op, const OpTraining& plan, uint32_t out,
                     uint32_t in, const int16_t* mantissa, int exponent, const int8_t* x,
                     int32_t zero_point, Step& step) {

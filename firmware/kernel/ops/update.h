@@ -12,6 +12,10 @@ namespace kilotune {
 void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uint32_t channels,
                  const int16_t* mantissa, int exponent, Step& step);
 
+// The same from all positions of the output's gradient: their sum a channel.
+void update_bias_positions(const Execution& run, const Op& op, const OpTraining& plan,
+                           const Tensor& y, Step& step);
+
 // Updates int16 weights (out, in) from the output's gradient (out,) and the op's input (in,).
 void update_weights(const Execution& run, const Op& op, const OpTraining& plan, uint32_t out,
                     uint32_t in, const int16_t* mantissa, int exponent, const int8_t* x,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kilotune import quantisation
 from kilotune.errors import KilotuneError
 from kilotune.tflite_model import Operator, Tensor, TfliteModel
 
@@ -21,6 +23,9 @@ WEIGHTS_TRAINED = 2
 PER_CHANNEL = 4
 RECORDS_MASK = 8
 BACKWARD_TO_INPUT = 16
+ADDS_TO_INPUT = 32
+BACKWARD_TO_INPUT2 = 64
+ADDS_TO_INPUT2 = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,10 @@ class OpPlan:
 
     train_bias: bool = False
     train_weights: bool = False
-    to_input: bool = False  # backward goes on to the input
+    sends: tuple[bool, ...] = ()  # per activation that the op reads: backward goes on to it
+    adds: tuple[bool, ...] = ()  # ... to what another op has sent it before
+    factors: tuple[float, ...] = ()  # ... times this
+    in_place: bool = False  # the first input's gradient takes the place of the output's
     records_mask: bool = False
     gradient_unit: float = 0.0  # C of the output's gradient; 0: no gradient
     fraction_bits: int = 0  # F of the bias deltas
@@ -58,6 +66,17 @@ class OpPlan:
     weight_param: int = NONE
     bias_state: int = NONE  # optimiser state offsets
     weight_state: int = NONE
+    scratch: int = NONE  # arena offsets
+    backward_scratch: int = NONE
+
+    @property
+    def to_input(self) -> bool:
+        return any(self.sends)
+
+    @property
+    def sums(self) -> bool:
+        """Whether a gradient that it sends meets another, so that it must be scaled or added."""
+        return any(self.adds) or not all(is_power_of_two(f) for f in self.factors)
 
     @property
     def trained(self) -> bool:
@@ -131,9 +150,23 @@ class ImageOp(ABC):
         return -1, -1
 
     @property
+    def trains_weights(self) -> bool:
+        return False
+
+    @property
+    def clamps(self) -> bool:
+        """Whether outputs may be cut off at the ends of `act_range`, where no gradient passes."""
+        return True
+
+    @property
     def gradient_gain(self) -> float:
         """C of the input's gradient over C of the output's."""
         return 1.0
+
+    @property
+    def gradient_gains(self) -> tuple[float, ...]:
+        """The same for each of `reads`."""
+        return (self.gradient_gain,) * len(self.reads)
 
     def mantissa_bits(self, plan: OpPlan) -> int:
         """Widest mantissa of the output's gradient that cannot overflow the way to the input."""
@@ -144,20 +177,80 @@ class ImageOp(ABC):
         raise NotImplementedError
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
-        """Whether the backward pass reads the op's input, which must then survive until it."""
+        """Whether the backward pass reads the op's inputs, which must then survive until it."""
         return plan.train_weights
 
     def keeps_gradient(self, plan: OpPlan) -> bool:
         """Whether backward needs room for a second copy of the output's mantissas, behind them."""
         return False
 
-    def scratch_bytes(self, plan: OpPlan) -> int:
-        """Arena bytes that only live during this op's forward and backward."""
+    def can_share(self, activations: Sequence[Activation]) -> bool:
+        """Whether the first input's gradient may be written over the output's, position by position."""
+        return False
+
+    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+        """Arena bytes that live during this op's forward pass only."""
         return 0
+
+    def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        """Arena bytes that live during this op's backward pass only: one position's int32 values."""
+        return 4 * max(activations[i].channels for i in self.reads) if plan.to_input else 0
 
     @abstractmethod
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         """The op's record (SPEC 1.3); everything it points to goes to `sections`."""
+
+
+def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
+    """Flags of an op record; of `sends` and `adds` the first two."""
+    sends, adds = (*plan.sends, False, False), (*plan.adds, False, False)
+    return (
+        BIAS_TRAINED * plan.train_bias
+        | WEIGHTS_TRAINED * plan.train_weights
+        | PER_CHANNEL * per_channel
+        | RECORDS_MASK * plan.records_mask
+        | BACKWARD_TO_INPUT * sends[0]
+        | ADDS_TO_INPUT * adds[0]
+        | BACKWARD_TO_INPUT2 * sends[1]
+        | ADDS_TO_INPUT2 * adds[1]
+    )
+
+
+def real(value: float) -> bytes:
+    """A planned constant: u16 mantissa, i16 exponent."""
+    return struct.pack("<Hh", *quantisation.real_mantissa_exponent(value))
+
+
+def factor(value: float) -> bytes:
+    """A power of two has no mantissa: it costs the device no multiplication."""
+    return struct.pack("<Hh", 0, math.frexp(value)[1] - 1) if is_power_of_two(value) else real(value)
+
+
+def is_power_of_two(value: float) -> bool:
+    return math.frexp(value)[0] == 0.5
+
+
+def write_training(
+    sections: SectionWriter, plan: OpPlan, *, kb: bytes = b"", ratio: float = 1.0, rescale: int = 0
+) -> int:
+    """The training record (SPEC 1.4); 0 where no gradient comes by."""
+    if not plan.gradient_unit:
+        return 0
+    factors = (*plan.factors, 1.0, 1.0)
+    record = struct.pack(
+        "<I4sIB3xfIII4s4s",
+        sections.add(kb or real(1.0)),
+        real(ratio),
+        rescale,
+        plan.fraction_bits,
+        plan.gradient_unit,
+        plan.bias_state,
+        plan.weight_state,
+        plan.backward_scratch,
+        factor(factors[0]),
+        factor(factors[1]),
+    )
+    return sections.add(record)
 
 
 def pack_op(
@@ -166,6 +259,7 @@ def pack_op(
     flags: int,
     input: int,
     output: int,
+    input2: int = NO_TENSOR,
     act_range: tuple[int, int] = (-128, 127),
     offsets: tuple[int, int, int, int] = (0, 0, 0, 0),
     plan: OpPlan | None = None,
@@ -180,7 +274,7 @@ def pack_op(
         opcode,
         flags,
         input,
-        NO_TENSOR,
+        input2,
         output,
         *act_range,
         0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,15 @@ import numpy.typing as npt
 
 from kilotune import quantisation
 from kilotune.operators.base import (
-    BACKWARD_TO_INPUT,
-    BIAS_TRAINED,
-    PER_CHANNEL,
-    RECORDS_MASK,
-    WEIGHTS_TRAINED,
+    Activation,
     ImageOp,
     Lowering,
     OpPlan,
     SectionWriter,
+    flags_of,
     pack_op,
+    real,
+    write_training,
 )
 
 OPCODE = 1
@@ -51,10 +50,24 @@ class FullyConnected(ImageOp):
     output_scale: np.float32
     weight_tensor: int  # tensors of the .tflite
     bias_tensor: int  # -1: the model has none
+    operator: str = "FULLY_CONNECTED"
 
     @property
     def kind(self) -> str:
-        return "FULLY_CONNECTED"
+        return self.operator
+
+    @property
+    def opcode(self) -> int:
+        return OPCODE
+
+    @property
+    def trains_weights(self) -> bool:
+        return True
+
+    @property
+    def folds_zero_point(self) -> bool:
+        """Whether the input's zero point is part of a frozen layer's bias."""
+        return True
 
     @property
     def macs(self) -> int:
@@ -106,61 +119,51 @@ class FullyConnected(ImageOp):
         # Scaled by channel for the input, unscaled for the update of the weights behind it.
         return plan.train_weights and plan.to_input and len(self.weight_scales) > 1
 
+    def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        # A single position's values lie where its mantissas go.
+        source = activations[self.input]
+        return 4 * source.channels if plan.to_input and (source.positions > 1 or plan.sums) else 0
+
+    def weight_bytes(self) -> bytes:
+        return self.weights.tobytes()
+
+    def words(self, plan: OpPlan) -> tuple[int, ...]:
+        return ()
+
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         bias = self.bias.astype(np.int64)
-        if not plan.train_weights:
+        if self.folds_zero_point and not plan.train_weights:
             bias = bias - self.input_zero_point * self.weights.astype(np.int64).sum(1)
-        per_channel = len(self.multipliers) > 1
-        flags = (
-            BIAS_TRAINED * plan.train_bias
-            | WEIGHTS_TRAINED * plan.train_weights
-            | PER_CHANNEL * per_channel
-            | RECORDS_MASK * plan.records_mask
-            | BACKWARD_TO_INPUT * plan.to_input
-        )
         offsets = (
-            sections.add(self.weights.tobytes()),
+            sections.add(self.weight_bytes()),
             sections.add(bias.astype("<i4").tobytes()),
             sections.add(np.array([m for m, _ in self.multipliers], "<i4").tobytes()),
             sections.add(np.array([s for _, s in self.multipliers], np.int8).tobytes()),
         )
         training = self._write_training(sections, plan) if plan.gradient_unit else 0
         return pack_op(
-            opcode=OPCODE,
-            flags=flags,
+            opcode=self.opcode,
+            flags=flags_of(plan, per_channel=len(self.multipliers) > 1),
             input=self.input,
             output=self.output,
             act_range=self.act_range,
             offsets=offsets,
             plan=plan,
             training=training,
+            words=self.words(plan),
         )
 
     def _write_training(self, sections: SectionWriter, plan: OpPlan) -> int:
         """The training record (SPEC 1.4)."""
         fraction = plan.fraction_bits
         units = float(self.input_scale) * self.weight_scales.astype(np.float64)
-        kb = b"".join(_real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
+        kb = b"".join(real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
         ratio = float(self.input_scale) ** 2 * 2.0 ** (8 - fraction)
         rescale = 0
         if len(self.weight_scales) > 1 and plan.to_input:
             scales = self.weight_scales.astype(np.float64)
             rescale = sections.add(np.rint(32768.0 * scales / scales.max()).astype("<u2").tobytes())
-        record = struct.pack(
-            "<I4sIB3xfII12x",
-            sections.add(kb),
-            _real(ratio),
-            rescale,
-            fraction,
-            plan.gradient_unit,
-            plan.bias_state,
-            plan.weight_state,
-        )
-        return sections.add(record)
-
-
-def _real(value: float) -> bytes:
-    return struct.pack("<Hh", *quantisation.real_mantissa_exponent(value))
+        return write_training(sections, plan, kb=kb, ratio=ratio, rescale=rescale)
 
 
 def lower(context: Lowering) -> FullyConnected:
@@ -196,7 +199,7 @@ def lower(context: Lowering) -> FullyConnected:
     if np.any(weight.zero_points != 0):
         raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
     weights = weight.values().astype(np.int8)
-    bias, bias_tensor = _bias(context, out)
+    bias, bias_tensor = bias_of(context, out)
     folded = bias.astype(np.int64) - source.zero_point * weights.astype(np.int64).sum(1)
     if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
         raise context.refuse(
@@ -213,7 +216,7 @@ def lower(context: Lowering) -> FullyConnected:
         bias=bias,
         weight_scales=scales,
         multipliers=tuple(quantisation.dense_multipliers(source.scale, scales, output.scale)),
-        act_range=_act_range(context, output.scale, output.zero_point),
+        act_range=activation_range(context, output.scale, output.zero_point),
         input_scale=source.scale,
         input_zero_point=source.zero_point,
         output_scale=output.scale,
@@ -222,7 +225,7 @@ def lower(context: Lowering) -> FullyConnected:
     )
 
 
-def _act_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
+def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
     low, high = quantisation.activation_range(context.operator.options.activation, scale, zero_point)
     if not -128 <= low < high <= 127 or math.isnan(float(scale)):
         raise context.refuse(
@@ -232,8 +235,9 @@ def _act_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[i
     return low, high
 
 
-def _bias(context: Lowering, out: int) -> tuple[npt.NDArray[np.int32], int]:
-    index = context.operator.input(2)
+def bias_of(context: Lowering, out: int, place: int = 2) -> tuple[npt.NDArray[np.int32], int]:
+    """(values, tensor) of the bias, the operator's input `place`."""
+    index = context.operator.input(place)
     if index < 0:
         return np.zeros(out, np.int32), -1
     tensor = context.model.tensors[index]

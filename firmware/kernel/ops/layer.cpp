@@ -1,0 +1,58 @@
+// Checks of layers with parameters, and the rescaling of their gradients.
+#include "kernel/ops/layer.h"
+
+namespace kilotune {
+
+Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in) {
+  constexpr int32_t kBiasMax = 1 << 28;  // see kMaxFanIn
+  const Bytes& image = model.image();
+  const uint32_t out = model.tensor(op.output).channels;
+  const uint32_t scales = op.has(kPerChannel) ? out : 1;
+  const bool good = fan_in >= 1 && fan_in <= kMaxFanIn && weights <= image.size &&
+                    image.holds(op.weights, static_cast<uint32_t>(weights), 1, 4) &&
+                    image.holds(op.bias, out, 4, 4) && image.holds(op.multipliers, scales, 4, 4) &&
+                    image.holds(op.shifts, scales, 1, 4) && !op.has(kWeightsTrained);
+  if (!good) return Status::bad_image;
+  for (uint32_t o = 0; o < out; ++o) {
+    const int32_t b = load_i32(model.at(op.bias) + 4 * o);
+    if (b < -kBiasMax || b > kBiasMax) return Status::bad_image;
+  }
+  for (uint32_t o = 0; o < scales; ++o) {
+    const int8_t shift = static_cast<int8_t>(*model.at(op.shifts + o));
+    if (load_i32(model.at(op.multipliers) + 4 * o) < 0 || shift < -31 || shift > 30)
+      return Status::bad_image;
+  }
+  return rescale_valid(model, op) ? Status::ok : Status::bad_image;
+}
+
+bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes) {
+  const Bytes arena = {nullptr, model.arena_bytes};
+  return bytes <= model.arena_bytes && arena.holds(offset, static_cast<uint32_t>(bytes), 1, 4);
+}
+
+bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes) {
+  if (!op.has(kBackwardToInput) && !op.has(kBackwardToInput2)) return true;
+  return scratch_holds(model, model.op_training(op).scratch, bytes);
+}
+
+bool rescale_valid(const Model& model, const Op& op) {
+  if (!op.has(kBackwardToInput)) return true;
+  const OpTraining t = model.op_training(op);
+  if (op.has(kPerChannel) != (t.rescale != 0)) return false;
+  for (uint32_t o = 0; t.rescale != 0 && o < model.tensor(op.output).channels; ++o) {
+    if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return false;
+  }
+  return true;
+}
+
+void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y) {
+  if (plan.rescale == 0) return;
+  const uint8_t* r = aligned4(run.model->at(plan.rescale));
+  int16_t* m = run.mantissas(y);
+  for (uint32_t p = 0; p < y.positions(); ++p, m += y.channels) {
+    for (uint32_t o = 0; o < y.channels; ++o)
+      m[o] = static_cast<int16_t>((m[o] * load_u16(r + 2 * o) + (1 << 14)) >> 15);
+  }
+}
+
+}  // namespace kilotune

@@ -1,0 +1,117 @@
+// What operators with positions share: trained biases, writing of outputs with their pass mask,
+// checks of the fields that layers with parameters have in common.
+#ifndef KILOTUNE_KERNEL_OPS_LAYER_H_
+#define KILOTUNE_KERNEL_OPS_LAYER_H_
+
+#include <cstdint>
+
+#include "kernel/ops/op.h"
+
+namespace kilotune {
+
+// Bias of channel o with what training added to it, in the accumulator's unit.
+class Biases {
+ public:
+  Biases(const Execution& run, const Op& op) : bias_(aligned4(run.model->at(op.bias))) {
+    if (!op.has(kBiasTrained)) return;
+    delta_ = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
+    shift_ = run.model->op_training(op).bias_fraction_bits;
+  }
+  [[nodiscard]] int32_t at(uint32_t o) const {
+    const int32_t base = load_i32(bias_ + 4 * o);
+    return delta_ == nullptr ? base : base + ((delta_[o] + (1 << (shift_ - 1))) >> shift_);
+  }
+
+ private:
+  const uint8_t* bias_;
+  const int32_t* delta_ = nullptr;
+  int shift_ = 1;
+};
+
+// Multiplier and shift of each channel, or one for all.
+class Scaling {
+ public:
+  Scaling(const Execution& run, const Op& op)
+      : multiplier_(aligned4(run.model->at(op.multipliers))),
+        shift_(reinterpret_cast<const int8_t*>(run.model->at(op.shifts))),
+        stride_(op.has(kPerChannel) ? 1 : 0) {}
+  [[nodiscard]] int32_t apply(uint32_t o, int32_t acc) const {
+    return requantise(acc, load_i32(multiplier_ + 4 * o * stride_), shift_[o * stride_]);
+  }
+
+ private:
+  const uint8_t* multiplier_;
+  const int8_t* shift_;
+  uint32_t stride_;
+};
+
+// Writes an output, position after position and channel after channel, and its pass mask.
+class Outputs {
+ public:
+  Outputs(const Execution& run, const Op& op, const Tensor& y, bool training)
+      : y_(run.data(y)),
+        mask_(training && op.has(kRecordsMask) ? run.mask(y) : nullptr),
+        channels_(y.channels),
+        zero_point_(y.zero_point),
+        low_(op.act_min),
+        high_(op.act_max) {}
+
+  // Accumulators of channels o to o + 4, with few loads in between.
+  void put4(const Scaling& scaling, uint32_t o, const int32_t sums[4]) {
+    int8_t* y = y_;
+    const int32_t zero = zero_point_, low = low_ - zero, high = high_ - zero;
+    const int32_t a = clamp(scaling.apply(o, sums[0]), low, high);
+    const int32_t b = clamp(scaling.apply(o + 1, sums[1]), low, high);
+    const int32_t c = clamp(scaling.apply(o + 2, sums[2]), low, high);
+    const int32_t d = clamp(scaling.apply(o + 3, sums[3]), low, high);
+    y[0] = static_cast<int8_t>(a + zero);
+    y[1] = static_cast<int8_t>(b + zero);
+    y[2] = static_cast<int8_t>(c + zero);
+    y[3] = static_cast<int8_t>(d + zero);
+    y_ = y + 4;
+    if (mask_ == nullptr) return;
+    record(a > low && a < high);
+    record(b > low && b < high);
+    record(c > low && c < high);
+    record(d > low && d < high);
+  }
+  // A value relative to the zero point, any int32.
+  void put(int32_t scaled) { put_q(clamp(scaled, -512, 512) + zero_point_); }
+  void put_q(int32_t value) {
+    const int32_t q = clamp(value, low_, high_);
+    *y_++ = static_cast<int8_t>(q);
+    if (mask_ != nullptr) record(q > low_ && q < high_);
+  }
+
+ private:
+  void record(bool passes) {
+    bits_ |= (passes ? 1u : 0u) << (channel_ & 7u);
+    ++channel_;
+    if ((channel_ & 7u) == 0 || channel_ == channels_) {
+      *mask_++ = static_cast<uint8_t>(bits_);
+      bits_ = 0;
+    }
+    if (channel_ == channels_) channel_ = 0;
+  }
+
+  int8_t* y_;
+  uint8_t* mask_;
+  uint32_t channels_, channel_ = 0, bits_ = 0;
+  int32_t zero_point_, low_, high_;
+};
+
+// Fields of a layer with `weights` int8 weights and `fan_in` products an output.
+Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in);
+// Whether `bytes` of the arena at `offset`, a multiple of 4, are there.
+bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes);
+// A training record that needs `bytes` of scratch where gradients go on to an input.
+bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes);
+// Whether a layer's factors R are there wherever gradients pass channels of different scales.
+bool rescale_valid(const Model& model, const Op& op);
+
+// m'(o) = m(o) * s_w(o) / max s_w in place, at all positions of the output's gradient.
+void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y);
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_LAYER_H_

@@ -1,0 +1,122 @@
+// Sliding windows of convolutions and pooling: their geometry, and the way of gradients back
+// through them.
+#ifndef KILOTUNE_KERNEL_OPS_WINDOW_H_
+#define KILOTUNE_KERNEL_OPS_WINDOW_H_
+
+#include <cstdint>
+
+#include "kernel/ops/layer.h"
+
+namespace kilotune {
+
+// One axis. Output position o covers input positions o * stride - pad + k * dilation, k < size.
+struct Axis {
+  int32_t size, stride, dilation, pad, in, out;
+
+  // The output position that tap k of input position i belongs to, -1: none.
+  [[nodiscard]] int32_t source(int32_t i, int32_t k) const {
+    const int32_t t = i + pad - k * dilation;
+    if (t < 0) return -1;
+    if (stride == 1) return t < out ? t : -1;
+    return t % stride == 0 && t / stride < out ? t / stride : -1;
+  }
+  // Earlier output positions that an input position's gradient comes from.
+  [[nodiscard]] int32_t look_back() const {
+    const int32_t reach = (size - 1) * dilation - pad;
+    return reach > 0 ? reach : 0;
+  }
+};
+
+struct Window {
+  Axis y, x;  // vertical, horizontal
+
+  [[nodiscard]] int32_t taps() const { return y.size * x.size; }
+  // Each output position reads exactly the input position at its place.
+  [[nodiscard]] bool pointwise() const {
+    return taps() == 1 && y.stride == 1 && x.stride == 1 && y.pad == 0 && x.pad == 0;
+  }
+};
+
+// Words 0 to 3 of the op: kernel, stride, dilation, padding before; each height | width << 16.
+Window window_of(const Op& op, const Tensor& x, const Tensor& y);
+// Extents in range, and the first and the last window of each axis meet the input.
+bool window_valid(const Window& w);
+
+// The inputs under the window at (oy, ox); outside of the input lies its zero point.
+void fill_patch(const Window& w, const Tensor& xt, const int8_t* x, int32_t oy, int32_t ox,
+                int8_t* patch);
+
+// Bytes that window_backward needs: int32 of one position, and with the gradients of input and
+// output at one place the rows of the latter that are still needed.
+uint64_t window_scratch_bytes(const Window& w, const Tensor& x, const Tensor& y);
+
+// Rows of the output's gradient, which may lie under the rows of the input's as they are written.
+class GradientRows {
+ public:
+  GradientRows(const Execution& run, const OpTraining& plan, const Window& w, const Tensor& x,
+               const Tensor& y);
+  // Before the input's row `row` is written.
+  void enter(int32_t row);
+  [[nodiscard]] const int16_t* mantissas(int32_t row, int32_t column) const {
+    const uint32_t at = static_cast<uint32_t>(column) * channels_;
+    return row > entered_ ? mantissas_ + static_cast<uint32_t>(row) * width_ * channels_ + at
+                          : saved(row) + even_ + at;
+  }
+  [[nodiscard]] int exponent(int32_t row, int32_t column) const {
+    return row > entered_
+               ? exponents_[static_cast<uint32_t>(row) * width_ + static_cast<uint32_t>(column)]
+               : saved(row)[column];
+  }
+
+ private:
+  [[nodiscard]] int16_t* saved(int32_t row) const {
+    return ring_ + static_cast<uint32_t>(row) % rows_ * (even_ + width_ * channels_);
+  }
+
+  const int16_t *mantissas_, *exponents_;
+  int16_t* ring_;
+  uint32_t width_, even_, channels_, rows_;
+  int32_t entered_ = -1;
+  bool in_place_;
+};
+
+// For each position of the input: brings the output positions that it had a part in to their
+// largest exponent and lets tap(iy, ix, oy, ox, tap, mantissas, right shift, values) add each to
+// `values` (channels of the input), which get `fraction` bits behind the point.
+template <typename Tap>
+void window_backward(const Execution& run, const Op& op, const Window& w, int fraction,
+                     const Tap& tap) {
+  const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
+  const OpTraining plan = run.model->op_training(op);
+  int32_t* values = reinterpret_cast<int32_t*>(run.arena + plan.scratch);
+  GradientRows rows(run, plan, w, xt, yt);
+  for (int32_t iy = 0; iy < w.y.in; ++iy) {
+    rows.enter(iy);
+    for (int32_t ix = 0; ix < w.x.in; ++ix) {
+      for (uint32_t i = 0; i < xt.channels; ++i) values[i] = 0;
+      int top = kZeroExponent;
+      for (int pass = 0; pass < 2; ++pass) {  // the largest exponent, then the sums
+        for (int32_t ky = 0; ky < w.y.size; ++ky) {
+          const int32_t oy = w.y.source(iy, ky);
+          if (oy < 0) continue;
+          for (int32_t kx = 0; kx < w.x.size; ++kx) {
+            const int32_t ox = w.x.source(ix, kx);
+            if (ox < 0) continue;
+            const int e = rows.exponent(oy, ox);
+            if (pass == 0) {
+              top = e > top ? e : top;
+            } else if (e != kZeroExponent && top - e <= 16) {
+              tap(iy, ix, oy, ox, ky * w.x.size + kx, rows.mantissas(oy, ox), top - e, values);
+            }
+          }
+        }
+      }
+      const uint32_t position = static_cast<uint32_t>(iy * w.x.in + ix);
+      put_gradient(run, xt, position, values, top - fraction, plan.factor, op.has(kAddsToInput));
+    }
+  }
+}
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_WINDOW_H_

@@ -1,0 +1,48 @@
+"""What several lowerings demand of an operator's tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.operators.base import Lowering
+from kilotune.tflite_model import Tensor
+
+
+def check_int8(context: Lowering, *tensors: Tensor) -> None:
+    for tensor in (*tensors, context.output_tensor()):
+        if tensor.dtype != "int8":
+            raise context.refuse(
+                f"has tensor '{tensor.short_name}' of type {tensor.dtype}",
+                "convert the model with full int8 quantisation (`kilotune quantize`)",
+            )
+
+
+def check_same_quantisation(context: Lowering, *tensors: Tensor) -> None:
+    output = context.output_tensor()
+    for tensor in tensors:
+        if tensor.scale != output.scale or tensor.zero_point != output.zero_point:
+            raise context.refuse(
+                f"changes the quantisation of '{tensor.short_name}'",
+                "TensorFlow Lite demands the same scale and zero point: convert the model again",
+            )
+
+
+def extents_of(context: Lowering, tensor: Tensor) -> tuple[int, int, int]:
+    """(height, width, channels) of a batch of 1."""
+    rest = tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape
+    if len(rest) > 3 or (len(tensor.shape) > 1 and tensor.shape[0] != 1):
+        raise context.refuse(
+            f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported"
+        )
+    height, width, channels = (1,) * (3 - len(rest)) + rest
+    return height, width, channels
+
+
+def constant_integers(context: Lowering, i: int, what: str) -> npt.NDArray[np.int64]:
+    """Values of the operator's i-th input, an integer constant."""
+    tensor = context.tensor(i)
+    if not tensor.constant or tensor.dtype not in ("int32", "int64"):
+        raise context.refuse(f"has {what} that are computed", f"use constant {what}")
+    values: npt.NDArray[np.int64] = tensor.values().astype(np.int64)
+    return values

@@ -1,0 +1,281 @@
+"""CONV_2D and DEPTHWISE_CONV_2D: dense layers at every position, with a window into the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune import quantisation
+from kilotune.operators import geometry
+from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan
+from kilotune.operators.dense import MAX_BIAS, MAX_FAN_IN, FullyConnected, activation_range, bias_of
+from kilotune.operators.dense import lower as lower_vector
+from kilotune.operators.geometry import Geometry
+from kilotune.tflite_model import Tensor
+
+CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
+_DENSE_ONLY = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLayer(FullyConnected):
+    """A layer with `positions` outputs a channel; `weights` are (out, products of one output)."""
+
+    geometry: Geometry = _DENSE_ONLY
+    positions: int = 1
+
+    @property
+    def trains_weights(self) -> bool:
+        return False
+
+    @property
+    def macs(self) -> int:
+        return int(self.weights.size) * self.positions
+
+    def can_share(self, activations: Sequence[Activation]) -> bool:
+        x, y = activations[self.input], activations[self.output]
+        return self.geometry.can_share(x, y)
+
+    def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        if not plan.to_input:
+            return 0
+        x, y = activations[self.input], activations[self.output]
+        return self.geometry.backward_scratch_bytes(x, y, in_place=plan.in_place)
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2D(PositionLayer):
+    """`weights` (out, height * width * in)."""
+
+    @property
+    def opcode(self) -> int:
+        return CONV_2D
+
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        """2^bits times the largest norm of an input channel's weights stays below 2^31."""
+        magnitudes = np.abs(self.weights.astype(np.int64))
+        return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
+
+    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+        """One patch of the input, unless it is read where it lies."""
+        return 0 if self.geometry.pointwise else self.inputs
+
+    def words(self, plan: OpPlan) -> tuple[int, ...]:
+        return (*self.geometry.words, 0, plan.scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseConv2D(PositionLayer):
+    """`weights` (out, height * width); output channel o sees input channel o // multiplier."""
+
+    multiplier: int = 1
+
+    @property
+    def opcode(self) -> int:
+        return DEPTHWISE_CONV_2D
+
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        magnitudes = np.abs(self.weights.astype(np.int64)).sum(1)
+        return _widest(int(magnitudes.reshape(-1, self.multiplier).sum(1).max()), plan)
+
+    def weight_bytes(self) -> bytes:
+        return self.weights.T.tobytes()  # (height, width, out)
+
+    def words(self, plan: OpPlan) -> tuple[int, ...]:
+        return (*self.geometry.words, self.multiplier, plan.scratch)
+
+    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+        """One patch of the input, where a window reaches beyond it."""
+        x, y, g = activations[self.input], activations[self.output], self.geometry
+        leaves = any(
+            g.pad[i] > 0 or (out - 1) * g.stride[i] - g.pad[i] + (g.size[i] - 1) * g.dilation[i] >= extent
+            for i, extent, out in ((0, x.height, y.height), (1, x.width, y.width))
+        )
+        return g.taps * x.channels if leaves else 0
+
+
+@dataclass(frozen=True, slots=True)
+class TransposeConv(PositionLayer):
+    """`weights` (out, height * width * in); `geometry` leads from the output to the input."""
+
+    @property
+    def opcode(self) -> int:
+        return TRANSPOSE_CONV
+
+    @property
+    def folds_zero_point(self) -> bool:
+        return False
+
+    def can_share(self, activations: Sequence[Activation]) -> bool:
+        return False
+
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        magnitudes = np.abs(self.weights.astype(np.int64))
+        return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
+
+    def words(self, plan: OpPlan) -> tuple[int, ...]:
+        return self.geometry.words
+
+
+def _widest(norm: int, plan: OpPlan) -> int:
+    if not plan.to_input:
+        return 15
+    return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+
+
+def lower_convolution(context: Lowering) -> ImageOp:
+    """Reads one CONV_2D operator of batch 1; at a single position it is a dense layer."""
+    source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    _check_types(context, source, weight, output)
+    if len(weight.shape) != 4 or len(source.shape) != 4 or len(output.shape) != 4:
+        raise context.refuse(f"has weights of shape {list(weight.shape)}", "four dimensions are supported")
+    out, height, width, channels = weight.shape
+    if channels != source.shape[3] or out != output.shape[3] or 0 in weight.shape:
+        groups = source.shape[3] // channels if channels else 0
+        raise context.refuse(
+            f"has weights {list(weight.shape)} for an input {list(source.shape)}: {groups} groups",
+            "grouped convolutions are not supported: use a depthwise convolution, or one group",
+        )
+    window = geometry.of_window(context, (height, width), context.operator.options.dilation)
+    values = weight.values().astype(np.int8).reshape(out, -1)
+    if window.pointwise and output.elements == out:
+        return FullyConnected(**_fields(context, weight, values, 0), operator="CONV_2D")
+    return Conv2D(
+        **_fields(context, weight, values, 0),
+        operator="CONV_2D",
+        geometry=window,
+        positions=output.elements // out,
+    )
+
+
+def lower_depthwise(context: Lowering) -> ImageOp:
+    """Reads one DEPTHWISE_CONV_2D operator of batch 1."""
+    source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    _check_types(context, source, weight, output)
+    shape = weight.shape
+    good = len(shape) == len(source.shape) == len(output.shape) == 4 and 0 not in shape and shape[0] == 1
+    if not good or shape[3] % source.shape[3] or output.shape[3] != shape[3]:
+        raise context.refuse(
+            f"has weights {list(shape)} for an input {list(source.shape)}",
+            "the file is damaged: convert the model again",
+        )
+    window = geometry.of_window(context, (shape[1], shape[2]), context.operator.options.dilation)
+    values = np.ascontiguousarray(weight.values().astype(np.int8).reshape(-1, shape[3]).T)
+    return DepthwiseConv2D(
+        **_fields(context, weight, values, 3),
+        operator="DEPTHWISE_CONV_2D",
+        geometry=window,
+        positions=output.elements // shape[3],
+        multiplier=shape[3] // source.shape[3],
+    )
+
+
+def lower_transpose(context: Lowering) -> TransposeConv:
+    """Reads one TRANSPOSE_CONV: inputs are the output's shape, weights, input and bias."""
+    weight, source, output = context.tensor(1), context.tensor(2), context.output_tensor()
+    _check_types(context, source, weight, output)
+    shape = weight.shape
+    if len(shape) != 4 or shape[3] != source.shape[-1] or shape[0] != output.shape[-1] or 0 in shape:
+        raise context.refuse(f"has weights {list(shape)}", "the file is damaged: convert the model again")
+    if shape[1] * shape[2] * shape[3] > MAX_FAN_IN // 2:
+        raise context.refuse("has too large a window", f"up to {MAX_FAN_IN // 2} products are supported")
+    window = geometry.of_window(context, (shape[1], shape[2]), source=output, output=source)
+    values = weight.values().astype(np.int8).reshape(shape[0], -1)
+    return TransposeConv(
+        **_fields(context, weight, values, 0, source=source, bias_place=3),
+        operator="TRANSPOSE_CONV",
+        geometry=window,
+        positions=source.elements // source.shape[3],
+    )
+
+
+def lower_dense(context: Lowering) -> ImageOp:
+    """FULLY_CONNECTED; over the last of several dimensions it is a dense layer at each position."""
+    source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    if len(weight.shape) != 2 or not is_rows(source, weight, output):
+        return lower_vector(context)
+    if context.operator.options.weights_format != 0:
+        raise context.refuse(
+            "has shuffled weights", "convert the model without optimisation for one processor"
+        )
+    _check_types(context, source, weight, output)
+    fields = _fields(context, weight, weight.values().astype(np.int8), 0)
+    scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)
+    fields["multipliers"] = tuple(scales)
+    return Conv2D(**fields, operator="FULLY_CONNECTED", positions=output.elements // weight.shape[0])
+
+
+def is_rows(source: Tensor, weight: Tensor, output: Tensor) -> bool:
+    """Whether a FULLY_CONNECTED has several rows of one sample, not several samples."""
+    out, fan_in = weight.shape
+    batch = len(source.shape) == 2  # then the first dimension counts samples
+    return (
+        not batch
+        and source.elements > fan_in > 0
+        and source.shape[-1:] == (fan_in,)
+        and output.shape[-1:] == (out,)
+        and output.shape[:-1] == source.shape[:-1]
+    )
+
+
+def _check_types(context: Lowering, source: Tensor, weight: Tensor, output: Tensor) -> None:
+    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
+        if tensor.dtype != "int8":
+            raise context.refuse(
+                f"has {role} of type {tensor.dtype}",
+                "convert the model with full int8 quantisation (`kilotune quantize`)",
+            )
+    if not weight.constant:
+        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
+    if np.any(weight.zero_points != 0):
+        raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
+
+
+def _fields(
+    context: Lowering,
+    weight: Tensor,
+    values: npt.NDArray[np.int8],
+    dimension: int,
+    *,
+    source: Tensor | None = None,
+    bias_place: int = 2,
+) -> dict[str, Any]:
+    """Fields of FullyConnected; `values` (out, products of one output)."""
+    source, output = source or context.tensor(0), context.output_tensor()
+    out, fan_in = values.shape
+    if fan_in > MAX_FAN_IN:
+        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
+    if weight.scales.size not in (1, out) or (weight.scales.size > 1 and weight.dimension != dimension):
+        raise context.refuse(
+            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
+            "one scale, or one for each output channel, is supported",
+        )
+    bias, bias_tensor = bias_of(context, out, bias_place)
+    folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
+    if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
+        raise context.refuse(
+            "has biases beyond 2^28 units of its accumulator",
+            "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
+        )
+    scales = weight.scales.copy()
+    factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
+    return {
+        "source": context.operator.index,
+        "name": output.short_name,
+        "input": context.activation(source.index),
+        "output": context.activation(output.index),
+        "weights": values,
+        "bias": bias,
+        "weight_scales": scales,
+        "multipliers": tuple(quantisation.quantise_multiplier(f) for f in factors),
+        "act_range": activation_range(context, output.scale, output.zero_point),
+        "input_scale": source.scale,
+        "input_zero_point": source.zero_point,
+        "output_scale": output.scale,
+        "weight_tensor": weight.index,
+        "bias_tensor": bias_tensor,
+    }

@@ -1,0 +1,124 @@
+"""ADD and MUL of two activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kilotune import quantisation
+from kilotune.operators.base import (
+    Activation,
+    ImageOp,
+    Lowering,
+    OpPlan,
+    SectionWriter,
+    flags_of,
+    pack_op,
+    write_training,
+)
+from kilotune.operators.checks import check_int8, extents_of
+from kilotune.operators.dense import activation_range
+from kilotune.tflite_model import Tensor
+
+ADD, MUL = 9, 10
+LEFT_SHIFT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(ImageOp):
+    """`scalings`: (multiplier, shift) of the inputs and the sum, or of the product."""
+
+    operator: str
+    input2: int
+    scalings: tuple[tuple[int, int], ...]
+    act_range: tuple[int, int]
+    scales: tuple[float, float]  # of the inputs
+
+    @property
+    def kind(self) -> str:
+        return self.operator
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def has_backward(self) -> bool:
+        return True
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        return self.input, self.input2
+
+    @property
+    def gradient_gains(self) -> tuple[float, ...]:
+        return (1.0, 1.0) if self.operator == "ADD" else (self.scales[1], self.scales[0])
+
+    def reads_input_backward(self, plan: OpPlan) -> bool:
+        return plan.to_input and self.operator == "MUL"
+
+    def can_share(self, activations: Sequence[Activation]) -> bool:
+        return True
+
+    def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        return 8 * activations[self.output].channels if plan.to_input else 0
+
+    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
+        multipliers = [m for m, _ in self.scalings] + [0] * (3 - len(self.scalings))
+        shifts = sum((s & 0xFF) << (8 * i) for i, (_, s) in enumerate(self.scalings))
+        return pack_op(
+            opcode=ADD if self.operator == "ADD" else MUL,
+            flags=flags_of(plan),
+            input=self.input,
+            input2=self.input2,
+            output=self.output,
+            act_range=self.act_range,
+            plan=plan,
+            training=write_training(sections, plan),
+            words=(*multipliers, shifts),
+        )
+
+
+def lower(context: Lowering) -> Elementwise:
+    """Reads one ADD or MUL; one of the inputs may have a single position."""
+    first, second, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    check_int8(context, first, second)
+    whole = extents_of(context, output)
+    if extents_of(context, first) != whole:
+        first, second = second, first
+    small = extents_of(context, second)
+    if extents_of(context, first) != whole or small not in (whole, (1, 1, whole[2])):
+        raise context.refuse(
+            f"combines {list(first.shape)} and {list(second.shape)}",
+            "two tensors of one shape, or one with a single position, are supported",
+        )
+    add = context.operator.opcode == "ADD"
+    return Elementwise(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(first.index),
+        output=context.activation(output.index),
+        operator=context.operator.opcode,
+        input2=context.activation(second.index),
+        scalings=_add_scalings(first, second, output) if add else _mul_scalings(first, second, output),
+        act_range=activation_range(context, output.scale, output.zero_point),
+        scales=(float(first.scale), float(second.scale)),
+    )
+
+
+def _add_scalings(first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
+    twice = 2.0 * float(max(first.scale, second.scale))
+    factors = (
+        float(first.scale) / twice,
+        float(second.scale) / twice,
+        twice / ((1 << LEFT_SHIFT) * float(output.scale)),
+    )
+    return tuple(quantisation.quantise_multiplier(f) for f in factors)
+
+
+def _mul_scalings(first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
+    """In float32, as TensorFlow Lite does; TensorFlow Lite Micro has it in double."""
+    product = np.float32(np.float32(first.scale) * np.float32(second.scale))
+    return (quantisation.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)

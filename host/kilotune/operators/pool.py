@@ -1,0 +1,163 @@
+"""AVERAGE_POOL_2D, MAX_POOL_2D and MEAN over all positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kilotune import quantisation
+from kilotune.operators import geometry
+from kilotune.operators.base import (
+    ImageOp,
+    Lowering,
+    OpPlan,
+    SectionWriter,
+    flags_of,
+    pack_op,
+    write_training,
+)
+from kilotune.operators.checks import check_int8, check_same_quantisation
+from kilotune.operators.dense import activation_range
+from kilotune.operators.geometry import Geometry
+from kilotune.tflite_model import Tensor
+
+AVERAGE_POOL_2D, MAX_POOL_2D, MEAN = 5, 6, 7
+MAX_POSITIONS = 1 << 22
+MAX_TAPS = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Pool(ImageOp):
+    """`largest`: inputs of the window that the border cuts least."""
+
+    operator: str
+    geometry: Geometry
+    act_range: tuple[int, int]
+    largest: int
+    size: int  # elements of the output
+
+    @property
+    def kind(self) -> str:
+        return self.operator
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def has_backward(self) -> bool:
+        return True
+
+    @property
+    def clamps(self) -> bool:
+        return self.act_range != (-128, 127)
+
+    @property
+    def gradient_gain(self) -> float:
+        return 1.0 / self.largest if self.operator == "AVERAGE_POOL_2D" else 1.0
+
+    def reads_input_backward(self, plan: OpPlan) -> bool:
+        return plan.to_input and self.operator == "MAX_POOL_2D"
+
+    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
+        return pack_op(
+            opcode=AVERAGE_POOL_2D if self.operator == "AVERAGE_POOL_2D" else MAX_POOL_2D,
+            flags=flags_of(plan),
+            input=self.input,
+            output=self.output,
+            act_range=self.act_range,
+            plan=plan,
+            training=write_training(sections, plan),
+            words=self.geometry.words,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mean(ImageOp):
+    """`scaling`: (multiplier, shift)."""
+
+    scaling: tuple[int, int]
+    positions: int
+
+    @property
+    def kind(self) -> str:
+        return "MEAN"
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def has_backward(self) -> bool:
+        return True
+
+    @property
+    def gradient_gain(self) -> float:
+        return 1.0 / self.positions
+
+    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
+        return pack_op(
+            opcode=MEAN,
+            flags=flags_of(plan),
+            input=self.input,
+            output=self.output,
+            plan=plan,
+            training=write_training(sections, plan),
+            words=self.scaling,
+        )
+
+
+def lower_pool(context: Lowering) -> Pool:
+    source, output = context.tensor(0), context.output_tensor()
+    check_int8(context, source)
+    check_same_quantisation(context, source)
+    window = geometry.of_window(context, context.operator.options.window)
+    if source.shape[3] != output.shape[3] or window.taps > MAX_TAPS:
+        raise context.refuse(
+            f"makes {list(output.shape)} of {list(source.shape)}", f"windows up to {MAX_TAPS} are supported"
+        )
+    largest = min(window.size[0], source.shape[1]) * min(window.size[1], source.shape[2])
+    return Pool(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(source.index),
+        output=context.activation(output.index),
+        operator=context.operator.opcode,
+        geometry=window,
+        act_range=activation_range(context, output.scale, output.zero_point),
+        largest=largest,
+        size=output.elements,
+    )
+
+
+def lower_mean(context: Lowering) -> Mean:
+    """Over all positions: the global average pool of a Keras model."""
+    source, axes, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    check_int8(context, source)
+    rank = len(source.shape)
+    if not axes.constant or axes.dtype != "int32":
+        raise context.refuse("has axes that are computed", "use constant axes")
+    reduced = {int(a) % rank for a in axes.values().reshape(-1)} if rank else set()
+    kept = [i for i in range(1, rank - 1) if i not in reduced and source.shape[i] != 1]
+    if rank < 3 or kept or rank - 1 in reduced or 0 in reduced:
+        raise context.refuse(
+            f"reduces axes {sorted(reduced)} of {list(source.shape)}",
+            "a mean over all positions (global average pooling) is supported",
+        )
+    count = source.elements // source.shape[-1]
+    if count > MAX_POSITIONS:
+        raise context.refuse(f"takes the mean of {count} values", f"up to {MAX_POSITIONS} are supported")
+    return Mean(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(source.index),
+        output=context.activation(output.index),
+        scaling=_mean_scaling(source, output, count),
+        positions=count,
+    )
+
+
+def _mean_scaling(source: Tensor, output: Tensor, count: int) -> tuple[int, int]:
+    """(multiplier, shift) of TensorFlow Lite's QuantizedMeanOrSum, the count in the multiplier."""
+    multiplier, shift = quantisation.quantise_multiplier(float(source.scale) / float(output.scale))
+    headroom = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << headroom) // count, shift - headroom

@@ -1,0 +1,344 @@
+"""Every operator of the kernel against TensorFlow Lite's reference kernels, its gradient against float64."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import kilotune
+import numpy as np
+import pytest
+import tflite_oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kilotune import _native, graph, tflite_model
+from kilotune.operators import lookup
+from networks import SAME, VALID, Network
+from reference import Reference
+from test_kernel import cosine, real, target_of
+
+
+def random_inputs(model: bytes, n: int, seed: int = 0) -> np.ndarray:
+    shape = tflite_model.read(model).tensors[tflite_model.read(model).inputs[0]].shape
+    return np.random.default_rng(seed).integers(-128, 128, (n, *shape)).astype(np.int8)
+
+
+def differences(model: bytes, inputs: np.ndarray) -> tuple[int, int]:
+    """(differing values, values compared) over every tensor that the kernel computes."""
+    content = kilotune.compile(model, method="none").content
+    built = graph.build(tflite_model.read(model))
+    activations = built.activations
+    expected = tflite_oracle.run(model, inputs)
+    # The runtime writes ADD and MUL over one of their inputs, even where it is told to keep all tensors:
+    # such an input cannot be seen there, only what comes of it.
+    for op in built.ops:
+        if op.kind in ("ADD", "MUL"):
+            made = expected[f"tensor_{activations[op.output].tflite_tensor}"]
+            for source in op.reads:
+                key = f"tensor_{activations[source].tflite_tensor}"
+                if np.array_equal(expected.get(key, 0), made):
+                    del expected[key]
+    kernel = _native.Kernel(content)
+    bad = compared = 0
+    for i, x in enumerate(inputs):
+        for index, values in kernel.tensors(x.reshape(-1)):
+            key = f"tensor_{activations[index].tflite_tensor}"
+            if key not in expected:
+                continue
+            want = expected[key][i].reshape(-1)
+            bad += int((want != values).sum())
+            compared += values.size
+    return bad, compared
+
+
+def slope_units(model: bytes) -> dict[int, float]:
+    ops = graph.build(tflite_model.read(model)).ops
+    return {op.output: op.gradient_gain for op in ops if isinstance(op, lookup.Lookup)}
+
+
+def check_forward(model: bytes, n: int = 3, seed: int = 0) -> None:
+    bad, compared = differences(model, random_inputs(model, n, seed))
+    assert bad == 0
+    assert compared > 0
+
+
+def check_gradients(model: bytes, *, method: Any = "bias", n: int = 6, loss: Any = "auto") -> int:
+    """Each op's gradient, and the bias change that follows from it; returns ops compared."""
+    image = kilotune.compile(model, method=method, loss=loss)
+    content = image.content
+    kernel, reference = _native.Kernel(content), Reference(content, slope_units=slope_units(model))
+    kernel.begin(real(0.0))
+    compared = 0
+    inputs = random_inputs(model, n, 7).reshape(n, -1)
+    for i, x in enumerate(inputs):
+        target = target_of(reference, i)
+        tensors, gradients = kernel.observed_step(x, **target)
+        values: list[Any] = [None] * len(reference.tensors)
+        for index, tensor in tensors:
+            values[index] = tensor.astype(np.int64)
+        expected = reference.gradients(values, **target)
+        assert [op for op, _, _ in gradients] == list(expected)
+        for op, mantissa, exponent in gradients:
+            unit = struct.unpack_from("<f", content, reference.ops[op].training + 16)[0]
+            device = (mantissa * np.ldexp(1.0, exponent.astype(int))[:, None] * unit).reshape(-1)
+            want = expected[op][0].reshape(-1)
+            size = np.linalg.norm(want)
+            if size > 0:
+                assert cosine(device, want) >= 0.999, (op, reference.ops[op].opcode)
+                assert np.linalg.norm(device) == pytest.approx(size, rel=0.02)
+                compared += 1
+            else:
+                assert not device.any()
+    check_updates(image, reference, inputs[0], target_of(reference, 0))
+    return compared
+
+
+def check_updates(image: Any, reference: Reference, x: np.ndarray, target: Any, rate: float = 0.001) -> None:
+    """One step moves every trained bias along the sum of its gradient over the positions."""
+    kernel = _native.Kernel(image.content)
+    kernel.begin(real(rate))
+    tensors, _ = kernel.observed_step(x, **target)
+    values: list[Any] = [None] * len(reference.tensors)
+    for index, tensor in tensors:
+        values[index] = tensor.astype(np.int64)
+    expected = reference.gradients(values, **target)
+    adapter = kilotune.Adapter.from_blob(image, kernel.adapter)
+    for layer in adapter.config.layers:
+        if not layer.bias_trained:
+            continue
+        op = reference.ops[layer.op]
+        wanted = -rate * expected[layer.op][0].reshape(-1, layer.outputs).sum(0)
+        unit = reference.tensors[op.input].scale * reference.weight_scales(op) / 2.0**layer.bias_fraction_bits
+        change = adapter.bias_delta(layer) * unit
+        # Rounding moves each delta by less than one of its units.
+        slack = np.linalg.norm(unit) + 0.01 * np.linalg.norm(wanted)
+        assert np.linalg.norm(change - wanted) <= slack, layer.name
+
+
+@st.composite
+def windows(draw: Any, dilated: bool = True) -> dict[str, Any]:
+    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    options: dict[str, Any] = {
+        "size": size,
+        "padding": draw(st.sampled_from((SAME, VALID))),
+        "activation": draw(st.sampled_from(("NONE", "RELU", "RELU6", "RELU_N1_TO_1"))),
+    }
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    if dilated and stride == (1, 1):
+        options["dilation"] = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    options["stride"] = stride
+    return options
+
+
+SHAPES = st.tuples(st.integers(7, 12), st.integers(7, 11), st.integers(1, 9))
+
+
+def tail(net: Network, x: Any) -> bytes:
+    return net.finish(net.dense(net.flatten(x), 5))
+
+
+@settings(max_examples=15, deadline=None)
+@given(shape=SHAPES, window=windows(), channels=st.integers(1, 11), per_channel=st.booleans())
+def test_convolution(shape: Any, window: Any, channels: int, per_channel: bool) -> None:
+    """Always with a bias: tflite-runtime refuses int8 convolutions without."""
+    net = Network(seed=sum(shape), per_channel=per_channel)
+    x = net.conv(net.source(*shape), 4, (1, 1), activation="NONE")
+    model = tail(net, net.conv(x, channels, **window))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(shape=SHAPES, window=windows(), multiplier=st.integers(1, 3), flags=st.tuples(*[st.booleans()] * 2))
+def test_depthwise_convolution(shape: Any, window: Any, multiplier: int, flags: tuple[bool, bool]) -> None:
+    net = Network(seed=sum(shape), per_channel=flags[0])
+    x = net.conv(net.source(*shape), shape[2] + 2, (1, 1), activation="NONE")
+    model = tail(net, net.depthwise(x, multiplier=multiplier, bias=flags[1], **window))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(shape=SHAPES, window=windows(dilated=False), kind=st.sampled_from(("average", "max")))
+def test_pooling(shape: Any, window: Any, kind: str) -> None:
+    net = Network(seed=sum(shape))
+    if window["activation"] == "RELU_N1_TO_1":
+        window["activation"] = "NONE"
+    x = net.conv(net.source(*shape), 5, (1, 1), activation="NONE")
+    model = tail(net, net.pool(x, kind, **window))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("shape", [(7, 5, 9), (1, 13, 4), (16, 16, 3), (3, 3, 8)])
+def test_mean(shape: Any, keep: bool, rescale: bool) -> None:
+    for seed in range(8):
+        net = Network(seed=seed)
+        x = net.mean(net.conv(net.source(*shape), 6, activation="NONE"), keep=keep, rescale=rescale)
+        model = net.finish(net.dense(net.flatten(x) if keep else x, 4))
+        check_forward(model, 5)
+    assert check_gradients(model) > 0
+
+
+def test_dense_layer_at_each_position() -> None:
+    for per_channel in (False, True):
+        net = Network(seed=3, per_channel=per_channel)
+        x = net.dense(net.source(12, 7), 9, activation="RELU")
+        model = tail(net, net.dense(x, 5))
+        check_forward(model)
+        assert check_gradients(model) > 0
+
+
+def ds_cnn(seed: int = 0) -> bytes:
+    net = Network(seed=seed)
+    x = net.conv(net.source(12, 8, 1), 8, (5, 3), stride=(2, 2))
+    for _ in range(2):
+        x = net.conv(net.depthwise(x), 8, (1, 1))
+    x = net.pool(x, "average", x.shape[1:3])
+    return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
+
+
+@pytest.mark.parametrize("method", ["bias", "head", "bias+head"])
+def test_a_depthwise_separable_network(method: Any) -> None:
+    model = ds_cnn()
+    check_forward(model, 10)
+    assert check_gradients(model, method=method, n=10) > 0
+
+
+UNARY = ("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "QUANTIZE")
+
+
+@pytest.mark.parametrize("kind", UNARY)
+def test_functions_of_one_value(kind: str) -> None:
+    for seed in range(6):
+        net = Network(seed=seed)
+        x = net.source(16, 16, 1)
+        everything = np.arange(-128, 128, dtype=np.int8).reshape(1, 1, 16, 16, 1)
+        bad, compared = differences(net.finish(net.unary(x, kind)), everything)
+        assert (bad, compared) == (0, 512)
+        net = Network(seed=seed)
+        x = net.unary(net.conv(net.source(6, 5, 3), 4, activation="NONE"), kind)
+        model = tail(net, net.conv(x, 3))
+        check_forward(model)
+        assert check_gradients(model, n=2) > 0
+
+
+@pytest.mark.parametrize("kind", UNARY[:-1])
+def test_slopes_are_those_of_the_function(kind: str) -> None:
+    """Against the difference quotient of the device's own table, which is rounded to one step."""
+    net = Network(seed=5)
+    model = net.finish(net.unary(net.source(4, 4, 1), kind))
+    op = graph.build(tflite_model.read(model)).ops[0]
+    assert isinstance(op, lookup.Lookup)
+    source, output = (tflite_model.read(model).tensors[i] for i in (0, 1))
+    span = 24
+    rise = (op.table[span:].astype(int) - op.table[:-span]) * float(output.scale) / float(source.scale) / span
+    inside = (op.table[span:] < 127) & (op.table[:-span] > -128)
+    mean = np.convolve(op.slopes, np.ones(span) / span, "valid")[:-1]
+    error = np.abs(mean - rise)[inside]
+    assert error.max(initial=0) < 0.05 + 2 * float(output.scale) / float(source.scale) / span
+
+
+@pytest.mark.parametrize("activation", ["NONE", "RELU", "RELU6"])
+@pytest.mark.parametrize("kind", ["add", "mul"])
+def test_two_tensors(kind: str, activation: str) -> None:
+    for seed in range(4):
+        net = Network(seed=seed)
+        x = net.conv(net.source(6, 5, 3), 4)
+        a, b = net.conv(x, 7, activation="NONE"), net.conv(x, 7, (1, 1), activation="NONE")
+        model = tail(net, getattr(net, kind)(a, b, activation=activation))
+        check_forward(model)
+        assert check_gradients(model, n=3) > 0
+
+
+def test_residual_connections_sum_gradients() -> None:
+    for seed in range(4):
+        net = Network(seed=seed)
+        x = net.conv(net.source(8, 8, 3), 6)
+        for _ in range(2):
+            inner = net.conv(net.conv(x, 6), 6, activation="NONE")
+            x = net.add(inner, x, activation="RELU")
+        x = net.add(x, x)
+        model = tail(net, x)
+        check_forward(model)
+        assert check_gradients(model, n=3) > 0
+
+
+@pytest.mark.parametrize("kind", ["add", "mul"])
+def test_one_position_counts_for_all(kind: str) -> None:
+    """Squeeze and excite."""
+    for seed in range(4):
+        net = Network(seed=seed)
+        x = net.conv(net.source(9, 7, 3), 5)
+        gate = net.unary(net.conv(net.mean(x, keep=True), 5, (1, 1), activation="NONE"), "LOGISTIC")
+        model = tail(net, getattr(net, kind)(x, gate))
+        check_forward(model)
+        assert check_gradients(model, n=3) > 0
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_concatenation(axis: int) -> None:
+    net = Network(seed=axis)
+    x = net.conv(net.source(6, 5, 3), 4)
+    parts = [net.pool(x, "average", (3, 3), stride=(1, 1), padding=SAME), x, net.pool(x, "max", (1, 1))]
+    model = tail(net, net.conv(net.concatenation(parts, axis), 3))
+    check_forward(model)
+    assert check_gradients(model, n=3) > 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(pads=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 3))] * 3))
+def test_pad(pads: Any) -> None:
+    net = Network(seed=1)
+    model = tail(net, net.conv(net.pad(net.conv(net.source(4, 5, 2), 3), *pads), 3, padding=VALID))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@pytest.mark.parametrize(("align", "half"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("size", [(8, 10), (7, 3), (1, 1), (4, 5)])
+def test_resize_nearest(size: tuple[int, int], align: bool, half: bool) -> None:
+    net = Network(seed=1)
+    model = tail(
+        net, net.conv(net.resize(net.conv(net.source(4, 5, 2), 3), *size, align=align, half=half), 3)
+    )
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@pytest.mark.parametrize(
+    "bounds", [((0, 1, 0, 0), (1, 6, 5, 3), (1, 1, 1, 1)), ((0, 0, 4, 1), (1, 6, 0, 3), (1, 2, -1, 1))]
+)
+def test_slice(bounds: Any) -> None:
+    net = Network(seed=1)
+    model = tail(net, net.conv(net.slice(net.conv(net.source(6, 5, 2), 3), *bounds), 3))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.sampled_from((SAME, VALID)),
+    flags=st.tuples(st.booleans(), st.booleans()),
+)
+def test_transposed_convolution(size: Any, stride: Any, padding: int, flags: tuple[bool, bool]) -> None:
+    net = Network(seed=sum(size), per_channel=flags[0])
+    x = net.conv(net.source(4, 5, 2), 3, activation="NONE")
+    model = tail(net, net.transpose_conv(x, 4, size, stride=stride, padding=padding, bias=flags[1]))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+def test_one_dimensional_convolutions_and_reshapes_between_shapes() -> None:
+    net = Network(seed=1)
+    x = net.reshape(net.source(24, 3), 1, 24, 3)
+    x = net.reshape(net.conv(x, 8, (1, 5), stride=(1, 2)), 12, 8)
+    x = net.conv(net.reshape(x, 12, 1, 8), 6, (3, 1))
+    x = net.conv(net.reshape(x, 3, 4, 6), 4, (2, 2))
+    model = tail(net, x)
+    check_forward(model)
+    assert check_gradients(model, n=3) > 0

@@ -1,0 +1,170 @@
+"""The float64 reverse pass through operators with positions, in plain loops over the taps of a window."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from reference import OpRecord, Reference
+
+Floats = npt.NDArray[np.float64]
+
+
+def passed_on(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> dict[int, Floats]:
+    """Gradient (elements,) at each input of `op`, from that at its output; the masks are already applied."""
+    shape = r.tensors[op.output].shape
+    parts = _RULES[op.opcode](r, op, values, g.reshape(shape))
+    result: dict[int, Floats] = {}
+    for tensor, part in parts:
+        result[tensor] = result.get(tensor, 0.0) + part.reshape(-1)
+    return result
+
+
+Parts = list[tuple[int, Floats]]
+
+
+def _pairs(op: OpRecord) -> list[tuple[int, int]]:
+    """(height, width) of kernel, stride, dilation and padding."""
+    return [(w & 0xFFFF, w >> 16) for w in op.words[:4]]
+
+
+def _windows(r: Reference, op: OpRecord) -> Any:
+    """(tap, (slices of the output), (slices of the input)) that meet, one tap after the other."""
+    (kh, kw), stride, dilation, pad = _pairs(op)
+    x, y = r.tensors[op.input].shape, r.tensors[op.output].shape
+    for ky in range(kh):
+        for kx in range(kw):
+            rows = [[], []]
+            for axis, k in ((0, ky), (1, kx)):
+                for o in range(y[axis]):
+                    i = o * stride[axis] - pad[axis] + k * dilation[axis]
+                    if 0 <= i < x[axis]:
+                        rows[axis].append((o, i))
+            if rows[0] and rows[1]:
+                out = np.ix_([o for o, _ in rows[0]], [o for o, _ in rows[1]])
+                source = np.ix_([i for _, i in rows[0]], [i for _, i in rows[1]])
+                yield ky * kw + kx, out, source
+
+
+def _conv(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    (kh, kw), *_ = _pairs(op)
+    ci, co = r.tensors[op.input].shape[2], g.shape[2]
+    weights = r.array(op.weights, "i1", co * kh * kw * ci).reshape(co, kh * kw, ci)
+    real = weights * r.weight_scales(op)[:, None, None]
+    dx = np.zeros(r.tensors[op.input].shape)
+    for tap, out, source in _windows(r, op):
+        dx[source] += g[out] @ real[:, tap]
+    return [(op.input, dx)]
+
+
+def _depthwise(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    (kh, kw), *_ = _pairs(op)
+    co, multiplier = g.shape[2], op.words[4]
+    real = r.array(op.weights, "i1", co * kh * kw).reshape(kh * kw, co) * r.weight_scales(op)
+    dx = np.zeros(r.tensors[op.input].shape)
+    for tap, out, source in _windows(r, op):
+        part = g[out] * real[tap]
+        dx[source] += part.reshape(*part.shape[:2], -1, multiplier).sum(3)
+    return [(op.input, dx)]
+
+
+def _average(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    count = np.zeros(g.shape)
+    for _, out, _ in _windows(r, op):
+        count[out] += 1
+    dx = np.zeros(r.tensors[op.input].shape)
+    for _, out, source in _windows(r, op):
+        dx[source] += g[out] / count[out]
+    return [(op.input, dx)]
+
+
+def _max(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    """To the first of the largest inputs."""
+    shape = r.tensors[op.input].shape
+    x = np.asarray(values[op.input]).reshape(shape)
+    best = np.full(g.shape, -1000)
+    for _, out, source in _windows(r, op):
+        best[out] = np.maximum(best[out], x[source])
+    dx, left = np.zeros(shape), np.ones(g.shape, bool)
+    for _, out, source in _windows(r, op):
+        hit = (x[source] == best[out]) & left[out]
+        left[out] &= ~hit
+        dx[source] += np.where(hit, g[out], 0.0)
+    return [(op.input, dx)]
+
+
+def _mean(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    shape = r.tensors[op.input].shape
+    return [(op.input, np.broadcast_to(g / (shape[0] * shape[1]), shape))]
+
+
+def _lookup(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    """Slopes are the image's, in 2^-14 of the largest: C_in = C_out * largest * factor."""
+    slopes = r.array(op.bias, "<i2", 256) / 16384.0
+    x = np.asarray(values[op.input]).reshape(g.shape)
+    return [(op.input, g * slopes[x + 128] * r.slope_units[op.output])]
+
+
+def _add(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    return [(op.input, g), (op.input2, _reduced(r, op.input2, g))]
+
+
+def _mul(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    a, b = (r.real(t, np.asarray(values[t])).reshape(r.tensors[t].shape) for t in (op.input, op.input2))
+    return [(op.input, g * b), (op.input2, _reduced(r, op.input2, g * a))]
+
+
+def _reduced(r: Reference, tensor: int, g: Floats) -> Floats:
+    """Summed over the positions where `tensor` has one for all."""
+    return g if r.tensors[tensor].shape == g.shape else g.sum((0, 1))
+
+
+def _concatenation(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    count, axis = op.words[:2]
+    tensors = [struct.unpack_from("<H", r.content, op.weights + 8 * i)[0] for i in range(count)]
+    ends = np.cumsum([r.tensors[t].shape[axis] for t in tensors])
+    return list(zip(tensors, np.split(g, ends[:-1], axis), strict=True))
+
+
+def _gather(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    maps = [
+        r.array(at, "<u2", n) for at, n in zip((op.weights, op.bias, op.multipliers), g.shape, strict=True)
+    ]
+    dx = np.zeros(r.tensors[op.input].shape)
+    keep = [np.flatnonzero(m != 0xFFFF) for m in maps]
+    np.add.at(dx, np.ix_(*(m[k] for m, k in zip(maps, keep, strict=True))), g[np.ix_(*keep)])
+    return [(op.input, dx)]
+
+
+def _transpose_conv(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    (kh, kw), stride, _, pad = _pairs(op)
+    height, width, ci = r.tensors[op.input].shape
+    co = g.shape[2]
+    weights = r.array(op.weights, "i1", co * kh * kw * ci).reshape(co, kh, kw, ci)
+    real = weights * r.weight_scales(op)[:, None, None, None]
+    dx = np.zeros((height, width, ci))
+    for iy, ix, ky, kx in np.ndindex(height, width, kh, kw):
+        oy, ox = iy * stride[0] - pad[0] + ky, ix * stride[1] - pad[1] + kx
+        if 0 <= oy < g.shape[0] and 0 <= ox < g.shape[1]:
+            dx[iy, ix] += g[oy, ox] @ real[:, ky, kx]
+    return [(op.input, dx)]
+
+
+_RULES = {
+    3: _conv,
+    4: _depthwise,
+    5: _average,
+    6: _max,
+    7: _mean,
+    8: _lookup,
+    9: _add,
+    10: _mul,
+    11: _concatenation,
+    12: _gather,
+    13: lambda r, op, values, g: [(op.input, g)],
+    14: _transpose_conv,
+}

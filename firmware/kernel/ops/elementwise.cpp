@@ -7,7 +7,7 @@ namespace {
 constexpr int kLeftShift = 20;  // TensorFlow Lite's headroom before inputs are brought to one scale
 
 // Byte i of the last word: a shift.
-int shift_at(const Op& op, int i) { return static_cast<int8_t>(op.words[3] >> (8 * i)); }
+int shift_at(const Op& op, uint32_t i) { return static_cast<int8_t>(op.words[3] >> (8 * i)); }
 
 bool shapes_valid(const Model& model, const Op& op) {
   if (op.input2 == kNoTensor) return false;
@@ -20,8 +20,8 @@ bool shapes_valid(const Model& model, const Op& op) {
          backward_scratch_holds(model, op, 8ull * y.channels);
 }
 
-bool scaling_valid(const Op& op, int count) {
-  for (int i = 0; i < count; ++i) {
+bool scaling_valid(const Op& op, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
     if (static_cast<int32_t>(op.words[i]) < 0 || shift_at(op, i) < -31 || shift_at(op, i) > 30)
       return false;
   }
@@ -35,7 +35,7 @@ Status validate_mul(const Model& model, const Op& op) {
   return shapes_valid(model, op) && scaling_valid(op, 1) ? Status::ok : Status::bad_image;
 }
 
-int32_t scaled(const Op& op, int i, int32_t v) {
+int32_t scaled(const Op& op, uint32_t i, int32_t v) {
   return requantise_rare(v, static_cast<int32_t>(op.words[i]), shift_at(op, i));
 }
 

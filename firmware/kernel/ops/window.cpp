@@ -7,7 +7,7 @@ namespace {
 constexpr int32_t kMaxSize = 4095, kMaxStride = 255, kMaxDilation = 255;
 
 Axis axis_of(const Op& op, int shift, uint16_t in, uint16_t out) {
-  const auto half = [&](int word) {
+  const auto half = [&](uint32_t word) {
     return static_cast<int32_t>((op.words[word] >> shift) & 0xFFFFu);
   };
   return {half(0), half(1), half(2), half(3), in, out};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -98,23 +99,26 @@ def test_renode_gets_firmware_model_and_a_folder_of_its_own(tmp_path: Path, imag
         ("nrf52840dk", "nrf52840dk/nrf52840dk.repl"),
     ],
 )
-def test_renodes_platforms_have_flash_where_the_boards_keep_model_and_checkpoints(board_id: str, platform: str) -> None:
+def test_renodes_platforms_have_memory_for_the_firmware_and_flash_for_the_rest(board_id: str, platform: str) -> None:
     """Code runs from plain memory, which is not kept in the flash file."""
-    chosen = board(board_id)
-    text = (renode.script_of(board_id).parents[1] / platform).read_text(encoding="utf-8")
-    windows = [
-        tuple(int(number, 16) for number in found)
-        for found in re.findall(r"address: (0x\w+); size: (0x\w+); offset: (0x\w+)", text)
-    ]
-    layout = chosen.flash
-    for start, size in (
-        (layout.model_offset, layout.model_bytes),
-        (layout.checkpoint_offset, layout.checkpoint_bytes),
-    ):
-        assert any(
-            address - offset == chosen.flash_base and offset <= start and start + size <= offset + length
-            for address, length, offset in windows
-        )
+    folder = renode.script_of(board_id).parent
+    text = (folder.parent / platform).read_text(encoding="utf-8")
+    told = json.loads((folder / "board.json").read_text(encoding="utf-8"))
+    base = int(told["flash"]["base"], 16)
+    plain = _hex(r"MappedMemory @ sysbus (0x\w+)\n    size: (0x\w+)", text)
+    for code in (told[part] for part in ("boot", "program") if part in told):
+        assert (int(code["base"], 16), int(code["bytes"], 16)) in plain
+    windows = _hex(r"address: (0x\w+); size: (0x\w+); offset: (0x\w+)", text)
+    assert all(address - offset == base for address, _, offset in windows)
+    cells = {a for address, size, _ in windows for a in range(address, address + size, 4096)}
+    everything = {base + a for a in range(0, int(told["flash"]["bytes"], 16), 4096)}
+    firmware_at = {a for address, size in plain for a in range(address, address + size, 4096)}
+    assert everything <= cells | firmware_at
+    assert not cells & firmware_at
+
+
+def _hex(pattern: str, text: str) -> list[tuple[int, ...]]:
+    return [tuple(int(number, 16) for number in found) for found in re.findall(pattern, text)]
 
 
 _FAKE_RENODE = """#!/bin/sh

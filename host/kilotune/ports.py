@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
     from kilotune.targets.boards import Board
+
+_ASK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,36 @@ def ports_of(chosen: Board) -> list[Port]:
     return [p for p in list_ports() if p.usb in chosen.usb.ids]
 
 
+def board_on(port: Port) -> str | None:
+    """The board that answers there; None: nothing does. KilotuneError where the port cannot be opened."""
+    from kilotune.link.device import Device
+    from kilotune.link.transport import open_port
+
+    with contextlib.ExitStack() as stack:
+        line = open_port(port.device, timeout_s=_ASK_S)
+        stack.callback(line.close)
+        try:
+            with Device(line, timeout_s=_ASK_S) as device:
+                return device.info().board
+        except KilotuneError:
+            return None
+
+
 def sole_port() -> str:
-    """The one port with the USB id of a known board, else the one USB port; none or several is an error."""
+    """The one port with the USB id of a known board, else the one USB port; none is an error.
+
+    Several with known ids are asked, as other things have such interface chips too; where not just one
+    answers, or one cannot be asked, they are listed: `ambiguous_device`.
+    """
     from kilotune.targets.boards import boards
 
     known = {usb for b in boards() for usb in b.usb.ids}
     ports = [p for p in list_ports() if p.usb]
-    found = [p for p in ports if p.usb in known] or ports
+    found = [p for p in ports if p.usb in known]
+    if len(found) > 1:
+        with contextlib.suppress(KilotuneError):  # one of them cannot be asked
+            found = [p for p in found if board_on(p) is not None] or found
+    found = found or ports
     if len(found) == 1:
         return found[0].device
     if not found:

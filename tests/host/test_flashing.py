@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import struct
 import subprocess
@@ -16,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import ports
 from kilotune.errors import KilotuneError
-from kilotune.targets import firmware, hardware, uf2
+from kilotune.link.transport import SerialPort
+from kilotune.targets import firmware, hardware, native, uf2
 from kilotune.targets.boards import Board, board, boards
 from kilotune.targets.elf import load_segments, section_sizes
 
@@ -376,6 +379,24 @@ def test_a_port_is_found_by_usb_id_and_never_guessed(monkeypatch: pytest.MonkeyP
     assert "/dev/ttyACM0, /dev/ttyACM1" in error.value.message
     del found[0], found[-1]
     assert ports.sole_port() == "/dev/ttyUSB0"
+
+
+def test_of_several_ports_the_one_that_answers_is_taken(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board of another use has the same interface chip; a port in use could be the right one."""
+    master, slave = os.openpty()
+    silent = port(os.ttyname(slave), "0d28:0204")
+    with native.run(tmp_path / "state", content) as (name, _):
+        found = [silent, port(name, "0d28:0204")]
+        monkeypatch.setattr(ports, "list_ports", lambda: found)
+        assert ports.sole_port() == name
+        with contextlib.closing(SerialPort(silent.device, timeout_s=1.0)), pytest.raises(KilotuneError) as error:
+            ports.sole_port()
+        assert error.value.code == "ambiguous_device"
+        assert silent.device in error.value.message
+    os.close(master)
+    os.close(slave)
 
 
 def test_the_udev_rule_covers_every_board() -> None:

@@ -23,6 +23,7 @@ from kilotune.link.outcomes import (
     ProgressCall,
     Scores,
     device_info,
+    require_classes,
     require_state,
     train_config,
 )
@@ -448,8 +449,8 @@ def _check_learning(
         raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
     if not model.classes and labels is not None:
         raise KilotuneError("usage", "the model is no classifier", "leave the labels away")
-    if model.classes and max(classes, default=0) >= model.classes:
-        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
+    if model.classes:
+        require_classes(model, classes)
 
 
 def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:

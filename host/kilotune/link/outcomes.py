@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +163,12 @@ def require_state(model: messages.Model, momentum: float, accumulate: int) -> No
         raise KilotuneError(
             "usage", f"the image was compiled without room for {wanted}", f"compile it with {option}"
         )
+
+
+def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+    """KilotuneError `usage` where one of them is no class of this classifier."""
+    if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
+        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
 
 
 def train_config(

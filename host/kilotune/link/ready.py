@@ -13,7 +13,7 @@ from kilotune.link import messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
-from kilotune.link.outcomes import BenchResult, require_state, train_config
+from kilotune.link.outcomes import BenchResult, require_classes, require_state, train_config
 from kilotune.link.status import RefusedError, local_error
 
 _RECONSTRUCTION, _REGRESSION, _CROSS_ENTROPY = 1, 2, 3
@@ -110,12 +110,7 @@ class ReadyInputs:
                 )
             if len(classes) != n:
                 raise _counts_differ(len(classes), n)
-            if n and not 0 <= int(classes.min()) <= int(classes.max()) < self._model.classes:
-                raise KilotuneError(
-                    "usage",
-                    "a label is no class of the model",
-                    f"0 to {self._model.classes - 1} are possible",
-                )
+            require_classes(self._model, classes)
             return classes.astype(np.int64), None
         if labels is not None:
             raise KilotuneError("usage", "the model is trained to reconstruct its input", "leave labels away")

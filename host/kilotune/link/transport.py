@@ -213,7 +213,8 @@ def cannot_open(name: str, error: Exception) -> KilotuneError:
         return KilotuneError(
             "port_denied",
             f"no permission to use the port {name}",
-            "on Linux, join the group that owns it (`sudo usermod -aG dialout $USER`, then log in again); "
+            "on Linux, install the udev rule host/60-kilotune.rules (it says how), or join the group that owns "
+            "the port (`sudo usermod -aG dialout $USER`, then log in again); "
             "on Windows, another program may have it open",
         )
     if number == errno.ENOENT or "no such file" in text or "could not find" in text or "filenotfound" in text:

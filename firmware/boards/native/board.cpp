@@ -79,6 +79,15 @@ void watchdog_bites(int) {
   std::_Exit(3);
 }
 
+// The button is SIGUSR1. While its handler restarts the program it is held, and stays so until that
+// listens.
+void hold_reset_button(int how) {
+  sigset_t button;
+  sigemptyset(&button);
+  sigaddset(&button, SIGUSR1);
+  pthread_sigmask(how, &button, nullptr);
+}
+
 std::string absolute(const char* path) {
   char buffer[PATH_MAX];
   return realpath(path, buffer) != nullptr ? std::string(buffer) : std::string(path);
@@ -108,7 +117,10 @@ void init(int argc, char** argv) {
   path_hash = fnv1a(absolute(options.flash));
   line.open(options);
   uart = options.uart;
+  hold_reset_button(SIG_BLOCK);  // in the thread for good
   if (uart) receiver.start(line);
+  std::signal(SIGUSR1, [](int) { reset(); });
+  hold_reset_button(SIG_UNBLOCK);
   if (options.flash_chip == nullptr) return;
   const FlashChip* chip = find_flash_chip(options.flash_chip);
   if (chip == nullptr) fail("no flash chip", options.flash_chip);

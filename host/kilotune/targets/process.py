@@ -60,6 +60,10 @@ class DeviceProcess:
         """What it has printed so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
+    def press_reset(self) -> None:
+        """Restarts the native device at once, whatever it does; its line stays open."""
+        self._process.send_signal(signal.SIGUSR1)
+
     def kill(self) -> None:
         """Ends it at once, as a power cut would."""
         self._signal(signal.SIGKILL)

@@ -90,6 +90,12 @@ class Device {
     return nb::bytes(answer_.data(), answer_.size());
   }
 
+  // From now on the device's clock stands still where it is told to.
+  void set_clock(uint32_t now_ms) {
+    clock_is_set_ = true;
+    now_ms_ = now_ms;
+  }
+
   [[nodiscard]] uint32_t ram_bytes() const {
     return Engine::ram_bytes(image_.data(), image_.size());
   }
@@ -111,7 +117,9 @@ class Device {
     auto& out = static_cast<Device*>(self)->answer_;
     out.insert(out.end(), data, data + n);
   }
-  static uint32_t millis(void*) {
+  static uint32_t millis(void* context) {
+    const auto* self = static_cast<Device*>(context);
+    if (self->clock_is_set_) return self->now_ms_;
     using std::chrono::milliseconds;
     const auto now = std::chrono::duration_cast<milliseconds>(Clock::now().time_since_epoch());
     return static_cast<uint32_t>(now.count());
@@ -137,6 +145,8 @@ class Device {
   std::vector<uint64_t> ram_;
   std::vector<uint8_t> answer_;
   bool reset_pending_ = false;
+  bool clock_is_set_ = false;
+  uint32_t now_ms_ = 0;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Session> session_;
 };
@@ -152,6 +162,8 @@ void bind_runtime(nb::module_& m) {
            nb::arg("unique_id") = "twin")
       .def("exchange", &Device::exchange, nb::arg("request"), nb::arg("slice_ms") = 50,
            "Request bytes to answer bytes, as over a serial line")
+      .def("set_clock", &Device::set_clock, nb::arg("now_ms"),
+           "The device's clock, which stands still from then on until it is set again")
       .def_prop_ro("ram_bytes", &Device::ram_bytes, "RAM that the engine needs; 0: invalid image");
 }
 

@@ -146,8 +146,14 @@ Status Model::check_ops() const {
                o.has(kBackwardToInput2)) {
       return Status::bad_image;
     }
-    const Status status = k->validate(*this, o);
-    if (status != Status::ok) return status;
+    KILOTUNE_TRY(k->validate(*this, o));
+    if (o.has(kWeightsTrained)) {
+      if (k->weights == nullptr) return Status::bad_image;
+      const uint32_t count = k->weights->count(*this, o);
+      const uint32_t own = op_training(o).weight_state;
+      if (!adapter.holds(o.weight_param, count, 2, 4)) return Status::bad_image;
+      if (own != kNone && !state.holds(own, count, 2, 4)) return Status::bad_image;
+    }
   }
   return Status::ok;
 }
@@ -165,7 +171,7 @@ Status Model::check_parameters() const {
     }
     if (o.has(kWeightsTrained)) {
       if (o.weight_param < end) return Status::bad_image;
-      end = o.weight_param + 2 * out * tensor(o.input).elements();
+      end = o.weight_param + 2ull * kernel(o.opcode)->weights->count(*this, o);
     }
   }
   return Status::ok;

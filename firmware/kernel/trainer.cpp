@@ -18,11 +18,8 @@ void Trainer::reset_parameters() {
     const Tensor y = model_->tensor(op.output);
     if (op.has(kBiasTrained)) std::memset(run_.adapter + op.bias_param, 0, 4u * y.channels);
     if (op.has(kWeightsTrained)) {
-      const uint32_t n = y.channels * model_->tensor(op.input).elements();
-      const int8_t* base = reinterpret_cast<const int8_t*>(model_->at(op.weights));
-      int16_t* w = reinterpret_cast<int16_t*>(run_.adapter + op.weight_param);
-      // The fraction starts in the middle, so that >> 8 gives the base weight until half an LSB.
-      for (uint32_t k = 0; k < n; ++k) w[k] = static_cast<int16_t>(base[k] * 256 + 128);
+      model_->kernel(op.opcode)->weights->reset(
+          *model_, op, reinterpret_cast<int16_t*>(run_.adapter + op.weight_param));
     }
   }
 }
@@ -34,7 +31,7 @@ void Trainer::copy_parameters(const uint8_t* adapter) {
     if (op.has(kBiasTrained))
       std::memcpy(run_.adapter + op.bias_param, adapter + op.bias_param, 4 * out);
     if (op.has(kWeightsTrained)) {
-      const uint32_t n = out * model_->tensor(op.input).elements();
+      const uint32_t n = model_->kernel(op.opcode)->weights->count(*model_, op);
       std::memcpy(run_.adapter + op.weight_param, adapter + op.weight_param, 2 * n);
     }
   }
@@ -48,13 +45,9 @@ bool Trainer::parameters_valid(const uint8_t* adapter) const {
       const int32_t d = load_i32(adapter + op.bias_param + 4 * o);
       if (d < -kBiasDeltaMax || d > kBiasDeltaMax) return false;
     }
-    const uint32_t n = op.has(kWeightsTrained) ? out * model_->tensor(op.input).elements() : 0;
-    const int8_t* base = reinterpret_cast<const int8_t*>(model_->at(n == 0 ? 0 : op.weights));
-    for (uint32_t k = 0; k < n; ++k) {
-      const int16_t w = load_i16(adapter + op.weight_param + 2 * k);
-      // A base weight of -128 lies below what training reaches, and stays until training moves it.
-      const int32_t low = base[k] == -128 ? -128 * 256 : kWeightParamMin;
-      if (w < low || w > kWeightParamMax) return false;
+    if (op.has(kWeightsTrained) &&
+        !model_->kernel(op.opcode)->weights->valid(*model_, op, adapter + op.weight_param)) {
+      return false;
     }
   }
   return true;

@@ -25,7 +25,8 @@ constexpr const OpKernel* kOperators[] = {  // opcode 1 first
     &kConcatenation,
     &kGather,
     &kReshape,
-    &kTransposeConv};
+    &kTransposeConv,
+    &kAdaptedLayer};
 constexpr uint32_t kCount = sizeof(kOperators) / sizeof(kOperators[0]);
 
 struct Table {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.files import write_atomically
 from kilotune.image import OP_BYTES, Image, Layer
+from kilotune.operators.adapted import FACTOR_START, MAX_RANK, effective
 from kilotune.profile import ADAPTER_HEAD_BYTES, calibration_bytes
 from kilotune.records import typed
 
@@ -119,13 +121,9 @@ class Adapter:
         """The adapter that changes nothing: deltas 0, weights in the middle of their int8 step."""
         blob = bytearray(image.adapter_bytes)
         for layer in image.trained:
-            if not layer.weights_trained:
-                continue
-            record = image.header.ops + OP_BYTES * layer.op
-            at = int.from_bytes(image.content[record + 12 : record + 16], "little")
-            count = layer.inputs * layer.outputs
-            weights = np.frombuffer(image.content, np.int8, count, at).astype(np.int32) * 256 + 128
-            blob[layer.weight_offset : layer.weight_offset + 2 * count] = weights.astype("<i2").tobytes()
+            if layer.weights_trained:
+                start = _start_values(image, layer).astype("<i2").tobytes()
+                blob[layer.weight_offset : layer.weight_offset + len(start)] = start
         return cls.from_blob(image, bytes(blob))
 
     @property
@@ -147,17 +145,29 @@ class Adapter:
         return ((self.bias_delta(layer).astype(np.int64) + (1 << (bits - 1))) >> bits).astype(np.int32)
 
     def weights(self, layer: Layer) -> npt.NDArray[np.int16]:
-        """(out, in), int8 weight above, fraction below."""
-        count = layer.outputs * layer.inputs
-        flat = np.frombuffer(self.blob, "<i2", count, layer.weight_offset)
-        return flat.reshape(layer.outputs, layer.inputs).astype(np.int16)
+        """(trained channels, in), int8 weight above, fraction below; for a layer without a rank."""
+        return self._values(layer, 0, (len(layer.channels) or layer.outputs, layer.inputs))
 
-    def effective_weights(self, layer: Layer) -> npt.NDArray[np.int8]:
-        """(out, in)"""
-        return (self.weights(layer) >> 8).astype(np.int8)
+    def factors(self, layer: Layer) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+        """A (rank, in) and B (out, rank) of a layer with a rank: round(B A / 2^20) is added to its weights."""
+        a = self._values(layer, 0, (layer.rank, layer.inputs))
+        return a, self._values(layer, a.size, (layer.outputs, layer.rank))
+
+    def _values(self, layer: Layer, first: int, shape: tuple[int, int]) -> npt.NDArray[np.int16]:
+        at = layer.weight_offset + 2 * first
+        return np.frombuffer(self.blob, "<i2", shape[0] * shape[1], at).reshape(shape).astype(np.int16)
+
+    def effective_weights(self, layer: Layer, base: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """(out, in): what the device computes with, where `base` are the model's own."""
+        if layer.rank:
+            return effective(base, *self.factors(layer))
+        weights = base.copy()
+        weights[list(layer.channels) if layer.channels else slice(None)] = self.weights(layer) >> 8
+        return weights
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything in the blob by name: `calibration.<part>`, `layers.<op>.bias_delta`, `layers.<op>.weight`."""
+        """Everything in the blob by name: `calibration.<part>`, `layers.<op>.bias_delta`, `layers.<op>.weight`
+        or `layers.<op>.lora_a` and `lora_b`."""
         result: dict[str, npt.NDArray[Any]] = {}
         for name, (offset, dtype, shape) in calibration_layout(self.config).items():
             count = int(np.prod(shape))
@@ -166,7 +176,10 @@ class Adapter:
         for layer in self.config.layers:
             if layer.bias_trained:
                 result[f"layers.{layer.op}.bias_delta"] = self.bias_delta(layer)
-            if layer.weights_trained:
+            if layer.weights_trained and layer.rank:
+                a, b = self.factors(layer)
+                result |= {f"layers.{layer.op}.lora_a": a, f"layers.{layer.op}.lora_b": b}
+            elif layer.weights_trained:
                 result[f"layers.{layer.op}.weight"] = self.weights(layer)
         return result
 
@@ -233,6 +246,20 @@ class Adapter:
         return adapter
 
 
+def _start_values(image: Image, layer: Layer) -> npt.NDArray[np.int64]:
+    """The int16 values of a layer's weights before any training."""
+    record = image.header.ops + OP_BYTES * layer.op
+    (weights,) = struct.unpack_from("<I", image.content, record + 12)
+    if layer.rank:  # A from the image, B of zeros
+        (adaptation,) = struct.unpack_from("<I", image.content, record + 56)
+        (at,) = struct.unpack_from("<I", image.content, adaptation + 4)
+        a = np.frombuffer(image.content, np.int8, layer.rank * layer.inputs, at).astype(np.int64)
+        return np.concatenate([a * FACTOR_START, np.zeros(layer.rank * layer.outputs, np.int64)])
+    base = np.frombuffer(image.content, np.int8, layer.outputs * layer.inputs, weights).astype(np.int64)
+    rows = base.reshape(layer.outputs, layer.inputs)
+    return (rows[list(layer.channels)] if layer.channels else rows).reshape(-1) * 256 + 128
+
+
 def _reservoir(settings: object) -> tuple[int, int, int]:
     """Windows, neighbours and early windows of an image's calibration settings; 0 where it has none."""
     names = ("windows", "neighbours", "early")
@@ -281,9 +308,16 @@ def layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[i
                 np.dtype(np.int32),
                 (layer.outputs,),
             )
-        if layer.weights_trained:
-            shape = (layer.outputs, layer.inputs)
-            result[f"layers.{layer.op}.weight"] = (layer.weight_offset, np.dtype(np.int16), shape)
+        if not layer.weights_trained:
+            continue
+        at, int16 = layer.weight_offset, np.dtype(np.int16)
+        if layer.rank:
+            columns = at + 2 * layer.rank * layer.inputs
+            result[f"layers.{layer.op}.lora_a"] = (at, int16, (layer.rank, layer.inputs))
+            result[f"layers.{layer.op}.lora_b"] = (columns, int16, (layer.outputs, layer.rank))
+        else:
+            shape = (len(layer.channels) or layer.outputs, layer.inputs)
+            result[f"layers.{layer.op}.weight"] = (at, int16, shape)
     return result
 
 
@@ -347,9 +381,14 @@ def _check_layout(config: AdapterConfig) -> None:
     if config.calibration_bytes != calibration_bytes(*sizes):
         raise bad_adapter("its calibration has another size than its counts say")
     for layer in config.layers:
-        if min(layer.inputs, layer.outputs) < 1 or (
-            layer.bias_trained and not 2 <= layer.bias_fraction_bits <= 24
-        ):
+        possible = (
+            min(layer.inputs, layer.outputs) >= 1
+            and (not layer.bias_trained or 2 <= layer.bias_fraction_bits <= 24)
+            and 0 <= layer.rank <= MAX_RANK
+            and list(layer.channels) == sorted(set(layer.channels))
+            and all(0 <= c < layer.outputs for c in layer.channels)
+        )
+        if not possible:
             raise bad_adapter(f"layer '{layer.name:.60}' has impossible sizes")
     end = 0
     spans = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,9 @@ from kilotune.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Header, Image, 
 from kilotune.operators.base import NONE, SectionWriter
 from kilotune.plan import LOSSES, METHODS, LossPlan, Plan
 from kilotune.profile import CalibrationSettings, Profile, calibration_bytes
+from kilotune.selection import LayerChoice, Request
 
-Method = Literal["none", "bias", "head", "bias+head"]
+Method = Literal["none", "bias", "head", "bias+head", "lora", "channels", "chosen"]
 Loss = Literal["auto", "reconstruction", "regression", "classification"]
 
 
@@ -29,6 +31,10 @@ def compile(
     *,
     method: Method = "bias",
     last_layers: int | None = None,
+    layers: Sequence[str | int] | None = None,
+    channels: int | Mapping[str | int, Sequence[int]] | None = None,
+    rank: int | None = None,
+    chosen: Mapping[int, LayerChoice] | None = None,
     loss: Loss = "auto",
     momentum: bool = False,
     accumulate: bool = False,
@@ -39,11 +45,14 @@ def compile(
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
-    `last_layers`: train the biases of so many last layers only. `momentum` and `accumulate` reserve the
-    optimiser state that either needs. `features` and `profile` default to what the model's own metadata
-    says; without any, the model takes ready int8 inputs. `reservoir`: windows that the device keeps for
-    training, 1 to 255, held-back ones included. `early`: windows of the first learn phase that later ones
-    are held to, 3 to `reservoir`, 0 = none; each costs as many bytes as the model has inputs.
+    `last_layers`: train so many last layers only; `layers`: those with these names or numbers. Method "lora"
+    trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1 convolutions,
+    "channels" the weights of some channels: `channels` says how many of each layer (default 4, those with
+    the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op. `momentum` and
+    `accumulate` reserve the optimiser state that either needs. `features` and `profile` default to what the
+    model's own metadata says; without any, the model takes ready int8 inputs. `reservoir`: windows that the
+    device keeps for training, 1 to 255, held-back ones included. `early`: windows of the first learn phase
+    that later ones are held to, 3 to `reservoir`, 0 = none; each costs as many bytes as the model has inputs.
     Raises KilotuneError.
     """
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
@@ -58,8 +67,7 @@ def compile(
     residuals = profile.residual_std.size if profile is not None else 0
     plan = planner.plan(
         graph,
-        method=method,
-        last_layers=last_layers,
+        request=Request(method, last_layers, layers, channels, rank, chosen),
         loss=chosen_loss,
         optimiser_state=momentum or accumulate,
         calibration_bytes=calibration_bytes(
@@ -139,6 +147,8 @@ def _meta(
             weight_offset=decided.weight_param,
             bias_tensor=bias_tensor,
             weight_tensor=weight_tensor,
+            channels=decided.channels,
+            rank=decided.rank,
         )
         layers.append(asdict(layer))
     border = {"input": asdict(graph.input_border), "output": asdict(graph.output_border)}

@@ -95,6 +95,20 @@ class Layer:
     weight_offset: int = NONE
     bias_tensor: int = -1  # in the .tflite, -1: none there
     weight_tensor: int = -1
+    channels: tuple[int, ...] = ()  # whose weights are trained, empty: all
+    rank: int = 0  # of the sum that is trained in place of the weights themselves, 0: none
+
+    @property
+    def weight_count(self) -> int:
+        """int16 values in the adapter, where weights are trained."""
+        if self.rank:
+            return self.rank * (self.inputs + self.outputs)
+        return self.inputs * (len(self.channels) or self.outputs)
+
+    @property
+    def parameters(self) -> int:
+        """Trained values: biases, and weights or their factors."""
+        return self.outputs * self.bias_trained + self.weight_count * self.weights_trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +299,7 @@ def _layers(meta: dict[str, Any], header: Header) -> tuple[Layer, ...]:
     for layer in layers:
         ends = [
             (layer.bias_trained, layer.bias_offset, 4 * layer.outputs),
-            (layer.weights_trained, layer.weight_offset, 2 * layer.outputs * layer.inputs),
+            (layer.weights_trained, layer.weight_offset, 2 * layer.weight_count),
         ]
         if any(used and not 0 <= at <= at + size <= header.adapter_bytes for used, at, size in ends):
             raise bad_image(f"layer '{layer.name}' lies outside the adapter")

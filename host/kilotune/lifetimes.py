@@ -54,7 +54,7 @@ def lifetimes(
         if i != overlaid
     ]
     for i, op in enumerate(graph.ops):
-        scratch = op.scratch_bytes(graph.activations)
+        scratch = op.scratch_bytes(graph.activations, ops[i])
         if scratch:
             buffers.append(Buffer(f"scratch {i}", scratch, i, i))
         scratch = op.backward_scratch_bytes(graph.activations, ops[i]) if ops[i].gradient_unit else 0

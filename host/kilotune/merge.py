@@ -17,7 +17,7 @@ from kilotune.calibration import of_adapter
 from kilotune.errors import KilotuneError
 from kilotune.files import write_atomically
 from kilotune.image import Layer
-from kilotune.planner import shared_error
+from kilotune.selection import shared_error
 from kilotune.tflite_model import Operator, TfliteModel
 
 WEIGHTS = 1  # input of a layer with weights
@@ -51,7 +51,8 @@ def merge(tflite: bytes, adapter: Adapter) -> bytes:
         if layer.bias_trained:
             _merge_bias(edit, model, operator, layer, adapter)
         if layer.weights_trained:
-            weights = adapter.effective_weights(layer)
+            base = model.tensors[layer.weight_tensor].values().astype(np.int8)
+            weights = adapter.effective_weights(layer, base.reshape(layer.outputs, layer.inputs))
             edit.set_constant(operator.index, WEIGHTS, weights.tobytes())
     merged = edit.finish()
     calibration = of_adapter(adapter)

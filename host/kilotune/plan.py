@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kilotune.arena import Arena
 from kilotune.operators.base import NONE, OpPlan
 
-METHODS = {"none": 0, "bias": 1, "head": 2, "bias+head": 3}
+METHODS = {"none": 0, "bias": 1, "head": 2, "bias+head": 3, "lora": 4, "channels": 5, "chosen": 6}
 LOSSES = {"reconstruction": 1, "regression": 2, "classification": 3}
 
 

@@ -20,10 +20,14 @@ def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str
         raise ValueError(f"has missing or unknown fields: {sorted(map(str, set(data) ^ set(kinds)))[:5]}")
     for name, kind in kinds.items():
         value = data[name]
+        if kind == "tuple[int, ...]" and isinstance(value, (list, tuple)):
+            data = {**data, name: tuple(value)}
         good = {
             "str": isinstance(value, str),
             "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST,
+            "tuple[int, ...]": isinstance(value, (list, tuple))
+            and all(isinstance(v, int) and not isinstance(v, bool) and abs(v) <= LARGEST for v in value),
             "float": isinstance(value, (int, float)) and not isinstance(value, bool),
         }[kind]
         if not good:

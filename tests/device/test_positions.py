@@ -6,6 +6,8 @@ from pathlib import Path
 
 import kilotune
 import numpy as np
+import pytest
+from kilotune.compiler import Method
 from kilotune.targets import registry
 from networks import SAME, Network
 
@@ -20,8 +22,9 @@ def model() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 
-def test_outputs_and_adapter_are_those_of_the_twin(target: str, tmp_path: Path) -> None:
-    image = kilotune.compile(model(), method="bias+head")
+@pytest.mark.parametrize("method", ["bias+head", "lora", "channels"])
+def test_outputs_and_adapter_are_those_of_the_twin(target: str, tmp_path: Path, method: Method) -> None:
+    image = kilotune.compile(model(), method=method)
     rows = np.random.default_rng(0).integers(-128, 128, (4, image.input_bytes)).astype(np.int8)
     labels = np.array([0, 1, 2, 3], np.uint16)
     results = []

@@ -24,6 +24,8 @@ NETWORKS = {
         "bias+head",
     ),
     "classifier": (models.chain(64, 64, 32, 4, softmax=True), "bias+head"),
+    "low-rank sums": (models.chain(33, 21, 7, 33, per_channel=True, seed=9), "lora"),
+    "some channels": (models.chain(33, 21, 7, 33, seed=9), "channels"),
 }
 
 

@@ -18,6 +18,7 @@ import kilotune
 from kilotune.features import FeatureConfig
 from kilotune.image import HEADER_BYTES, read_header, seal
 from kilotune.profile import Profile
+from networks import Network
 
 import models
 
@@ -36,6 +37,12 @@ def _profile(features: int, residuals: int) -> Profile:
                    rng.uniform(0.3, 1.0, residuals), 1.0)  # fmt: skip
 
 
+def _positions() -> bytes:
+    net = Network(seed=1)
+    x = net.conv(net.conv(net.source(4, 3, 2), 3, (2, 2)), 2, (1, 1))
+    return net.finish(net.dense(net.flatten(net.pool(x, "max", (2, 2))), 3))
+
+
 def images() -> dict[str, bytes]:
     """Small images, so that a run is short: with and without features, per tensor and per channel."""
     coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
@@ -52,7 +59,9 @@ def images() -> dict[str, bytes]:
         "two-axes": kilotune.compile(two_axes, method="bias", features=_windows(8, axes=2), reservoir=8,
                                      profile=_profile(16, 16)),
     }  # fmt: skip
-    for method in ("bias", "head", "bias+head"):
+    for method in ("lora", "channels"):
+        out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])
+    for method in ("bias", "head", "bias+head", "lora", "channels"):
         out[f"coder-{method}"] = kilotune.compile(
             coder, method=method, features=_windows(8), profile=_profile(8, 8), reservoir=12,
             early=0 if method == "head" else 4, momentum=method != "bias",

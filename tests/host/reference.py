@@ -123,6 +123,34 @@ class Reference:
             bias = bias + ((delta + (1 << (fraction - 1))) >> fraction)
         return weights, bias
 
+    def adapted_weights(self, op: OpRecord) -> Ints:
+        """(out, taps, in channels): what an adapted layer computes with."""
+        out, channels = self.tensors[op.output].shape[2], self.tensors[op.input].shape[2]
+        taps = math.prod(reverse.window_size(self, op))
+        fan_in = taps * channels
+        weights = self.array(op.weights, "i1", out * fan_in).reshape(out, fan_in).copy()
+        assert self.blob is not None
+        rank, _, table = struct.unpack_from("<HHI", self.content, op.words[4])
+        if rank:
+            a, b = self.factors(op)
+            low = np.where(weights == -128, -128, -127)
+            weights = np.clip(weights + ((b @ a + (1 << 19)) >> 20), low, 127)
+        else:
+            slots = self.array(table, "<u2", out)
+            rows = np.flatnonzero(slots != 0xFFFF)
+            trained = self.array(op.weight_param, "<i2", rows.size * fan_in, adapter=True)
+            weights[rows] = (trained >> 8).reshape(-1, fan_in)
+        return weights.reshape(out, taps, channels)
+
+    def factors(self, op: OpRecord) -> tuple[Ints, Ints]:
+        """A (rank, fan in) and B (out, rank) of an adapted layer."""
+        out = self.tensors[op.output].shape[2]
+        (rank,) = struct.unpack_from("<H", self.content, op.words[4])
+        fan_in = math.prod(reverse.window_size(self, op)) * self.tensors[op.input].shape[2]
+        a = self.array(op.weight_param, "<i2", rank * fan_in, adapter=True)
+        b = self.array(op.weight_param + 2 * rank * fan_in, "<i2", rank * out, adapter=True)
+        return a.reshape(rank, fan_in), b.reshape(out, rank)
+
     def weight_scales(self, op: OpRecord) -> Floats:
         """(out,), from multipliers alone: s_w = multiplier * s_out / s_in."""
         out = self.tensors[op.output].shape[2]
@@ -201,7 +229,10 @@ class Reference:
             if not op.training:
                 continue
             g = np.where(self.passes(op, values), arrived[op.output], 0.0)
-            if op.opcode == 1:
+            if op.opcode == 15:
+                result[i] = (g, reverse.weight_gradient(self, op, values, g))
+                parts = reverse.passed_on(self, op, values, g)
+            elif op.opcode == 1:
                 result[i] = (g, np.outer(g, self.real(op.input, values[op.input])))
                 weights, _ = self.effective(op)
                 parts = {op.input: (weights * self.weight_scales(op)[:, None]).T @ g}

@@ -50,6 +50,43 @@ def _windows(r: Reference, op: OpRecord) -> Any:
                 yield ky * kw + kx, out, source
 
 
+def window_size(r: Reference, op: OpRecord) -> tuple[int, int]:
+    """Of an adapted layer, whose window is the whole input where the record says none."""
+    if op.words[0] == 0:
+        height, width, _ = r.tensors[op.input].shape
+        return height, width
+    return _pairs(op)[0]
+
+
+def _meetings(r: Reference, op: OpRecord) -> Any:
+    """`_windows` of an adapted layer."""
+    if op.words[0] != 0:
+        yield from _windows(r, op)
+        return
+    height, width = window_size(r, op)
+    for tap in range(height * width):
+        yield tap, np.ix_([0], [0]), np.ix_([tap // width], [tap % width])
+
+
+def _adapted(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+    real = r.adapted_weights(op) * r.weight_scales(op)[:, None, None]
+    dx = np.zeros(r.tensors[op.input].shape)
+    for tap, out, source in _meetings(r, op):
+        dx[source] += g[out] @ real[:, tap]
+    return [(op.input, dx)]
+
+
+def weight_gradient(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Floats:
+    """(out, taps * in channels) of an adapted layer, as if all of its weights were trained."""
+    y = g.reshape(r.tensors[op.output].shape)
+    x = r.real(op.input, np.asarray(values[op.input])).reshape(r.tensors[op.input].shape)
+    height, width = window_size(r, op)
+    dw = np.zeros((y.shape[2], height * width, x.shape[2]))
+    for tap, out, source in _meetings(r, op):
+        dw[:, tap] = np.einsum("hwo,hwi->oi", y[out], x[source])
+    return dw.reshape(y.shape[2], -1)
+
+
 def _conv(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     (kh, kw), *_ = _pairs(op)
     ci, co = r.tensors[op.input].shape[2], g.shape[2]
@@ -167,4 +204,5 @@ _RULES = {
     12: _gather,
     13: lambda r, op, values, g: [(op.input, g)],
     14: _transpose_conv,
+    15: _adapted,
 }

@@ -9,6 +9,7 @@ from kilotune import arena, graph, planner, tflite_model
 from kilotune.arena import Buffer
 from kilotune.lifetimes import lifetimes
 from kilotune.operators.base import OpPlan
+from kilotune.selection import Request
 
 import models
 
@@ -67,7 +68,7 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
 def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method: str) -> None:
     g = graph.build(tflite_model.read(models.dense_model(spec)))
     plan = planner.plan(
-        g, method=method, last_layers=None, loss="auto", optimiser_state=False, calibration_bytes=0
+        g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0
     )
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 

@@ -51,13 +51,6 @@ Status validate(const Model& model, const Op& op) {
     if (load_i32(model.at(op.multipliers) + 4 * o) < 0 || shift < -31 || shift > 30)
       return Status::bad_image;
   }
-  if (op.has(kWeightsTrained)) {
-    const Bytes adapter = {nullptr, model.adapter_bytes}, state = {nullptr, model.state_bytes};
-    if (!adapter.holds(op.weight_param, out * in, 2, 4)) return Status::bad_image;
-    const OpTraining t = model.op_training(op);
-    if (t.weight_state != kNone && !state.holds(t.weight_state, out * in, 2, 4))
-      return Status::bad_image;
-  }
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
     if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
@@ -163,8 +156,20 @@ void backward(const Execution& run, const Op& op, Step& step) {
   }
 }
 
+uint32_t weight_count(const Model& model, const Op& op) {
+  return model.tensor(op.output).channels * model.tensor(op.input).elements();
+}
+void reset_weights(const Model& model, const Op& op, int16_t* values) {
+  start_weights(frozen_weights(model, op), weight_count(model, op), values);
+}
+bool weights_valid(const Model& model, const Op& op, const uint8_t* values) {
+  return weights_in_range(frozen_weights(model, op), weight_count(model, op), values);
+}
+
+constexpr TrainedWeights kWeights = {weight_count, reset_weights, weights_valid};
+
 }  // namespace
 
-const OpKernel kFullyConnected = {1, validate, forward, backward};
+const OpKernel kFullyConnected = {1, validate, forward, backward, &kWeights};
 
 }  // namespace kilotune

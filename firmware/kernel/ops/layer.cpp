@@ -11,7 +11,7 @@ Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t 
   const bool good = fan_in >= 1 && fan_in <= kMaxFanIn && weights <= image.size &&
                     image.holds(op.weights, static_cast<uint32_t>(weights), 1, 4) &&
                     image.holds(op.bias, out, 4, 4) && image.holds(op.multipliers, scales, 4, 4) &&
-                    image.holds(op.shifts, scales, 1, 4) && !op.has(kWeightsTrained);
+                    image.holds(op.shifts, scales, 1, 4);
   if (!good) return Status::bad_image;
   for (uint32_t o = 0; o < out; ++o) {
     const int32_t b = load_i32(model.at(op.bias) + 4 * o);
@@ -36,11 +36,27 @@ bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes) {
 }
 
 bool rescale_valid(const Model& model, const Op& op) {
-  if (!op.has(kBackwardToInput)) return true;
+  if (op.training == 0) return true;
   const OpTraining t = model.op_training(op);
+  if (!op.has(kBackwardToInput) && t.rescale == 0) return true;
   if (op.has(kPerChannel) != (t.rescale != 0)) return false;
   for (uint32_t o = 0; t.rescale != 0 && o < model.tensor(op.output).channels; ++o) {
     if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return false;
+  }
+  return true;
+}
+
+void start_weights(const int8_t* base, uint32_t n, int16_t* values) {
+  // The fraction starts in the middle, so that >> 8 gives the base weight until half an LSB.
+  for (uint32_t k = 0; k < n; ++k) values[k] = static_cast<int16_t>(base[k] * 256 + 128);
+}
+
+bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values) {
+  for (uint32_t k = 0; k < n; ++k) {
+    const int32_t w = load_i16(values + 2 * k);
+    // A base weight of -128 lies below what training reaches, and stays until training moves it.
+    const int32_t low = base[k] == -128 ? -128 * 256 : kWeightParamMin;
+    if (w < low || w > kWeightParamMax) return false;
   }
   return true;
 }

@@ -109,6 +109,11 @@ bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes);
 // Whether a layer's factors R are there wherever gradients pass channels of different scales.
 bool rescale_valid(const Model& model, const Op& op);
 
+// Trained int16 weights with 8 bits below the base model's int8: where they start, and whether
+// `values` (bytes) are what training may make of them.
+void start_weights(const int8_t* base, uint32_t n, int16_t* values);
+bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values);
+
 // m'(o) = m(o) * s_w(o) / max s_w in place, at all positions of the output's gradient.
 void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y);
 

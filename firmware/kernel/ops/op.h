@@ -51,6 +51,15 @@ struct Execution {
   }
 };
 
+// What an operator trains beside biases: int16 values at Op::weight_param of the adapter.
+struct TrainedWeights {
+  uint32_t (*count)(const Model& model, const Op& op);
+  // The base model's values, to `values` (count,).
+  void (*reset)(const Model& model, const Op& op, int16_t* values);
+  // Whether all of `values`, little-endian bytes, are in the range that training keeps.
+  bool (*valid)(const Model& model, const Op& op, const uint8_t* values);
+};
+
 struct OpKernel {
   uint8_t opcode;
   // Checks everything that execution relies on; the tensors themselves are already checked.
@@ -60,6 +69,8 @@ struct OpKernel {
   // The output's gradient is in place; updates parameters and, where op.flags asks, writes the
   // input's gradient. Null: no backward.
   void (*backward)(const Execution& run, const Op& op, Step& step);
+  // Null: none of its weights can be trained.
+  const TrainedWeights* weights = nullptr;
 };
 
 extern const OpKernel kFullyConnected;
@@ -76,6 +87,7 @@ extern const OpKernel kConcatenation;
 extern const OpKernel kGather;
 extern const OpKernel kReshape;
 extern const OpKernel kTransposeConv;
+extern const OpKernel kAdaptedLayer;
 
 // Exponent of a position whose mantissas are all 0, where there are several: below any other.
 constexpr int16_t kZeroExponent = -32768;

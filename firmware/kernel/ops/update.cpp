@@ -2,7 +2,6 @@
 #include "kernel/ops/update.h"
 
 namespace kilotune {
-namespace {
 
 // What plain gradient descent rarely or never needs is compiled for size (gnu::cold).
 
@@ -23,6 +22,8 @@ namespace {
   return (value + static_cast<int32_t>(random.bits(shift))) >> shift;
 }
 
+namespace {
+
 // round(value * factor), any int32 value.
 [[gnu::cold, gnu::noinline]] int32_t scale_stochastically(int32_t value, Real factor,
                                                           Random& random) {
@@ -31,6 +32,8 @@ namespace {
   return round_stochastically(static_cast<int32_t>(product >> extra), factor.exponent + extra,
                               random);
 }
+
+}  // namespace
 
 [[gnu::cold, gnu::noinline]] int32_t add_clamped(int32_t a, int32_t b, int32_t low, int32_t high,
                                                  Step& step) {
@@ -57,6 +60,8 @@ namespace {
   return saturate32(static_cast<int64_t>(change) -
                     scale_stochastically(distance, step.decay, step.random));
 }
+
+namespace {
 
 // Plain gradient descent on neighbouring biases that share a factor: delta[o] -= mantissa[o] *
 // factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30. A function of its own, so that

@@ -21,6 +21,24 @@ void update_weights(const Execution& run, const Op& op, const OpTraining& plan, 
                     uint32_t in, const int16_t* mantissa, int exponent, const int8_t* x,
                     int32_t zero_point, Step& step);
 
+// Updates n int16 values from sums of gradients: value[i] -= gradient[i] * 2^exponent * factor,
+// kept within low to high. Weight decay pulls towards base[i] * unit + offset (null: 0).
+struct ValueRange {
+  int32_t low, high;
+  const int8_t* base;
+  int32_t unit, offset;
+};
+void update_values(int16_t* values, int16_t* state, const int32_t* gradient, uint32_t n,
+                   int exponent, Real factor, const ValueRange& range, Step& step);
+
+// Pieces of an update: round(value * 2^exponent), |value| < 2^30, up or down with probability by
+// the distance; what to add to a parameter that is `distance` from the base model's, with momentum,
+// accumulation (state, null: none) and decay; the sum within its range.
+[[nodiscard]] int32_t round_stochastically(int32_t value, int exponent, Random& random);
+[[nodiscard]] int32_t general_change(int32_t change, int32_t* state, int32_t limit,
+                                     int32_t distance, Step& step);
+[[nodiscard]] int32_t add_clamped(int32_t a, int32_t b, int32_t low, int32_t high, Step& step);
+
 }  // namespace kilotune
 
 #endif  // KILOTUNE_KERNEL_OPS_UPDATE_H_

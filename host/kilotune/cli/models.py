@@ -42,6 +42,8 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     example="kilotune compile model.tflite -o model.ktm --method bias+head\n"
     "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json\n"
     "kilotune compile ae.tflite -o ae.ktm --early 8\n"
+    "kilotune compile cnn.tflite -o cnn.ktm --method lora --rank 4 --layers conv2d_3,dense\n"
+    "kilotune compile cnn.tflite -o cnn.ktm --method channels --channels conv2d_3:0,5,7 --channels dense:1\n"
     "kilotune compile ae.tflite -o ae.ktm --c-array model.h",
 )
 @click.argument("model", type=EXISTING)
@@ -49,8 +51,15 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 @click.option(
     "--method", type=click.Choice(METHODS), default="bias", show_default=True, help="What the device trains."
 )
+@click.option("--last-layers", type=click.IntRange(min=1), help="Train the last so many layers only.")
+@click.option("--layers", help="Train these layers only: names or numbers (see inspect), with commas between.")
+@click.option("--rank", type=click.IntRange(min=1, max=8), help="Of method lora [default: 2].")
 @click.option(
-    "--last-layers", type=click.IntRange(min=1), help="Train the biases of the last so many layers only."
+    "--channels",
+    "channel_texts",
+    multiple=True,
+    metavar="N|LAYER:I,I,...",
+    help="Of method channels: how many of each layer, or which; may be repeated [default: 4].",
 )
 @click.option(
     "--loss", type=click.Choice(LOSSES), default="auto", show_default=True, help="What training lowers."
@@ -79,6 +88,9 @@ def compile_command(
     target: Path,
     method: Method,
     last_layers: int | None,
+    layers: str | None,
+    rank: int | None,
+    channel_texts: tuple[str, ...],
     loss: Loss,
     momentum: bool,
     accumulate: bool,
@@ -94,6 +106,9 @@ def compile_command(
         model,
         method=method,
         last_layers=last_layers,
+        layers=[name.strip() for name in layers.split(",")] if layers is not None else None,
+        channels=parse_channels(channel_texts),
+        rank=rank,
         loss=loss,
         momentum=momentum,
         accumulate=accumulate,
@@ -110,6 +125,21 @@ def compile_command(
         save_c_array(image, c_array)
         data["c_array"] = str(c_array)
     out.result(data, pairs(list(data.items())))
+
+
+def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
+    """One number for every layer, or `layer:channel,channel,...` by layer."""
+    if not texts:
+        return None
+    if len(texts) == 1 and texts[0].isdigit():
+        return int(texts[0])
+    found: dict[str | int, list[int]] = {}
+    for text in texts:
+        name, _, channels = text.rpartition(":")
+        if not name or not all(c.strip().isdigit() for c in channels.split(",")):
+            raise KilotuneError("usage", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
+        found[name] = [int(c) for c in channels.split(",")]
+    return found
 
 
 def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
@@ -146,7 +176,8 @@ def inspect_command(out: Output, image: Path) -> None:
     }
     rows = [(k, v) for k, v in data.items() if k not in ("layers", "boards", "ram_bytes")]
     parts = [
-        (t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t)) for t in loaded.layers
+        (str(t.op), t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t))
+        for t in loaded.layers
     ]
     fit = [
         (
@@ -158,7 +189,7 @@ def inspect_command(out: Output, image: Path) -> None:
     ]
     text = [
         pairs(rows),
-        table(parts, ("layer", "kind", "shape", "MACs", "trained")),
+        table(parts, ("", "layer", "kind", "shape", "MACs", "trained")),
         pairs([(f"RAM {k}", f"{v:,}") for k, v in data["ram_bytes"].items()]),
     ]
     if fit:
@@ -167,10 +198,13 @@ def inspect_command(out: Output, image: Path) -> None:
 
 
 def _trained(layer: Layer) -> str:
-    return (
-        "+".join(n for n, on in (("bias", layer.bias_trained), ("weights", layer.weights_trained)) if on)
-        or "-"
-    )
+    weights = "weights"
+    if layer.rank:
+        weights = f"rank {layer.rank}"
+    elif layer.channels:
+        weights = f"{len(layer.channels)} channels"
+    parts = ((layer.bias_trained, "bias"), (layer.weights_trained, weights))
+    return "+".join(name for on, name in parts if on) or "-"
 
 
 def summary(image: Image) -> dict[str, object]:

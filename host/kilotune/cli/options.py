@@ -19,7 +19,7 @@ Decorated = Callable[..., Any]
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
-METHODS = ("bias", "head", "bias+head")
+METHODS = ("bias", "head", "bias+head", "lora", "channels")
 LOSSES = ("auto", "reconstruction", "regression", "classification")
 SCORERS = ("automatic", "residual", "nearest", "combined")
 GUARDS = ("all", "gate", "none")

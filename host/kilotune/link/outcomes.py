@@ -17,7 +17,7 @@ from kilotune.link.status import statuses
 
 Q10 = 1024.0  # scores and losses on the wire are Q10 log2
 LOSSES = {0: "none", 1: "reconstruction", 2: "regression", 3: "cross_entropy"}
-METHODS = {0: "none", 1: "bias", 2: "head", 3: "bias+head"}
+METHODS = dict(enumerate(("none", "bias", "head", "bias+head", "lora", "channels", "chosen")))
 
 
 @dataclass(frozen=True, slots=True)

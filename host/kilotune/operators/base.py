@@ -54,7 +54,10 @@ class OpPlan:
     """What the planner decided for one op."""
 
     train_bias: bool = False
-    train_weights: bool = False
+    train_weights: bool = False  # all, unless one of these two says which
+    channels: tuple[int, ...] = ()
+    rank: int = 0  # of a sum that is added to all of them
+    start: bytes = b""  # where its factor A starts, int8 (rank, in)
     sends: tuple[bool, ...] = ()  # per activation that the op reads: backward goes on to it
     adds: tuple[bool, ...] = ()  # ... to what another op has sent it before
     factors: tuple[float, ...] = ()  # ... times this
@@ -77,6 +80,11 @@ class OpPlan:
     def sums(self) -> bool:
         """Whether a gradient that it sends meets another, so that it must be scaled or added."""
         return any(self.adds) or not all(is_power_of_two(f) for f in self.factors)
+
+    @property
+    def adapted(self) -> bool:
+        """Weights are trained in part: the device has an operator of its own for such a layer."""
+        return bool(self.channels) or self.rank > 0
 
     @property
     def trained(self) -> bool:
@@ -151,6 +159,17 @@ class ImageOp(ABC):
 
     @property
     def trains_weights(self) -> bool:
+        """Whether all of its weights can be trained."""
+        return False
+
+    @property
+    def adapts_weights(self) -> bool:
+        """Whether weights of some channels, or a low-rank sum, can be trained."""
+        return False
+
+    @property
+    def pointwise(self) -> bool:
+        """A dense layer, or one at each position."""
         return False
 
     @property
@@ -188,7 +207,7 @@ class ImageOp(ABC):
         """Whether the first input's gradient may be written over the output's, position by position."""
         return False
 
-    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+    def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """Arena bytes that live during this op's forward pass only."""
         return 0
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune import quantisation
-from kilotune.operators import geometry
+from kilotune.operators import adapted, geometry
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan
 from kilotune.operators.dense import MAX_BIAS, MAX_FAN_IN, FullyConnected, activation_range, bias_of
 from kilotune.operators.dense import lower as lower_vector
@@ -33,6 +33,18 @@ class PositionLayer(FullyConnected):
         return False
 
     @property
+    def adapts_weights(self) -> bool:
+        return False
+
+    @property
+    def pointwise(self) -> bool:
+        return False
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        return self.geometry.words
+
+    @property
     def macs(self) -> int:
         return int(self.weights.size) * self.positions
 
@@ -41,6 +53,8 @@ class PositionLayer(FullyConnected):
         return self.geometry.can_share(x, y)
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        if plan.adapted:
+            return adapted.backward_scratch_bytes(self, activations, plan, vector=False)
         if not plan.to_input:
             return 0
         x, y = activations[self.input], activations[self.output]
@@ -55,13 +69,23 @@ class Conv2D(PositionLayer):
     def opcode(self) -> int:
         return CONV_2D
 
+    @property
+    def adapts_weights(self) -> bool:
+        return self.inputs <= adapted.MAX_FAN_IN
+
+    @property
+    def pointwise(self) -> bool:
+        return self.geometry.taps == 1
+
     def mantissa_bits(self, plan: OpPlan) -> int:
         """2^bits times the largest norm of an input channel's weights stays below 2^31."""
-        magnitudes = np.abs(self.weights.astype(np.int64))
+        magnitudes = self.largest_weights(plan)
         return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
 
-    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+    def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """One patch of the input, unless it is read where it lies."""
+        if plan.adapted:
+            return adapted.scratch_bytes(self, pointwise=self.geometry.pointwise)
         return 0 if self.geometry.pointwise else self.inputs
 
     def words(self, plan: OpPlan) -> tuple[int, ...]:
@@ -88,7 +112,7 @@ class DepthwiseConv2D(PositionLayer):
     def words(self, plan: OpPlan) -> tuple[int, ...]:
         return (*self.geometry.words, self.multiplier, plan.scratch)
 
-    def scratch_bytes(self, activations: Sequence[Activation]) -> int:
+    def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """One patch of the input, where a window reaches beyond it."""
         x, y, g = activations[self.input], activations[self.output], self.geometry
         leaves = any(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune import quantisation
+from kilotune.operators import adapted
 from kilotune.operators.base import (
     Activation,
     ImageOp,
@@ -65,6 +66,19 @@ class FullyConnected(ImageOp):
         return True
 
     @property
+    def adapts_weights(self) -> bool:
+        return self.inputs <= adapted.MAX_FAN_IN
+
+    @property
+    def pointwise(self) -> bool:
+        return True
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """Words of the record of a layer that is trained in part; zeros: all of the input."""
+        return 0, 0, 0, 0
+
+    @property
     def folds_zero_point(self) -> bool:
         """Whether the input's zero point is part of a frozen layer's bias."""
         return True
@@ -97,14 +111,15 @@ class FullyConnected(ImageOp):
         """2^bits times the largest column norm of the effective weights stays below 2^31."""
         if not plan.to_input:
             return 15
+        norm = int(self.largest_weights(plan).sum(0).max())
+        return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+
+    def largest_weights(self, plan: OpPlan) -> npt.NDArray[np.int64]:
+        """(out, in): how large each weight is or may become."""
         magnitudes = np.abs(self.weights.astype(np.int64))
         # Trained weights may become anything up to 127; a base weight of -128 starts beyond it.
-        norm = (
-            self.outputs * max(127, int(magnitudes.max()))
-            if plan.train_weights
-            else int(magnitudes.sum(0).max())
-        )
-        return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+        magnitudes[adapted.trained_rows(plan, self.outputs)] = max(127, int(magnitudes.max()))
+        return magnitudes
 
     def fraction_bits(self) -> int:
         unit = float(self.input_scale) * self.weight_scales.astype(np.float64)
@@ -117,11 +132,13 @@ class FullyConnected(ImageOp):
 
     def keeps_gradient(self, plan: OpPlan) -> bool:
         # Scaled by channel for the input, unscaled for the update of the weights behind it.
-        return plan.train_weights and plan.to_input and len(self.weight_scales) > 1
+        return plan.train_weights and not plan.adapted and plan.to_input and len(self.weight_scales) > 1
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         # A single position's values lie where its mantissas go.
         source = activations[self.input]
+        if plan.adapted:
+            return adapted.backward_scratch_bytes(self, activations, plan, vector=True)
         return 4 * source.channels if plan.to_input and (source.positions > 1 or plan.sums) else 0
 
     def weight_bytes(self) -> bytes:
@@ -132,8 +149,9 @@ class FullyConnected(ImageOp):
 
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         bias = self.bias.astype(np.int64)
-        if self.folds_zero_point and not plan.train_weights:
-            bias = bias - self.input_zero_point * self.weights.astype(np.int64).sum(1)
+        if self.folds_zero_point:
+            frozen = ~adapted.trained_rows(plan, self.outputs)
+            bias = bias - frozen * self.input_zero_point * self.weights.astype(np.int64).sum(1)
         offsets = (
             sections.add(self.weight_bytes()),
             sections.add(bias.astype("<i4").tobytes()),
@@ -141,8 +159,11 @@ class FullyConnected(ImageOp):
             sections.add(np.array([s for _, s in self.multipliers], np.int8).tobytes()),
         )
         training = self._write_training(sections, plan) if plan.gradient_unit else 0
+        words = self.words(plan)
+        if plan.adapted:
+            words = (*self.window, adapted.record(self, sections, plan), plan.scratch)
         return pack_op(
-            opcode=self.opcode,
+            opcode=adapted.OPCODE if plan.adapted else self.opcode,
             flags=flags_of(plan, per_channel=len(self.multipliers) > 1),
             input=self.input,
             output=self.output,
@@ -150,7 +171,7 @@ class FullyConnected(ImageOp):
             offsets=offsets,
             plan=plan,
             training=training,
-            words=self.words(plan),
+            words=words,
         )
 
     def _write_training(self, sections: SectionWriter, plan: OpPlan) -> int:
@@ -159,8 +180,10 @@ class FullyConnected(ImageOp):
         units = float(self.input_scale) * self.weight_scales.astype(np.float64)
         kb = b"".join(real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
         ratio = float(self.input_scale) ** 2 * 2.0 ** (8 - fraction)
+        if plan.rank:
+            ratio = adapted.column_ratio(self, fraction)
         rescale = 0
-        if len(self.weight_scales) > 1 and plan.to_input:
+        if len(self.weight_scales) > 1 and (plan.to_input or plan.rank):
             scales = self.weight_scales.astype(np.float64)
             rescale = sections.add(np.rint(32768.0 * scales / scales.max()).astype("<u2").tobytes())
         return write_training(sections, plan, kb=kb, ratio=ratio, rescale=rescale)

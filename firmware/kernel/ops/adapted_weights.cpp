@@ -1,0 +1,89 @@
+// Effective and trained weights of layers that are trained in part.
+#include "kernel/ops/adapted.h"
+
+namespace kilotune {
+namespace {
+
+uint32_t even(uint32_t n) { return (n + 1) & ~1u; }
+
+uint32_t count(const Model& model, const Op& op) { return AdaptedLayer(model, op).weights.count(); }
+
+void reset(const Model& model, const Op& op, int16_t* values) {
+  const AdaptedLayer l(model, op);
+  if (l.weights.rank() != 0) {  // A, then B: 0, so that nothing is added
+    const uint32_t n = l.weights.rank() * l.fan_in;
+    for (uint32_t k = 0; k < n; ++k)
+      values[k] = static_cast<int16_t>(l.weights.start()[k] * kFactorStart);
+    std::memset(values + n, 0, 2u * (l.weights.count() - n));
+    return;
+  }
+  for (uint32_t o = 0; o < l.y.channels; ++o) {
+    if (!l.weights.trained(o)) continue;
+    start_weights(l.weights.base(o), l.fan_in, values);
+    values += l.fan_in;
+  }
+}
+
+bool valid(const Model& model, const Op& op, const uint8_t* values) {
+  const AdaptedLayer l(model, op);
+  const uint32_t factors = l.weights.rank() * l.fan_in;  // of A; B may be any int16 but -2^15
+  for (uint32_t k = 0; l.weights.rank() != 0 && k < l.weights.count(); ++k) {
+    const int32_t v = load_i16(values + 2 * k), limit = k < factors ? kFactorMax : 32767;
+    if (v < -limit || v > limit) return false;
+  }
+  for (uint32_t o = 0; l.weights.rank() == 0 && o < l.y.channels; ++o) {
+    if (!l.weights.trained(o)) continue;
+    if (!weights_in_range(l.weights.base(o), l.fan_in, values)) return false;
+    values += 2 * l.fan_in;
+  }
+  return true;
+}
+
+}  // namespace
+
+const TrainedWeights kAdaptedWeights = {count, reset, valid};
+
+Window adapted_window(const Op& op, const Tensor& x, const Tensor& y) {
+  if (op.words[0] != 0) return window_of(op, x, y);
+  return {{x.height, 1, 1, 0, x.height, y.height}, {x.width, 1, 1, 0, x.width, y.width}};
+}
+
+AdaptedWeights::AdaptedWeights(const Model& model, const Op& op, uint32_t out, uint32_t fan_in)
+    : record_(model.at(op.words[kAdaptedRecordWord])),
+      table_(model.at(load_u32(record_ + 4))),
+      base_(reinterpret_cast<const int8_t*>(model.at(op.weights))),
+      out_(out),
+      fan_in_(fan_in),
+      rank_(load_u16(record_)),
+      channels_(load_u16(record_ + 2)) {}
+
+void AdaptedWeights::fill(const int16_t* values, uint32_t o, uint32_t first, uint32_t n,
+                          int8_t* to) const {
+  if (rank_ == 0) {
+    const int16_t* row = values + slot(o) * fan_in_ + first;
+    for (uint32_t i = 0; i < n; ++i) to[i] = static_cast<int8_t>(row[i] >> 8);
+    return;
+  }
+  const int8_t* base = this->base(o) + first;
+  const int16_t* b = values + rank_ * fan_in_ + o * rank_;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int16_t* a = values + first + i;
+    int32_t sum = 1 << (kFactorBits - 1);
+    for (uint32_t k = 0; k < rank_; ++k, a += fan_in_) sum += b[k] * *a;
+    const int32_t low = base[i] == -128 ? -128 : -127;
+    to[i] = static_cast<int8_t>(clamp(base[i] + (sum >> kFactorBits), low, 127));
+  }
+}
+
+uint64_t adapted_scratch_bytes(const Model& model, const Op& op) {
+  const AdaptedLayer l(model, op);
+  const uint64_t positions = even(l.y.positions());
+  const uint64_t weights = (l.weights.rank() == 0 ? 2 : 6) * positions;
+  if (!op.has(kBackwardToInput)) return weights;
+  const bool matrix = l.weights.rank() != 0 && !l.whole;
+  const uint64_t rows = matrix ? uint64_t{l.y.channels} * l.fan_in : l.x.channels;
+  const uint64_t on = 4ull * l.x.channels + rows;
+  return on > weights ? on : weights;
+}
+
+}  // namespace kilotune

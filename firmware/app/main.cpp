@@ -1,6 +1,9 @@
-// The firmware: one loop for every board. Serial requests first, training in what time is left.
+// The firmware: one loop for every board. Serial requests first, then the sensor; training in what
+// time is left.
 #include <new>
 
+#include "app/panel.h"
+#include "app/sensing.h"
 #include "boards/board.h"
 #include "kernel/bytes.h"
 #include "runtime/engine.h"
@@ -35,15 +38,14 @@ void describe_board() {
   };
 }
 
-[[noreturn]] void serve(Session& session) {
+[[noreturn]] void serve(Engine& engine, Session& session) {
+  Panel panel;
   for (;;) {
     uint8_t bytes[64];
     const uint32_t n = board::read(bytes, sizeof bytes);
-    if (n > 0) {
-      session.receive(bytes, n);
-    } else if (!session.background()) {
-      board::wait();
-    }
+    if (n > 0) session.receive(bytes, n);
+    const bool sensed = sensing::step(panel.step(engine));
+    if (n == 0 && !sensed && !session.background()) board::wait();
   }
 }
 
@@ -59,5 +61,8 @@ int main(int argc, char** argv) {
   const board::Block ram = board::engine_ram();
   callbacks.opened =
       engine.open(image.data, image.size, ram.data, ram.size, board::checkpoint_flash());
-  serve(*new (session_memory) Session(engine, kLink, callbacks));
+  sensing::describe(callbacks);
+  Session& session = *new (session_memory) Session(engine, kLink, callbacks);
+  sensing::begin(engine, session);
+  serve(engine, session);
 }

@@ -9,6 +9,7 @@
 
 #include "kernel/bytes.h"
 #include "runtime/flash.h"
+#include "sensors/sensor.h"
 
 namespace kilotune::board {
 
@@ -72,6 +73,22 @@ const Flash* key_flash();
 Block engine_ram();
 // [loop]
 RamUse ram_use();
+
+// --- sensor, light and button; a board without them takes common/no_sensor.cpp,
+// common/no_panel.cpp
+
+// [loop] The bus that an accelerometer may be wired to, ready for use; null: there is none. Its
+// calls take bounded time, also where nothing is wired.
+const SensorBus* sensor_bus();
+// [any] Level of the pin for the sensor's INT1: true where the FIFO holds a batch.
+bool sensor_interrupt();
+
+enum class Light : uint8_t { off, learn, detect, anomaly };
+// [loop] Called when the light changes: `lit` is for a board with a single one, which blinks by
+// being told so, `light` for one that can show more.
+void show(Light light, bool lit);
+// [loop] True while the button that starts learning is pressed.
+bool button();
 
 // --- end
 

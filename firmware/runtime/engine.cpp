@@ -169,6 +169,20 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
   return Status::ok;
 }
 
+uint32_t Engine::stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes,
+                             uint32_t& first) const {
+  const uint32_t end = window_.pushed();
+  const uint32_t oldest = end > features_.window ? end - features_.window : 0;
+  first = from < oldest ? oldest : (from < end ? from : end);
+  if (!streaming_ || stream_kind_ != StreamKind::samples || phase_ == Phase::train) return 0;
+  const uint32_t frame = 2u * features_.axes;
+  uint32_t bytes = 0;
+  for (uint32_t i = first; i < end && bytes + frame <= max_bytes; ++i, bytes += frame) {
+    std::memcpy(out + bytes, window_.frame(i), frame);
+  }
+  return bytes;
+}
+
 uint32_t Engine::results_end() const { return results_end_; }
 
 bool Engine::result(uint32_t index, WindowResult& out) const {
@@ -208,6 +222,14 @@ Status Engine::learn_begin(const LearnConfig& config) {
   phase_ = Phase::learn;
   streaming_ = false;
   return Status::ok;
+}
+
+LearnConfig Engine::alone_config() const {
+  const AloneConfig alone = Profile::alone(model_);
+  LearnConfig config;
+  config.train.rate = alone.rate;
+  config.passes = alone.passes;
+  return config;
 }
 
 Status Engine::learn_end() {

@@ -50,6 +50,7 @@ struct Counters {
   uint16_t objections[kReasons];
   uint8_t last_reasons;
   uint32_t last_reasons_window;  // `windows` when it happened
+  uint32_t anomalies;            // windows scored as such since boot
 };
 
 class Engine {
@@ -72,6 +73,12 @@ class Engine {
   // Computes every window that completes and appends its result.
   Status stream_push(const uint8_t* bytes, uint32_t n);
   [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
+  void stream_gap() { window_.gap(); }         // what comes next does not follow what came last
+  // Frames of the present stream of samples, and a copy of those from index `from` on, or from the
+  // oldest that is left: as many whole ones as `max_bytes` hold. Returns the bytes, 0 while
+  // training.
+  [[nodiscard]] uint32_t stream_frames() const { return window_.pushed(); }
+  uint32_t stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes, uint32_t& first) const;
   // Results are kept in a ring of kResultRing: the last ones, by window index.
   static constexpr uint32_t kResultRing = 16;
   [[nodiscard]] uint32_t results_end() const;  // index after the newest result
@@ -80,6 +87,11 @@ class Engine {
 
   // --- learning ----------------------------------------------------------------------------
   Status learn_begin(const LearnConfig& config);
+  // What the image says that a device learns with when no host tells it; windows 0: it does not.
+  [[nodiscard]] LearnConfig alone_config() const;
+  [[nodiscard]] uint32_t alone_windows() const {
+    return features_.axes == 0 ? 0 : Profile::alone(model_).windows;
+  }
   Status learn_end();     // calibrates, then goes to phase train (or detect, with 0 passes)
   Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
   bool background();      // one bounded piece of training; true while more remains

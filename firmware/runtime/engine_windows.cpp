@@ -24,6 +24,7 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
   if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
   if (phase_ == Phase::learn) learn_window(features_q10, result);
   for (int i = 0; i < kRefusals; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
+  if ((result.flags & kAnomaly) != 0) ++counters_.anomalies;
   results_[results_end_ % kResultRing] = result;
   ++results_end_;
 }

@@ -66,6 +66,9 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   // Early windows are compared with each other in memory for one number a slot.
   if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
+  const AloneConfig config = alone(model);
+  const bool normal = config.rate.is_zero() || config.rate.mantissa >= 0x8000;
+  if (!normal || (classifies && config.windows != 0)) return Status::bad_image;
   sigma_lsb = inverse_input_ < 128 ? 1 : (inverse_input_ + 64) >> 7;
   classes = classifies ? t.classes : uint16_t{0};
   const uint32_t mean = load_u32(p + 28), scale = load_u32(p + 32), residual = load_u32(p + 36);
@@ -88,6 +91,11 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
     if (op.has(kWeightsTrained) && op.weight_param < block) return Status::bad_image;
   }
   return Status::ok;
+}
+
+AloneConfig Profile::alone(const Model& model) {
+  const uint8_t* p = model.image().data + model.profile + 40;
+  return {load_u16(p), load_u16(p + 2), {load_u16(p + 4), load_i16(p + 6)}};
 }
 
 void Profile::reset(AdapterView& view) const {

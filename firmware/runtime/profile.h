@@ -12,8 +12,18 @@
 
 namespace kilotune {
 
+// How a device learns when no host tells it.
+struct AloneConfig {
+  uint16_t windows = 0;  // healthy ones to learn from; 0: it waits for a host
+  uint16_t passes = 0;
+  Real rate;
+};
+
 class Profile {
  public:
+  // Read from the image each time: it is asked for seldom.
+  [[nodiscard]] static AloneConfig alone(const Model& model);
+
   // Validates the section and the model's fit to it.
   [[nodiscard]] Status open(const Model& model, const FeatureConfig& features);
 

@@ -103,7 +103,8 @@ void Session::receive_frame() {
     if (opens) {
       stream_ = 0;
       // Who began to collect windows is gone: the next one's must not be learned from unasked.
-      if (engine_.phase() == Phase::learn && engine_.learn_cancel() == Status::ok) ++generation_;
+      const bool abandoned = engine_.phase() == Phase::learn && !alone_;
+      if (abandoned && engine_.learn_cancel() == Status::ok) ++generation_;
     }
     execute(kind, message);
   }
@@ -127,26 +128,28 @@ const Session::Route* Session::find_route(uint8_t kind) {
       {Kind::model, true, &Session::on_model},
       {Kind::status, false, &Session::on_status},
       {Kind::reset, false, &Session::on_reset},
-      {Kind::learn_begin, true, &Session::on_learn_begin},
+      {Kind::learn_begin, true, &Session::on_learn_begin, kSteers},
       {Kind::learn_end, true, &Session::on_learn_end},
-      {Kind::learn_cancel, true, &Session::on_learn_cancel},
-      {Kind::stream_begin, true, &Session::on_stream_begin},
-      {Kind::samples, true, &Session::on_samples},
-      {Kind::stream_end, true, &Session::on_stream_end},
+      {Kind::learn_cancel, true, &Session::on_learn_cancel, kSteers},
+      {Kind::stream_begin, true, &Session::on_stream_begin, kHolds},
+      {Kind::samples, true, &Session::on_samples, kHolds},
+      {Kind::stream_end, true, &Session::on_stream_end, kHolds},
       {Kind::results, true, &Session::on_results},
-      {Kind::input_write, true, &Session::on_input_write},
-      {Kind::infer, true, &Session::on_infer},
-      {Kind::output_read, true, &Session::on_output_read},
-      {Kind::train_begin, true, &Session::on_train_begin},
-      {Kind::train_step, true, &Session::on_train_step},
-      {Kind::bench, true, &Session::on_bench},
+      {Kind::input_write, true, &Session::on_input_write, kHolds},
+      {Kind::infer, true, &Session::on_infer, kHolds},
+      {Kind::output_read, true, &Session::on_output_read, kHolds},
+      {Kind::train_begin, true, &Session::on_train_begin, kHolds | kSteers},
+      {Kind::train_step, true, &Session::on_train_step, kHolds | kSteers},
+      {Kind::bench, true, &Session::on_bench, kHolds},
       {Kind::commit, true, &Session::on_commit},
-      {Kind::rollback, true, &Session::on_rollback},
-      {Kind::restore, true, &Session::on_restore},
+      {Kind::rollback, true, &Session::on_rollback, kSteers},
+      {Kind::restore, true, &Session::on_restore, kSteers},
       {Kind::pull, true, &Session::on_pull},
       {Kind::push_begin, true, &Session::on_push_begin},
       {Kind::push, true, &Session::on_push},
-      {Kind::push_end, true, &Session::on_push_end},
+      {Kind::push_end, true, &Session::on_push_end, kSteers},
+      {Kind::sensor_test, false, &Session::on_sensor_test},
+      {Kind::raw, true, &Session::on_raw, kRawData},
   };
   for (const Route& route : kRoutes) {
     if (static_cast<uint8_t>(route.kind) == kind) return &route;
@@ -164,7 +167,10 @@ void Session::execute(uint8_t kind, const Bytes& message) {
         route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
   }
   uint8_t answer_kind = static_cast<uint8_t>(kind | kAnswer);
-  if (status != Status::ok) {
+  if (status == Status::ok) {
+    if ((route->effects & kHolds) != 0) hold_engine();
+    if ((route->effects & kSteers) != 0) take_over();
+  } else {
     const error_answer error{kind, static_cast<uint32_t>(status), detail_};
     answer_bytes_ = 0;
     static_cast<void>(answer(cbor_encode_error_answer, error));
@@ -243,6 +249,12 @@ Status Session::on_status(const Bytes& in) {
   if (board_.last_fault != nullptr) {
     const LastFault fault = board_.last_fault(board_.context);
     a.status_fault_m = {fault.pc, fault.lr, fault.status};
+  }
+  a.status_sensor_m.anomalies = engine_.counters().anomalies;
+  if (board_.sensor != nullptr) {
+    const SensorState s = board_.sensor->state();
+    a.status_sensor_m = {s.chip,     static_cast<uint32_t>(s.state), s.sensing, alone_, s.samples,
+                         s.overruns, engine_.counters().anomalies};
   }
   return answer(cbor_encode_status_answer, a);
 }

@@ -28,6 +28,24 @@ struct LastFault {
   uint32_t pc = 0, lr = 0, status = 0;  // status: of the core's fault register
 };
 
+// The sensor that feeds the engine between a host's streams; statuses and counts as in
+// status-sensor.
+struct SensorState {
+  uint8_t chip = 0;
+  Status state = Status::no_sensor;
+  bool sensing = false;
+  uint32_t samples = 0, overruns = 0, gap_at = 0;
+};
+struct SensorTest {
+  bool passed = false;
+  int16_t moved_mg[3] = {};
+};
+
+struct SensorCalls {
+  SensorState (*state)();
+  Status (*test)(SensorTest& out);
+};
+
 // What the application gives. Strings and bytes must stay; calls marked optional may be null.
 struct Board {
   void* context = nullptr;             // handed to the calls below
@@ -44,6 +62,7 @@ struct Board {
   uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
   LastFault (*last_fault)(void* context) = nullptr;         // optional
+  const SensorCalls* sensor = nullptr;                      // optional: there is none
 };
 
 class Session {
@@ -60,12 +79,34 @@ class Session {
 
   [[nodiscard]] const FrameCounters& frame_counters() const { return decoder_.counters(); }
 
+  // --- for an application that feeds the engine from a sensor, between two requests
+  // The engine is a host's: it streams, or was reading results or giving inputs a moment ago.
+  [[nodiscard]] bool occupied() const;
+  void release() { held_ = false; }  // a stream of the application's own begins
+  // A host has taken learning into its own hands since boot or the last learn_alone.
+  [[nodiscard]] bool steered() const { return steered_; }
+  // The device learns, or has just learned, by itself: set by learn_alone, cleared by a host that
+  // takes over and by alone_done.
+  [[nodiscard]] bool alone() const { return alone_; }
+  // Begins to learn anew with the image's own settings; a learn phase under way is dropped.
+  [[nodiscard]] Status learn_alone();
+  void alone_done() { alone_ = false; }
+  // The adapter may have changed by what the application did.
+  void note_change() { ++generation_; }
+
  private:
+  enum Effect : uint8_t {
+    kHolds = 1,   // leaves something in the engine that the host comes back to: see occupied()
+    kSteers = 2,  // takes over what the device has learned: see steered()
+    kRawData =
+        4,  // gives away what the sensor measures: only on request, and not from a locked device
+  };
   using Handler = Status (Session::*)(const Bytes&);
   struct Route {
     Kind kind;
     bool needs_model;
     Handler handler;
+    uint8_t effects = 0;  // of Effect, once it was carried out
   };
   static const Route* find_route(uint8_t kind);
 
@@ -109,6 +150,11 @@ class Session {
   Status on_push(const Bytes& in);
   Status on_push_end(const Bytes& in);
   Status answer_checkpoint();
+  // session_sensor.cpp
+  Status on_sensor_test(const Bytes& in);
+  Status on_raw(const Bytes& in);
+  void take_over();
+  void hold_engine();
 
   struct Push {
     bool active = false;
@@ -127,7 +173,10 @@ class Session {
   uint32_t answer_bytes_ = 0;  // CBOR of the stored answer
   uint32_t detail_ = 0;        // of the error answer, set by handlers
   bool reset_pending_ = false;
+  bool held_ = false;  // what the engine holds, as results and inputs, is a host's
+  bool steered_ = false, alone_ = false;
   uint32_t dropped_ = 0, repeated_ = 0;
+  uint32_t held_ms_ = 0;  // when a host last used the engine for itself
 
   uint16_t stream_ = 0;       // 0: none
   uint32_t stream_next_ = 0;  // byte offset expected, modulo 2^32

@@ -61,7 +61,9 @@ Status Session::on_train_begin(const Bytes& in) {
   if (decode(cbor_decode_train_begin_request, in, m) != Status::ok) return Status::bad_message;
   TrainConfig config;
   const Status status = to_config(m, config);
-  return status == Status::ok ? engine_.train_begin(config) : status;
+  if (status != Status::ok) return status;
+  take_over();
+  return engine_.train_begin(config);
 }
 
 Status Session::on_train_step(const Bytes& in) {
@@ -96,7 +98,10 @@ Status Session::on_bench(const Bytes& in) {
   bench_request m;
   if (decode(cbor_decode_bench_request, in, m) != Status::ok) return Status::bad_message;
   if (m.what > kBenchStep || m.count == 0 || m.count > kMaxBenchRuns) return Status::bad_argument;
-  if (m.what == kBenchStep) ++generation_;
+  if (m.what == kBenchStep) {
+    take_over();
+    ++generation_;
+  }
   // A regression is stepped towards what it gives by itself: the work is the same for any target.
   const int8_t* target = engine_.output();
   const uint32_t began_ms = board_.millis(board_.context);

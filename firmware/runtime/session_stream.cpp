@@ -45,6 +45,7 @@ Status Session::on_learn_begin(const Bytes& in) {
   config.jitter = u8(m.jitter);
   config.guard = static_cast<Guard>(m.guard);
   config.recalibrate = u8(m.recalibrate);
+  take_over();
   ++generation_;
   passes_ = config.passes;
   return engine_.learn_begin(config);
@@ -68,6 +69,7 @@ Status Session::on_stream_begin(const Bytes& in) {
   if (m.stream == 0 || m.kind > static_cast<uint32_t>(Engine::StreamKind::features)) {
     return Status::bad_argument;
   }
+  if (alone_ && engine_.phase() == Phase::learn) return Status::wrong_state;
   stream_ = 0;
   const auto kind = static_cast<Engine::StreamKind>(m.kind);
   const Status status = engine_.stream_begin(kind, m.rate_mhz, u8(m.axes), u8(m.label));
@@ -119,6 +121,7 @@ Status Session::on_stream_end(const Bytes& in) {
 Status Session::on_results(const Bytes& in) {
   uint32_t from = 0;
   if (decode(cbor_decode_results_request, in, from) != Status::ok) return Status::bad_message;
+  if (held_) hold_engine();
   uint8_t packed[Engine::kResultRing * kWireResultBytes];
   results_answer a{};
   a.results = to_zcbor(packed, pack_results(from, packed, a.results_first));

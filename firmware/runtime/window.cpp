@@ -20,6 +20,7 @@ void Window::open(int16_t* memory, uint16_t window, uint16_t hop, uint8_t axes) 
 void Window::reset() {
   next_ = 0;
   until_ = window_;
+  pushed_ = 0;
 }
 
 bool Window::push(const int16_t* frame) {
@@ -27,9 +28,15 @@ bool Window::push(const int16_t* frame) {
   int16_t* const to = ring_ + at * axes;
   for (uint32_t axis = 0; axis < axes; ++axis) to[axis] = frame[axis];
   next_ = static_cast<uint16_t>(at + 1 == window_ ? 0 : at + 1);
+  ++pushed_;
   if (--until_ != 0) return false;
   until_ = hop_;
   return true;
+}
+
+const int16_t* Window::frame(uint32_t index) const {
+  const uint32_t back = pushed_ - index;  // 1 to window
+  return ring_ + (next_ + (next_ < back ? window_ : 0u) - back) * axes_;
 }
 
 WindowHealth Window::health() const {

@@ -22,7 +22,9 @@ class Window {
 
   // `memory` is the caller's and must live as long as the window; axes 1 to 4.
   void open(int16_t* memory, uint16_t window, uint16_t hop, uint8_t axes);
-  void reset();  // forgets all samples: after a gap in the stream
+  void reset();  // forgets all samples
+  // The next frame does not follow the last one: windows begin anew, old frames can still be read.
+  void gap() { until_ = window_; }
 
   // Takes one frame of `axes` samples. True when a window is complete: after `window` frames, then
   // every `hop`. Not for interrupts: a port collects samples in a queue of its own.
@@ -33,6 +35,10 @@ class Window {
   [[nodiscard]] uint32_t first() const { return next_; }       // frame index of the oldest sample
   [[nodiscard]] WindowHealth health() const;
 
+  // Frames since reset; the last `window` of them are here, by index from 0.
+  [[nodiscard]] uint32_t pushed() const { return pushed_; }
+  [[nodiscard]] const int16_t* frame(uint32_t index) const;
+
  private:
   [[nodiscard]] uint32_t frozen() const;
   [[nodiscard]] bool flattened(uint32_t axis) const;
@@ -42,6 +48,7 @@ class Window {
   uint16_t hop_ = 0;
   uint16_t next_ = 0;   // where the next frame goes: the oldest one, once full
   uint16_t until_ = 0;  // frames until a window is complete
+  uint32_t pushed_ = 0;
   uint8_t axes_ = 0;
 };
 

@@ -51,6 +51,8 @@ enum class Kind : uint8_t {
   push_begin = 36,
   push = 37,
   push_end = 38,
+  sensor_test = 48,
+  raw = 49,
 };
 constexpr uint8_t kAnswer = 0x80;
 constexpr uint8_t kErrorAnswer = 0xFF;

@@ -42,6 +42,7 @@ def compile(
     profile: Profile | None = None,
     reservoir: int = 32,
     early: int = 0,
+    alone_windows: int | None = None,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
@@ -53,7 +54,8 @@ def compile(
     model's own metadata says; without any, the model takes ready int8 inputs. `reservoir`: windows that the
     device keeps for training, 1 to 255, held-back ones included. `early`: windows of the first learn phase
     that later ones are held to, 3 to `reservoir`, 0 = none; each costs as many bytes as the model has inputs.
-    Raises KilotuneError.
+    `alone_windows`: healthy windows that a device with a sensor and without a host learns from, 0: none;
+    twice the reservoir unless it is said. Raises KilotuneError.
     """
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
@@ -63,7 +65,7 @@ def compile(
     profile = profile if profile is not None else own.profile
     chosen_loss = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
     features, profile = _check_features(graph, features, profile, chosen_loss)
-    settings = CalibrationSettings.for_loss(chosen_loss, reservoir, early)
+    settings = CalibrationSettings.for_loss(chosen_loss, reservoir, early, alone_windows)
     residuals = profile.residual_std.size if profile is not None else 0
     plan = planner.plan(
         graph,

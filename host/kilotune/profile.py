@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
 from kilotune.features import checked_fields
+from kilotune.reals import to_real
 
 Vector = npt.NDArray[np.float32]
 SECTION_BYTES = 64
@@ -17,6 +18,9 @@ ADAPTER_HEAD_BYTES = 32
 MAX_WINDOWS = 255
 LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
+LEAST_ALONE_WINDOWS = 8  # of these, two are held back
+# What training takes where nothing else is said; how they were found: docs/DESIGN.md.
+DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
 
 
 def _refuse(what: str, hint: str) -> KilotuneError:
@@ -43,10 +47,19 @@ class CalibrationSettings:
     quantile_tail: float = 3.95  # what Student's t adds, over its degrees of freedom
     margin: float = 0.02  # AUC by which a scorer must beat the combined one
     early: int = 0  # windows of the first learn phase that later ones are held to; 0: none
+    # A device with a sensor and no host learns from its first so many healthy windows; 0: it waits for a host.
+    alone_windows: int = 64
+    alone_passes: int = DEFAULT_PASSES
+    alone_learning_rate: float = DEFAULT_LEARNING_RATE
 
     @classmethod
-    def for_loss(cls, loss: str, windows: int = 32, early: int = 0) -> CalibrationSettings:
-        """A classifier's few windows of all classes say little about means and levels."""
+    def for_loss(
+        cls, loss: str, windows: int = 32, early: int = 0, alone_windows: int | None = None
+    ) -> CalibrationSettings:
+        """A classifier's few windows of all classes say little about means and levels.
+
+        `alone_windows` None: twice the reservoir; a classifier cannot learn alone, as nobody tells it classes.
+        """
         if not 1 <= windows <= MAX_WINDOWS:
             raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
         if early != 0 and not LEAST_EARLY <= early <= windows:
@@ -57,8 +70,16 @@ class CalibrationSettings:
         if loss == "classification":
             if early != 0:
                 raise _refuse("a classifier has no anomaly score to hold to early windows", "use 0 for it")
-            return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False)
-        return cls(windows=windows, early=early)
+            if alone_windows:
+                raise _refuse("a classifier cannot learn alone", "nobody tells it the classes: give 0 windows")
+            return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False, alone_windows=0)
+        alone = max(2 * windows, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
+        if alone != 0 and not LEAST_ALONE_WINDOWS <= alone <= 0xFFFF:
+            raise _refuse(
+                f"the device is to learn alone from {alone} windows",
+                f"{LEAST_ALONE_WINDOWS} to 65535 are possible, or 0: not alone",
+            )
+        return cls(windows=windows, early=early, alone_windows=alone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,11 +145,12 @@ class Profile:
             content += table.tobytes() + bytes(-table.nbytes % 4)
         s = settings
         head = struct.pack(
-            "<HH8BiHHHHhHIII24x",
+            "<HH8BiHHHHhHIIIHHHh16x",
             s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
             s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * 1024),
             round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
             round(self.base_threshold * 1024), 0, *places,
+            s.alone_windows, s.alone_passes, *to_real(s.alone_learning_rate, "the learning rate"),
         )  # fmt: skip
         return head + content
 

@@ -19,6 +19,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link.messages import (
     Checkpoint,
+    Chip,
     Counters,
     DeviceStatus,
     GuardStatus,
@@ -28,6 +29,7 @@ from kilotune.link.messages import (
     MemoryUse,
     Phase,
     Scorer,
+    SensorState,
     WindowResult,
 )
 from kilotune.link.outcomes import BenchResult, DeviceInfo, Progress, Scores
@@ -84,6 +86,7 @@ class FakeDevice:
                 0, 0, 8, 0, 45, 12, 0, 210, -900, -1000, 1800, 1800, 640, 640, 0, 0,
                 0, 0, 0, 0, 0, 0, 0, 0,
             ),
+            SensorState(Chip.none, 25, 0, 0, 0, 0, 0),
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:

@@ -159,6 +159,8 @@ ANSWERS = {
     "checkpoint-answer": messages.Checkpoint,
     "pull-answer": messages.PullChunk,
     "push-answer": messages.PushNext,
+    "sensor-test-answer": messages.SensorTest,
+    "raw-answer": messages.RawFrames,
     "learn-begin-request": messages.LearnConfig,
     "train-begin-request": messages.TrainConfig,
 }

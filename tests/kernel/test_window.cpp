@@ -9,6 +9,29 @@
 
 using namespace kilotune;
 
+TEST_CASE("frames stay readable by their index, and after a gap windows begin anew") {
+  int16_t memory[5 * 2];
+  Window window;
+  window.open(memory, 5, 2, 2);
+  const auto push = [&window](int16_t i) {
+    const int16_t frame[2] = {i, static_cast<int16_t>(-i)};
+    return window.push(frame);
+  };
+  for (int16_t i = 0; i < 7; ++i) CHECK(push(i) == (i == 4 || i == 6));
+  CHECK(window.pushed() == 7);
+  for (uint32_t i = 2; i < 7; ++i) {
+    CHECK(window.frame(i)[0] == static_cast<int16_t>(i));
+    CHECK(window.frame(i)[1] == -static_cast<int16_t>(i));
+  }
+  window.gap();
+  CHECK(window.frame(6)[0] == 6);
+  for (int16_t i = 7; i < 12; ++i) CHECK(push(i) == (i == 11));
+  CHECK(window.ring()[window.first() * 2] == 7);
+  CHECK(window.frame(11)[0] == 11);
+  window.reset();
+  CHECK(window.pushed() == 0);
+}
+
 TEST_CASE("windows are complete after `window` frames and then every `hop`") {
   std::vector<int16_t> memory(2 * 8);
   Window window;

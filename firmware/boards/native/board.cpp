@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
+#include <cinttypes>
 #include <climits>
 #include <csignal>
 #include <cstdio>
@@ -22,6 +22,7 @@
 #include "line.h"
 #include "options.h"
 #include "receiver.h"
+#include "sensor_mount.h"
 #include "slow_flash.h"
 
 namespace kilotune::board {
@@ -40,6 +41,8 @@ Line line;
 Receiver receiver;
 SlowFlash slow_flash;
 bool uart = false, watched = false;
+SensorMount sensor;
+int press_at_ms = -1;
 std::vector<std::string> arguments;
 std::string program;
 uint8_t* flash = nullptr;
@@ -115,6 +118,8 @@ void init(int argc, char** argv) {
   }
   flash = map_flash(options.flash);
   path_hash = fnv1a(absolute(options.flash));
+  press_at_ms = options.press_at_ms;
+  sensor.open(options);
   line.open(options);
   uart = options.uart;
   hold_reset_button(SIG_BLOCK);  // in the thread for good
@@ -146,20 +151,15 @@ void write(const uint8_t* data, uint32_t n) { line.write(data, n); }
 uint32_t receive_capacity() { return Receiver::kCapacity; }
 uint32_t receive_dropped() { return uart ? receiver.dropped() : 0; }
 void wait() {
+  const int ms = sensor.idle_ms();
   if (uart) {
-    receiver.wait(1000);
+    receiver.wait(ms < 0 ? 1000 : ms);
   } else {
-    line.wait(-1);
+    line.wait(ms);
   }
 }
 
-uint32_t millis() {
-  using std::chrono::duration_cast;
-  using std::chrono::milliseconds;
-  static const auto start = std::chrono::steady_clock::now();
-  const auto elapsed = std::chrono::steady_clock::now() - start;
-  return static_cast<uint32_t>(duration_cast<milliseconds>(elapsed).count());
-}
+uint32_t millis() { return static_cast<uint32_t>(sensor.now_us() / 1000); }
 
 uint64_t instructions() { return 0; }
 
@@ -173,6 +173,24 @@ const Flash* checkpoint_flash() {
 const Flash* key_flash() {
   static const Flash region = nor_region<kKeySectorBytes>(flash + kKeyOffset, kKeySectorCount);
   return &region;
+}
+
+const SensorBus* sensor_bus() { return sensor.bus(); }
+bool sensor_interrupt() { return sensor.interrupt(); }
+
+// What the light says, once a change; a blink is none.
+void show(Light light, bool) {
+  static constexpr const char* kNames[] = {"off", "learn", "detect", "anomaly"};
+  static Light last = Light::off;
+  if (light == last) return;
+  last = light;
+  std::printf("light %s at %" PRIu32 " ms\n", kNames[static_cast<int>(light)], millis());
+  std::fflush(stdout);
+}
+
+bool button() {
+  constexpr uint32_t kPressMs = 100;
+  return press_at_ms >= 0 && millis() - static_cast<uint32_t>(press_at_ms) < kPressMs;
 }
 
 Block engine_ram() { return {engine_block, kEngineBytes}; }

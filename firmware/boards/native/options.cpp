@@ -1,6 +1,7 @@
 // Parses the command line of the native board.
 #include "options.h"
 
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,7 +21,12 @@ constexpr char kUsage[] =
     "  --flash-chip CHIP   checkpoints take the longest times of its data sheet, in its sectors; "
     "implies --uart\n"
     "                      and a watchdog of 8 s: stm32f4-16k, stm32f4-64k, stm32f4-128k, "
-    "nrf52840, nrf51822, rp2040\n";
+    "nrf52840, nrf51822, rp2040\n"
+    "  --sensor CHIP=FILE  mount a lis2dw12, adxl345 or lsm6dso that measures FILE at its own "
+    "rate:\n"
+    "                      .csv with x,y,z in g, else raw int16 x y z, 16 g at 32768\n"
+    "  --virtual-time      the recording takes no more time than the device computes\n"
+    "  --press-at MS       press the button so long after the start\n";
 
 [[noreturn]] void fail(const char* what, const char* argument) {
   std::fprintf(stderr, "kilotune-native: %s: %s\n%s", what, argument, kUsage);
@@ -60,6 +66,12 @@ Options parse_options(int argc, char** argv) {
     } else if (is("--flash-chip")) {
       o.flash_chip = value();
       o.uart = true;
+    } else if (is("--sensor")) {
+      o.sensor = value();
+    } else if (is("--virtual-time")) {
+      o.virtual_time = true;
+    } else if (is("--press-at")) {
+      o.press_at_ms = number(value(), a, INT_MAX);
     } else if (is("--listen-fd")) {
       o.listen_fd = number(value(), a, 1 << 20);
     } else if (is("--client-fd")) {

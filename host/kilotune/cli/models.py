@@ -80,6 +80,11 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     help="JSON with features, and profile where there is one, instead of the model's own.",
 )
 @click.option(
+    "--alone-windows",
+    type=click.IntRange(0, 65535),
+    help="Windows that a device with a sensor learns from when no host tells it [twice the reservoir]; 0: none.",
+)
+@click.option(
     "--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library."
 )
 def compile_command(
@@ -96,6 +101,7 @@ def compile_command(
     accumulate: bool,
     early: int,
     settings: Path | None,
+    alone_windows: int | None,
     c_array: Path | None,
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
@@ -115,6 +121,7 @@ def compile_command(
         features=features,
         profile=profile,
         early=early,
+        alone_windows=alone_windows,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)

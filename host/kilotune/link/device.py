@@ -32,13 +32,12 @@ from kilotune.link.samples import Samples, Segment, to_features, to_segments
 from kilotune.link.status import RefusedError, local_error
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
+from kilotune.profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
 
 if TYPE_CHECKING:
     from kilotune.adapter import Adapter
     from kilotune.image import Image
 
-# What training takes where nothing else is said; how they were found: docs/DESIGN.md.
-DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
 CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
 RATE_TOLERANCE = 0.01  # the same as on the device
 _STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
@@ -307,6 +306,19 @@ class Device:
                 )
             if client.transport.poll_s:
                 time.sleep(client.transport.poll_s)
+
+    # --- the sensor beside it --------------------------------------------------------------------
+
+    def sensor_test(self) -> messages.SensorTest:
+        """The sensor's own self-test; for about 0.6 s it measures nothing else. Keep the machine still."""
+        return self._client.ask(messages.SensorTest, Kind.sensor_test)
+
+    def raw(self, start: int = 0) -> messages.RawFrames:
+        """Raw samples of the sensor from frame `start` on: what one message holds, of the last window."""
+        found = self._client.ask(messages.RawFrames, Kind.raw, start)
+        if len(found.data) % (2 * self._require_model().axes):
+            raise bad_message("raw samples that are no whole frames")
+        return found
 
     # --- ready model inputs ----------------------------------------------------------------------
 

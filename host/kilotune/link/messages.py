@@ -55,6 +55,8 @@ class Kind(IntEnum):
     push_begin = 36
     push = 37
     push_end = 38
+    sensor_test = 48
+    raw = 49
 
 
 # What a request asks for, to complete "the device refused to ...".
@@ -83,6 +85,8 @@ DOING = {
     Kind.push_begin: "take an adapter",
     Kind.push: "take a piece of an adapter",
     Kind.push_end: "use the adapter",
+    Kind.sensor_test: "test its sensor",
+    Kind.raw: "give raw samples",
 }
 
 
@@ -271,6 +275,28 @@ class GuardStatus:
     last_window: U32  # `counters.windows` when they held
 
 
+class Chip(IntEnum):
+    """Accelerometers that there are drivers for."""
+
+    none = 0
+    lis2dw12 = 1
+    adxl345 = 2
+    lsm6dso = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SensorState:
+    """The sensor beside the device. `sensor_state`: a status, 0: it works; all counts are since boot."""
+
+    chip: Chip
+    sensor_state: U8
+    sensing: U8  # its samples go into windows
+    alone: U8  # the device learns from them without a host
+    samples: U32
+    overruns: U32  # times that samples were lost
+    anomalies: U32  # windows of any stream scored as such
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """`passes`: asked for; `report.passes_done` tells how far training is."""
@@ -290,6 +316,7 @@ class DeviceStatus:
     memory: MemoryUse
     fault: LastFault
     guard: GuardStatus
+    sensor: SensorState
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +404,27 @@ class PullChunk:
 @dataclass(frozen=True, slots=True)
 class PushNext:
     next: U32
+
+
+@dataclass(frozen=True, slots=True)
+class SensorTest:
+    """How far the sensor's own push moved each axis, in milli-g."""
+
+    passed: U8
+    x_mg: I16
+    y_mg: I16
+    z_mg: I16
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrames:
+    """Frames of the sensor by index since it began to sense; `gap_at`: the frame behind the last of `gaps`."""
+
+    frames_first: U32
+    frames_end: U32
+    gaps: U32
+    gap_at: U32
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link import messages
 from kilotune.link.messages import ANOMALY, SCORED, WindowResult
 from kilotune.link.status import statuses
+from kilotune.reals import to_real
 
 Q10 = 1024.0  # scores and losses on the wire are Q10 log2
 LOSSES = {0: "none", 1: "reconstruction", 2: "regression", 3: "cross_entropy"}
@@ -142,17 +143,6 @@ class BenchResult:
     inference_ms: float
     step_ms: float | None
     runs: int
-
-
-def to_real(value: float, name: str) -> tuple[int, int]:
-    """(mantissa, exponent) with `value` = mantissa * 2^exponent, rounded to 16 bits; mantissa 0 for 0."""
-    if not math.isfinite(value) or value < 0:
-        raise KilotuneError("usage", f"{name} is {value}", "give a number from 0 on")
-    if value == 0:
-        return 0, 0
-    fraction, exponent = math.frexp(value)
-    mantissa = round(fraction * 0x10000)
-    return (0x8000, exponent - 15) if mantissa == 0x10000 else (mantissa, exponent - 16)
 
 
 def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:

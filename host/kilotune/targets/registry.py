@@ -1,4 +1,4 @@
-"""From a target's name to an open device: `twin`, `native`, `qemu:BOARD`, `renode:BOARD`, or a port."""
+"""From a target's name to an open device: `twin`, `native[:CHIP=RECORDING]`, `qemu:BOARD`, or a port, and so on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kilotune.image import Image
     from kilotune.link.device import Device
     from kilotune.link.transport import Transport
+    from kilotune.targets.feed import Feed
 
 DEFAULT_TIMEOUT_S = 30.0
 _BOARDLESS = ("twin", "native")
@@ -32,6 +33,7 @@ class Target:
     name: str  # as given
     board: str = ""  # of an emulator, and "native"
     port: str = ""  # "/dev/ttyACM0", "socket://host:port"
+    feed: Feed | None = None  # the sensor of "native"
 
     def open(
         self,
@@ -63,7 +65,10 @@ class Target:
             if fresh:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))
             folder = state_folder(self, state)
-            line = _start(self, stack, folder, content, timeout_s=timeout_s, counting=counting)
+            rate_hz = image.features.rate_hz if image is not None and image.features is not None else None
+            line = _start(
+                self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s, counting=counting
+            )
             stack.callback(line.close)
             settle_s = _EMULATOR_RESET_S if self.kind in _EMULATORS else 0.0
             return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)
@@ -74,6 +79,10 @@ def parse_target(text: str) -> Target:
     if text in _BOARDLESS:
         return Target(text, text, board="native")
     kind, _, rest = text.partition(":")
+    if kind == "native":
+        from kilotune.targets.feed import parse_feed
+
+        return Target(kind, text, board="native", feed=parse_feed(rest))
     if kind in _EMULATORS and not rest.startswith("//"):
         if not rest:
             raise KilotuneError("usage", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
@@ -95,7 +104,7 @@ def parse_target(text: str) -> Target:
         raise KilotuneError(
             "usage",
             f"'{text}' is no target",
-            "give twin, native, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
+            "give twin, native, native:CHIP=RECORDING, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
         )
     return Target("port", text, port=text)
 
@@ -118,7 +127,8 @@ def open(
 def state_folder(target: Target, state: Path | None) -> Path:
     """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
     base = state if state is not None else _cache() / "devices"
-    folder = base / target.name.replace(":", "-")
+    name = "native" if target.kind == "native" else target.name  # with a sensor or without, it is one device
+    folder = base / name.replace(":", "-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,6 +149,7 @@ def _start(
     folder: Path,
     content: bytes | None,
     *,
+    rate_hz: float | None,
     timeout_s: float,
     counting: bool,
 ) -> Transport:
@@ -150,7 +161,8 @@ def _start(
     from kilotune.targets import native, qemu, renode, rp2040js
 
     if target.kind == "native":
-        port, _ = stack.enter_context(native.run(folder, content))
+        options = target.feed.arguments(folder, rate_hz) if target.feed is not None else ()
+        port, _ = stack.enter_context(native.run(folder, content, options=options))
     elif target.kind == "renode":
         port, _ = stack.enter_context(renode.run(target.board, folder, content))
     elif target.kind == "rp2040js":

@@ -1,0 +1,27 @@
+// The light that tells what the device does, and the button that makes it learn anew.
+#ifndef KILOTUNE_APP_PANEL_H_
+#define KILOTUNE_APP_PANEL_H_
+
+#include "boards/board.h"
+#include "runtime/engine.h"
+
+namespace kilotune {
+
+// Learning blinks twice a second, detecting flashes every two seconds, an anomaly is steady light.
+class Panel {
+ public:
+  // From the main loop. True once for each press of the button.
+  [[nodiscard]] bool step(const Engine& engine);
+
+ private:
+  [[nodiscard]] static board::Light light_of(const Engine& engine);
+
+  board::Light shown_ = board::Light::off;
+  bool lit_ = false;
+  bool pressed_ = false;     // as it was taken
+  uint32_t changed_ms_ = 0;  // when the button was last seen as it was taken
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_APP_PANEL_H_

@@ -1,0 +1,163 @@
+// From the sensor's FIFO straight into the window; when to learn, and when to commit.
+#include "app/sensing.h"
+
+#include "boards/board.h"
+#include "sensors/sensor.h"
+
+namespace kilotune::sensing {
+namespace {
+
+constexpr uint32_t kFrames = 8;      // taken from the FIFO at a time
+constexpr uint32_t kRetryMs = 1000;  // between attempts to find a sensor that fell silent
+
+Engine* engine = nullptr;
+Session* session = nullptr;
+Sensor sensor;
+SensorState state;
+uint32_t looked_ms = 0;    // when the FIFO was last empty, or a silent sensor last looked for
+uint32_t patience_ms = 0;  // until the FIFO is looked into without an interrupt
+bool emptying = false;     // the FIFO may hold more
+bool gave_up = false;      // the image's settings for learning alone are not usable
+
+// The sensor must be what the model was made for.
+Status open_sensor() {
+  const SensorBus* bus = board::sensor_bus();
+  if (bus == nullptr) return Status::no_sensor;
+  if (!engine->is_open()) return Status::no_model;
+  const FeatureConfig& f = engine->features();
+  if (f.axes == 0) return Status::no_features;
+  if (f.axes > kSensorAxes) return Status::wrong_axes;
+  // One and a half times what the FIFO takes to its watermark, of which it holds at least twice.
+  patience_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 1500000 / f.rate_mhz) + 1;
+  return sensor.open(*bus, f.rate_mhz, f.full_scale_ug);
+}
+
+void fail(Status status) {
+  state.state = status;
+  state.sensing = false;
+  looked_ms = board::millis();
+}
+
+void learn_anew() {
+  gave_up = session->learn_alone() != Status::ok;
+  state.sensing = false;  // its stream ended with the phase
+}
+
+void commit() {
+  // An adapter that flash did not take is used until the next reset; `status` shows that nothing
+  // was committed.
+  static_cast<void>(engine->commit());
+  session->alone_done();
+}
+
+// What the device decides without a host.
+void decide(bool learn) {
+  const uint32_t windows = engine->alone_windows();
+  if (windows == 0 || gave_up) return;
+  const Phase phase = engine->phase();
+  if (learn || (phase == Phase::idle && !session->steered())) return learn_anew();
+  if (!session->alone()) return;
+  if (phase == Phase::detect) return commit();
+  if (phase == Phase::learn && engine->windows_learned() >= windows) {
+    session->note_change();
+    // Refused only where no window was held back yet: then it goes on with the next ones.
+    if (engine->learn_end() == Status::ok) state.sensing = false;
+  }
+}
+
+bool resume() {
+  const FeatureConfig& f = engine->features();
+  session->release();
+  Status status = engine->stream_begin(Engine::StreamKind::samples, f.rate_mhz, f.axes, 0);
+  if (status == Status::ok) status = sensor.start();
+  if (status != Status::ok) {
+    fail(status);
+    return false;
+  }
+  state.sensing = true;
+  state.gap_at = 0;
+  looked_ms = board::millis();
+  return true;
+}
+
+// The first axes of x, y, z are the model's.
+uint32_t pack(int16_t (&frames)[kFrames][kSensorAxes], uint32_t n) {
+  const uint32_t axes = engine->features().axes;
+  int16_t* to = frames[0];
+  for (uint32_t i = 0; i < n; ++i) {
+    for (uint32_t a = 0; a < axes; ++a) *to++ = frames[i][a];
+  }
+  return n * axes * 2;
+}
+
+bool take() {
+  const uint32_t now = board::millis();
+  if (!emptying && !board::sensor_interrupt() && now - looked_ms < patience_ms) return false;
+  int16_t frames[kFrames][kSensorAxes];
+  uint32_t n = 0;
+  bool lost = false;
+  Status status = sensor.read(frames, kFrames, n, lost);
+  if (status == Status::ok && n > 0) {
+    state.samples += n;
+    if (engine->phase() == Phase::learn) session->note_change();
+    status = engine->stream_push(reinterpret_cast<const uint8_t*>(frames), pack(frames, n));
+  }
+  if (status != Status::ok) {
+    fail(status);
+    return true;
+  }
+  if (lost) {
+    ++state.overruns;
+    state.gap_at = engine->stream_frames();
+    engine->stream_gap();
+  }
+  emptying = n == kFrames;
+  if (!emptying) looked_ms = now;
+  return n > 0 || lost;
+}
+
+Status test(SensorTest& out) {
+  if (state.state != Status::ok) return state.state;
+  SelfTestResult result;
+  state.sensing = false;
+  const Status status = sensor.self_test(result);
+  if (status != Status::ok) fail(status);
+  out.passed = result.passed;
+  for (uint32_t a = 0; a < kSensorAxes; ++a) {
+    out.moved_mg[a] = static_cast<int16_t>(result.moved_ug[a] / 1000);  // 32 g at most
+  }
+  return status;
+}
+
+}  // namespace
+
+void describe(Board& callbacks) {
+  static constexpr SensorCalls kCalls = {[] { return state; }, test};
+  callbacks.sensor = &kCalls;
+}
+
+void begin(Engine& e, Session& s) {
+  engine = &e;
+  session = &s;
+  state.state = open_sensor();
+  state.chip = static_cast<uint8_t>(sensor.chip());
+}
+
+bool step(bool learn) {
+  if (state.state == Status::sensor_failed && board::millis() - looked_ms >= kRetryMs) {
+    looked_ms = board::millis();
+    const Status status = open_sensor();
+    if (status == Status::ok) state.state = status;
+  }
+  if (state.state != Status::ok) return false;
+  if (session->occupied() || engine->phase() == Phase::train) {
+    state.sensing = false;
+    return false;
+  }
+  decide(learn);
+  if (engine->phase() == Phase::train) return true;
+  if (!state.sensing) return resume();
+  return take();
+}
+
+}  // namespace kilotune::sensing

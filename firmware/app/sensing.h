@@ -1,0 +1,21 @@
+// The device alone: samples of the sensor go through the engine, which learns, commits and detects
+// by itself. A host may come and go; while it uses the engine, the sensor waits. A firmware without
+// drivers has no_sensing.cpp in place of sensing.cpp.
+#ifndef KILOTUNE_APP_SENSING_H_
+#define KILOTUNE_APP_SENSING_H_
+
+#include "runtime/engine.h"
+#include "runtime/session.h"
+
+namespace kilotune::sensing {
+
+// Fills in what the session asks of a sensor. Before the session is made.
+void describe(Board& callbacks);
+// Looks for the sensor. Both must stay.
+void begin(Engine& engine, Session& session);
+// One piece of work; false: there was none. `learn`: learn anew, whatever was learned before.
+bool step(bool learn);
+
+}  // namespace kilotune::sensing
+
+#endif  // KILOTUNE_APP_SENSING_H_

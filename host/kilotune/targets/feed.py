@@ -1,0 +1,55 @@
+"""What a sensor of the native device measures: `lis2dw12=recording.npz`, `virtual,adxl345=synthetic:healthy`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+
+CHIPS = ("lis2dw12", "adxl345", "lsm6dso")
+AXES = 3
+_FULL_SCALE_G = 16.0  # of the raw file that the device reads, at 32768
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """`virtual`: the recording takes no more time than the device computes, else its own."""
+
+    chip: str
+    source: str
+    virtual: bool
+
+    def arguments(self, folder: Path, rate_hz: float | None) -> list[str]:
+        """Of the native program; the recording goes into a file in `folder`, at `rate_hz` where that is known."""
+        import numpy as np
+
+        from kilotune.link.samples import to_segments
+        from kilotune.sources import read
+
+        recording = read(self.source, model_rate_hz=rate_hz)
+        if recording.unit != "g":
+            raise KilotuneError(
+                "usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
+            )
+        axes = min(recording.axes, AXES)
+        (segment,) = to_segments(recording.samples[:, :axes], axes=axes, full_scale_g=_FULL_SCALE_G)
+        frames = np.zeros((len(segment.counts), AXES), "<i2")
+        frames[:, :axes] = segment.counts
+        path = folder / "sensor.raw"
+        path.write_bytes(frames.tobytes())
+        return ["--sensor", f"{self.chip}={path}", *(["--virtual-time"] if self.virtual else [])]
+
+
+def parse_feed(text: str) -> Feed:
+    """KilotuneError `usage` where it means nothing."""
+    first, comma, rest = text.partition(",")
+    virtual = bool(comma) and first == "virtual"
+    chip, sign, source = (rest if virtual else text).partition("=")
+    if not sign or not source or chip not in CHIPS:
+        raise KilotuneError(
+            "usage",
+            f"'{text}' names no sensor",
+            f"write [virtual,]CHIP=RECORDING, as lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
+        )
+    return Feed(chip, source, virtual)

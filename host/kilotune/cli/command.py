@@ -39,7 +39,7 @@ class LazyGroup(click.RichGroup):
         if cmd_name not in self.homes:
             return None
         module = import_module(self.homes[cmd_name])
-        found = getattr(module, f"{cmd_name}_command")
+        found = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(found, click.Command)
         return found
 

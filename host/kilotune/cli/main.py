@@ -14,6 +14,7 @@ _MODULES = {
     "boards": ("build", "flash", "doctor"),
     "devices": ("ports", "info", "commit", "rollback", "reset", "pull", "push"),
     "running": ("stream", "infer", "train", "bench"),
+    "sensors": ("record", "record-to-resd"),
     "studying": ("evaluate", "report", "demo"),
     "packaging": ("library",),
 }
@@ -30,6 +31,7 @@ _PANELS = {
     "Boards": "boards",
     "Devices": "devices",
     "Running": "running",
+    "Sensors": "sensors",
     "Studying": "studying",
     "Packaging": "packaging",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
 from kilotune.sources.table import ReadOptions, Table, pick_columns, require_modest, scalar_rate
+from kilotune.sources.text_file import TIME_COLUMNS, rate_of_times
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,12 +74,15 @@ def _from_arrays(arrays: dict[str, npt.NDArray[Any]], options: ReadOptions, name
 
     signals: dict[str, npt.NDArray[Any]] = {}
     constants: dict[str, npt.NDArray[Any]] = {}
+    clock: tuple[str, npt.NDArray[Any]] | None = None
     for key, array in arrays.items():
         if array.dtype.kind not in "iuf":
             continue
         lying = array.ndim == 2 and array.shape[0] in (1, 2, 3, 4) and array.shape[1] >= _SHORTEST
         column = array.T if lying else array
-        if column.ndim in (1, 2) and column.shape[0] >= _SHORTEST:
+        if key.lower() in TIME_COLUMNS and column.ndim == 1 and column.shape[0] >= _SHORTEST:
+            clock = key, column
+        elif column.ndim in (1, 2) and column.shape[0] >= _SHORTEST:
             signals[key] = column[:, None] if column.ndim == 1 else column
         elif array.size <= _SHORTEST:
             constants[key] = np.ravel(array)
@@ -106,6 +110,9 @@ def _from_arrays(arrays: dict[str, npt.NDArray[Any]], options: ReadOptions, name
     require_modest(lengths.pop() * len(chosen), name)
     values = np.column_stack([signals[owner[i][0]][:, owner[i][1]] for i in chosen])
     rate_hz, rate_from = scalar_rate(constants)
+    if clock is not None and options.rate_hz is None:
+        rate = rate_of_times(clock[1], TIME_COLUMNS[clock[0].lower()], clock[0], name, 0)
+        rate_hz, rate_from = (rate, clock[0]) if rate_hz is None else (rate_hz, rate_from)
     return Table(values, tuple(names[i] for i in chosen), rate_hz, rate_from, constants)
 
 

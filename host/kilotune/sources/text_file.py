@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SECONDS = dict.fromkeys(("time", "t", "timestamp", "seconds", "time_s", "t_s", "time (s)"), 1.0)
 _MILLI = dict.fromkeys(("time_ms", "t_ms", "ms", "time (ms)"), 1e-3)
 _MICRO = dict.fromkeys(("time_us", "t_us", "us", "time (us)"), 1e-6)
-_TIME = {**_SECONDS, **_MILLI, **_MICRO, "time_ns": 1e-9}
+TIME_COLUMNS = {**_SECONDS, **_MILLI, **_MICRO, "time_ns": 1e-9}
 _COUNTERS = ("index", "sample", "n", "")  # columns that number the rows
 _DELIMITERS = (",", ";", "\t", "|")
 _GAP = 0.5  # departure of a time step from their mean, relative, from which on samples are missing
@@ -43,7 +43,7 @@ def load_text(path: Path, options: ReadOptions) -> Table:
     names = tuple(first) if has_header else tuple(str(i) for i in range(width))
     comments = _leading_comments(path)
     first_row = comments + (2 if has_header else 1)
-    time = next((i for i, n in enumerate(names) if has_header and n.lower() in _TIME), None)
+    time = next((i for i, n in enumerate(names) if has_header and n.lower() in TIME_COLUMNS), None)
     if options.columns:
         chosen = pick_columns(names, options.columns, name)
     else:
@@ -56,7 +56,8 @@ def load_text(path: Path, options: ReadOptions) -> Table:
     require_modest(values.size, name)
     rate_hz, rate_from = None, ""
     if time is not None and options.rate_hz is None:
-        rate_hz = _rate(values[:, used.index(time)], _TIME[names[time].lower()], names[time], name, first_row)
+        times, second = values[:, used.index(time)], TIME_COLUMNS[names[time].lower()]
+        rate_hz = rate_of_times(times, second, names[time], name, first_row)
         rate_from = f"column {names[time]}"
     picked = np.ascontiguousarray(values[:, : len(chosen)])
     return Table(picked, tuple(names[i] for i in chosen), rate_hz, rate_from, {}, first_row)
@@ -170,7 +171,8 @@ def _diagnosis(
     return KilotuneError("bad_file", f"{name} could not be read as a table of numbers", "check the file")
 
 
-def _rate(time: npt.NDArray[Any], second: float, column: str, name: str, first_row: int) -> float | None:
+def rate_of_times(time: npt.NDArray[Any], second: float, column: str, name: str, first_row: int) -> float | None:
+    """Samples a second; KilotuneError `gap` where a step says that samples are missing."""
     import numpy as np
 
     if time.size < 3:

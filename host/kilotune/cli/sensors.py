@@ -1,0 +1,106 @@
+"""Commands around the sensor beside a device: record, record-to-resd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from kilotune.cli.command import command
+from kilotune.cli.options import FILE, Where, device_options, source_options
+from kilotune.cli.output import Output, pairs, plain
+
+if TYPE_CHECKING:
+    from kilotune.sources import ReadOptions
+
+_RENODE_FORMATS = ("resd", "adxl345", "g")
+
+
+@command(
+    "record",
+    example="kilotune record -p /dev/ttyACM0 -o healthy.npz --seconds 60\n"
+    "kilotune record -t native:lis2dw12=synthetic:healthy --image model.ktm -o healthy.csv --seconds 5 --json",
+)
+@device_options()
+@click.option("-o", "--out", "file", type=FILE, required=True, help="A new .npz or .csv file.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=10.0,
+    show_default=True,
+    help="So much of the sensor's time.",
+)
+def record_command(out: Output, where: Where, file: Path, seconds: float) -> None:
+    """Record the sensor of a device, with time stamps and what was lost. Raw samples leave the device."""
+    from kilotune.connection import connect
+    from kilotune.errors import KilotuneError
+    from kilotune.recorder import FORMATS, record
+
+    if file.suffix.lower() not in FORMATS:
+        raise KilotuneError("usage", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
+    with (
+        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        out.progress("recording") as bar,
+    ):
+        found = record(device, seconds=seconds, progress=bar)
+    found.save(file)
+    data = {
+        "file": str(file),
+        "sensor": found.chip,
+        "rate_hz": found.rate_hz,
+        "full_scale_g": found.full_scale_g,
+        "samples": len(found.counts),
+        "dropped": found.dropped,
+        "overruns": found.overruns,
+        "stretches": plain(found.stretches),
+    }
+    if found.dropped or found.overruns:
+        out.note("samples are missing: cut the recording at the steps of time_s before you learn from it")
+    out.result(data, pairs(list(data.items())))
+
+
+@command(
+    "record-to-resd",
+    example="kilotune record-to-resd healthy.npz -o healthy.resd\n"
+    "kilotune record-to-resd healthy.csv -o healthy.txt --format adxl345 --rate 800 --json",
+)
+@click.argument("source", metavar="FILE")
+@source_options
+@click.option("-o", "--out", "target", type=FILE, required=True, help="The file to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_RENODE_FORMATS),
+    default="resd",
+    show_default=True,
+    help="resd; text for FeedSample of the ADXL345; text in g for FeedAccelerationSample.",
+)
+@click.option("--begin", type=click.FloatRange(min=0), default=0.0, help="Virtual seconds of the first sample.")
+@click.option("--channel", type=click.IntRange(0, 65535), default=0, help="Channel in the RESD file.")
+def record_to_resd_command(
+    out: Output, source: str, read: ReadOptions, target: Path, form: str, begin: float, channel: int
+) -> None:
+    """Turn a recording into what the sensors of Renode read."""
+    from kilotune import resd
+    from kilotune.errors import KilotuneError
+    from kilotune.files import write_atomically
+    from kilotune.sources import read as read_source
+
+    recording = read_source(source, read)
+    if recording.unit != "g":
+        raise KilotuneError("usage", f"{recording.name} has counts", "Renode's sensors measure g: give --unit, --scale")
+    if form == "resd":
+        content = resd.encode_resd(recording.samples, recording.rate_hz, start_s=begin, channel=channel)
+    else:
+        text = resd.encode_adxl345 if form == "adxl345" else resd.encode_g
+        content = text(recording.samples).encode()
+    write_atomically(target, content)
+    data = {
+        "file": str(target),
+        "format": form,
+        "rate_hz": recording.rate_hz,
+        "samples": len(recording.samples),
+        "bytes": len(content),
+    }
+    out.result(data, pairs(list(data.items())))

@@ -104,7 +104,7 @@ def flash(
 ) -> Flashed:
     """Builds the firmware and writes it, with the model, to a board on the desk.
 
-    Boards that exist only in an emulator, `qemu:BOARD` and `native` get the model into their flash file.
+    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their flash file.
     """
     from kilotune.image import Image
     from kilotune.inspection import require_fit
@@ -139,11 +139,11 @@ def _flash_emulated(target: Target, content: bytes | None, image_hash: str, stat
     from kilotune.targets import flashfile
     from kilotune.targets.registry import state_folder
 
-    if target.kind not in ("native", "qemu"):
+    if target.kind not in ("native", "qemu", "renode"):
         raise KilotuneError(
             "unavailable",
             f"'{target.name}' cannot be flashed: it gets its model when it starts",
-            "give a board, qemu:BOARD or native",
+            "give a board, qemu:BOARD, renode:BOARD or native",
         )
     chosen = board(target.board)
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)

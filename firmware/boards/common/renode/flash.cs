@@ -6,6 +6,7 @@
 using System;
 using System.Diagnostics;
 using System.IO;
+using Antmicro.Migrant;
 using Antmicro.Renode.Logging;
 using Antmicro.Renode.Peripherals.Bus;
 
@@ -160,7 +161,8 @@ namespace Antmicro.Renode.Peripherals.MTD
         private bool isBusy;
         private long operations;
         private long failAt = -1;
-        private FileStream file;
+        [Transient]
+        private FileStream file;  // not part of a snapshot
         private readonly byte[] cells;
     }
 

@@ -32,6 +32,16 @@ struct Fault {
   uint32_t pc, lr, status;  // status: of the core's fault register
 };
 
+// What began this run; the numbers go over the wire.
+enum class RestartCause : uint8_t {
+  unknown = 0,
+  power = 1,
+  outside = 2,   // the reset pin, a debugger, or a watchdog that the chip does not tell from them
+  asked = 3,     // `reset`
+  fault = 4,     // see last_fault
+  watchdog = 5,  // the run before hung
+};
+
 // [loop] Before anything else; afterwards bytes arrive, and interrupts are on. The arguments are
 // those of a board that is a process; elsewhere there are none.
 void init(int argc, char** argv);
@@ -92,8 +102,10 @@ bool button();
 
 // --- end
 
-// [any] Of the run before this one.
+// [any] Of the run before this one; where a watchdog warns before it resets, pc is where it hung.
 Fault last_fault();
+// [any]
+RestartCause restart_cause();
 // [loop] Restarts the device; what was written leaves first.
 [[noreturn]] void reset();
 

@@ -256,6 +256,7 @@ Status Session::on_status(const Bytes& in) {
     a.status_sensor_m = {s.chip,     static_cast<uint32_t>(s.state), s.sensing, alone_, s.samples,
                          s.overruns, engine_.counters().anomalies};
   }
+  a.restart_cause = board_.restart_cause;
   return answer(cbor_encode_status_answer, a);
 }
 

@@ -63,6 +63,7 @@ struct Board {
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
   LastFault (*last_fault)(void* context) = nullptr;         // optional
   const SensorCalls* sensor = nullptr;                      // optional: there is none
+  uint8_t restart_cause = 0;  // what began this run, as status-answer has it; 0: unknown
 };
 
 class Session {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link.device import Device
+from kilotune.link.messages import DeviceStatus, RestartCause
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
 from kilotune.targets import firmware, flashfile, native, qemu, registry, renode
@@ -166,8 +168,43 @@ def test_a_fault_is_told_after_the_restart(
                 device.bench()
         with Device(open_port(port, timeout_s=20), timeout_s=20) as device:
             assert device.status().fault.pc == (address if cause is None else cause)
+            assert device.status().restart_cause == RestartCause.fault
             device.reset()
             assert device.status().fault.pc == 0
+            assert device.status().restart_cause == RestartCause.asked
+
+
+HANG = b"\xfe\xe7"  # b .
+
+
+def test_a_hang_ends_with_the_watchdog(target: str, image: Image, state: Path) -> None:
+    """Within the board's time, 8 s, or 20 s where the emulator's time is the computer's."""
+    parsed = registry.parse_target(target)
+    if parsed.kind != "renode" and not parsed.board.startswith("mps2"):
+        pytest.skip("this target models no watchdog")
+    address, hung = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", HANG, parsed.board, state)
+    with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=hung) as (port, _):
+        with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
+            assert device.status().restart_cause == RestartCause.power
+            with pytest.raises(KilotuneError):
+                device.bench()
+        status = _after_the_restart(port)
+    if parsed.kind == "qemu":  # warns first, by an interrupt that tells where it hung
+        assert (status.restart_cause, status.fault.pc) == (RestartCause.watchdog, address)
+    else:  # Renode 1.16.1 does not tell the chip that it was the watchdog
+        assert status.restart_cause in (RestartCause.watchdog, RestartCause.outside)
+
+
+def _after_the_restart(port: str) -> DeviceStatus:
+    """An emulated second can take several."""
+    end = time.monotonic() + 300
+    while True:
+        try:
+            with Device(open_port(port, timeout_s=5), timeout_s=5) as device:
+                return device.status()
+        except KilotuneError:
+            if time.monotonic() > end:
+                raise
 
 
 def spoil(symbol: str, code: bytes, board_id: str, folder: Path) -> tuple[int, Path]:

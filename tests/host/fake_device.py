@@ -28,6 +28,7 @@ from kilotune.link.messages import (
     LinkCounters,
     MemoryUse,
     Phase,
+    RestartCause,
     Scorer,
     SensorState,
     WindowResult,
@@ -87,6 +88,7 @@ class FakeDevice:
                 0, 0, 0, 0, 0, 0, 0, 0,
             ),
             SensorState(Chip.none, 25, 0, 0, 0, 0, 0),
+            RestartCause.power,
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:

@@ -10,6 +10,7 @@ namespace kilotune::board {
 constexpr uint32_t kClockHz = 20000000;
 constexpr uintptr_t kTimer = 0x50000000;
 constexpr uintptr_t kUart = 0x50200000;
+constexpr uintptr_t kWatchdog = 0x50081000;
 constexpr uintptr_t kFpgaIo = 0x50302000;
 }  // namespace kilotune::board
 

@@ -31,6 +31,15 @@ constexpr uintptr_t kTimerControl = kTimer + 0x0;
 constexpr uintptr_t kTimerValue = kTimer + 0x4;
 constexpr uintptr_t kTimerReload = kTimer + 0x8;
 
+// CMSDK watchdog: counts down at the system clock; the first time it warns by NMI, whose handler
+// tells where the firmware hung, the second time it resets. An emulator's time is the wall's, and a
+// busy computer no hang: 20 s.
+constexpr uintptr_t kWatchdogReload = kWatchdog + 0x0;
+constexpr uintptr_t kWatchdogControl = kWatchdog + 0x8;
+constexpr uintptr_t kWatchdogFeed = kWatchdog + 0xC;
+constexpr uint32_t kWatchdogSeconds = 20;
+constexpr uint32_t kWatchdogWarns = 1u << 0, kWatchdogResets = 1u << 1;
+
 // FPGAIO: COUNTER goes up whenever the prescaler has run down
 constexpr uintptr_t kCounter = kFpgaIo + 0x18;
 constexpr uintptr_t kPrescaler = kFpgaIo + 0x1C;
@@ -113,11 +122,17 @@ bool time_is_instructions() {
   return true;
 }
 
+void start_watchdog() {
+  reg(kWatchdogReload) = kWatchdogSeconds * kClockHz;
+  reg(kWatchdogControl) = kWatchdogWarns | kWatchdogResets;
+}
+
 }  // namespace
 
-void feed_watchdog() {}
+void feed_watchdog() { reg(kWatchdogFeed) = 1; }
 
 void init(int, char**) {
+  start_watchdog();
   reg(kTimerReload) = 0xFFFFFFFFu;
   reg(kTimerValue) = 0xFFFFFFFFu;
   reg(kTimerControl) = 1;
@@ -172,6 +187,7 @@ const Flash* key_flash() {
 void reset() {
   while ((reg(kUartState) & kTransmitFull) != 0) {
   }
+  note_asked();
   system_reset();
 }
 

@@ -47,6 +47,7 @@ std::vector<std::string> arguments;
 std::string program;
 uint8_t* flash = nullptr;
 uint64_t path_hash = 0;
+RestartCause cause = RestartCause::unknown;
 
 [[noreturn]] void fail(const char* what, const char* name) {
   std::fprintf(stderr, "kilotune-native: %s %s: %s\n", what, name, std::strerror(errno));
@@ -121,6 +122,8 @@ void init(int argc, char** argv) {
   press_at_ms = options.press_at_ms;
   sensor.open(options);
   line.open(options);
+  const bool handed_over = options.listen_fd >= 0 || options.client_fd >= 0;
+  cause = handed_over ? RestartCause::asked : RestartCause::power;
   uart = options.uart;
   hold_reset_button(SIG_BLOCK);  // in the thread for good
   if (uart) receiver.start(line);
@@ -196,6 +199,7 @@ bool button() {
 Block engine_ram() { return {engine_block, kEngineBytes}; }
 RamUse ram_use() { return {kEngineBytes, 0, 0}; }
 Fault last_fault() { return {0, 0, 0}; }
+RestartCause restart_cause() { return cause; }
 
 void reset() {
   std::vector<std::string> next = arguments;

@@ -15,6 +15,9 @@ namespace {
 constexpr uintptr_t kStartCrystal = 0x40000000;  // CLOCK: HFCLKSTART
 constexpr uintptr_t kCrystalStarted = 0x40000100;
 
+constexpr uintptr_t kResets = 0x40000400;  // POWER: RESETREAS, write 1 to clear
+constexpr uint32_t kByWatchdog = 1u << 1;
+
 constexpr uintptr_t kTimer = 0x40008000;  // TIMER0
 constexpr uintptr_t kTimerStart = kTimer + 0x000;
 constexpr uintptr_t kTimerCompared = kTimer + 0x140;
@@ -59,6 +62,12 @@ void start_clocks() {
   reg(kTimerInterruptSet) = kComparedInterrupt;
   enable_interrupt(kTimerInterrupt);
   reg(kTimerStart) = 1;
+}
+
+void read_resets() {
+  const uint32_t resets = reg(kResets);
+  if ((resets & kByWatchdog) != 0) note_watchdog_reset();
+  reg(kResets) = resets;
 }
 
 void start_watchdog() {
@@ -123,6 +132,7 @@ void init(int, char**) {
   move_vectors_to_ram();
   cycles.start();
 #endif
+  read_resets();
   start_watchdog();
   start_clocks();
   start_serial();
@@ -158,6 +168,9 @@ const Flash* key_flash() {
   return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;
 }
 
-void reset() { system_reset(); }  // `write` returns when the last byte has left
+void reset() {  // `write` returned when the last byte had left
+  note_asked();
+  system_reset();
+}
 
 }  // namespace kilotune::board

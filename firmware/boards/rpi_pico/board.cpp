@@ -65,6 +65,8 @@ constexpr uint32_t kDivider64 = (kCoreHz * 4 + kBaud / 2) / kBaud;  // clock / (
 
 constexpr uintptr_t kWatchdog = 0x40058000;
 constexpr uintptr_t kWatchdogLoad = 0x40058004;
+constexpr uintptr_t kWatchdogReason = 0x40058008;
+constexpr uint32_t kByTimeout = 1u << 0;
 constexpr uintptr_t kWatchdogTick = 0x4005802C;
 constexpr uintptr_t kResetByWatchdog = 0x40010008;  // PSM
 constexpr uint32_t kWatchdogOn = 1u << 30, kWatchdogNow = 1u << 31, kPausedByDebugger = 7u << 24;
@@ -145,6 +147,7 @@ KILOTUNE_RAM_CODE void on_uart0() {
 
 void init(int, char**) {
   move_vectors_to_ram();
+  if ((reg(kWatchdogReason) & kByTimeout) != 0) note_watchdog_reset();
   start_clocks();
   start_watchdog();
   prepare_flash();
@@ -171,6 +174,7 @@ uint64_t instructions() { return 0; }  // this core has no counter
 // Through the watchdog, which resets the whole chip.
 void reset() {
   static_cast<void>(wait_until([] { return (reg(kUartState) & kBusy) == 0; }));
+  note_asked();
   reg(kWatchdog + kSetAlias) = kWatchdogNow;
   for (;;) {
   }

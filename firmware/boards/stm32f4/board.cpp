@@ -20,6 +20,8 @@ constexpr uintptr_t kRccPll = kRcc + 0x04;
 constexpr uintptr_t kRccConfig = kRcc + 0x08;
 constexpr uintptr_t kRccAhb1Enable = kRcc + 0x30;
 constexpr uintptr_t kRccApb1Enable = kRcc + 0x40;
+constexpr uintptr_t kRccResets = kRcc + 0x74;
+constexpr uint32_t kByWatchdog = 1u << 29, kForgetResets = 1u << 24;
 constexpr uint32_t kCrystalOn = 1u << 16, kCrystalReady = 1u << 17, kCrystalBypass = 1u << 18;
 constexpr uint32_t kPllOn = 1u << 24, kPllReady = 1u << 25;
 // 8 MHz / 8 * 336 / 2 = 168 MHz, from the crystal; 48 MHz for USB. Bits 28 up: an output of the
@@ -67,6 +69,11 @@ void start_watchdog() {
   reg(kWatchdogPrescaler) = kBy64;
   reg(kWatchdogReload) = kLongest;
   feed_watchdog();
+}
+
+void read_resets() {
+  if ((reg(kRccResets) & kByWatchdog) != 0) note_watchdog_reset();
+  reg(kRccResets) |= kForgetResets;
 }
 
 // Returns the core's clock.
@@ -119,6 +126,7 @@ KILOTUNE_RAM_CODE void on_usart2() {
 
 void init(int, char**) {
   move_vectors_to_ram();
+  read_resets();
   start_watchdog();
   const uint32_t core_hz = start_clock();
   cycles.start();
@@ -151,6 +159,7 @@ uint64_t instructions() { return cycles.read(); }
 
 void reset() {
   static_cast<void>(wait_until([] { return (reg(kUsartState) & kSent) != 0; }));
+  note_asked();
   system_reset();
 }
 

@@ -97,6 +97,17 @@ class Phase(IntEnum):
     detect = 3
 
 
+class RestartCause(IntEnum):
+    """What began the device's run."""
+
+    unknown = 0
+    power = 1
+    outside = 2  # the reset pin, a debugger, or a watchdog that the chip does not tell from them
+    asked = 3
+    fault = 4
+    watchdog = 5  # the run before hung; the fault's pc tells where, on chips that warn before
+
+
 class Scorer(IntEnum):
     automatic = 0
     residual = 1
@@ -317,6 +328,7 @@ class DeviceStatus:
     fault: LastFault
     guard: GuardStatus
     sensor: SensorState
+    restart_cause: RestartCause
 
 
 @dataclass(frozen=True, slots=True)

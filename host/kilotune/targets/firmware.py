@@ -104,7 +104,8 @@ def flash(
 ) -> Flashed:
     """Builds the firmware and writes it, with the model, to a board on the desk.
 
-    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their flash file.
+    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
+    flash file.
     """
     from kilotune.image import Image
     from kilotune.inspection import require_fit

@@ -20,20 +20,44 @@ namespace kilotune::board {
 namespace {
 
 constexpr uint32_t kPaint = 0xC0DEC0DEu;
-constexpr uint32_t kFaultMagic = 0xFA017EC0u;
+constexpr uint32_t kRunMagic = 0xFA017EC0u;
+constexpr uint32_t kNonMaskable = 2;  // IPSR; of a watchdog, where it is used at all
 // In place of a program counter; no instruction has an address below the vector table's end.
 constexpr uint32_t kUnexpectedInterrupt = 1;
 constexpr uint32_t kStackOverflow = 2;
 
-// Survives a reset, not a power cycle. `check` is check_of(fault) in the run that faulted and its
-// complement in the run after.
-struct FaultRecord {
+// What a run leaves to the next one: survives a reset, not a power cycle. From the start on it says
+// that something else than the firmware ends the run.
+struct RunRecord {
   uint32_t check;
   Fault fault;
+  uint32_t cause;  // RestartCause
 };
-[[gnu::section(".noinit")]] FaultRecord fault_record;
+[[gnu::section(".noinit")]] RunRecord run_record;
+Fault told_fault;  // by the run before
+RestartCause told_cause;
 
-uint32_t check_of(const Fault& f) { return kFaultMagic ^ f.pc ^ f.lr ^ f.status; }
+uint32_t check_of(const RunRecord& r) {
+  return kRunMagic ^ r.fault.pc ^ r.fault.lr ^ r.fault.status ^ r.cause;
+}
+
+void leave(RestartCause cause, const Fault& fault) {
+  run_record = {0, fault, static_cast<uint32_t>(cause)};
+  run_record.check = check_of(run_record);
+}
+
+void take_record() {
+  const bool left = run_record.check == check_of(run_record);
+  told_cause = left ? static_cast<RestartCause>(run_record.cause) : RestartCause::power;
+  if (left) told_fault = run_record.fault;
+  leave(RestartCause::outside, {0, 0, 0});
+}
+
+uint32_t exception_number() {
+  uint32_t number;
+  asm volatile("mrs %0, ipsr" : "=r"(number));
+  return number & 0x1FF;
+}
 
 // Hands over the frame that the core pushed, on an empty stack: the old one may have overflowed.
 [[gnu::naked, noreturn]] void fault_handler() {
@@ -68,10 +92,16 @@ constexpr Vectors vector_table() {
 // Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
 [[gnu::section(".vectors"), gnu::used]] constexpr Vectors vectors = vector_table();
 
-Fault last_fault() {
-  const bool told = fault_record.check == ~check_of(fault_record.fault);
-  return told ? fault_record.fault : Fault{0, 0, 0};
+Fault last_fault() { return told_fault; }
+RestartCause restart_cause() { return told_cause; }
+
+void note_watchdog_reset() {
+  if (told_cause == RestartCause::power || told_cause == RestartCause::outside) {
+    told_cause = RestartCause::watchdog;
+  }
 }
+
+void note_asked() { leave(RestartCause::asked, {0, 0, 0}); }
 
 RamUse ram_use() {
   const uint32_t* deepest = __stack_bottom;
@@ -81,7 +111,7 @@ RamUse ram_use() {
                                  static_cast<const uint8_t*>(from));
   };
   return {bytes(__data_start, __data_end) + bytes(__bss_start, __bss_end) +
-              bytes(__engine_start, __engine_end) + static_cast<uint32_t>(sizeof fault_record),
+              bytes(__engine_start, __engine_end) + static_cast<uint32_t>(sizeof run_record),
           bytes(__stack_bottom, __stack_top), bytes(deepest, __stack_top)};
 }
 
@@ -97,8 +127,7 @@ void prepare_memory() {
   const uint32_t* from = __data_load;
   for (uint32_t* p = __data_start; p < __data_end; ++p) *p = *from++;
   for (uint32_t* p = __bss_start; p < __bss_end; ++p) *p = 0;
-  const uint32_t check = check_of(fault_record.fault);
-  fault_record.check = fault_record.check == check ? ~check : 0;
+  take_record();
 }
 
 }  // namespace kilotune::board
@@ -120,6 +149,7 @@ extern "C" void report_fault(const uint32_t* frame) {
       frame < __stack_bottom || frame + 8 > __stack_top || (fault_status() & kFrameLost) != 0;
   const Fault fault = {overflow ? kStackOverflow : frame[6], overflow ? 0 : frame[5],
                        fault_status()};
-  fault_record = {check_of(fault), fault};
+  const bool hung = exception_number() == kNonMaskable;
+  leave(hung ? RestartCause::watchdog : RestartCause::fault, fault);
   system_reset();
 }

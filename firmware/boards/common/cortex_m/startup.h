@@ -29,6 +29,11 @@ struct Vectors {
 };
 extern const Vectors vectors;
 
+// The chip says that its watchdog began this run: from `init`.
+void note_watchdog_reset();
+// The next reset is one that was asked for.
+void note_asked();
+
 // For a chip that cannot read its flash while it erases: interrupts go on meanwhile, where their
 // handlers are in RAM too. Before interrupts are enabled; needs a core with VTOR.
 inline void move_vectors_to_ram() {

@@ -10,6 +10,7 @@ namespace kilotune::board {
 constexpr uint32_t kClockHz = 25000000;
 constexpr uintptr_t kTimer = 0x40000000;
 constexpr uintptr_t kUart = 0x40004000;
+constexpr uintptr_t kWatchdog = 0x40008000;
 constexpr uintptr_t kFpgaIo = 0x40028000;
 }  // namespace kilotune::board
 

@@ -9,7 +9,6 @@ Test Template     Learns, Keeps It, And Tells A Faulty Machine
 *** Variables ***
 ${KILOTUNE}       kilotune
 ${ROOT}           ${CURDIR}/../..
-${WORK}           ${TEMPDIR}/kilotune-robot
 ${LIMIT}          10 min
 
 *** Test Cases ***                BOARD
@@ -40,8 +39,8 @@ Learns, Keeps It, And Tells A Faulty Machine
 Start Board
     [Documentation]               The firmware on a flash file of its own; its serial port on a free TCP port.
     [Arguments]                   ${board}
-    Remove Directory              ${WORK}    recursive=True
-    Create Directory              ${WORK}
+    ${work}=                      Evaluate    tempfile.mkdtemp(prefix="kilotune-")
+    Set Test Variable             ${WORK}    ${work}
     Run Kilotune                  compile    ${ROOT}/models/vibration_ae_1k6/vibration_ae_1k6.tflite
     ...                           -o    ${WORK}/model.ktm
     ${built}=                     Run Kilotune    build    --board    ${board}

@@ -62,6 +62,18 @@ class Arena:
     offsets: dict[str, int]
     size: int
     lower_bound: int  # most bytes alive at one step
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What lies where and when: `size` bytes at `offset` from step `first` to `last`, both included."""
+
+    key: str
+    offset: int
+    size: int
+    first: int
+    last: int
 
 
 def plan(buffers: Sequence[Buffer]) -> Arena:
@@ -89,7 +101,14 @@ def plan(buffers: Sequence[Buffer]) -> Arena:
             order[i], order[j] = order[j], order[i]
     offsets = dict(best[0])
     offsets |= {b.tail_key: offsets[b.key] + b.size - b.tail for b in buffers if b.tail}
-    return Arena(offsets=offsets, size=best[1], lower_bound=bound)
+    return Arena(offsets, best[1], bound, _pieces(buffers, offsets))
+
+
+def _pieces(buffers: Sequence[Buffer], offsets: dict[str, int]) -> tuple[Piece, ...]:
+    pieces = [Piece(b.key, offsets[b.key], b.size, b.first, b.last) for b in buffers]
+    # A tail is read in the step that writes the whole over it.
+    pieces += [Piece(b.tail_key, offsets[b.tail_key], b.tail, b.tail_first, b.first) for b in buffers if b.tail]
+    return tuple(sorted(pieces, key=lambda p: (p.offset, p.first, p.key)))
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from kilotune.operators.base import NONE, SectionWriter
 from kilotune.plan import LOSSES, METHODS, LossPlan, Plan
 from kilotune.profile import CalibrationSettings, Profile, calibration_bytes
 from kilotune.selection import LayerChoice, Request
+
+if TYPE_CHECKING:
+    from kilotune.search import Budget, Found, Progress, Samples
 
 Method = Literal["none", "bias", "head", "bias+head", "lora", "channels", "chosen"]
 Loss = Literal["auto", "reconstruction", "regression", "classification"]
@@ -78,6 +81,66 @@ def compile(
     )
     meta = _meta(graph, plan, method, chosen_loss, features, profile, settings)
     return Image.from_bytes(_serialise(graph, plan, model.sha256, meta, features, profile, settings))
+
+
+def compile_within(
+    tflite: bytes | str | Path,
+    budget: Budget,
+    samples: Samples,
+    *,
+    loss: Loss = "auto",
+    momentum: bool = False,
+    accumulate: bool = False,
+    features: FeatureConfig | None = None,
+    profile: Profile | None = None,
+    reservoir: int = 32,
+    early: int = 0,
+    alone_windows: int | None = None,
+    steps: int = 400,
+    progress: Progress | None = None,
+) -> tuple[Image, Found]:
+    """Compiles what the search of `kilotune.search` chooses to train within `budget`; see there.
+
+    `steps`: training steps of each measurement. The other arguments are those of `compile`.
+    """
+    from kilotune import search
+
+    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    model = tflite_model.read(content)
+    own = metadata.from_model(model)
+    graph = graph_module.build(model)
+    kind = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
+
+    def ready(chosen: Mapping[int, LayerChoice]) -> Image:
+        return compile(content, method="chosen", chosen=chosen, loss=cast("Loss", kind))
+
+    def final(method: Method, chosen: Mapping[int, LayerChoice] | None) -> Image:
+        return compile(
+            content,
+            method=method,
+            chosen=chosen,
+            loss=loss,
+            momentum=momentum,
+            accumulate=accumulate,
+            features=features,
+            profile=profile,
+            reservoir=reservoir,
+            early=early,
+            alone_windows=alone_windows,
+        )
+
+    found = search.search(
+        graph,
+        ready,
+        samples,
+        budget,
+        loss=kind,
+        optimiser_state=momentum or accumulate,
+        calibration_bytes=final("none", None).adapter_bytes,
+        steps=steps,
+        progress=progress,
+    )
+    return final("chosen", found.best.chosen), found
 
 
 def read_file(path: Path) -> bytes:
@@ -154,7 +217,10 @@ def _meta(
         )
         layers.append(asdict(layer))
     border = {"input": asdict(graph.input_border), "output": asdict(graph.output_border)}
-    meta: dict[str, Any] = {"method": method, "loss": loss, "layers": layers, "border": border}
+    memory = [[p.key, p.offset, p.size, p.first, p.last] for p in plan.arena.pieces]
+    meta: dict[str, Any] = {
+        "method": method, "loss": loss, "layers": layers, "border": border, "memory": memory,
+    }  # fmt: skip
     if features is not None and profile is not None:
         meta["features"] = features.to_json()
         meta["profile"] = profile.to_json()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kilotune.arena import Piece
 from kilotune.errors import KilotuneError
 from kilotune.features import FeatureConfig, decode_json
 from kilotune.files import write_atomically
@@ -182,6 +183,17 @@ class Image:
     @property
     def loss(self) -> str:
         return str(self.meta.get("loss", ""))
+
+    @property
+    def memory(self) -> tuple[Piece, ...]:
+        """The arena over time. Steps: -1 the input arrives, then the ops forward, the loss, the ops backward."""
+        try:
+            pieces = tuple(Piece(str(key), *map(int, rest)) for key, *rest in self.meta["memory"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise bad_image("its meta section does not say what lies in the arena") from error
+        if any(p.offset < 0 or p.size < 0 or p.offset + p.size > self.arena_bytes for p in pieces):
+            raise bad_image("its memory plan leaves the arena")
+        return pieces
 
     @property
     def calibration_bytes(self) -> int:

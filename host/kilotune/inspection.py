@@ -41,6 +41,29 @@ def ram_budget(image: Image) -> dict[str, int]:
     return {k: v for k, v in parts.items() if v}
 
 
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """Bytes of RAM that it needs beside the parameters of an image."""
+
+    name: str
+    bytes_per_bias: int
+    bytes_per_weight: int
+    state_bytes: int  # for this image
+    available: bool  # the image has room for it
+
+
+def optimisers(image: Image) -> list[Optimiser]:
+    """What each optimiser costs this image, whichever it was compiled for."""
+    biases = sum(t.outputs for t in image.trained if t.bias_trained)
+    weights = sum(-(-t.weight_count // 2) * 2 for t in image.trained if t.weights_trained)
+    each = (("sgd", 0, 0), ("momentum", 4, 2), ("accumulation", 4, 2))
+    return [
+        Optimiser(name, bias, weight, total, bool(image.trained) and image.state_bytes >= total)
+        for name, bias, weight in each
+        for total in (bias * biases + weight * weights,)
+    ]
+
+
 def engine_bytes(image: Image) -> int:
     """RAM that the runtime asks for this image, as a device reckons it; 0 where the twin is not built."""
     try:

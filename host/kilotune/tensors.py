@@ -54,6 +54,30 @@ def load_inputs(path: Path, row_bytes: int | None = None) -> npt.NDArray[np.int8
     return np.ascontiguousarray(rows)
 
 
+def load_calibration(path: Path, row_bytes: int, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
+    """(n, inputs) model inputs: int8, or floats in the units of the model's input."""
+    import numpy as np
+
+    array = load_array(path)
+    if array.dtype == np.int8:
+        return load_inputs(path, row_bytes)
+    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all() or array.size == 0:
+        raise KilotuneError(
+            "bad_samples",
+            f"{path} holds {array.dtype}, or numbers that are not finite, or nothing",
+            "give int8 model inputs, or floats in the units of the model's input, one row a sample",
+        )
+    rows = array.reshape(len(array), -1)
+    if rows.shape[1] != row_bytes:
+        raise KilotuneError(
+            "bad_samples",
+            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
+            "give the inputs of this model",
+        )
+    quantised: npt.NDArray[np.int8] = np.clip(np.rint(rows / scale) + zero_point, -128, 127).astype(np.int8)
+    return quantised
+
+
 def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
     """(n,) class numbers, one a sample."""
     import numpy as np

@@ -85,6 +85,24 @@ class Kernel {
     return nb::make_tuple(tensors, gradients);
   }
 
+  // One training step that calls `event("forward" | "backward", op)` after each op's forward pass
+  // and before each op's backward pass: tests look at `arena` there, and may spoil it.
+  void traced_step(const Int8Row& x, uint16_t label, std::optional<Int8Row> target,
+                   nb::callable event) {
+    load(x);
+    event_ = &event;
+    next_forward_ = 0;
+    trainer_.step(make_target(label, target));
+    event_ = nullptr;
+  }
+  // The arena itself, not a copy; `guards_intact` says that nothing was written beyond its ends,
+  // nor beyond those of adapter and state.
+  nb::object arena() {
+    return nb::cast(nb::ndarray<nb::numpy, uint8_t>(arena_.data(), {arena_.size()}),
+                    nb::rv_policy::reference);
+  }
+  bool guards_intact() const { return arena_.intact() && adapter_.intact() && state_.intact(); }
+
   uint64_t loss(const Int8Row& x, uint16_t label, std::optional<Int8Row> target) {
     load(x);
     return trainer_.loss(make_target(label, target));
@@ -130,12 +148,14 @@ class Kernel {
 
   static void on_tensor(void* context, uint16_t index, const int8_t* data) {
     auto* self = static_cast<Kernel*>(context);
+    if (self->event_ != nullptr) (*self->event_)("forward", self->next_forward_++);
     if (self->seen_tensors_ == nullptr) return;
     self->seen_tensors_->append(nb::make_tuple(index, self->copy(index, data)));
   }
   static void on_gradient(void* context, uint16_t op, const int16_t* mantissa,
                           const int16_t* exponent) {
     auto* self = static_cast<Kernel*>(context);
+    if (self->event_ != nullptr) (*self->event_)("backward", op);
     if (self->seen_gradients_ == nullptr) return;
     const Tensor t = self->model_.tensor(self->model_.op(op).output);
     Array<int16_t> m(t.elements()), e(t.positions());
@@ -148,8 +168,10 @@ class Kernel {
   AlignedBytes image_;
   Model model_;
   Trainer trainer_;
-  std::vector<uint8_t> arena_, adapter_, state_;
+  Guarded arena_, adapter_, state_;
   Observer observer_{};
+  nb::callable* event_ = nullptr;
+  int next_forward_ = 0;
   nb::list* seen_tensors_ = nullptr;
   nb::list* seen_gradients_ = nullptr;
 };
@@ -179,6 +201,10 @@ void bind_kernel(nb::module_& m) {
            nb::arg("target") = nb::none(), "(tensors, [(op, int16 mantissas, int16 exponents)])")
       .def("loss", &Kernel::loss, nb::arg("x"), nb::arg("label") = 0,
            nb::arg("target") = nb::none())
+      .def("traced_step", &Kernel::traced_step, nb::arg("x"), nb::arg("label"),
+           nb::arg("target").none(), nb::arg("event"))
+      .def_prop_ro("arena", &Kernel::arena, nb::rv_policy::reference)
+      .def_prop_ro("guards_intact", &Kernel::guards_intact)
       .def("reset", &Kernel::reset)
       .def_prop_rw("adapter", &Kernel::adapter, &Kernel::set_adapter)
       .def_prop_ro("steps", &Kernel::steps)

@@ -39,6 +39,32 @@ class AlignedBytes {
   uint32_t size_;
 };
 
+// Memory between two zones that nothing may write to.
+class Guarded {
+ public:
+  void resize(size_t n) {
+    memory_.assign(n + 2 * kZone, kPattern);
+    size_ = n;
+    std::memset(data(), 0, n);
+  }
+  [[nodiscard]] uint8_t* data() { return memory_.data() + kZone; }
+  [[nodiscard]] const uint8_t* data() const { return memory_.data() + kZone; }
+  [[nodiscard]] size_t size() const { return size_; }
+  [[nodiscard]] bool empty() const { return size_ == 0; }
+  [[nodiscard]] bool intact() const {
+    for (size_t i = 0; i < kZone; ++i) {
+      if (memory_[i] != kPattern || memory_[kZone + size_ + i] != kPattern) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr size_t kZone = 256;  // a multiple of every alignment
+  static constexpr uint8_t kPattern = 0xA5;
+  std::vector<uint8_t> memory_ = std::vector<uint8_t>(2 * kZone, kPattern);
+  size_t size_ = 0;
+};
+
 // Memory that becomes a numpy array without a copy.
 template <typename T>
 class Array {

@@ -70,12 +70,6 @@ Status validate(const Model& model, const Op& op) {
   return good ? Status::ok : Status::bad_image;
 }
 
-int32_t sum_of(const int8_t* w, uint32_t n) {
-  int32_t sum = 0;
-  for (uint32_t i = 0; i < n; ++i) sum += w[i];
-  return sum;
-}
-
 // One output position: a row of weights is made piece by piece and never whole.
 [[gnu::noinline]] void forward_vector(const Execution& run, const Op& op, bool training) {
   const AdaptedLayer l(*run.model, op);
@@ -93,9 +87,8 @@ int32_t sum_of(const int8_t* w, uint32_t n) {
       int32_t sum = 0;
       for (uint32_t i = 0; i < l.fan_in; i += kSegment) {
         const uint32_t n = l.fan_in - i < kSegment ? l.fan_in - i : kSegment;
-        l.weights.fill(values, o, i, n, patch);
+        sum += l.weights.fill(values, o, i, n, patch);
         acc += dot_q(patch, x + i, n);
-        sum += sum_of(patch, n);
       }
       acc -= sum * l.x.zero_point;
     }
@@ -124,8 +117,7 @@ const int8_t* rows_of(const AdaptedLayer& l, const int16_t* values, uint32_t o, 
   for (uint32_t k = 0; k < n; ++k) {
     int8_t* row = block + k * l.fan_in;
     if (l.weights.trained(o + k)) {
-      l.weights.fill(values, o + k, 0, l.fan_in, row);
-      sums[k] = sum_of(row, l.fan_in);
+      sums[k] = l.weights.fill(values, o + k, 0, l.fan_in, row);
     } else {
       std::memcpy(row, l.weights.base(o + k), l.fan_in);
     }

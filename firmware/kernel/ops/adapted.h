@@ -41,8 +41,8 @@ class AdaptedWeights {
   // A's step over that of a gradient of 1 (SPEC 1.4).
   [[nodiscard]] Real factor_step() const { return load_real(record_ + 8); }
 
-  // Weights first to first + n of channel o, from the trained `values`.
-  void fill(const int16_t* values, uint32_t o, uint32_t first, uint32_t n, int8_t* to) const;
+  // Weights first to first + n of channel o, from the trained `values`; returns their sum.
+  int32_t fill(const int16_t* values, uint32_t o, uint32_t first, uint32_t n, int8_t* to) const;
 
  private:
   const uint8_t *record_, *table_;

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from kilotune.cli.budget import Wanted, as_json, budget_options, compile_within, described
 from kilotune.cli.command import command
 from kilotune.cli.options import EXISTING, FILE, LOSSES, METHODS
 from kilotune.cli.output import Output, pairs, plain, table
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kilotune.features import FeatureConfig
     from kilotune.image import Image, Layer
     from kilotune.profile import Profile
+    from kilotune.search import Found
 
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
@@ -44,6 +46,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     "kilotune compile ae.tflite -o ae.ktm --early 8\n"
     "kilotune compile cnn.tflite -o cnn.ktm --method lora --rank 4 --layers conv2d_3,dense\n"
     "kilotune compile cnn.tflite -o cnn.ktm --method channels --channels conv2d_3:0,5,7 --channels dense:1\n"
+    "kilotune compile ae.tflite -o ae.ktm --ram 8k --calibration inputs.npy --plot trade-off.svg\n"
     "kilotune compile ae.tflite -o ae.ktm --c-array model.h",
 )
 @click.argument("model", type=EXISTING)
@@ -79,6 +82,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     type=EXISTING,
     help="JSON with features, and profile where there is one, instead of the model's own.",
 )
+@budget_options
 @click.option(
     "--alone-windows",
     type=click.IntRange(0, 65535),
@@ -103,35 +107,55 @@ def compile_command(
     settings: Path | None,
     alone_windows: int | None,
     c_array: Path | None,
+    wanted: Wanted | None,
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.compiler import compile as compile_model
 
     features, profile = read_settings(settings) if settings is not None else (None, None)
-    image = compile_model(
-        model,
-        method=method,
-        last_layers=last_layers,
-        layers=[name.strip() for name in layers.split(",")] if layers is not None else None,
-        channels=parse_channels(channel_texts),
-        rank=rank,
-        loss=loss,
-        momentum=momentum,
-        accumulate=accumulate,
-        features=features,
-        profile=profile,
-        early=early,
-        alone_windows=alone_windows,
-    )
+    searched: Found | None = None
+    if wanted is not None:
+        image, searched = compile_within(
+            out,
+            model,
+            wanted,
+            loss=loss,
+            momentum=momentum,
+            accumulate=accumulate,
+            features=features,
+            profile=profile,
+            early=early,
+            alone_windows=alone_windows,
+        )
+    else:
+        image = compile_model(
+            model,
+            method=method,
+            last_layers=last_layers,
+            layers=[name.strip() for name in layers.split(",")] if layers is not None else None,
+            channels=parse_channels(channel_texts),
+            rank=rank,
+            loss=loss,
+            momentum=momentum,
+            accumulate=accumulate,
+            features=features,
+            profile=profile,
+            early=early,
+            alone_windows=alone_windows,
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)
-    data = {"image": str(target), **plain(summary(image))}
+    data: dict[str, object] = {"image": str(target), **plain(summary(image))}
     if c_array is not None:
         from kilotune.c_array import save_c_array
 
         save_c_array(image, c_array)
         data["c_array"] = str(c_array)
-    out.result(data, pairs(list(data.items())))
+    text = pairs(list(data.items()))
+    if searched is not None:
+        data["search"] = as_json(searched)
+        text = f"{described(searched)}\n\n{text}"
+    out.result(data, text)
 
 
 def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
@@ -165,12 +189,17 @@ def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
     return FeatureConfig.from_json(data["features"]), profile
 
 
-@command("inspect", example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json")
+@command(
+    "inspect",
+    example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json\n"
+    "kilotune inspect model.ktm --plan plan.svg",
+)
 @click.argument("image", type=EXISTING)
-def inspect_command(out: Output, image: Path) -> None:
+@click.option("--plan", type=FILE, help="Draw the memory plan: what lies where in the arena, and when (.svg).")
+def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
     """Show an image's layers, its memory budget and which boards it fits, before flashing."""
     from kilotune.image import Image
-    from kilotune.inspection import fits, ram_budget
+    from kilotune.inspection import fits, optimisers, ram_budget
 
     loaded = Image.load(image)
     boards = fits(loaded)
@@ -179,9 +208,16 @@ def inspect_command(out: Output, image: Path) -> None:
         **plain(summary(loaded)),
         "layers": plain(loaded.layers),
         "ram_bytes": ram_budget(loaded),
+        "optimisers": plain(optimisers(loaded)) if loaded.trained else [],
         "boards": plain(boards),
     }
-    rows = [(k, v) for k, v in data.items() if k not in ("layers", "boards", "ram_bytes")]
+    if plan is not None:
+        from kilotune.files import write_atomically
+        from kilotune.report.memoryplan import memory_plan
+
+        write_atomically(plan, memory_plan(loaded).encode())
+        data["plan"] = str(plan)
+    rows = [(k, v) for k, v in data.items() if k not in ("layers", "boards", "ram_bytes", "optimisers")]
     parts = [
         (str(t.op), t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t))
         for t in loaded.layers
@@ -199,9 +235,19 @@ def inspect_command(out: Output, image: Path) -> None:
         table(parts, ("", "layer", "kind", "shape", "MACs", "trained")),
         pairs([(f"RAM {k}", f"{v:,}") for k, v in data["ram_bytes"].items()]),
     ]
+    if loaded.trained:
+        costs = [
+            (*map(str, (o.name, o.bytes_per_bias, o.bytes_per_weight)), f"{o.state_bytes:,}", _yes(o.available))
+            for o in optimisers(loaded)
+        ]
+        text.append(table(costs, ("optimiser", "bytes a bias", "bytes a weight", "state bytes", "has room")))
     if fit:
         text.append(table(fit, ("board", "verdict", "RAM used", "of", "flash used", "of")))
     out.result(data, "\n\n".join(text))
+
+
+def _yes(good: bool) -> str:
+    return "yes" if good else "no"
 
 
 def _trained(layer: Layer) -> str:

@@ -1,0 +1,209 @@
+"""`kilotune compile --ram`: what to train is searched for within a budget; the trade-off as table and picture."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from kilotune.cli.options import EXISTING, FILE
+from kilotune.cli.output import Output, table
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.search import Budget, Found, Point, Samples
+
+    Load = Callable[[Path], Samples]
+
+UNITS = {"": 1, "k": 1000, "ki": 1024, "m": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The options as given."""
+
+    ram: str
+    instructions: str | None
+    calibration: Path
+    labels: Path | None
+    targets: Path | None
+    steps: int
+    plot: Path | None
+
+    def budget(self) -> Budget:
+        from kilotune.search import Budget
+
+        wanted = None if self.instructions is None else count(self.instructions, "--instructions")
+        return Budget(count(self.ram, "--ram"), wanted)
+
+
+def count(text: str, option: str) -> int:
+    """16k is 16,000, 16ki is 16,384."""
+    digits = text.strip().lower().rstrip("kim")
+    unit = text.strip().lower()[len(digits) :]
+    try:
+        value = round(float(digits) * UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        value = 0
+    if value < 1:
+        raise KilotuneError("usage", f"{option} {text} is not understood", "write 16000, 16k or 16ki")
+    return value
+
+
+def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of the search; the command gets them as `wanted`, None without --ram."""
+
+    @functools.wraps(function)
+    def run(
+        out: Any,
+        ram: str | None,
+        instructions: str | None,
+        calibration: Path | None,
+        labels: Path | None,
+        targets: Path | None,
+        search_steps: int,
+        plot: Path | None,
+        **rest: Any,
+    ) -> None:
+        wanted = None
+        if ram is not None:
+            if calibration is None:
+                raise KilotuneError("usage", "--ram measures on data", "give it with --calibration FILE.npy")
+            if any(rest.get(name) for name in ("last_layers", "layers", "rank", "channel_texts")):
+                raise KilotuneError(
+                    "usage", "--ram chooses the layers itself", "leave out --layers, --last-layers, --rank, --channels"
+                )
+            wanted = Wanted(ram, instructions, calibration, labels, targets, search_steps, plot)
+        elif any(value is not None for value in (instructions, calibration, labels, targets, plot)):
+            raise KilotuneError("usage", "these options belong to --ram", "give --ram, or leave them out")
+        function(out, wanted=wanted, **rest)
+
+    options = [
+        click.option(
+            "--ram",
+            metavar="BYTES",
+            help="Choose by measurement what to train, so that arena, adapter and optimiser state fit (16k = 16,000).",
+        ),
+        click.option("--instructions", metavar="N", help="... and a training step takes no more on a Cortex-M4F."),
+        click.option(
+            "--calibration",
+            type=EXISTING,
+            help="Model inputs to measure on (.npy, a row a sample: int8, or floats in the input's units).",
+        ),
+        click.option("--labels", type=EXISTING, help="Their classes (.npy), for a classifier."),
+        click.option("--targets", type=EXISTING, help="Their targets (.npy), for a regression."),
+        click.option(
+            "--search-steps",
+            type=click.IntRange(1, 1_000_000),
+            default=400,
+            show_default=True,
+            help="Training steps of each measurement.",
+        ),
+        click.option("--plot", type=FILE, help="Draw the trade-off (.svg)."),
+    ]
+    for option in reversed(options):
+        run = option(run)
+    return run
+
+
+def load_samples(wanted: Wanted, model: Path) -> Samples:
+    """The calibration data, checked against the model."""
+    from kilotune.compiler import compile as compile_model
+    from kilotune.search import Samples
+    from kilotune.tensors import load_calibration, load_labels, load_targets
+
+    bare = compile_model(model, method="none")
+    scale, zero = bare.input_quantisation
+    inputs = load_calibration(wanted.calibration, bare.input_bytes, scale, zero)
+    kind = compile_model(model, method="bias").loss
+    labels = None if wanted.labels is None else load_labels(wanted.labels, len(inputs))
+    targets = None
+    if wanted.targets is not None:
+        targets = load_targets(wanted.targets, len(inputs), bare.output_bytes, *bare.output_quantisation)
+    for needed, given, option in (("classification", labels, "--labels"), ("regression", targets, "--targets")):
+        if (kind == needed) != (given is not None):
+            raise KilotuneError(
+                "usage",
+                f"the model does {kind}, " + ("which takes no " if given is not None else "which needs ") + option,
+                f"leave {option} out" if given is not None else f"give {option} FILE.npy",
+            )
+    return Samples(inputs, labels, targets)
+
+
+def compile_within(out: Output, model: Path, wanted: Wanted, **options: Any) -> tuple[Any, Found]:
+    """The image of the best set, and what was measured."""
+    from kilotune.compiler import compile_within as search
+
+    samples = load_samples(wanted, model)
+    with out.progress("measuring") as bar:
+        image, found = search(
+            model,
+            wanted.budget(),
+            samples,
+            steps=wanted.steps,
+            progress=lambda done, total, name: bar(done, total, name),
+            **options,
+        )
+    if wanted.plot is not None:
+        from kilotune.files import write_atomically
+        from kilotune.report.tradeoff import tradeoff
+
+        write_atomically(wanted.plot, tradeoff(found, wanted.budget()).encode())
+    return image, found
+
+
+def described(found: Found) -> str:
+    """Sets by RAM, then what each layer contributes alone."""
+    sets = [
+        (
+            ">" if p is found.best else "",
+            p.name,
+            f"{p.ram_bytes:,}",
+            f"{p.instructions:,}",
+            f"{100 * p.gain:.1f}",
+            "yes" if p.fits else "no",
+        )
+        for p in found.points
+    ]
+    parts = [
+        (p.name, p.what, f"{100 * p.contribution:.1f}")
+        for p in sorted(found.parts, key=lambda p: (-p.contribution, p.op))
+    ]
+    return "\n\n".join(
+        (
+            f"Gain: how far the loss on {found.held} held-back samples falls, %.",
+            table(sets, ("", "set", "RAM, bytes", "instructions", "gain", "fits")),
+            "Each layer alone:",
+            table(parts, ("layer", "trained", "gain")),
+        )
+    )
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    def point(p: Point) -> dict[str, Any]:
+        trained = {
+            str(i): {"bias": c.bias, "weights": c.weights, "channels": list(c.channels), "rank": c.rank}
+            for i, c in sorted(p.chosen.items())
+        }
+        return {
+            "name": p.name,
+            "trained": trained,
+            "ram_bytes": p.ram_bytes,
+            "instructions": p.instructions,
+            "gain": p.gain,
+            "fits": p.fits,
+        }
+
+    parts = [
+        {"op": p.op, "layer": p.name, "trained": p.what, "contribution": p.contribution} for p in found.parts
+    ]
+    return {
+        "best": point(found.best),
+        "sets": [point(p) for p in found.points],
+        "layers": parts,
+        "held_back": found.held,
+    }

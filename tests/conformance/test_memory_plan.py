@@ -1,0 +1,160 @@
+"""The device never touches more than the memory plan says: canaries at both ends, and inside, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kilotune
+import numpy as np
+import pytest
+from kilotune import _native
+from kilotune.image import Image
+from networks import SAME, VALID, Network
+from reference import Reference
+from test_kernel import real, target_of
+
+import models
+
+
+def every_way() -> bytes:
+    """Branches that meet, in-place gradients, masks, windows, positions and a dense end."""
+    net = Network(seed=5)
+    x = net.conv(net.source(8, 7, 3), 6, (3, 3), stride=(2, 1))
+    y = net.depthwise(net.conv(x, 6, (1, 1)))
+    x = net.add(y, x, activation="RELU")
+    x = net.conv(x, 5, (3, 2), padding=VALID)
+    x = net.pool(net.concatenation([x, net.pool(x, "max", (1, 1))], 3), "max", (2, 2), padding=SAME)
+    x = net.mul(net.unary(x, "HARD_SWISH"), net.conv(x, 10, (1, 1)))
+    return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
+
+
+NETWORKS: dict[str, Callable[[], bytes]] = {
+    "every way": every_way,
+    "reconstruction": lambda: models.chain(30, 12, 5, 12, 30, per_channel=True, seed=2),
+    "regression": lambda: models.chain(20, 16, 3, seed=3),
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "bias": {"method": "bias"},
+    "bias+head": {"method": "bias+head"},
+    "last two": {"method": "bias", "last_layers": 2},
+    "lora": {"method": "lora"},
+    "channels": {"method": "channels"},
+}
+
+
+class Watch:
+    """Spoils, before each step of the pass, every byte that the plan says nobody needs any more."""
+
+    def __init__(self, image: Image, kernel: Any, first_op: int, seed: int) -> None:
+        self._pieces, self._kernel, self._first_op = image.memory, kernel, first_op
+        self._ops = len(image.layers)
+        self._noise = np.random.default_rng(seed)
+        self._before: np.ndarray | None = None
+        self._step = 0
+        self.spoiled = self.steps = 0
+        self.strays: list[tuple[int, int]] = []  # (step, byte) written where nothing is planned
+
+    def begin(self) -> None:
+        self._enter(0)
+
+    def __call__(self, kind: str, op: int) -> None:
+        if kind == "forward":
+            self._leave(self._step)
+            self._enter(op + 1 if op < self._first_op else self._ops)
+        else:  # the loss, or the backward pass of the op before, is done; ops without a record do nothing
+            self._leave(self._step)
+            self._enter(2 * self._ops - op)
+
+    def end(self) -> None:
+        self._leave(self._step)
+
+    def _enter(self, step: int) -> None:
+        arena = self._kernel.arena
+        needed = np.zeros(arena.size, bool)
+        for p in self._pieces:
+            if p.first < step <= p.last:
+                needed[p.offset : p.offset + p.size] = True
+        arena[~needed] = self._noise.integers(0, 256, int((~needed).sum())).astype(np.uint8)
+        self.spoiled += int((~needed).sum())
+        self.steps += 1
+        self._before, self._step = arena.copy(), step
+
+    def _leave(self, step: int) -> None:
+        assert self._before is not None
+        alive = np.zeros(self._before.size, bool)
+        for p in self._pieces:
+            if p.first <= step <= p.last:
+                alive[p.offset : p.offset + -(-p.size // 4) * 4] = True
+        changed = np.flatnonzero((self._kernel.arena != self._before) & ~alive)
+        self.strays += [(step, int(i)) for i in changed]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_the_plan_calls_free_is_neither_read_nor_written(network: str, way: str) -> None:
+    image = kilotune.compile(NETWORKS[network](), **WAYS[way])
+    reference = Reference(image.content)
+    first_op = reference.loss_section()[1]
+    x = np.random.default_rng(1).integers(-128, 128, (6, image.input_bytes)).astype(np.int8)
+    plain, watched = _native.Kernel(image.content), _native.Kernel(image.content)
+    for kernel in (plain, watched):
+        kernel.begin(real(0.01))
+    spoiled = 0
+    for i, row in enumerate(x):
+        target = target_of(reference, i)
+        plain.step(row, **target)
+        watch = Watch(image, watched, first_op, i)
+        # The input arrives inside traced_step: the first event comes after the first op.
+        events = FirstOp(watch)
+        watched.traced_step(row, int(target.get("label", 0)), target.get("target"), events)
+        watch.end()
+        assert watch.strays == []
+        assert bytes(watched.adapter) == bytes(plain.adapter)
+        spoiled += watch.spoiled
+        assert watch.steps >= 3
+    assert spoiled > 0
+    assert plain.guards_intact
+    assert watched.guards_intact
+
+
+class FirstOp:
+    """Begins the watch at the first event: what the first op wrote is not looked at, all later steps are."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._begun = watch, False
+
+    def __call__(self, kind: str, op: int) -> None:
+        if not self._begun:
+            self._begun = True
+            self._watch._enter(1 if self._watch._first_op > 0 else self._watch._ops)
+            return
+        self._watch(kind, op)
+
+
+def test_the_watch_sees_a_plan_that_is_too_small() -> None:
+    """A plan that forgets a buffer is found out: its bytes are spoiled, or written where nothing is planned."""
+    image = kilotune.compile(NETWORKS["every way"](), method="bias")
+    reference = Reference(image.content)
+    caught = 0
+    for forgotten in range(0, len(image.memory), 3):
+        pieces = [p for i, p in enumerate(image.memory) if i != forgotten]
+        plain, watched = _native.Kernel(image.content), _native.Kernel(image.content)
+        x = np.random.default_rng(1).integers(-128, 128, image.input_bytes).astype(np.int8)
+        for kernel in (plain, watched):
+            kernel.begin(real(0.01))
+        plain.step(x, label=1)
+        watch = Watch(image, watched, reference.loss_section()[1], 0)
+        watch._pieces = tuple(pieces)
+        watched.traced_step(x, 1, None, FirstOp(watch))
+        watch.end()
+        caught += bool(watch.strays) or bytes(watched.adapter) != bytes(plain.adapter)
+    assert caught >= len(range(0, len(image.memory), 3)) - 2
+
+
+def test_guards_notice_a_write_beyond_the_end() -> None:
+    kernel = _native.Kernel(kilotune.compile(NETWORKS["regression"](), method="bias").content)
+    assert kernel.guards_intact
+    beyond = np.lib.stride_tricks.as_strided(kernel.arena, (kernel.arena.size + 1,), (1,))
+    beyond[-1] ^= 1
+    assert not kernel.guards_intact

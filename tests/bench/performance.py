@@ -8,7 +8,6 @@ Needs the firmware's tools (arm-none-eabi-g++, qemu-system-arm) and, for N3, KIL
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,20 +20,20 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
+import layer_costs
 import shared_data
 from kilotune import _native
 from kilotune.benchmark import Benchmark, benchmark, firmware_for
 from kilotune.connection import connect_fresh
 from kilotune.image import Image
+from layer_costs import CORES, kernel_library, run
+from networks import Network as Layers
+from networks import Node
 
 import models
 
 ROOT = Path(__file__).parents[2]
 TARGET = "qemu:mps2-an386"
-CORES = {
-    "Cortex-M4F": "-mthumb -mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
-    "Cortex-M0": "-mthumb -mcpu=cortex-m0",
-}
 # Instructions of others on the same emulated core, by their names; the same compiler at -O2.
 PEERS = {
     "N1": (13_165, 31_848, 376_132),
@@ -44,7 +43,35 @@ PEERS = {
 PEER_RAM = {"N1": (38_584, 1_552), "N2": (219_672, 3_352), "N3": (2_800_472, 18_672)}
 MARKS = {"N1": (13_165, 21_000, 1_400), "N2": (48_791, 81_000, 2_800), "N3": (579_876, 1_065_000, 10_240)}
 
-CODE_MARK = 8_192
+CODE_MARK = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer, forward on its own and backward within a small model."""
+
+    what: str
+    shape: tuple[int, int, int]
+    macs: int
+    add: Callable[[Layers, Node], Node]
+    peer: int  # CMSIS-NN, forward
+    mark: int
+    aim: int
+
+
+def depthwise(net: Layers, x: Node) -> Node:
+    return net.depthwise(x)
+
+
+LAYERS = (
+    Layer("CONV_2D 3x3, 16x16x16 to 16", (16, 16, 16), 589_824, lambda n, x: n.conv(x, 16), 1_374_616,
+          1_374_616, 1_237_154),
+    Layer("DEPTHWISE_CONV_2D 3x3, 25x5x64", (25, 5, 64), 72_000, depthwise, 560_968, 560_968, 448_774),
+    Layer("CONV_2D 1x1, 25x5x64 to 64", (25, 5, 64), 512_000, lambda n, x: n.conv(x, 64, (1, 1)), 1_069_016,
+          1_069_016, 962_114),
+)  # fmt: skip
+# Input gradients: mark and aim in instructions a MAC, and what TinyEngine needs in float32.
+BACKWARD = {LAYERS[2]: (2.8, 2.2, "5.2 to 5.9"), LAYERS[1]: (4.0, 3.0, "4.0 to 4.6"), LAYERS[0]: (None, None, "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,53 @@ def instructions(measured: dict[str, Benchmark]) -> list[str]:
     return lines
 
 
+def layers(counter: layer_costs.Counter) -> list[str]:
+    lines = [header("forward", "MACs", "instructions", "per MAC", "mark (CMSIS-NN)", "aim")]
+    for layer in LAYERS:
+        net = Layers(seed=1)
+        image = kilotune.compile(net.finish(layer.add(net, net.source(*layer.shape))), method="none")
+        count = counter.count(image)[0].forward
+        lines.append(row(layer.what, layer.macs, count, f"{count / layer.macs:.2f}", layer.mark, layer.aim))
+    lines += [
+        "",
+        header("input gradient", "instructions", "per MAC", "mark", "aim", "TinyEngine, float32", "bias update"),
+    ]
+    for layer, (mark, aim, peer) in BACKWARD.items():
+        costs = counter.count(kilotune.compile(behind_another(layer), method="bias"))[1]
+        cells = (f"{costs.input_gradient / layer.macs:.2f}", mark or "", aim or "", peer, costs.bias)
+        lines.append(row(layer.what, costs.input_gradient, *cells))
+    lines += ["", "MACs of a layer are those of its forward pass, taps in the padding included."]
+    return lines
+
+
+def behind_another(layer: Layer) -> bytes:
+    """The layer in a model in which gradients pass it: behind a 1x1 convolution, in front of a classifier."""
+    height, width, channels = layer.shape
+    net = Layers(seed=1)
+    x = layer.add(net, net.conv(net.source(height, width, 1), channels, (1, 1)))
+    return net.finish(net.dense(net.flatten(net.pool(x, "average", (5, 5))), 2))
+
+
+def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
+    """The DS-CNN of MLPerf Tiny: one inference against one step, for each set of trained parameters."""
+    model = shared_data.keyword_spotting()
+    inference = sum(c.forward for c in counter.count(kilotune.compile(model, method="none")))
+    lines = [
+        f"DS-CNN, MLPerf Tiny `kws_ref_model`, {kilotune.compile(model, method='none').macs:,} MACs: one inference "
+        f"takes {inference:,} instructions.",
+        "",
+        header("trained", "forward with masks", "bias updates", "input gradients", "over inference", "arena + adapter"),
+    ]
+    for what, method, last in (("bias, all layers", "bias", None), ("bias, last 3 layers", "bias", 3),
+                               ("bias+head, last 3 layers", "bias+head", 3)):  # fmt: skip
+        image = kilotune.compile(model, method=method, last_layers=last)
+        costs = counter.count(image)
+        parts = [sum(c.forward for c in costs), sum(c.bias for c in costs), sum(c.input_gradient for c in costs)]
+        ram = image.arena_bytes + image.adapter_bytes
+        lines.append(row(what, *parts, f"{sum(parts) / inference:.2f} x", ram))
+    return lines
+
+
 def memory(measured: dict[str, Benchmark]) -> list[str]:
     lines = [
         header("", "arena", "adapter", "together", "mark", "AIfES, full SGD", "hand-written float32", "stack, peak")
@@ -128,27 +202,6 @@ def memory(measured: dict[str, Benchmark]) -> list[str]:
         stack = "unknown" if ram.stack_peak is None else ram.stack_peak
         lines.append(row(name, ram.arena, ram.adapter, total, mark, *PEER_RAM[name], stack))
     return lines
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def kernel_library(core: str, folder: Path) -> Path:
-    """Builds the kernel alone, with the flags that every firmware gives it."""
-    run(
-        *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
-        f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/firmware/boards/toolchain-arm.cmake",
-        f"-DCMAKE_CXX_FLAGS={CORES[core]} --specs=nano.specs",
-        f"-DCMAKE_C_FLAGS={CORES[core]} --specs=nano.specs",
-        f"-DKILOTUNE_PYTHON={sys.executable}",
-        "-DCMAKE_POSITION_INDEPENDENT_CODE=OFF",
-    )
-    run("cmake", "--build", str(folder), "--target", "kilotune_kernel")
-    return folder / "libkilotune_kernel.a"
 
 
 def linked(core: str, library: Path, folder: Path) -> dict[str, int]:
@@ -233,6 +286,7 @@ def main() -> None:
     build = ROOT / "build" / "performance"
     with tempfile.TemporaryDirectory() as folder:
         measured = {n.name: measure(n, Path(folder)) for n in nets}
+    counter = layer_costs.Counter(build)
     compiler = run("arm-none-eabi-g++", "-dumpversion").strip()
     sections = [
         "# Performance",
@@ -246,6 +300,11 @@ def main() -> None:
         "\n".join(f"- {n.name}: {n.what}" for n in nets),
         "## Instructions",
         "\n".join(instructions(measured)),
+        "## Layers and DS-CNN",
+        "Counted by `tests/bench/layer_costs`, a program that calls the kernel's operators and nothing else, to 40 "
+        "instructions; means of 8 runs on random inputs.",
+        "\n".join(layers(counter)),
+        "\n".join(keyword_spotting(counter)),
         "## RAM",
         "Arena and adapter in bytes: all layers' biases trained, plain gradient descent, batch 1. The stack is "
         "that of the whole firmware.",

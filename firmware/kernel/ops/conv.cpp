@@ -36,9 +36,8 @@ void forward(const Execution& run, const Op& op, bool training) {
   const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * xt.channels, out = yt.channels;
   const bool pointwise = w.pointwise();
   int8_t* patch = pointwise ? nullptr : reinterpret_cast<int8_t*>(run.arena + op.words[kPatchWord]);
-  const Biases bias(run, op);
-  const Scaling scaling(run, op);
-  Outputs outputs(run, op, yt, training);
+  const DenseBias bias = dense_bias(run, op);
+  Finish finish = make_finish(run, op, yt, training);
   for (int32_t oy = 0; oy < w.y.out; ++oy) {
     for (int32_t ox = 0; ox < w.x.out; ++ox) {
       const int8_t* in = patch;
@@ -48,16 +47,9 @@ void forward(const Execution& run, const Op& op, bool training) {
       } else {
         fill_patch(w, xt, x, oy, ox, patch);
       }
-      const int8_t* row = weights;
-      uint32_t o = 0;
-      for (; o + 4 <= out; o += 4, row += 4 * fan_in) {
-        int32_t sums[4] = {bias.at(o), bias.at(o + 1), bias.at(o + 2), bias.at(o + 3)};
-        dot4_q(row, in, fan_in, sums);
-        outputs.put4(scaling, o, sums);
-      }
-      for (; o < out; ++o, row += fan_in) {
-        outputs.put(scaling.apply(o, bias.at(o) + dot_q(row, in, fan_in)));
-      }
+      dense_layer(weights, in, fan_in, out, bias, finish);
+      finish.flush(out);
+      finish.next(out);
     }
   }
 }
@@ -80,21 +72,28 @@ void backward(const Execution& run, const Op& op, Step& step) {
   const OpTraining plan = model.op_training(op);
   if (op.has(kBiasTrained)) update_bias_positions(run, op, plan, yt, step);
   if (!op.has(kBackwardToInput)) return;
-  rescale_gradient(run, plan, yt);
   const Window w = window_of(op, xt, yt);
   const int8_t* weights = reinterpret_cast<const int8_t*>(aligned4(model.at(op.weights)));
-  if (w.pointwise()) return backward_pointwise(run, op, plan, xt, yt, weights);
+  if (w.pointwise()) {
+    rescale_gradient(run, plan, yt);
+    return backward_pointwise(run, op, plan, xt, yt, weights);
+  }
   const uint32_t in = xt.channels, out = yt.channels;
   const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * in;
   window_backward(run, op, w, 0,
-                  [&](int32_t, int32_t, int32_t, int32_t, int32_t tap, const int16_t* mantissas,
-                      int shift, int32_t* values) {
-                    const int8_t* row = weights + static_cast<uint32_t>(tap) * in;
-                    for (uint32_t o = 0; o < out; ++o, row += fan_in) {
-                      const int32_t m = align_mantissa(mantissas[o], shift);
-                      if (m == 0) continue;
-                      for (uint32_t i = 0; i < in; ++i)
-                        values[i] = add_wrapping(values[i], m * row[i]);
+                  [&](int32_t, int32_t, const Axis::Sources& vertical,
+                      const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
+                    for (int32_t r = 0; r < vertical.count; ++r) {
+                      const int32_t tap =
+                          (vertical.first + r * vertical.step) * w.x.size + horizontal.first;
+                      const int8_t* row = weights + static_cast<uint32_t>(tap) * in;
+                      const int16_t* m = rows.mantissas(vertical.output - r * vertical.output_step,
+                                                        horizontal.output);
+                      for (int32_t c = horizontal.count; c > 0; --c) {
+                        transpose_add(row, m, out, fan_in, in, values);
+                        row += static_cast<uint32_t>(horizontal.step) * in;
+                        m -= static_cast<uint32_t>(horizontal.output_step) * out;
+                      }
                     }
                   });
 }

@@ -25,15 +25,21 @@ struct DenseBias {
   }
 };
 
+inline DenseBias dense_bias(const Execution& run, const Op& op) {
+  DenseBias bias = {aligned4(run.model->at(op.bias)), nullptr, 1};
+  if (op.has(kBiasTrained)) {
+    bias.delta = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
+    bias.shift = run.model->op_training(op).bias_fraction_bits;
+  }
+  return bias;
+}
+
 // A layer of frozen weights w (out, in) on x (in,): finish.put(o, bias(o) + sum of w(o, i) x(i)).
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
                  Finish& finish);
 
 // sum over i of w[i] * x[i]; n <= 65535, so that the sum stays below 2^30.
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n);
-
-// Four rows of weights at once, `n` apart: sums[k] += row k times x.
-void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]);
 
 // One row of trained weights: the effective weight is w[i] >> 8, x is offset by -zero_point.
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n);
@@ -45,6 +51,10 @@ void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_
                         int32_t* values);
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values);
+
+// values[i] += sum over o of m[o] * w[o * stride + i] for i < n, wrapping.
+void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
+                   int32_t* values);
 
 // mantissa[i] = round(values[i] / 2^shift), halves up, shift in 2..30; mantissas may lie over the
 // front of the values.

@@ -62,26 +62,38 @@ inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const 
   sums = {a, b, c, d};
 }
 
-// Outputs of a layer whose one multiplier shifts right by `right`, 1 to 21: four at a time, int8
-// saturation and mask included.
+// Outputs of a layer whose scales shift right by 1 to kShortShift: four at a time, int8 saturation
+// and mask included. |acc| < 2^30: doubling is exact, and (2 acc m + 2^31) >> 32 is the doubling
+// high multiply.
 class FinishFours {
  public:
-  FinishFours(const Finish& f, int right)
+  explicit FinishFours(const Finish& f)
       : multiplier_(load_i32(f.multipliers)),
-        right_(right),
-        // The zero point goes in before the shift: below 2^28, the product below 2^30.
-        offset_((1 << (right_ - 1)) + f.zero_point * (1 << right_)),
+        right_(-f.shifts[0]),
+        zero_point_(f.zero_point),
+        offset_((1 << ((right_ - 1) & 31)) + f.zero_point * (1 << (right_ & 31))),
         low_(f.low),
         high_(f.high),
-        narrow_(f.low != -128 || f.high != 127) {
-    const uint32_t from = static_cast<uint32_t>(low_ + 1) & 0xFFu;
-    const int32_t span = high_ - low_ - 2;  // q passes where q - from, as uint8, is at most this
-    from_ = from * 0x01010101u;
-    span_ = static_cast<uint32_t>(span < 0 ? 0 : span) * 0x01010101u;
-    bits_ = span < 0 ? 0u : 0x08040201u;
-  }
+        narrow_(f.low != -128 || f.high != 127),
+        test_(f.low, f.high) {}
+  // With one scale for all.
   [[nodiscard]] uint32_t pack(const Four& s) const {
-    int32_t a = output(s.a), b = output(s.b), c = output(s.c), d = output(s.d);
+    return packed(output(s.a), output(s.b), output(s.c), output(s.d));
+  }
+  // With one for each channel: `multipliers` and `shifts` of these four.
+  [[nodiscard]] uint32_t pack(const Four& s, const uint8_t* multipliers,
+                              const int8_t* shifts) const {
+    Four m;
+    std::memcpy(&m, aligned4(multipliers), sizeof m);
+    const uint32_t n = ~word(shifts);  // right - 1 of each, in bytes
+    return packed(output(s.a, m.a, n), output(s.b, m.b, n >> 8), output(s.c, m.c, n >> 16),
+                  output(s.d, m.d, n >> 24));
+  }
+  // Bit k: output k of `packed` lies strictly between the ends of the activation.
+  [[nodiscard]] uint32_t passes(uint32_t packed) const { return test_.passes(packed); }
+
+ private:
+  [[nodiscard]] uint32_t packed(int32_t a, int32_t b, int32_t c, int32_t d) const {
     if (narrow_) {
       a = clamp(a, low_, high_);
       b = clamp(b, low_, high_);
@@ -91,43 +103,25 @@ class FinishFours {
     const auto byte = [](int32_t q) { return static_cast<uint32_t>(q) & 0xFFu; };
     return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
   }
-  // Bit k: output k of `packed` lies strictly between the ends of the activation.
-  [[nodiscard]] uint32_t passes(uint32_t packed) const {
-    uint32_t r;
-    __asm__(
-        "usub8 %[r], %[q], %[from]\n"
-        "usub8 %[r], %[span], %[r]\n"
-        "sel %[r], %[bits], %[zero]\n"
-        "usad8 %[r], %[r], %[zero]\n"
-        : [r] "=&r"(r)
-        : [q] "r"(packed), [from] "r"(from_), [span] "r"(span_), [bits] "r"(bits_), [zero] "r"(0)
-        : "cc");
-    return r;
-  }
-
- private:
   [[nodiscard]] int32_t output(int32_t acc) const {
-    // |acc| < 2^30: doubling is exact, and (2 acc m + 2^31) >> 32 is the doubling high multiply.
     const int32_t high = high_multiply_rounded(acc * 2, multiplier_);
     return __ssat((high + (high >> 31) + offset_) >> right_, 8);
+  }
+  [[nodiscard]] int32_t output(int32_t acc, int32_t multiplier, uint32_t n) const {
+    const int32_t high = high_multiply_rounded(acc * 2, multiplier);
+    const int32_t twice = shift_right(high + (high >> 31) + shift_left(1, n), n);
+    return __ssat((twice >> 1) + zero_point_, 8);
   }
 
   int32_t multiplier_;
   int right_;
-  int32_t offset_, low_, high_;
+  int32_t zero_point_, offset_, low_, high_;
   bool narrow_;
-  uint32_t from_, span_, bits_;
+  PassTest test_;
 };
 
-// Whether FinishFours can be used: up to so many inputs |acc| < 2^30 (bias and trained part: 2^28
-// each).
+// Up to so many inputs |acc| < 2^30 (bias and trained part: 2^28 each).
 constexpr uint32_t kFinishFoursInputs = 32000;
-constexpr uint32_t kFinishFoursShift = 21;
-
-bool finishes_in_fours(const Finish& f, uint32_t in) {
-  return f.stride == 0 && in <= kFinishFoursInputs &&
-         static_cast<uint32_t>(-f.shifts[0] - 1) < kFinishFoursShift;
-}
 
 inline Four start(const DenseBias& bias, uint32_t o) {
   const int32_t* b = reinterpret_cast<const int32_t*>(bias.frozen) + o;
@@ -146,8 +140,8 @@ inline Four start(const DenseBias& bias, uint32_t o) {
 
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
                  Finish& finish) {
-  const bool in_fours = finishes_in_fours(finish, in);
-  const FinishFours fours(finish, in_fours ? -finish.shifts[0] : 1);
+  const bool in_fours = finish.short_shifts && in <= kFinishFoursInputs;
+  const FinishFours fours(finish);
   int8_t* y = finish.y;
   uint8_t* mask = finish.mask;
   uint32_t bits = 0, o = 0;
@@ -161,7 +155,9 @@ void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, co
       finish.put(o + 3, sums.d);
       continue;
     }
-    const uint32_t packed = fours.pack(sums);
+    const uint32_t packed = finish.stride == 0
+                                ? fours.pack(sums)
+                                : fours.pack(sums, finish.multipliers + 4 * o, finish.shifts + o);
     std::memcpy(y, &packed, sizeof packed);
     y += 4;
     if (mask == nullptr) continue;
@@ -182,15 +178,6 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   }
   for (n &= 3u; n != 0; --n) acc += *w++ * *x++;
   return acc;
-}
-
-void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
-  Four four = {sums[0], sums[1], sums[2], sums[3]};
-  add_four_rows(w, x, n, four);
-  sums[0] = four.a;
-  sums[1] = four.b;
-  sums[2] = four.c;
-  sums[3] = four.d;
 }
 
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {

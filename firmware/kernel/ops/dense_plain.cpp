@@ -9,31 +9,54 @@ namespace {
 inline int32_t effective(int8_t w) { return w; }
 inline int32_t effective(int16_t w) { return w >> 8; }
 
-// Four columns at a time: the accumulators stay in registers and the rows are read once a block.
-template <typename Weight>
-void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t in, int32_t* values) {
+// Four columns of rows that lie `stride` apart at a time: the accumulators stay in registers and
+// the rows are read once a block. Unsigned: whatever an image claims, sums do not trap.
+template <bool add, typename Weight>
+void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
+             int32_t* values) {
+  const auto product = [](int32_t g, Weight weight) {
+    return static_cast<uint32_t>(g * effective(weight));
+  };
   uint32_t i = 0;
-  for (; i + 4 <= in; i += 4) {
-    int32_t a = 0, b = 0, c = 0, d = 0;
+  for (; i + 4 <= n; i += 4) {
+    uint32_t a = 0, b = 0, c = 0, d = 0;
     const Weight* p = w + i;
-    for (uint32_t o = 0; o < out; ++o, p += in) {
+    for (uint32_t o = 0; o < out; ++o, p += stride) {
       const int32_t g = m[o];
-      a += g * effective(p[0]);
-      b += g * effective(p[1]);
-      c += g * effective(p[2]);
-      d += g * effective(p[3]);
+      a += product(g, p[0]);
+      b += product(g, p[1]);
+      c += product(g, p[2]);
+      d += product(g, p[3]);
     }
-    values[i] = a;
-    values[i + 1] = b;
-    values[i + 2] = c;
-    values[i + 3] = d;
+    int32_t* v = values + i;
+    v[0] = static_cast<int32_t>(a + (add ? static_cast<uint32_t>(v[0]) : 0u));
+    v[1] = static_cast<int32_t>(b + (add ? static_cast<uint32_t>(v[1]) : 0u));
+    v[2] = static_cast<int32_t>(c + (add ? static_cast<uint32_t>(v[2]) : 0u));
+    v[3] = static_cast<int32_t>(d + (add ? static_cast<uint32_t>(v[3]) : 0u));
   }
-  for (; i < in; ++i) {
-    int32_t a = 0;
+  for (; i < n; ++i) {
+    uint32_t a = 0;
     const Weight* p = w + i;
-    for (uint32_t o = 0; o < out; ++o, p += in) a += m[o] * effective(*p);
-    values[i] = a;
+    for (uint32_t o = 0; o < out; ++o, p += stride) a += product(m[o], *p);
+    values[i] = static_cast<int32_t>(a + (add ? static_cast<uint32_t>(values[i]) : 0u));
   }
+}
+
+// Four rows of weights at once, `n` apart: sums[k] += row k times x.
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
+  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t v = x[i];
+    a += w[i] * v;
+    b += w1[i] * v;
+    c += w2[i] * v;
+    d += w3[i] * v;
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
 }
 
 }  // namespace
@@ -56,22 +79,6 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   return acc;
 }
 
-void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
-  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
-  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
-  for (uint32_t i = 0; i < n; ++i) {
-    const int32_t v = x[i];
-    a += w[i] * v;
-    b += w1[i] * v;
-    c += w2[i] * v;
-    d += w3[i] * v;
-  }
-  sums[0] = a;
-  sums[1] = b;
-  sums[2] = c;
-  sums[3] = d;
-}
-
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {
   int32_t acc = 0;
   for (uint32_t i = 0; i < n; ++i) acc += (w[i] >> 8) * (x[i] - zero_point);
@@ -80,11 +87,16 @@ int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint3
 
 void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values) {
-  columns(w, m, out, in, values);
+  columns<false>(w, m, out, in, in, values);
 }
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values) {
-  columns(w, m, out, in, values);
+  columns<false>(w, m, out, in, in, values);
+}
+
+void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
+                   int32_t* values) {
+  columns<true>(w, m, out, stride, n, values);
 }
 
 void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa) {

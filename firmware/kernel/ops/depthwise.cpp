@@ -1,15 +1,45 @@
 // DEPTHWISE_CONV_2D: each output channel sees one input channel; `multiplier` of them see the same.
 #include "kernel/ops/depthwise.h"
 
+#include "kernel/ops/pass_mask.h"
 #include "kernel/ops/update.h"
 #include "kernel/ops/window.h"
 
 namespace kilotune {
 namespace {
 
-constexpr int kMultiplierWord = 4;
-constexpr int kPatchWord = 5;   // arena offset of one patch, kNone where no window leaves the input
-constexpr uint32_t kBlock = 8;  // channels at once: their accumulators stay at hand
+constexpr uint32_t kMultiplierWord = 4;
+constexpr uint32_t kRowsWord = 5;  // arena offset of the sums and rows of one plane
+
+// The plane of one channel, its longer side along rows: what is done once a row is done less often.
+struct Plane {
+  Axis outer, inner;
+  uint32_t x_outer, x_inner;  // steps in the input, the weights and the output
+  uint32_t w_outer, w_inner;
+  uint32_t y_outer, y_inner;
+  uint32_t pitch;  // int16 of one input row, padded on both sides and behind for the last taps
+
+  Plane(const Window& w, uint32_t in, uint32_t out) {
+    const bool upright = w.y.out > w.x.out;
+    outer = upright ? w.x : w.y;
+    inner = upright ? w.y : w.x;
+    const uint32_t x_row = static_cast<uint32_t>(w.x.in) * in;
+    const uint32_t w_row = static_cast<uint32_t>(w.x.size) * out;
+    const uint32_t y_row = static_cast<uint32_t>(w.x.out) * out;
+    x_outer = upright ? in : x_row;
+    x_inner = upright ? x_row : in;
+    w_outer = upright ? out : w_row;
+    w_inner = upright ? w_row : out;
+    y_outer = upright ? out : y_row;
+    y_inner = upright ? y_row : out;
+    const int32_t reach = (inner.out - 1) * inner.stride + (inner.size - 1) * inner.dilation;
+    pitch = (static_cast<uint32_t>(reach) + kTapColumns + 1) & ~1u;
+  }
+  [[nodiscard]] uint64_t scratch_bytes() const {
+    return 4ull * static_cast<uint32_t>(inner.out) +
+           2ull * pitch * static_cast<uint32_t>(outer.size);
+  }
+};
 
 Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
@@ -17,14 +47,11 @@ Status validate(const Model& model, const Op& op) {
   if (!window_valid(w)) return Status::bad_image;
   if (uint64_t{x.channels} * op.words[kMultiplierWord] != y.channels) return Status::bad_image;
   const uint64_t taps = static_cast<uint64_t>(w.taps());
+  if (taps > kMaxFanIn / 2) return Status::bad_image;  // |acc| < 2^30: see shifts_short
   const Status status = check_layer(model, op, taps * y.channels, taps);
   if (status != Status::ok) return status;
-  const bool padded =
-      w.y.pad > 0 || w.x.pad > 0 ||
-      (w.y.out - 1) * w.y.stride - w.y.pad + (w.y.size - 1) * w.y.dilation >= w.y.in ||
-      (w.x.out - 1) * w.x.stride - w.x.pad + (w.x.size - 1) * w.x.dilation >= w.x.in;
-  if (padded && !scratch_holds(model, op.words[kPatchWord], taps * x.channels))
-    return Status::bad_image;
+  const Plane plane(w, x.channels, y.channels);
+  if (!scratch_holds(model, op.words[kRowsWord], plane.scratch_bytes())) return Status::bad_image;
   const bool in_place = x.gradient == y.gradient && op.has(kBackwardToInput);
   if (in_place && (x.height != y.height || x.width != y.width || x.channels != y.channels))
     return Status::bad_image;
@@ -32,111 +59,127 @@ Status validate(const Model& model, const Op& op) {
                                                                           : Status::bad_image;
 }
 
-// Taps of one output position that meet the input, and the zero point where they do not.
-struct Taps {
-  const Window& w;
-  const Tensor& xt;
-  const int8_t *x, *weights;
-  uint32_t out, multiplier;
-
-  // Sums of channels o to o + n.
-  void add(int32_t oy, int32_t ox, uint32_t o, uint32_t n, int32_t* sums) const {
-    const int8_t* row = weights + o;
-    for (int32_t ky = 0; ky < w.y.size; ++ky) {
-      const int32_t iy = oy * w.y.stride - w.y.pad + ky * w.y.dilation;
-      const bool inside = iy >= 0 && iy < w.y.in;
-      for (int32_t kx = 0; kx < w.x.size; ++kx, row += out) {
-        const int32_t ix = ox * w.x.stride - w.x.pad + kx * w.x.dilation;
-        if (!inside || ix < 0 || ix >= w.x.in) {
-          for (uint32_t k = 0; k < n; ++k) sums[k] += row[k] * xt.zero_point;
-          continue;
-        }
-        const int8_t* in = x + static_cast<uint32_t>(iy * w.x.in + ix) * xt.channels;
-        if (multiplier == 1) {
-          for (uint32_t k = 0; k < n; ++k) sums[k] += row[k] * in[o + k];
-        } else {
-          for (uint32_t k = 0; k < n; ++k) sums[k] += row[k] * in[(o + k) / multiplier];
-        }
-      }
+// Row `at` of a channel's plane as int16; what lies outside of the input is its zero point.
+void fill_row(const Plane& plane, const int8_t* x, int32_t zero_point, int32_t at, int16_t* row) {
+  const int16_t zero = static_cast<int16_t>(zero_point);
+  const int16_t* const end = row + plane.pitch;
+  if (at >= 0 && at < plane.outer.in) {
+    for (int32_t i = 0; i < plane.inner.pad; ++i) *row++ = zero;
+    const int32_t room = static_cast<int32_t>(end - row);
+    int32_t n = plane.inner.in < room ? plane.inner.in : room;
+    x += static_cast<uint32_t>(at) * plane.x_outer;
+    const uint32_t step = plane.x_inner;
+    for (; n >= 4; n -= 4, row += 4) {
+      row[0] = *x;
+      x += step;
+      row[1] = *x;
+      x += step;
+      row[2] = *x;
+      x += step;
+      row[3] = *x;
+      x += step;
     }
+    for (; n > 0; --n, x += step) *row++ = *x;
   }
-};
-
-// With one output channel for each input channel, four at a time.
-void forward_plain(const Execution& run, const Op& op, const Tensor& xt, const Tensor& yt,
-                   const Window& w, bool training) {
-  const int8_t* weights = reinterpret_cast<const int8_t*>(run.model->at(op.weights));
-  const uint32_t n = xt.channels;
-  const uint32_t rows = static_cast<uint32_t>(w.y.size), columns = static_cast<uint32_t>(w.x.size);
-  const uint32_t column_step = static_cast<uint32_t>(w.x.dilation) * n;
-  const int32_t skip =
-      (w.y.dilation * w.x.in - w.x.size * w.x.dilation) * static_cast<int32_t>(xt.channels);
-  const TapGrid inside = {rows, columns, n, column_step, skip};
-  const TapGrid copied = {rows, columns, n, n, 0};
-  const Biases bias(run, op);
-  const Scaling scaling(run, op);
-  Outputs outputs(run, op, yt, training);
-  for (int32_t oy = 0; oy < w.y.out; ++oy) {
-    const int32_t top = oy * w.y.stride - w.y.pad;
-    const bool rows_inside = top >= 0 && top + (w.y.size - 1) * w.y.dilation < w.y.in;
-    for (int32_t ox = 0; ox < w.x.out; ++ox) {
-      const int32_t left = ox * w.x.stride - w.x.pad;
-      const bool in = rows_inside && left >= 0 && left + (w.x.size - 1) * w.x.dilation < w.x.in;
-      const int8_t* x = nullptr;
-      if (in) {
-        x = run.data(xt) + static_cast<uint32_t>(top * w.x.in + left) * n;
-      } else {
-        int8_t* patch = reinterpret_cast<int8_t*>(run.arena + op.words[kPatchWord]);
-        fill_patch(w, xt, run.data(xt), oy, ox, patch);
-        x = patch;
-      }
-      const TapGrid& grid = in ? inside : copied;
-      uint32_t o = 0;
-      for (; o + 4 <= n; o += 4) {
-        int32_t sums[4] = {bias.at(o), bias.at(o + 1), bias.at(o + 2), bias.at(o + 3)};
-        depthwise4(weights + o, x + o, grid, sums);
-        outputs.put4(scaling, o, sums);
-      }
-      for (; o < n; ++o) {
-        const int8_t *wo = weights + o, *xo = x + o;
-        int32_t sum = bias.at(o);
-        for (uint32_t r = 0; r < rows; ++r, xo += grid.input_skip) {
-          for (uint32_t k = 0; k < columns; ++k, wo += n, xo += grid.input_step) sum += *wo * *xo;
-        }
-        outputs.put(scaling.apply(o, sum));
-      }
-    }
-  }
+  while (row < end) *row++ = zero;
 }
 
+// One channel's window in blocks of taps.
+class ChannelWindow {
+ public:
+  ChannelWindow(const Plane& plane, const int8_t* weights)
+      : plane_(plane),
+        weights_(weights),
+        rows_(static_cast<uint32_t>(plane.outer.size)),
+        columns_(static_cast<uint32_t>(plane.inner.size)),
+        widest_(plane.inner.dilation == 1 ? kTapColumns : 1),
+        one_block_(rows_ <= kTapRows && columns_ <= widest_) {
+    if (one_block_) load(0, 0);
+  }
+  // Adds to the sums of one row of outputs. Row k of the window lies in the ring at (first + k) %
+  // rows.
+  void add(const int16_t* ring, uint32_t first, int32_t* sums) {
+    const uint32_t stride = static_cast<uint32_t>(plane_.inner.stride);
+    const uint32_t n = static_cast<uint32_t>(plane_.inner.out);
+    const uint32_t step = widest_ * static_cast<uint32_t>(plane_.inner.dilation);
+    for (uint32_t ky = 0; ky < rows_; ky += kTapRows) {
+      const int16_t* x[kTapRows] = {};
+      for (uint32_t r = 0; r < kTapRows && ky + r < rows_; ++r) {
+        const uint32_t at = first + ky + r;
+        x[r] = ring + (at < rows_ ? at : at - rows_) * plane_.pitch;
+      }
+      for (uint32_t kx = 0; kx < columns_; kx += widest_) {
+        if (!one_block_) load(ky, kx);
+        add_taps(block_, x, stride, sums, n);
+        for (const int16_t*& row : x) row += row == nullptr ? 0 : step;
+      }
+    }
+  }
+
+ private:
+  void load(uint32_t ky, uint32_t kx) {
+    block_ = {};
+    block_.rows = rows_ - ky < kTapRows ? rows_ - ky : kTapRows;
+    block_.columns = columns_ - kx < widest_ ? columns_ - kx : widest_;
+    for (uint32_t r = 0; r < block_.rows; ++r) {
+      const int8_t* w = weights_ + (ky + r) * plane_.w_outer + kx * plane_.w_inner;
+      for (uint32_t c = 0; c < block_.columns; ++c, w += plane_.w_inner) block_.weights[r][c] = *w;
+    }
+  }
+
+  const Plane& plane_;
+  const int8_t* weights_;
+  uint32_t rows_, columns_, widest_;
+  bool one_block_;
+  TapBlock block_;
+};
+
+// Channel after channel: weights and multiplier are the same along a plane.
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
-  const Window w = window_of(op, xt, yt);
-  if (op.words[kMultiplierWord] == 1) return forward_plain(run, op, xt, yt, w, training);
-  const Taps taps = {w,
-                     xt,
-                     run.data(xt),
-                     reinterpret_cast<const int8_t*>(model.at(op.weights)),
-                     yt.channels,
-                     op.words[kMultiplierWord]};
+  const Plane plane(window_of(op, xt, yt), xt.channels, yt.channels);
+  const Axis& outer = plane.outer;
+  const uint32_t multiplier = op.words[kMultiplierWord], n = static_cast<uint32_t>(plane.inner.out);
+  const int8_t* weights = reinterpret_cast<const int8_t*>(model.at(op.weights));
+  int32_t* sums = reinterpret_cast<int32_t*>(run.arena + op.words[kRowsWord]);
+  int16_t* ring = reinterpret_cast<int16_t*>(sums + n);
+  const uint32_t size = static_cast<uint32_t>(outer.size);
   const Biases bias(run, op);
   const Scaling scaling(run, op);
-  Outputs outputs(run, op, yt, training);
-  for (int32_t oy = 0; oy < w.y.out; ++oy) {
-    for (int32_t ox = 0; ox < w.x.out; ++ox) {
-      for (uint32_t o = 0; o < yt.channels; o += kBlock) {
-        const uint32_t n = yt.channels - o < kBlock ? yt.channels - o : kBlock;
-        int32_t sums[kBlock];
-        for (uint32_t k = 0; k < n; ++k) sums[k] = bias.at(o + k);
-        if (n == kBlock) {
-          taps.add(oy, ox, o, kBlock, sums);
-        } else {
-          taps.add(oy, ox, o, n, sums);
-        }
-        for (uint32_t k = 0; k < n; ++k) outputs.put(scaling.apply(o + k, sums[k]));
+  // Rows of the window stay in the ring as long as the next window shares them.
+  const bool shares = outer.dilation == 1 && outer.stride < outer.size;
+  for (uint32_t o = 0; o < yt.channels; ++o) {
+    const int8_t* x = run.data(xt) + o / multiplier;
+    int8_t* y = run.data(yt) + o;
+    const int32_t b = bias.at(o);
+    const ChannelFinish finish = {scaling.multiplier(o), scaling.shift(o), yt.zero_point,
+                                  op.act_min, op.act_max};
+    ChannelWindow window(plane, weights + o);
+    uint32_t first = 0;
+    for (int32_t oy = 0; oy < outer.out; ++oy, y += plane.y_outer) {
+      const int32_t top = oy * outer.stride - outer.pad;
+      const bool again = shares && oy > 0;
+      if (again) first = (first + static_cast<uint32_t>(outer.stride)) % size;
+      for (int32_t k = again ? outer.size - outer.stride : 0; k < outer.size; ++k) {
+        const uint32_t at = (first + static_cast<uint32_t>(k)) % size;
+        fill_row(plane, x, xt.zero_point, top + k * outer.dilation, ring + at * plane.pitch);
       }
+      for (uint32_t k = 0; k < n; ++k) sums[k] = b;
+      window.add(ring, first, sums);
+      finish_channel(finish, sums, n, y, plane.y_inner);
     }
+  }
+  if (training && op.has(kRecordsMask))
+    record_passes(run.data(yt), yt.positions(), yt.channels, op.act_min, op.act_max, run.mask(yt));
+}
+
+// values[i] += the products of the `multiplier` outputs that see input i.
+void add_grouped(const int8_t* w, const int16_t* m, int32_t* values, uint32_t n,
+                 uint32_t multiplier) {
+  for (uint32_t i = 0; i < n; ++i) {
+    for (uint32_t k = 0; k < multiplier; ++k, ++w, ++m)
+      values[i] = add_wrapping(values[i], *m * *w);
   }
 }
 
@@ -146,17 +189,26 @@ void backward(const Execution& run, const Op& op, Step& step) {
   const OpTraining plan = model.op_training(op);
   if (op.has(kBiasTrained)) update_bias_positions(run, op, plan, yt, step);
   if (!op.has(kBackwardToInput)) return;
-  rescale_gradient(run, plan, yt);
   const int8_t* weights = reinterpret_cast<const int8_t*>(model.at(op.weights));
   const uint32_t in = xt.channels, out = yt.channels, multiplier = op.words[kMultiplierWord];
-  window_backward(run, op, window_of(op, xt, yt), 0,
-                  [&](int32_t, int32_t, int32_t, int32_t, int32_t tap, const int16_t* m, int shift,
-                      int32_t* values) {
-                    const int8_t* row = weights + static_cast<uint32_t>(tap) * out;
-                    for (uint32_t i = 0; i < in; ++i) {
-                      for (uint32_t k = 0; k < multiplier; ++k, ++row, ++m) {
-                        const int32_t product = align_mantissa(*m, shift) * *row;
-                        values[i] = add_wrapping(values[i], product);
+  const Window w = window_of(op, xt, yt);
+  window_backward(run, op, w, 0,
+                  [&](int32_t, int32_t, const Axis::Sources& vertical,
+                      const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
+                    const uint32_t w_step = static_cast<uint32_t>(horizontal.step) * out;
+                    const uint32_t m_step = static_cast<uint32_t>(horizontal.output_step) * out;
+                    for (int32_t r = 0; r < vertical.count; ++r) {
+                      const int32_t tap =
+                          (vertical.first + r * vertical.step) * w.x.size + horizontal.first;
+                      const int8_t* row = weights + static_cast<uint32_t>(tap) * out;
+                      const int16_t* m = rows.mantissas(vertical.output - r * vertical.output_step,
+                                                        horizontal.output);
+                      for (int32_t c = horizontal.count; c > 0; --c, row += w_step, m -= m_step) {
+                        if (multiplier == 1) {
+                          add_products(row, m, values, in);
+                        } else {
+                          add_grouped(row, m, values, in, multiplier);
+                        }
                       }
                     }
                   });

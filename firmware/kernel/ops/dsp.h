@@ -40,6 +40,45 @@ inline int32_t high_multiply_rounded(int32_t a, int32_t b) {
   return r;
 }
 
+// Shifts by the lowest byte of `n`, whatever lies above it.
+inline int32_t shift_left(int32_t v, uint32_t n) {
+  int32_t r;
+  __asm__("lsl %0, %1, %2" : "=r"(r) : "r"(v), "r"(n));
+  return r;
+}
+inline int32_t shift_right(int32_t v, uint32_t n) {
+  int32_t r;
+  __asm__("asr %0, %1, %2" : "=r"(r) : "r"(v), "r"(n));
+  return r;
+}
+
+// Which of four packed outputs lie strictly between the ends of an activation.
+class PassTest {
+ public:
+  PassTest(int32_t low, int32_t high) {
+    const int32_t span = high - low - 2;  // q passes where q - from, as uint8, is at most this
+    from_ = (static_cast<uint32_t>(low + 1) & 0xFFu) * 0x01010101u;
+    span_ = static_cast<uint32_t>(span < 0 ? 0 : span) * 0x01010101u;
+    bits_ = span < 0 ? 0u : 0x08040201u;
+  }
+  // Bit k: output k passes.
+  [[nodiscard]] uint32_t passes(uint32_t packed) const {
+    uint32_t r;
+    __asm__(
+        "usub8 %[r], %[q], %[from]\n"
+        "usub8 %[r], %[span], %[r]\n"
+        "sel %[r], %[bits], %[zero]\n"
+        "usad8 %[r], %[r], %[zero]\n"
+        : [r] "=&r"(r)
+        : [q] "r"(packed), [from] "r"(from_), [span] "r"(span_), [bits] "r"(bits_), [zero] "r"(0)
+        : "cc");
+    return r;
+  }
+
+ private:
+  uint32_t from_, span_, bits_;
+};
+
 }  // namespace kilotune
 
 #endif  // KILOTUNE_KERNEL_OPS_DSP_H_

@@ -8,6 +8,13 @@
 
 namespace kilotune {
 
+// Scales that shift right by no more leave room for the zero point in front of the shift: it stays
+// below 2^28 there, the product below 2^30.
+constexpr int kShortShift = 21;
+inline bool shifts_short(int shift) {
+  return static_cast<uint32_t>(-shift - 1) < static_cast<uint32_t>(kShortShift);
+}
+
 // One layer's outputs, channel after channel.
 struct Finish {
   int8_t* y;
@@ -16,6 +23,7 @@ struct Finish {
   const int8_t* shifts;
   uint32_t stride;  // 1: one multiplier a channel, 0: one for all
   int32_t zero_point, low, high;
+  bool short_shifts;  // every channel's scale shifts right by 1 to kShortShift
   uint32_t bits = 0;  // of the mask's unfinished byte
 
   // Output o from its accumulator. Out of line: the SIMD kernels have faster ways for most layers.
@@ -25,18 +33,14 @@ struct Finish {
     if (mask != nullptr && (out & 7u) != 0)
       mask[out >> 3] = static_cast<uint8_t>((bits & 0xFFu) >> (8 - (out & 7u)));
   }
+  // After flush(): to the next position.
+  void next(uint32_t out) {
+    y += out;
+    if (mask != nullptr) mask += (out + 7) / 8;
+  }
 };
 
-inline Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training) {
-  return {run.data(yt),
-          training && op.has(kRecordsMask) ? run.mask(yt) : nullptr,
-          aligned4(run.model->at(op.multipliers)),
-          reinterpret_cast<const int8_t*>(run.model->at(op.shifts)),
-          op.has(kPerChannel) ? 1u : 0u,
-          yt.zero_point,
-          op.act_min,
-          op.act_max};
-}
+Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training);
 
 }  // namespace kilotune
 

@@ -70,15 +70,6 @@ Status validate(const Model& model, const Op& op) {
   return Status::ok;
 }
 
-DenseBias dense_bias(const Execution& run, const Op& op) {
-  DenseBias bias = {aligned4(run.model->at(op.bias)), nullptr, 1};
-  if (op.has(kBiasTrained)) {
-    bias.delta = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
-    bias.shift = run.model->op_training(op).bias_fraction_bits;
-  }
-  return bias;
-}
-
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);

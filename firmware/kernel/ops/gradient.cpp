@@ -82,6 +82,8 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
 void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                   int exponent, Real factor, bool add) {
   constexpr int kSumBits = 29;  // of each part, so that a sum of two stays in int32
+  if (!add && factor.is_zero())
+    return store_gradient(run, t, position, values, exponent + factor.exponent);
   const uint32_t n = t.channels;
   uint32_t all = 0;
   for (uint32_t i = 0; i < n; ++i) {

@@ -35,8 +35,12 @@ class Scaling {
       : multiplier_(aligned4(run.model->at(op.multipliers))),
         shift_(reinterpret_cast<const int8_t*>(run.model->at(op.shifts))),
         stride_(op.has(kPerChannel) ? 1 : 0) {}
+  [[nodiscard]] int32_t multiplier(uint32_t o) const {
+    return load_i32(multiplier_ + 4 * o * stride_);
+  }
+  [[nodiscard]] int shift(uint32_t o) const { return shift_[o * stride_]; }
   [[nodiscard]] int32_t apply(uint32_t o, int32_t acc) const {
-    return requantise(acc, load_i32(multiplier_ + 4 * o * stride_), shift_[o * stride_]);
+    return requantise(acc, multiplier(o), shift(o));
   }
 
  private:
@@ -56,25 +60,6 @@ class Outputs {
         low_(op.act_min),
         high_(op.act_max) {}
 
-  // Accumulators of channels o to o + 4, with few loads in between.
-  void put4(const Scaling& scaling, uint32_t o, const int32_t sums[4]) {
-    int8_t* y = y_;
-    const int32_t zero = zero_point_, low = low_ - zero, high = high_ - zero;
-    const int32_t a = clamp(scaling.apply(o, sums[0]), low, high);
-    const int32_t b = clamp(scaling.apply(o + 1, sums[1]), low, high);
-    const int32_t c = clamp(scaling.apply(o + 2, sums[2]), low, high);
-    const int32_t d = clamp(scaling.apply(o + 3, sums[3]), low, high);
-    y[0] = static_cast<int8_t>(a + zero);
-    y[1] = static_cast<int8_t>(b + zero);
-    y[2] = static_cast<int8_t>(c + zero);
-    y[3] = static_cast<int8_t>(d + zero);
-    y_ = y + 4;
-    if (mask_ == nullptr) return;
-    record(a > low && a < high);
-    record(b > low && b < high);
-    record(c > low && c < high);
-    record(d > low && d < high);
-  }
   // A value relative to the zero point, any int32.
   void put(int32_t scaled) { put_q(clamp(scaled, -512, 512) + zero_point_); }
   void put_q(int32_t value) {

@@ -38,8 +38,8 @@ struct Four {
 
 // Four neighbouring columns from `w` on, frozen weights.
 inline __attribute__((always_inline)) Four four_columns(const int8_t* w, const int16_t* m,
-                                                        uint32_t out, uint32_t in) {
-  int32_t a = 0, b = 0, c = 0, d = 0;
+                                                        uint32_t out, uint32_t in, Four sums = {}) {
+  int32_t a = sums.a, b = sums.b, c = sums.c, d = sums.d;
   if (out >= 4) {
     uint32_t left = out >> 2, t, u, q, pair;
     // Two turns a branch; an odd number begins with the second.
@@ -110,6 +110,21 @@ void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values) {
   columns(w, m, out, in, values);
+}
+
+void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
+                   int32_t* values) {
+  for (; n >= 4; n -= 4, w += 4, values += 4) {
+    const Four v = four_columns(w, m, out, stride, {values[0], values[1], values[2], values[3]});
+    values[0] = v.a;
+    values[1] = v.b;
+    values[2] = v.c;
+    values[3] = v.d;
+  }
+  for (; n != 0; --n, ++w, ++values) {
+    const int8_t* p = w;
+    for (uint32_t o = 0; o < out; ++o, p += stride) *values += m[o] * *p;
+  }
 }
 
 void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernel/ops/copy.h"
 #include "kernel/ops/layer.h"
 
 namespace kilotune {
@@ -13,6 +14,12 @@ namespace kilotune {
 struct Axis {
   int32_t size, stride, dilation, pad, in, out;
 
+  // Taps through which an input position goes to output positions: taps first, first + step, ... go
+  // to outputs output, output - output_step, ...
+  struct Sources {
+    int32_t first, step, output, output_step, count;
+  };
+  [[nodiscard]] Sources sources(int32_t i) const;
   // The output position that tap k of input position i belongs to, -1: none.
   [[nodiscard]] int32_t source(int32_t i, int32_t k) const {
     const int32_t t = i + pad - k * dilation;
@@ -60,59 +67,46 @@ class GradientRows {
   [[nodiscard]] const int16_t* mantissas(int32_t row, int32_t column) const {
     const uint32_t at = static_cast<uint32_t>(column) * channels_;
     return row > entered_ ? mantissas_ + static_cast<uint32_t>(row) * width_ * channels_ + at
-                          : saved(row) + even_ + at;
-  }
-  [[nodiscard]] int exponent(int32_t row, int32_t column) const {
-    return row > entered_
-               ? exponents_[static_cast<uint32_t>(row) * width_ + static_cast<uint32_t>(column)]
-               : saved(row)[column];
+                          : saved(row) + at;
   }
 
  private:
   [[nodiscard]] int16_t* saved(int32_t row) const {
-    return ring_ + static_cast<uint32_t>(row) % rows_ * (even_ + width_ * channels_);
+    return ring_ + static_cast<uint32_t>(row) % rows_ * pitch_;
   }
 
-  const int16_t *mantissas_, *exponents_;
+  const int16_t* mantissas_;
   int16_t* ring_;
-  uint32_t width_, even_, channels_, rows_;
+  uint32_t width_, channels_, pitch_, rows_;
   int32_t entered_ = -1;
   bool in_place_;
 };
 
-// For each position of the input: brings the output positions that it had a part in to their
-// largest exponent and lets tap(iy, ix, oy, ox, tap, mantissas, right shift, values) add each to
-// `values` (channels of the input), which get `fraction` bits behind the point.
-template <typename Tap>
+// Brings all positions of a layer's gradient m to the largest exponent among them, which it
+// returns: m'(o) = round(m(o) * R(o) / 2^15 / 2^(difference)) in place, halves up; differences of
+// more than 15 bits vanish. R(o), the channel's weight scale over the largest, is 1 where
+// `rescale` is 0.
+int align_gradient(const Execution& run, const Tensor& t, uint32_t rescale);
+
+// For each position of the input: lets taps(iy, ix, vertical sources, horizontal sources, rows,
+// values) add what comes from the output's gradient to `values` (channels of the input), which have
+// `fraction` bits behind the point.
+template <typename Taps>
 void window_backward(const Execution& run, const Op& op, const Window& w, int fraction,
-                     const Tap& tap) {
+                     const Taps& taps) {
   const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
   const OpTraining plan = run.model->op_training(op);
   int32_t* values = reinterpret_cast<int32_t*>(run.arena + plan.scratch);
+  const int exponent = align_gradient(run, yt, plan.rescale) - fraction;
   GradientRows rows(run, plan, w, xt, yt);
+  uint32_t position = 0;
   for (int32_t iy = 0; iy < w.y.in; ++iy) {
     rows.enter(iy);
-    for (int32_t ix = 0; ix < w.x.in; ++ix) {
-      for (uint32_t i = 0; i < xt.channels; ++i) values[i] = 0;
-      int top = kZeroExponent;
-      for (int pass = 0; pass < 2; ++pass) {  // the largest exponent, then the sums
-        for (int32_t ky = 0; ky < w.y.size; ++ky) {
-          const int32_t oy = w.y.source(iy, ky);
-          if (oy < 0) continue;
-          for (int32_t kx = 0; kx < w.x.size; ++kx) {
-            const int32_t ox = w.x.source(ix, kx);
-            if (ox < 0) continue;
-            const int e = rows.exponent(oy, ox);
-            if (pass == 0) {
-              top = e > top ? e : top;
-            } else if (e != kZeroExponent && top - e <= 16) {
-              tap(iy, ix, oy, ox, ky * w.x.size + kx, rows.mantissas(oy, ox), top - e, values);
-            }
-          }
-        }
-      }
-      const uint32_t position = static_cast<uint32_t>(iy * w.x.in + ix);
-      put_gradient(run, xt, position, values, top - fraction, plan.factor, op.has(kAddsToInput));
+    const Axis::Sources vertical = w.y.sources(iy);
+    for (int32_t ix = 0; ix < w.x.in; ++ix, ++position) {
+      clear_words(values, xt.channels);
+      taps(iy, ix, vertical, w.x.sources(ix), rows, values);
+      put_gradient(run, xt, position, values, exponent, plan.factor, op.has(kAddsToInput));
     }
   }
 }

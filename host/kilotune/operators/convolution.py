@@ -18,6 +18,7 @@ from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
+TAP_COLUMNS = 4  # of a row that the device reads at once
 _DENSE_ONLY = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
 
 
@@ -113,13 +114,13 @@ class DepthwiseConv2D(PositionLayer):
         return (*self.geometry.words, self.multiplier, plan.scratch)
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """One patch of the input, where a window reaches beyond it."""
-        x, y, g = activations[self.input], activations[self.output], self.geometry
-        leaves = any(
-            g.pad[i] > 0 or (out - 1) * g.stride[i] - g.pad[i] + (g.size[i] - 1) * g.dilation[i] >= extent
-            for i, extent, out in ((0, x.height, y.height), (1, x.width, y.width))
-        )
-        return g.taps * x.channels if leaves else 0
+        """Sums of one row of outputs, int32, and the input rows under a window, int16 and padded (SPEC 1.3)."""
+        y, g = activations[self.output], self.geometry
+        extents = (y.height, y.width)
+        inner = 0 if y.height > y.width else 1
+        reach = (extents[inner] - 1) * g.stride[inner] + (g.size[inner] - 1) * g.dilation[inner]
+        pitch = -(-(reach + TAP_COLUMNS) // 2) * 2
+        return 4 * extents[inner] + 2 * pitch * g.size[1 - inner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,8 @@ def lower_depthwise(context: Lowering) -> ImageOp:
             f"has weights {list(shape)} for an input {list(source.shape)}",
             "the file is damaged: convert the model again",
         )
+    if shape[1] * shape[2] > MAX_FAN_IN // 2:
+        raise context.refuse("has too large a window", f"up to {MAX_FAN_IN // 2} positions are supported")
     window = geometry.of_window(context, (shape[1], shape[2]), context.operator.options.dilation)
     values = np.ascontiguousarray(weight.values().astype(np.int8).reshape(-1, shape[3]).T)
     return DepthwiseConv2D(

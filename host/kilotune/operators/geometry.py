@@ -44,7 +44,8 @@ class Geometry:
         if not in_place or self.pointwise:
             return values
         reach = max(0, (self.size[0] - 1) * self.dilation[0] - self.pad[0])
-        return values + 2 * (reach + 1) * (y.width + y.width % 2 + y.width * y.channels)
+        row = y.width * y.channels
+        return values + 2 * (reach + 1) * (row + row % 2)
 
 
 def of_window(

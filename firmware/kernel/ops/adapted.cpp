@@ -183,9 +183,13 @@ class PassOn {
   void tap(uint32_t tap, const int16_t* mantissas, int shift, int32_t* values) const {
     const uint32_t in = l_.x.channels, first = tap * in;
     for (uint32_t o = 0; o < l_.y.channels; ++o) {
+      // As align_gradient, but the mantissas stay: the weights' update needs them.
       int32_t m = mantissas[o];
-      if (rescale_ != nullptr) m = (m * load_u16(rescale_ + 2 * o) + (1 << 14)) >> 15;
-      m = align_mantissa(m, shift);
+      if (rescale_ == nullptr) {
+        m = align_mantissa(m, shift);
+      } else {
+        m = (m * load_u16(rescale_ + 2 * o) + (1 << (14 + shift))) >> (15 + shift);
+      }
       if (m == 0) continue;
       const int8_t* w = weights(o, first, in);
       for (uint32_t i = 0; i < in; ++i) values[i] = add_wrapping(values[i], m * w[i]);
@@ -212,10 +216,14 @@ class PassOn {
   const OpTraining plan = run.model->op_training(op);
   const PassOn way(run, op, l);
   if (!l.whole) {
-    window_backward(
-        run, op, l.window, 0,
-        [&](int32_t, int32_t, int32_t, int32_t, int32_t tap, const int16_t* mantissas, int shift,
-            int32_t* values) { way.tap(static_cast<uint32_t>(tap), mantissas, shift, values); });
+    const int top = largest_exponent(run, l.y);
+    over_sources(run, op, l.window, top,
+                 [&](int32_t, int32_t, int32_t oy, int32_t ox, int32_t tap,
+                     const int16_t* mantissas, int32_t* values) {
+                   const int e = run.exponents(l.y)[oy * l.window.x.out + ox];
+                   if (e != kZeroExponent && top - e <= 15)
+                     way.tap(static_cast<uint32_t>(tap), mantissas, top - e, values);
+                 });
     return;
   }
   int32_t* values = reinterpret_cast<int32_t*>(run.arena + plan.scratch);

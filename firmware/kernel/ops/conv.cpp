@@ -1,12 +1,11 @@
 // CONV_2D: each output position is a dense layer over the patch of the input that it sees.
-#include "kernel/ops/dense.h"
+#include "kernel/ops/positions.h"
 #include "kernel/ops/update.h"
-#include "kernel/ops/window.h"
 
 namespace kilotune {
 namespace {
 
-constexpr int kPatchWord = 5;  // arena offset of one patch, kNone where the input is read in place
+constexpr uint32_t kScratchWord = 5;  // arena offset of the forward pass's memory
 
 Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
@@ -15,11 +14,10 @@ Status validate(const Model& model, const Op& op) {
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
   const Status status = check_layer(model, op, fan_in * y.channels, fan_in);
   if (status != Status::ok) return status;
-  if (w.pointwise()) {
-    if (x.positions() != y.positions()) return Status::bad_image;
-  } else if (!scratch_holds(model, op.words[kPatchWord], fan_in)) {
+  if (w.pointwise() && x.positions() != y.positions()) return Status::bad_image;
+  const uint64_t patch = w.pointwise() ? 0 : fan_in;
+  if (!scratch_holds(model, op.words[kScratchWord], spread_bytes(fan_in) + patch))
     return Status::bad_image;
-  }
   const bool in_place = x.gradient == y.gradient && op.has(kBackwardToInput);
   if (in_place && (x.height != y.height || x.width != y.width || x.channels != y.channels))
     return Status::bad_image;
@@ -31,27 +29,14 @@ void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
   const Window w = window_of(op, xt, yt);
-  const int8_t* x = run.data(xt);
   const int8_t* weights = reinterpret_cast<const int8_t*>(aligned4(model.at(op.weights)));
-  const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * xt.channels, out = yt.channels;
-  const bool pointwise = w.pointwise();
-  int8_t* patch = pointwise ? nullptr : reinterpret_cast<int8_t*>(run.arena + op.words[kPatchWord]);
-  const DenseBias bias = dense_bias(run, op);
+  const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * xt.channels;
+  uint8_t* scratch = run.arena + op.words[kScratchWord];
+  int8_t* patch = reinterpret_cast<int8_t*>(scratch + spread_bytes(fan_in));
+  Patches patches(w, xt, run.data(xt), patch);
   Finish finish = make_finish(run, op, yt, training);
-  for (int32_t oy = 0; oy < w.y.out; ++oy) {
-    for (int32_t ox = 0; ox < w.x.out; ++ox) {
-      const int8_t* in = patch;
-      if (pointwise) {
-        in = x;
-        x += fan_in;
-      } else {
-        fill_patch(w, xt, x, oy, ox, patch);
-      }
-      dense_layer(weights, in, fan_in, out, bias, finish);
-      finish.flush(out);
-      finish.next(out);
-    }
-  }
+  dense_positions(weights, patches, yt.positions(), fan_in, yt.channels, dense_bias(run, op),
+                  finish, scratch);
 }
 
 // Position by position, so that the input's gradient may take the output's place.
@@ -80,7 +65,7 @@ void backward(const Execution& run, const Op& op, Step& step) {
   }
   const uint32_t in = xt.channels, out = yt.channels;
   const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * in;
-  window_backward(run, op, w, 0,
+  window_backward(run, op, w, align_gradient(run, yt, plan.rescale),
                   [&](int32_t, int32_t, const Axis::Sources& vertical,
                       const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
                     for (int32_t r = 0; r < vertical.count; ++r) {

@@ -41,6 +41,9 @@ void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, co
 // sum over i of w[i] * x[i]; n <= 65535, so that the sum stays below 2^30.
 int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n);
 
+// Four rows of weights at once, `n` apart: sums[k] += row k times x.
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]);
+
 // One row of trained weights: the effective weight is w[i] >> 8, x is offset by -zero_point.
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n);
 

@@ -4,7 +4,7 @@
 
 #ifdef __ARM_FEATURE_DSP
 
-#include "kernel/ops/dsp.h"
+#include "kernel/ops/fours_dsp.h"
 
 namespace kilotune {
 namespace {
@@ -26,10 +26,6 @@ namespace {
   "sxtb16 %[e], %[t]\n"                                                                           \
   "sxtb16 %[o], %[t], ror #8\n" KILOTUNE_ROW("b", "[%[w], %[n]]") KILOTUNE_ROW("a", "[%[w]], #4") \
       KILOTUNE_ROW("d", "[%[v], %[n]]") KILOTUNE_ROW("c", "[%[v]], #4")
-
-struct Four {
-  int32_t a, b, c, d;
-};
 
 // By hand, because the compiler keeps four row pointers and runs out of registers.
 inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const int8_t* x,
@@ -62,110 +58,18 @@ inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const 
   sums = {a, b, c, d};
 }
 
-// Outputs of a layer whose scales shift right by 1 to kShortShift: four at a time, int8 saturation
-// and mask included. |acc| < 2^30: doubling is exact, and (2 acc m + 2^31) >> 32 is the doubling
-// high multiply.
-class FinishFours {
- public:
-  explicit FinishFours(const Finish& f)
-      : multiplier_(load_i32(f.multipliers)),
-        right_(-f.shifts[0]),
-        zero_point_(f.zero_point),
-        offset_((1 << ((right_ - 1) & 31)) + f.zero_point * (1 << (right_ & 31))),
-        low_(f.low),
-        high_(f.high),
-        narrow_(f.low != -128 || f.high != 127),
-        test_(f.low, f.high) {}
-  // With one scale for all.
-  [[nodiscard]] uint32_t pack(const Four& s) const {
-    return packed(output(s.a), output(s.b), output(s.c), output(s.d));
-  }
-  // With one for each channel: `multipliers` and `shifts` of these four.
-  [[nodiscard]] uint32_t pack(const Four& s, const uint8_t* multipliers,
-                              const int8_t* shifts) const {
-    Four m;
-    std::memcpy(&m, aligned4(multipliers), sizeof m);
-    const uint32_t n = ~word(shifts);  // right - 1 of each, in bytes
-    return packed(output(s.a, m.a, n), output(s.b, m.b, n >> 8), output(s.c, m.c, n >> 16),
-                  output(s.d, m.d, n >> 24));
-  }
-  // Bit k: output k of `packed` lies strictly between the ends of the activation.
-  [[nodiscard]] uint32_t passes(uint32_t packed) const { return test_.passes(packed); }
-
- private:
-  [[nodiscard]] uint32_t packed(int32_t a, int32_t b, int32_t c, int32_t d) const {
-    if (narrow_) {
-      a = clamp(a, low_, high_);
-      b = clamp(b, low_, high_);
-      c = clamp(c, low_, high_);
-      d = clamp(d, low_, high_);
-    }
-    const auto byte = [](int32_t q) { return static_cast<uint32_t>(q) & 0xFFu; };
-    return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
-  }
-  [[nodiscard]] int32_t output(int32_t acc) const {
-    const int32_t high = high_multiply_rounded(acc * 2, multiplier_);
-    return __ssat((high + (high >> 31) + offset_) >> right_, 8);
-  }
-  [[nodiscard]] int32_t output(int32_t acc, int32_t multiplier, uint32_t n) const {
-    const int32_t high = high_multiply_rounded(acc * 2, multiplier);
-    const int32_t twice = shift_right(high + (high >> 31) + shift_left(1, n), n);
-    return __ssat((twice >> 1) + zero_point_, 8);
-  }
-
-  int32_t multiplier_;
-  int right_;
-  int32_t zero_point_, offset_, low_, high_;
-  bool narrow_;
-  PassTest test_;
-};
-
-// Up to so many inputs |acc| < 2^30 (bias and trained part: 2^28 each).
-constexpr uint32_t kFinishFoursInputs = 32000;
-
-inline Four start(const DenseBias& bias, uint32_t o) {
-  const int32_t* b = reinterpret_cast<const int32_t*>(bias.frozen) + o;
-  Four sums = {b[0], b[1], b[2], b[3]};
-  if (bias.delta == nullptr) return sums;
-  const int32_t* d = bias.delta + o;
-  const int shift = bias.shift, half = 1 << (shift - 1);
-  sums.a += (d[0] + half) >> shift;
-  sums.b += (d[1] + half) >> shift;
-  sums.c += (d[2] + half) >> shift;
-  sums.d += (d[3] + half) >> shift;
-  return sums;
-}
-
 }  // namespace
 
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
                  Finish& finish) {
-  const bool in_fours = finish.short_shifts && in <= kFinishFoursInputs;
-  const FinishFours fours(finish);
-  int8_t* y = finish.y;
-  uint8_t* mask = finish.mask;
-  uint32_t bits = 0, o = 0;
+  FourWriter writer(finish, in);
+  uint32_t o = 0;
   for (; o + 4 <= out; o += 4, w += 4 * in) {
     Four sums = start(bias, o);
     add_four_rows(w, x, in, sums);
-    if (!in_fours) {
-      finish.put(o, sums.a);
-      finish.put(o + 1, sums.b);
-      finish.put(o + 2, sums.c);
-      finish.put(o + 3, sums.d);
-      continue;
-    }
-    const uint32_t packed = finish.stride == 0
-                                ? fours.pack(sums)
-                                : fours.pack(sums, finish.multipliers + 4 * o, finish.shifts + o);
-    std::memcpy(y, &packed, sizeof packed);
-    y += 4;
-    if (mask == nullptr) continue;
-    bits = (bits >> 4) | fours.passes(packed) << 4;
-    *mask = static_cast<uint8_t>(bits);  // the first of two halves is written over
-    mask += (o >> 2) & 1u;
+    writer.put(o, sums);
   }
-  if (in_fours) finish.bits = bits;
+  writer.end();
   for (; o < out; ++o, w += in) finish.put(o, bias.at(o) + dot_q(w, x, in));
 }
 
@@ -178,6 +82,15 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   }
   for (n &= 3u; n != 0; --n) acc += *w++ * *x++;
   return acc;
+}
+
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
+  Four four = {sums[0], sums[1], sums[2], sums[3]};
+  add_four_rows(w, x, n, four);
+  sums[0] = four.a;
+  sums[1] = four.b;
+  sums[2] = four.c;
+  sums[3] = four.d;
 }
 
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {

@@ -42,23 +42,6 @@ void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t stride, u
   }
 }
 
-// Four rows of weights at once, `n` apart: sums[k] += row k times x.
-void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
-  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
-  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
-  for (uint32_t i = 0; i < n; ++i) {
-    const int32_t v = x[i];
-    a += w[i] * v;
-    b += w1[i] * v;
-    c += w2[i] * v;
-    d += w3[i] * v;
-  }
-  sums[0] = a;
-  sums[1] = b;
-  sums[2] = c;
-  sums[3] = d;
-}
-
 }  // namespace
 
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
@@ -77,6 +60,22 @@ int32_t dot_q(const int8_t* w, const int8_t* x, uint32_t n) {
   int32_t acc = 0;
   for (uint32_t i = 0; i < n; ++i) acc += w[i] * x[i];
   return acc;
+}
+
+void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]) {
+  int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+  const int8_t *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t v = x[i];
+    a += w[i] * v;
+    b += w1[i] * v;
+    c += w2[i] * v;
+    d += w3[i] * v;
+  }
+  sums[0] = a;
+  sums[1] = b;
+  sums[2] = c;
+  sums[3] = d;
 }
 
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n) {

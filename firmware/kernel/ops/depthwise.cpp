@@ -192,7 +192,7 @@ void backward(const Execution& run, const Op& op, Step& step) {
   const int8_t* weights = reinterpret_cast<const int8_t*>(model.at(op.weights));
   const uint32_t in = xt.channels, out = yt.channels, multiplier = op.words[kMultiplierWord];
   const Window w = window_of(op, xt, yt);
-  window_backward(run, op, w, 0,
+  window_backward(run, op, w, align_gradient(run, yt, plan.rescale),
                   [&](int32_t, int32_t, const Axis::Sources& vertical,
                       const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
                     const uint32_t w_step = static_cast<uint32_t>(horizontal.step) * out;

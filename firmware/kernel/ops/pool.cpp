@@ -66,24 +66,6 @@ void forward_max(const Execution& run, const Op& op, bool training) {
       });
 }
 
-// window_backward with add(iy, ix, oy, ox, mantissas, values) for each output position that an
-// input position had a part in.
-template <typename Add>
-void over_sources(const Execution& run, const Op& op, const Window& w, int fraction,
-                  const Add& add) {
-  window_backward(run, op, w, fraction,
-                  [&](int32_t iy, int32_t ix, const Axis::Sources& vertical,
-                      const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
-                    for (int32_t r = 0; r < vertical.count; ++r) {
-                      const int32_t oy = vertical.output - r * vertical.output_step;
-                      for (int32_t c = 0; c < horizontal.count; ++c) {
-                        const int32_t ox = horizontal.output - c * horizontal.output_step;
-                        add(iy, ix, oy, ox, rows.mantissas(oy, ox), values);
-                      }
-                    }
-                  });
-}
-
 // Each output shares its gradient among the inputs that it is the mean of; the unit of the input's
 // gradient holds 1 / the largest count. Shares of windows that the border cuts are larger.
 void backward_average(const Execution& run, const Op& op, Step&) {
@@ -94,13 +76,14 @@ void backward_average(const Execution& run, const Op& op, Step&) {
   // Shares a position sum to less than 4 * largest: 2^15 * 2^fraction * that stays in int32.
   const int bits = magnitude_bits(largest);
   const int fraction = bits < 13 ? 13 - bits : 0;
-  over_sources(run, op, w, fraction,
-               [&](int32_t, int32_t, int32_t oy, int32_t ox, const int16_t* m, int32_t* values) {
-                 const int32_t n = Span(w.y, oy).count() * Span(w.x, ox).count();
-                 const int32_t share = ((largest << fraction) + n / 2) / n;
-                 for (uint32_t c = 0; c < xt.channels; ++c)
-                   values[c] = add_wrapping(values[c], m[c] * share);
-               });
+  over_sources(
+      run, op, w, align_gradient(run, yt, 0) - fraction,
+      [&](int32_t, int32_t, int32_t oy, int32_t ox, int32_t, const int16_t* m, int32_t* values) {
+        const int32_t n = Span(w.y, oy).count() * Span(w.x, ox).count();
+        const int32_t share = ((largest << fraction) + n / 2) / n;
+        for (uint32_t c = 0; c < xt.channels; ++c)
+          values[c] = add_wrapping(values[c], m[c] * share);
+      });
 }
 
 // The gradient goes to the first of the largest inputs of each window.
@@ -108,21 +91,21 @@ void backward_max(const Execution& run, const Op& op, Step&) {
   const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
   const Window w = window_of(op, xt, yt);
   const int8_t* x = run.data(xt);
-  over_sources(
-      run, op, w, 0,
-      [&](int32_t iy, int32_t ix, int32_t oy, int32_t ox, const int16_t* m, int32_t* values) {
-        const uint32_t here = static_cast<uint32_t>(iy * w.x.in + ix);
-        for (uint32_t c = 0; c < xt.channels; ++c) {
-          if (m[c] == 0) continue;
-          const int8_t mine = x[here * xt.channels + c];
-          bool first = true;
-          over(w, Span(w.y, oy), Span(w.x, ox), [&](uint32_t p) {
-            const int8_t other = x[p * xt.channels + c];
-            if (other > mine || (other == mine && p < here)) first = false;
-          });
-          if (first) values[c] = add_wrapping(values[c], m[c]);
-        }
-      });
+  over_sources(run, op, w, 0,
+               [&](int32_t iy, int32_t ix, int32_t oy, int32_t ox, int32_t, const int16_t* m,
+                   int32_t* values) {
+                 const uint32_t here = static_cast<uint32_t>(iy * w.x.in + ix);
+                 for (uint32_t c = 0; c < xt.channels; ++c) {
+                   if (m[c] == 0) continue;
+                   const int8_t mine = x[here * xt.channels + c];
+                   bool first = true;
+                   over(w, Span(w.y, oy), Span(w.x, ox), [&](uint32_t p) {
+                     const int8_t other = x[p * xt.channels + c];
+                     if (other > mine || (other == mine && p < here)) first = false;
+                   });
+                   if (first) values[c] = add_wrapping(values[c], m[c]);
+                 }
+               });
 }
 
 }  // namespace

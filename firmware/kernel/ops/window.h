@@ -82,6 +82,9 @@ class GradientRows {
   bool in_place_;
 };
 
+// The largest exponent of a gradient's positions.
+int largest_exponent(const Execution& run, const Tensor& t);
+
 // Brings all positions of a layer's gradient m to the largest exponent among them, which it
 // returns: m'(o) = round(m(o) * R(o) / 2^15 / 2^(difference)) in place, halves up; differences of
 // more than 15 bits vanish. R(o), the channel's weight scale over the largest, is 1 where
@@ -89,15 +92,14 @@ class GradientRows {
 int align_gradient(const Execution& run, const Tensor& t, uint32_t rescale);
 
 // For each position of the input: lets taps(iy, ix, vertical sources, horizontal sources, rows,
-// values) add what comes from the output's gradient to `values` (channels of the input), which have
-// `fraction` bits behind the point.
+// values) add what comes from the output's gradient to `values` (channels of the input), whose unit
+// is 2^exponent.
 template <typename Taps>
-void window_backward(const Execution& run, const Op& op, const Window& w, int fraction,
+void window_backward(const Execution& run, const Op& op, const Window& w, int exponent,
                      const Taps& taps) {
   const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
   const OpTraining plan = run.model->op_training(op);
   int32_t* values = reinterpret_cast<int32_t*>(run.arena + plan.scratch);
-  const int exponent = align_gradient(run, yt, plan.rescale) - fraction;
   GradientRows rows(run, plan, w, xt, yt);
   uint32_t position = 0;
   for (int32_t iy = 0; iy < w.y.in; ++iy) {
@@ -109,6 +111,26 @@ void window_backward(const Execution& run, const Op& op, const Window& w, int fr
       put_gradient(run, xt, position, values, exponent, plan.factor, op.has(kAddsToInput));
     }
   }
+}
+
+// The same with add(iy, ix, oy, ox, tap, mantissas, values) for each output position that an input
+// position had a part in.
+template <typename Add>
+void over_sources(const Execution& run, const Op& op, const Window& w, int exponent,
+                  const Add& add) {
+  window_backward(run, op, w, exponent,
+                  [&](int32_t iy, int32_t ix, const Axis::Sources& vertical,
+                      const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
+                    for (int32_t r = 0; r < vertical.count; ++r) {
+                      const int32_t oy = vertical.output - r * vertical.output_step;
+                      const int32_t ky = vertical.first + r * vertical.step;
+                      for (int32_t c = 0; c < horizontal.count; ++c) {
+                        const int32_t ox = horizontal.output - c * horizontal.output_step;
+                        const int32_t tap = ky * w.x.size + horizontal.first + c * horizontal.step;
+                        add(iy, ix, oy, ox, tap, rows.mantissas(oy, ox), values);
+                      }
+                    }
+                  });
 }
 
 }  // namespace kilotune

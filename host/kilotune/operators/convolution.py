@@ -84,10 +84,10 @@ class Conv2D(PositionLayer):
         return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """One patch of the input, unless it is read where it lies."""
+        """Two positions' inputs as int16, and one patch of the input unless it is read where it lies."""
         if plan.adapted:
             return adapted.scratch_bytes(self, pointwise=self.geometry.pointwise)
-        return 0 if self.geometry.pointwise else self.inputs
+        return 16 * -(-self.inputs // 4) + (0 if self.geometry.pointwise else self.inputs)
 
     def words(self, plan: OpPlan) -> tuple[int, ...]:
         return (*self.geometry.words, 0, plan.scratch)

@@ -60,8 +60,10 @@ uint32_t kernels = 0;
 
 template <const OpKernel* kernel>
 void add() {
-  counted[kernels] = {kernel->opcode, kernel->validate, forward<kernel>,
-                      kernel->backward == nullptr ? nullptr : backward<kernel>};
+  OpKernel& own = counted[kernels];
+  own = *kernel;
+  own.forward = forward<kernel>;
+  if (kernel->backward != nullptr) own.backward = backward<kernel>;
   operators[kernels] = &counted[kernels];
   ++kernels;
 }
@@ -81,6 +83,7 @@ void add_operators() {
   add<&kGather>();
   add<&kReshape>();
   add<&kTransposeConv>();
+  add<&kAdaptedLayer>();
 }
 
 alignas(4) uint8_t arena[1 << 20], adapter[1 << 18], state[4];

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "fuzz"
 COVERAGE = ROOT / "build" / "fuzz-coverage"
 TARGETS = ("session", "model", "checkpoint", "adapter")
-LONGEST_INPUT = {"session": 400, "model": 4096, "checkpoint": 400, "adapter": 400}
+LONGEST_INPUT = {"session": 400, "model": 6144, "checkpoint": 400, "adapter": 400}
 # A report then lacks the stack of the allocation: run the input once more without these.
 QUICK_ALLOCATOR = "malloc_context_size=0:quarantine_size_mb=8:max_malloc_fill_size=0"
 # What reads bytes from outside, and the target that answers for it.
@@ -31,6 +31,7 @@ PARSERS = {
     "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
                 "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp"),
     "model": ("kernel/model.cpp", "kernel/ops/fully_connected.cpp", "kernel/ops/softmax.cpp",
+              "kernel/ops/conv.cpp", "kernel/ops/depthwise.cpp", "kernel/ops/window.cpp",
               "kernel/loss.cpp", "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
     "checkpoint": ("runtime/checkpoint.cpp",),
     "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/learner_measure.cpp",

@@ -18,7 +18,7 @@ import kilotune
 from kilotune.features import FeatureConfig
 from kilotune.image import HEADER_BYTES, read_header, seal
 from kilotune.profile import Profile
-from networks import Network
+from networks import SAME, Network
 
 import models
 
@@ -43,6 +43,19 @@ def _positions() -> bytes:
     return net.finish(net.dense(net.flatten(net.pool(x, "max", (2, 2))), 3))
 
 
+def _every_operator() -> bytes:
+    """Each operator that gradients pass, on few values."""
+    net = Network(seed=2)
+    x = net.conv(net.source(5, 4, 2), 4, stride=(1, 2), dilation=(2, 1))
+    x = net.depthwise(net.depthwise(x), (2, 3), multiplier=2, stride=(2, 1))
+    x = net.unary(net.conv(x, 3, (1, 1)), "HARD_SWISH")
+    x = net.add(net.mul(x, net.mean(x, keep=True)), x)
+    x = net.concatenation([net.pool(x, "average", (2, 2), stride=(1, 1), padding=SAME), x], 3)
+    x = net.slice(net.pad(x, (1, 0), (0, 1), (0, 0)), (0, 0, 0, 1), (1, 4, 3, 6), (1, 1, 1, 1))
+    x = net.transpose_conv(net.pool(net.resize(x, 5, 4), "max", (2, 2)), 2, (2, 2))
+    return net.finish(net.softmax(net.dense(net.flatten(x), 3)))
+
+
 def images() -> dict[str, bytes]:
     """Small images, so that a run is short: with and without features, per tensor and per channel."""
     coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
@@ -59,6 +72,7 @@ def images() -> dict[str, bytes]:
         "two-axes": kilotune.compile(two_axes, method="bias", features=_windows(8, axes=2), reservoir=8,
                                      profile=_profile(16, 16)),
     }  # fmt: skip
+    out["operators"] = kilotune.compile(_every_operator(), method="bias")
     for method in ("lora", "channels"):
         out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])
     for method in ("bias", "head", "bias+head", "lora", "channels"):

@@ -278,6 +278,29 @@ def test_one_position_counts_for_all(kind: str) -> None:
         assert check_gradients(model, n=3) > 0
 
 
+@pytest.mark.parametrize("activation", ["NONE", "RELU6"])
+@pytest.mark.parametrize("value", [-100, 3, 90])
+@pytest.mark.parametrize("kind", ["ADD", "MUL"])
+def test_a_constant_number(kind: str, value: int, activation: str) -> None:
+    """Also one that comes first, and the one whose real value is 0."""
+    net = Network(seed=value + 200)
+    x = net.conv(net.source(6, 5, 3), 4)
+    model = tail(net, net.with_constant(x, kind, value, activation=activation, first=value > 0))
+    check_forward(model)
+    check_gradients(model, n=2)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(("groups", "size"), [(2, (3, 3)), (3, (1, 1)), (6, (2, 1))])
+def test_grouped_convolution(groups: int, size: tuple[int, int], per_channel: bool) -> None:
+    net = Network(seed=groups, per_channel=per_channel)
+    x = net.conv(net.source(6, 5, 3), 6)
+    model = tail(net, net.conv(x, 12, size, groups=groups))
+    check_forward(model)
+    assert check_gradients(model, n=2) > 0
+    kilotune.compile(model, method="bias+head")
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_concatenation(axis: int) -> None:
     net = Network(seed=axis)

@@ -99,10 +99,11 @@ class Network:
         padding: int = SAME,
         activation: str = "RELU",
         bias: bool = True,
+        groups: int = 1,
     ) -> Node:
         _, h, w, c = x.shape
         weights, b, spread = self.parameters(
-            x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias
+            x, (channels, *size, c // groups), channels, size[0] * size[1] * c // groups, 0, bias
         )
         shape = (1, *extents((h, w), size, stride, dilation, padding), channels)
         fields = {
@@ -247,6 +248,16 @@ class Network:
         made = self.output(shape, a.spread * b.spread, activation)
         options = (Kinds.MulOptions, {0: ("i8", ACTIVATIONS[activation])})
         return self.add_op(Code.MUL, [a.tensor, b.tensor], made, options)
+
+    def with_constant(self, x: Node, kind: str, value: int, *, activation: str = "NONE", first: bool = False) -> Node:
+        """ADD or MUL of `x` and a number: `value` in units of a scale; `first`: the number comes first."""
+        scale = x.scale * 1.7 if kind == "ADD" else 0.02
+        constant = self.m.tensor((1,), INT8, (f32(scale),), 3, self.m.buffer(np.int8(value).tobytes()), "number")
+        spread = x.spread if kind == "ADD" else x.spread * max(abs(value - 3) * scale, 0.1)
+        made = self.output(x.shape, spread, activation)
+        kinds = Kinds.AddOptions if kind == "ADD" else Kinds.MulOptions
+        inputs = [constant, x.tensor] if first else [x.tensor, constant]
+        return self.add_op(getattr(Code, kind), inputs, made, (kinds, {0: ("i8", ACTIVATIONS[activation])}))
 
     def like(self, x: Node, shape: tuple[int, ...]) -> Node:
         return self.node(shape, x.scale, x.zero, x.spread)

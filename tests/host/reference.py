@@ -244,11 +244,18 @@ class Reference:
         return result
 
     def integer_changes(
-        self, values: list[Ints], *, label: int = 0, target: Ints | None = None
+        self,
+        values: list[Ints],
+        *,
+        label: int = 0,
+        target: Ints | None = None,
+        errors: dict[int, tuple[Floats, Floats]] | None = None,
     ) -> dict[int, tuple[Floats, Floats]]:
         """The device's way: op -> change of (bias delta (out,), w16 (out, in)) at learning rate 1, unrounded.
 
         Mantissas, exponents and planned constants are the image's; asserts that no accumulator overflows.
+        `errors` takes the most that rounding to mantissas can have moved each change: where products cancel in a
+        sum, as for the one unit of a layer of one, that may be much of it.
         """
         kind, first, last, tensor, a, b, _ = self.loss_section()
         y = values[tensor]
@@ -262,27 +269,36 @@ class Reference:
             zero = self.tensors[self.input if kind == 1 else tensor].zero_point
             acc = (y - self.tensors[tensor].zero_point) * a - (t - zero) * b
         exponent, result = 0, {}
+        lost = np.zeros(acc.size)  # the most by which `acc` is off, in its unit
         for i in range(first, last - 1, -1):
             op = self.ops[i]
             out_tensor = self.tensors[op.output]
             acc = np.where(self.passes(op, values), acc, 0)
+            unit = 2.0**exponent
             mantissa, exponent = _normalise(acc, exponent, out_tensor.mantissa_bits)
             result[i] = self._changes(op, mantissa, exponent, values[op.input])
+            # Half a unit by rounding, a whole one where the largest is clamped.
+            lost = np.where(self.passes(op, values), lost * unit / 2.0**exponent + 1.0, 0.0)
+            if errors is not None:
+                b, w = self._changes(op, lost, exponent, values[op.input])
+                errors[i] = (np.abs(b), np.abs(w))
             if not op.flags & 16:
                 break
             rescale = struct.unpack_from("<I", self.content, op.training + 8)[0]
             if rescale:
                 r = self.array(rescale, "<u2", mantissa.size)
                 mantissa = (mantissa * r + (1 << 14)) >> 15
+                lost = lost * r / 32768 + 1.0
             weights, _ = self.effective(op)
             # The bound that the planner promises, for any mantissas of this width.
             bound = ((1 << out_tensor.mantissa_bits) * np.abs(weights).sum(0)).max()
             assert bound <= 1 << 31
             acc = weights.T @ mantissa
+            lost = np.abs(weights).T @ lost
             exponent += struct.unpack_from("<h", self.content, op.training + 34)[0]
         return result
 
-    def _changes(self, op: OpRecord, mantissa: Ints, exponent: int, x: Ints) -> tuple[Floats, Floats]:
+    def _changes(self, op: OpRecord, mantissa: Ints | Floats, exponent: int, x: Ints) -> tuple[Floats, Floats]:
         at = op.training
         kb_at, ratio_m, ratio_e = struct.unpack_from("<IHh", self.content, at)
         count = mantissa.size if op.flags & 4 else 1

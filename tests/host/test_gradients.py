@@ -78,11 +78,16 @@ def cosine(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
 
 
 def check_plan(image: Image, x: Any, *, label: int, target: Any) -> int:
-    """The image's mantissa widths and constants give the reference's gradient; returns layers compared."""
+    """The image's mantissa widths and constants give the reference's gradient; returns layers compared.
+
+    Lengths agree to 1 % beyond what the rounding of mantissas can explain (in a layer of one unit whose products
+    nearly cancel, that is all of it: the gradients of all layers before it share one factor that is off).
+    """
     r = Reference(image.content, Adapter.base(image).blob)
     values = r.forward(x)
     gradients = r.gradients(values, label=label, target=target)
-    changes = r.integer_changes(values, label=label, target=target)
+    errors: dict[int, Any] = {}
+    changes = r.integer_changes(values, label=label, target=target, errors=errors)
     compared = 0
     for layer in image.trained:
         (db, dw), (change_b, change_w) = gradients[layer.op], changes[layer.op]
@@ -90,10 +95,14 @@ def check_plan(image: Image, x: Any, *, label: int, target: Any) -> int:
         units = r.weight_scales(op) * float(np.float32(r.tensors[op.input].scale))
         got_b = -change_b * units * 2.0**-layer.bias_fraction_bits
         got_w = -change_w * (r.weight_scales(op) / 256)[:, None]
-        for wanted, got in ((db, got_b), (dw, got_w)):
+        error_b, error_w = errors[layer.op]
+        lost_b = error_b * units * 2.0**-layer.bias_fraction_bits
+        lost_w = error_w * (r.weight_scales(op) / 256)[:, None]
+        for wanted, got, lost in ((db, got_b, lost_b), (dw, got_w, lost_w)):
             if np.abs(wanted).max() > 0:
+                length, explained = float(np.linalg.norm(wanted)), float(np.linalg.norm(lost))
                 assert cosine(wanted, got) >= 0.999
-                assert np.linalg.norm(got) == pytest.approx(np.linalg.norm(wanted), rel=0.01)
+                assert abs(float(np.linalg.norm(got)) - length) <= 0.01 * length + explained
                 compared += 1
     return compared
 
@@ -118,6 +127,13 @@ def test_any_network_plans_real_gradients(spec: models.DenseSpec) -> None:
     _, g = r.loss(r.forward(x), label=label, target=target)
     assume(np.abs(g).max() > 1e-3 * image.output_quantisation[0])
     check_plan(image, x, label=label, target=target)
+
+
+def test_products_that_cancel_in_one_unit_move_lengths_only_as_far_as_rounding_explains() -> None:
+    spec = models.DenseSpec((1, 14, 8, 1, 25), ("RELU6",) * 4, (False,) * 4, (False,) * 4, softmax=True, seed=70153)
+    image = compile(models.dense_model(spec), method="bias+head")
+    x, target, label = sample(image, spec.seed)
+    assert check_plan(image, x, label=label, target=target) == 8
 
 
 def test_ad01_plans_real_gradients() -> None:

@@ -91,7 +91,7 @@ void backward_max(const Execution& run, const Op& op, Step&) {
   const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
   const Window w = window_of(op, xt, yt);
   const int8_t* x = run.data(xt);
-  over_sources(run, op, w, 0,
+  over_sources(run, op, w, align_gradient(run, yt, 0),
                [&](int32_t iy, int32_t ix, int32_t oy, int32_t ox, int32_t, const int16_t* m,
                    int32_t* values) {
                  const uint32_t here = static_cast<uint32_t>(iy * w.x.in + ix);

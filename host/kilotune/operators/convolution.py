@@ -64,7 +64,9 @@ class PositionLayer(FullyConnected):
 
 @dataclass(frozen=True, slots=True)
 class Conv2D(PositionLayer):
-    """`weights` (out, height * width * in)."""
+    """`weights` (out, height * width * in), zeros between `groups`, whose weights are not trained."""
+
+    groups: int = 1
 
     @property
     def opcode(self) -> int:
@@ -72,7 +74,7 @@ class Conv2D(PositionLayer):
 
     @property
     def adapts_weights(self) -> bool:
-        return self.inputs <= adapted.MAX_FAN_IN
+        return self.groups == 1 and self.inputs <= adapted.MAX_FAN_IN
 
     @property
     def pointwise(self) -> bool:
@@ -159,22 +161,35 @@ def lower_convolution(context: Lowering) -> ImageOp:
     if len(weight.shape) != 4 or len(source.shape) != 4 or len(output.shape) != 4:
         raise context.refuse(f"has weights of shape {list(weight.shape)}", "four dimensions are supported")
     out, height, width, channels = weight.shape
-    if channels != source.shape[3] or out != output.shape[3] or 0 in weight.shape:
-        groups = source.shape[3] // channels if channels else 0
+    groups = source.shape[3] // channels if channels else 0
+    if groups * channels != source.shape[3] or out != output.shape[3] or 0 in weight.shape or out % groups:
         raise context.refuse(
-            f"has weights {list(weight.shape)} for an input {list(source.shape)}: {groups} groups",
-            "grouped convolutions are not supported: use a depthwise convolution, or one group",
+            f"has weights {list(weight.shape)} for an input {list(source.shape)}",
+            "the file is damaged: convert the model again",
         )
     window = geometry.of_window(context, (height, width), context.operator.options.dilation)
-    values = weight.values().astype(np.int8).reshape(out, -1)
-    if window.pointwise and output.elements == out:
+    values = _as_one_group(weight.values().astype(np.int8), groups)
+    if groups == 1 and window.pointwise and output.elements == out:
         return FullyConnected(**_fields(context, weight, values, 0), operator="CONV_2D")
     return Conv2D(
         **_fields(context, weight, values, 0),
         operator="CONV_2D",
         geometry=window,
         positions=output.elements // out,
+        groups=groups,
     )
+
+
+def _as_one_group(weights: npt.NDArray[np.int8], groups: int) -> npt.NDArray[np.int8]:
+    """(out, products) of weights (out, height, width, in / groups): each group's own channels, zeros elsewhere.
+
+    It costs flash and time as one group would, and nothing in exactness.
+    """
+    out, height, width, channels = weights.shape
+    whole = np.zeros((groups, out // groups, height, width, groups, channels), np.int8)
+    for g, part in enumerate(weights.reshape(groups, out // groups, height, width, channels)):
+        whole[g, :, :, :, g] = part
+    return whole.reshape(out, -1)
 
 
 def lower_depthwise(context: Lowering) -> ImageOp:

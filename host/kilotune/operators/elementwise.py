@@ -1,4 +1,4 @@
-"""ADD and MUL of two activations."""
+"""ADD and MUL of two activations, or of one and a constant number."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from kilotune.operators.base import (
 )
 from kilotune.operators.checks import check_int8, extents_of
 from kilotune.operators.dense import activation_range
+from kilotune.operators.lookup import Lookup, requantise
 from kilotune.tflite_model import Tensor
 
 ADD, MUL = 9, 10
@@ -81,10 +82,14 @@ class Elementwise(ImageOp):
         )
 
 
-def lower(context: Lowering) -> Elementwise:
-    """Reads one ADD or MUL; one of the inputs may have a single position."""
+def lower(context: Lowering) -> ImageOp:
+    """Reads one ADD or MUL; one of the inputs may have a single position, or be a constant number."""
     first, second, output = context.tensor(0), context.tensor(1), context.output_tensor()
     check_int8(context, first, second)
+    if first.constant:
+        first, second = second, first
+    if second.constant:
+        return _with_constant(context, first, second, output)
     whole = extents_of(context, output)
     if extents_of(context, first) != whole:
         first, second = second, first
@@ -105,6 +110,39 @@ def lower(context: Lowering) -> Elementwise:
         scalings=_add_scalings(first, second, output) if add else _mul_scalings(first, second, output),
         act_range=activation_range(context, output.scale, output.zero_point),
         scales=(float(first.scale), float(second.scale)),
+    )
+
+
+def _with_constant(context: Lowering, source: Tensor, constant: Tensor, output: Tensor) -> Lookup:
+    """A function of one value: as a table, computed as the operator would."""
+    numbers = np.unique(constant.values().astype(np.int64))
+    if source.constant or numbers.size != 1 or extents_of(context, source) != extents_of(context, output):
+        raise context.refuse(
+            f"has a constant operand of {numbers.size} values",
+            "one constant number is supported: scale or shift by channel in the layer before",
+        )
+    add = context.operator.opcode == "ADD"
+    centred = np.arange(-128, 128, dtype=np.int64) - source.zero_point
+    number = int(numbers[0]) - constant.zero_point
+    if add:
+        scalings = _add_scalings(source, constant, output)
+        other = requantise(number << LEFT_SHIFT, *scalings[1])
+        values = [requantise(int(v) << LEFT_SHIFT, *scalings[0]) + other for v in centred]
+        results = [requantise(v, *scalings[2]) for v in values]
+    else:
+        (scaling,) = _mul_scalings(source, constant, output)
+        results = [requantise(int(v) * number, *scaling) for v in centred]
+    low, high = activation_range(context, output.scale, output.zero_point)
+    exact = np.array(results, np.int64) + output.zero_point
+    slope = 1.0 if add else number * float(constant.scale)
+    return Lookup(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(source.index),
+        output=context.activation(output.index),
+        operator=context.operator.opcode,
+        table=np.clip(exact, low, high).astype(np.int8),
+        slopes=np.where((exact <= low) | (exact >= high), 0.0, slope),
     )
 
 

@@ -133,12 +133,12 @@ def _table(kind: str, alpha: float, source: Tensor, output: Tensor) -> Table:
 
 
 def _scale(values: Table, factor: float) -> Table:
-    """TensorFlow Lite's MultiplyByQuantizedMultiplier."""
     multiplier, shift = quantisation.quantise_multiplier(factor)
-    return np.array([_requantise(int(v), multiplier, shift) for v in values], np.int64)
+    return np.array([requantise(int(v), multiplier, shift) for v in values], np.int64)
 
 
-def _requantise(x: int, multiplier: int, shift: int) -> int:
+def requantise(x: int, multiplier: int, shift: int) -> int:
+    """TensorFlow Lite's MultiplyByQuantizedMultiplier, rounding twice."""
     limit = (1 << 31) - 1
     x = max(-limit - 1, min(limit, x << max(shift, 0)))
     high = (x * multiplier + (1 << 30)) >> 31

@@ -27,9 +27,11 @@ import kilotune
 import numpy as np
 import protocols
 from kilotune import _native, metadata, quantize
+from kilotune.compiler import compile_within
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from kilotune.profile import Profile
+from kilotune.search import Budget, Samples
 from protocols import Classification, Detection
 from recipes import auc, dense, fit, representative, run_int8, standardise
 
@@ -41,6 +43,8 @@ DEVICE_ROWS = {  # row: (method of the image, learning settings)
     "bias": ("bias", {"scorer": "residual", "force": True}),
     "head": ("head", {"scorer": "residual", "force": True}),
     "bias+head": ("bias+head", {"scorer": "residual", "force": True}),
+    "lora": ("lora", {"scorer": "residual", "force": True}),
+    "channels": ("channels", {"scorer": "residual", "force": True}),
     "nearest windows": ("bias", {"passes": 0, "scorer": "nearest"}),
     "bias+head and nearest": ("bias+head", {"scorer": "combined", "force": True}),
     "the device's pick": ("bias+head", {"scorer": "automatic"}),
@@ -50,7 +54,17 @@ CLASS_ROWS = {
     "bias": ("bias", {"force": True}),
     "head": ("head", {"force": True}),
     "bias+head": ("bias+head", {"force": True}),
+    "lora": ("lora", {"force": True}),
+    "channels": ("channels", {"force": True}),
 }
+METHODS: dict[str, dict[str, Any]] = {
+    "bias": {},
+    "head": {},
+    "bias+head": {},
+    "lora": {"rank": 2},
+    "channels": {"channels": 8},
+}
+SEARCHES = {"search, half": 0.5, "search, whole": 1.0}
 DETECT, CLASSIFY = {"lr": 0.5, "passes": 40, "noise": 8}, {"lr": 0.05, "passes": 100, "noise": 8}
 
 
@@ -122,6 +136,27 @@ def base_classifier(case: Classification, seed: int) -> bytes:
     return cached(f"cl 3 {config} {digest} {seed} {STEPS}", make)
 
 
+def compiled(tflite: bytes, reservoir: int) -> dict[str, kilotune.Image]:
+    """An image for each method."""
+    return {
+        method: kilotune.compile(tflite, method=method, reservoir=reservoir, **options)  # type: ignore[arg-type]
+        for method, options in METHODS.items()
+    }
+
+
+def searched(
+    tflite: bytes, inputs: np.ndarray, labels: np.ndarray | None, reservoir: int, share: float
+) -> kilotune.Image:
+    """What `compile --ram` chooses with that share of what bias+head takes beyond bias."""
+    low, high = (kilotune.compile(tflite, method=m, reservoir=reservoir) for m in ("bias", "bias+head"))
+    sizes = [i.arena_bytes + i.adapter_bytes for i in (low, high)]
+    scale, zero = low.input_quantisation
+    rows = np.clip(np.rint(inputs / scale) + zero, -128, 127).astype(np.int8)
+    samples = Samples(rows, None if labels is None else labels.astype(np.uint16))
+    budget = Budget(round(sizes[0] + share * (sizes[1] - sizes[0])))
+    return compile_within(tflite, budget, samples, reservoir=reservoir)[0]
+
+
 def twin(image: kilotune.Image) -> Device:
     session = _native.Session(image.content, None)
     return Device(InProcess(session), image=image)
@@ -138,7 +173,14 @@ def detection_rows(
 ) -> Iterator[Figure]:
     tflite = tflite or base_autoencoder(case, seed)
     windows = len(case.learn) + len(case.held)
-    images = {m: kilotune.compile(tflite, method=m, reservoir=windows) for m in ("bias", "head", "bias+head")}
+    images = compiled(tflite, windows)
+    for row, share in SEARCHES.items():
+        if row in rows:
+            profile = metadata.read(tflite).profile
+            assert profile is not None
+            x = case.learn.astype(np.float64) / 1024
+            variance = shrunk(x.var(0), profile.feature_std.astype(np.float64) ** 2, len(x), 20)
+            images[row] = searched(tflite, (x - x.mean(0)) / np.sqrt(variance), None, windows, share)
     ram = {m: _native.Session(i.content, None).ram_bytes for m, i in images.items()}
 
     def figure(row: str, device: Device, method: str) -> Figure:
@@ -154,7 +196,8 @@ def detection_rows(
     if "nothing" in rows:
         yield figure("nothing", twin(images["bias"]), "bias")
     hold = {"hold_period": case.hold_period, "hold_count": case.hold_count}
-    for row, (method, settings) in DEVICE_ROWS.items():
+    ways = {**DEVICE_ROWS, **{row: (row, {"scorer": "residual", "force": True}) for row in SEARCHES}}
+    for row, (method, settings) in ways.items():
         if row in rows:
             device = learned(images[method], case.stream(), None, {**DETECT, **hold, **settings}, seed)
             yield figure(row, device, method)
@@ -225,7 +268,15 @@ def classification_rows(case: Classification, seed: int, rows: set[str]) -> Iter
     tflite = base_classifier(case, seed)
     count = sum(len(x) for x in case.few)
     test, truth = np.concatenate(case.test), np.repeat(np.arange(len(case.test)), [len(x) for x in case.test])
-    images = {m: kilotune.compile(tflite, method=m, reservoir=count) for m in ("bias", "head", "bias+head")}
+    images = compiled(tflite, count)
+    for row, share in SEARCHES.items():
+        if row in rows:
+            profile = metadata.read(tflite).profile
+            assert profile is not None
+            x = np.concatenate(case.few).astype(np.float64) / 1024
+            z = (x - profile.feature_mean) / profile.feature_std
+            labels = np.repeat(np.arange(len(case.few)), [len(w) for w in case.few])
+            images[row] = searched(tflite, z, labels, count, share)
 
     def figure(row: str, device: Device, method: str) -> Figure:
         right = device.score(test, ready_features=True).categories == truth
@@ -235,7 +286,8 @@ def classification_rows(case: Classification, seed: int, rows: set[str]) -> Iter
     if "nothing" in rows:
         yield figure("nothing", twin(images["bias"]), "bias")
     hold = {"hold_period": 1, "hold_count": 0}  # all five of a class are learned from: nothing to compare on
-    for row, (method, settings) in CLASS_ROWS.items():
+    ways = {**CLASS_ROWS, **{row: (row, {"force": True}) for row in SEARCHES if row in images}}
+    for row, (method, settings) in ways.items():
         if row in rows:
             options = {**CLASSIFY, **hold, **settings}
             device = learned(images[method], case.few, list(range(len(case.few))), options, seed)
@@ -278,7 +330,7 @@ def float_classifier(a: np.ndarray, label: np.ndarray, seed: int, source: list[n
 
 
 ROWS = (
-    "nothing", *DEVICE_ROWS, "z-score", "nearest class mean", "isolation forest", "from scratch, float",
+    "nothing", *DEVICE_ROWS, *SEARCHES, "z-score", "nearest class mean", "isolation forest", "from scratch, float",
     "everything, float",
 )  # fmt: skip
 
@@ -325,7 +377,7 @@ def table(figures: list[Figure]) -> str:
                 f"{100 * mean(name):.1f}" for name in ("false_alarms", "detection")
             ]  # fmt: skip
             spread = np.std([x.auc for x in found])
-            ram = f"{found[0].ram_bytes:,}" if found[0].ram_bytes else ""
+            ram = f"{round(mean('ram_bytes')):,}" if found[0].ram_bytes else ""
             lines.append(f"| {row} | {mean('auc'):.3f} | {spread:.3f} | {alarms[0]} | {alarms[1]} | {ram} |")
         picks = [x.picked for x in groups.get((protocol, "the device's pick"), [])]
         if picks:
@@ -348,7 +400,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     long = {"scratch": "from scratch, float", "everything": "everything, float"}
-    rows = tuple(long.get(r, r) for r in arguments.rows.split(","))
+    rows = tuple(long.get(r, r) for r in arguments.rows.replace(", ", "~").split(","))
+    rows = tuple(r.replace("~", ", ") for r in rows)
     wanted = arguments.protocols.split(",")
     jobs = []
     for seed in range(arguments.seeds):

@@ -322,12 +322,16 @@ uint32_t Engine::train_steps() const { return trainer_.steps(); }
 const uint8_t* Engine::adapter() const { return adapter_; }
 uint32_t Engine::adapter_bytes() const { return open_ ? model_.adapter_bytes : 0; }
 
-Status Engine::commit() {
+Status Engine::commit(bool stable) {
   if (!open_) return Status::no_model;
   if (phase_ == Phase::learn) return Status::wrong_state;
   if (phase_ == Phase::train) return Status::busy;
-  return store_.commit(adapter_, windows_, steps_);
+  const uint32_t bytes = model_.adapter_bytes;
+  return store_.commit(
+      adapter_, {model_.image_hash(), bytes, crc32(adapter_, bytes), windows_, steps_, stable});
 }
+
+Status Engine::mark_stable() { return open_ ? store_.mark_stable() : Status::no_model; }
 
 Status Engine::rollback() {
   if (!open_) return Status::no_model;
@@ -350,8 +354,7 @@ Status Engine::push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t
   if (phase_ == Phase::train) return Status::busy;
   if (std::memcmp(image_hash, model_.image_hash(), kHashBytes) != 0) return Status::wrong_base;
   if (bytes != model_.adapter_bytes) return Status::bad_argument;
-  push_crc_ = crc;
-  return store_.begin(windows, steps);
+  return store_.begin({image_hash, bytes, crc, windows, steps, true});
 }
 
 Status Engine::push_append(uint32_t off, const uint8_t* data, uint32_t n) {
@@ -366,7 +369,7 @@ Status Engine::push_end() {
   if (staged != nullptr && store_.staged() == model_.adapter_bytes && !acceptable(staged)) {
     return Status::bad_argument;
   }
-  const Status status = store_.seal(push_crc_);
+  const Status status = store_.seal();
   if (status == Status::ok) load_adapter();
   return status;
 }
@@ -377,7 +380,7 @@ Phase Engine::phase() const { return phase_; }
 const Model& Engine::model() const { return model_; }
 const Counters& Engine::counters() const { return counters_; }
 const LearnReport& Engine::report() const { return learner_.report(); }
-const CheckpointInfo& Engine::checkpoint() const { return store_.current(); }
+const RecordInfo& Engine::checkpoint() const { return store_.current(); }
 uint32_t Engine::windows_learned() const { return windows_; }
 uint32_t Engine::steps_trained() const { return steps_; }
 CalibrationHead Engine::calibration() const {

@@ -9,10 +9,10 @@
 
 #include "kernel/model.h"
 #include "kernel/trainer.h"
-#include "runtime/checkpoint.h"
 #include "runtime/features.h"
 #include "runtime/learner.h"
 #include "runtime/profile.h"
+#include "runtime/record_store.h"
 #include "runtime/reservoir.h"
 #include "runtime/score.h"
 #include "runtime/window.h"
@@ -111,7 +111,10 @@ class Engine {
   // --- adapter -----------------------------------------------------------------------------
   [[nodiscard]] const uint8_t* adapter() const;
   [[nodiscard]] uint32_t adapter_bytes() const;
-  Status commit();    // adapter to flash; returns after verification
+  // Adapter to flash; returns after verification. A rollback returns to the last stable checkpoint
+  // before the present one; a candidate becomes stable by `mark_stable`.
+  Status commit(bool stable = true);
+  Status mark_stable();
   Status rollback();  // return to the checkpoint before the newest one, for good
   Status restore();   // drop what is not committed: newest checkpoint, or the base model
   // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint.
@@ -126,11 +129,11 @@ class Engine {
   [[nodiscard]] const FeatureConfig& features() const;  // axes 0: the model takes ready inputs
   [[nodiscard]] const Counters& counters() const;
   [[nodiscard]] const LearnReport& report() const;
-  [[nodiscard]] const CheckpointInfo& checkpoint() const;  // sequence 0: none
-  [[nodiscard]] uint32_t windows_learned() const;          // into the present adapter
-  [[nodiscard]] uint32_t steps_trained() const;            // that made the present adapter
-  [[nodiscard]] CalibrationHead calibration() const;       // all zero without features
-  [[nodiscard]] uint16_t progress_permille() const;        // of learning, 1000 when none runs
+  [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
+  [[nodiscard]] uint32_t windows_learned() const;      // into the present adapter
+  [[nodiscard]] uint32_t steps_trained() const;        // that made the present adapter
+  [[nodiscard]] CalibrationHead calibration() const;   // all zero without features
+  [[nodiscard]] uint16_t progress_permille() const;    // of learning, 1000 when none runs
  private:
   void load_adapter();  // newest checkpoint, or the base model
   void base_adapter();
@@ -153,7 +156,7 @@ class Engine {
   Trend trend_;
   Scoring scoring_;
   Learner learner_;
-  CheckpointStore store_;
+  RecordStore store_;
   LearnConfig learn_;
   Counters counters_{};
   bool open_ = false;
@@ -172,7 +175,6 @@ class Engine {
   uint32_t results_end_ = 0;
   WindowResult results_[kResultRing] = {};
   uint32_t windows_ = 0, steps_ = 0;  // that made the present adapter
-  uint32_t push_crc_ = 0;
 };
 
 }  // namespace kilotune

@@ -18,7 +18,7 @@ uint8_t* put_header(uint8_t* frame, uint8_t kind, uint16_t session, uint16_t seq
 
 zcbor_string text(const char* s) { return to_zcbor(s, static_cast<uint32_t>(std::strlen(s))); }
 
-status_checkpoint to_message(const CheckpointInfo& c) {
+status_checkpoint to_message(const RecordInfo& c) {
   return {c.sequence, c.bytes, c.crc, c.windows, c.steps, c.erases};
 }
 

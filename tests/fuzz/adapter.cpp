@@ -101,7 +101,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Device device(images()[index], in.u8());
   for (uint32_t rounds = in.u8() % 8 == 0 ? 2 : 1; rounds > 0; --rounds) {
     const std::vector<uint8_t> before = device.adapter(), sent = fuzzed_adapter(in, index);
-    const CheckpointInfo checkpoint = device.engine->checkpoint();
+    const RecordInfo checkpoint = device.engine->checkpoint();
     if (device.engine->phase() == Phase::train) (void)device.engine->learn_cancel();
     const uint32_t piece = 1 + in.u8();
     if (push(*device.engine, sent, piece) == Status::ok) {

@@ -99,7 +99,7 @@ class FuzzFlash {
     const uint32_t word = self.port.word_bytes;
     REQUIRE(off % word == 0 && n % word == 0 && off + n <= self.bytes.size());
     for (uint32_t i = 0; i < n; ++i) {
-      REQUIRE(self.bytes[off + i] == 0xFF);
+      REQUIRE(self.bytes[off + i] == 0xFF || data[i] == 0);
       self.bytes[off + i] = data[i];
     }
     return Status::ok;
@@ -146,8 +146,8 @@ inline const std::vector<Exact>& images() {
 inline std::unique_ptr<FuzzFlash> flash_for(uint32_t adapter_bytes, uint8_t choice) {
   const uint32_t sector = 256u << (choice & 3u), word = 1u << ((choice >> 2) % 5);
   const uint32_t slots = 3 + (choice >> 6);
-  return std::make_unique<FuzzFlash>(sector, slots * ((96 + adapter_bytes + sector - 1) / sector),
-                                     word);
+  return std::make_unique<FuzzFlash>(
+      sector, slots * ((record_bytes(adapter_bytes) + sector - 1) / sector), word);
 }
 
 // `n` feature vectors of one machine: what windows look like that can be learned from.

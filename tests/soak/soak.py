@@ -52,7 +52,7 @@ class Life:
     resets: int = 0
     clock_wraps: int = 0
     requests: int = 0
-    written: Counter[int] = field(default_factory=Counter)  # by sector
+    erased: Counter[int] = field(default_factory=Counter)  # by sector
     erases: int = 0  # as the device counts them
     resident_kib: list[int] = field(default_factory=list)  # of this process, each day
     wrong: list[str] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Soak:
         self._sequence = sequence
         step = self._sector_bytes
         for sector, at in enumerate(range(0, len(self._flash), step)):
-            self.life.written[sector] += self._flash[at : at + step] != self._before[at : at + step]
+            self.life.erased[sector] += _was_erased(self._before[at : at + step], self._flash[at : at + step])
         self._before = bytes(self._flash)
 
     def _every_week(self, device: Device) -> None:
@@ -174,13 +174,21 @@ class Soak:
         self.life.rollbacks += 1
 
 
+def _was_erased(before: bytes, after: bytes) -> bool:
+    """Only an erase sets bits; a blank sector is erased before its first use."""
+    if before == after:
+        return False
+    was, now = int.from_bytes(before, "little"), int.from_bytes(after, "little")
+    return now & ~was != 0 or before.count(0xFF) == len(before)
+
+
 def soak(*, days: float, geometry: str) -> Life:
     return Soak(days=days, geometry=geometry).run()
 
 
 def wear(life: Life) -> tuple[int, float]:
-    """(most rewrites of one sector, years until one has the endurance of the chip at this pace)"""
-    most = max(life.written.values())
+    """(most erases of one sector, years until one has the endurance of the chip at this pace)"""
+    most = max(life.erased.values())
     return most, ENDURANCE / most * life.seconds / (365.25 * DAY_S)
 
 
@@ -190,7 +198,7 @@ def main() -> None:
     parser.add_argument("--geometry", choices=GEOMETRIES, action="append")
     options = parser.parse_args()
     print("| flash of | days | windows | commits | learn phases | resets, rollbacks | requests | clock wraps "
-          "| rewrites of a sector | endurance reached in | memory, day 1 and end | wrong |")  # fmt: skip
+          "| erases of a sector | endurance reached in | memory, day 1 and end | wrong |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     bad = 0
     for geometry in options.geometry or GEOMETRIES:

@@ -15,6 +15,6 @@ def test_a_day_of_windows_and_commits_leaves_nothing_behind(geometry: str) -> No
     assert life.clock_wraps == 1
     assert life.requests > 2**16  # sequence numbers went round
     sectors = soak.GEOMETRIES[geometry][1]
-    assert sum(life.written.values()) == life.commits
-    assert max(life.written.values()) <= life.commits // sectors + 1  # spread evenly
+    assert sum(life.erased.values()) == life.erases
+    assert max(life.erased.values()) <= life.erases // sectors + 1  # spread evenly
     assert soak.wear(life)[1] > 1

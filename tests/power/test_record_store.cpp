@@ -1,0 +1,311 @@
+// What the record store does on flash that works, wears out or holds foreign bytes. Power cuts:
+// test_power_cuts.cpp.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "kernel/bytes.h"
+#include "nor_flash.h"
+#include "runtime/record_store.h"
+
+namespace kilotune::testing {
+namespace {
+
+using Payload = std::vector<uint8_t>;
+constexpr uint8_t kImage[32] = {1, 2, 3};
+constexpr uint8_t kOtherImage[32] = {9, 8, 7};
+constexpr uint32_t kUneven[] = {256, 256, 1024, 4096, 4096, 512};
+
+Payload payload_of(uint32_t number, uint32_t bytes) {
+  Payload p(bytes);
+  std::mt19937 random(number);
+  for (uint8_t& b : p) b = static_cast<uint8_t>(random());
+  return p;
+}
+
+RecordSpec spec_of(const Payload& p, uint32_t number, bool stable = true,
+                   const uint8_t* hash = kImage) {
+  const auto n = static_cast<uint32_t>(p.size());
+  return {hash, n, crc32(p.data(), n), number, 2 * number, stable};
+}
+
+// Four sectors of 512 bytes, two records of 100 bytes in each.
+struct Fixture {
+  explicit Fixture(const Geometry& geometry = Geometry{512, 4, 4}, uint32_t payload_bytes = 100)
+      : flash(geometry), port(flash.port()), bytes(payload_bytes) {
+    mount();
+  }
+  NorFlash flash;
+  Flash port;
+  RecordStore store;
+  uint32_t bytes;
+
+  void mount() { REQUIRE(store.mount(&port, kImage, bytes) == Status::ok); }
+  Status try_commit(uint32_t number, bool stable = true) {
+    const Payload p = payload_of(number, bytes);
+    return store.commit(p.data(), spec_of(p, number, stable));
+  }
+  void commit(uint32_t number, bool stable = true) {
+    REQUIRE(try_commit(number, stable) == Status::ok);
+  }
+  void expect(uint32_t number) {
+    mount();
+    REQUIRE(store.payload() != nullptr);
+    CHECK(Payload(store.payload(), store.payload() + bytes) == payload_of(number, bytes));
+    CHECK(store.current().windows == number);
+    CHECK(store.current().steps == 2 * number);
+    CHECK_FALSE(flash.misused);
+  }
+};
+
+TEST_CASE_FIXTURE(Fixture, "an empty region has no record and refuses rollback unchanged") {
+  CHECK(store.payload() == nullptr);
+  CHECK(store.current().sequence == 0);
+  CHECK(store.rollback() == Status::no_checkpoint);
+  CHECK(store.mark_stable() == Status::no_checkpoint);
+  CHECK(flash.operations == 0);
+}
+
+TEST_CASE("what was committed is found in every geometry") {
+  for (const Geometry& geometry : {Geometry{1024, 3, 1}, Geometry{128, 13, 2}, Geometry{512, 8, 8},
+                                   Geometry{512, 9, 16}, uneven(kUneven, 4)}) {
+    for (const uint32_t bytes : {0u, 1u, 15u, 203u, 331u}) {
+      CAPTURE(geometry.sector_count);
+      CAPTURE(bytes);
+      Fixture f(geometry, bytes);
+      for (uint32_t number = 1; number <= 60; ++number) {
+        f.commit(number);
+        if (number % 3 == 0) f.expect(number);
+      }
+      REQUIRE(f.store.rollback() == Status::ok);
+      f.expect(59);
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "rollback returns to the one before for good") {
+  commit(1);
+  CHECK(store.rollback() == Status::no_checkpoint);
+  commit(2);
+  REQUIRE(store.rollback() == Status::ok);
+  expect(1);
+  CHECK(store.fallback().sequence == 0);
+  CHECK(store.rollback() == Status::no_checkpoint);
+  commit(3);
+  REQUIRE(store.rollback() == Status::ok);
+  expect(1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "candidates never displace the last stable record") {
+  commit(1);
+  for (uint32_t number = 2; number < 40; ++number) commit(number, false);
+  expect(39);
+  CHECK_FALSE(store.current_is_stable());
+  REQUIRE(store.rollback() == Status::ok);
+  expect(1);
+  CHECK(store.current_is_stable());
+  commit(40, false);
+  REQUIRE(store.mark_stable() == Status::ok);
+  CHECK(store.mark_stable() == Status::ok);  // it is already
+  expect(40);
+  CHECK(store.current_is_stable());
+  commit(41, false);
+  REQUIRE(store.rollback() == Status::ok);
+  expect(40);
+}
+
+TEST_CASE_FIXTURE(Fixture, "without a stable one a rollback returns to the candidate before") {
+  commit(1, false);
+  commit(2, false);
+  REQUIRE(store.rollback() == Status::ok);
+  expect(1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "the sequence number wraps") {
+  commit(1);
+  const uint32_t sequence = 0xFFFFFFF2u;  // as if nearly 2^32 commits had been made
+  store_u32(flash.bytes().data() + 8, sequence);
+  store_u32(flash.bytes().data() + 76, crc32(flash.bytes().data(), 76));
+  mount();
+  REQUIRE(store.current().sequence == sequence);
+  for (uint32_t number = 2; number < 22; ++number) {
+    commit(number);
+    expect(number);
+    CHECK(store.fallback().windows == number - 1);
+  }
+  CHECK(store.current().sequence < 1000);
+}
+
+TEST_CASE_FIXTURE(Fixture, "records of another image are ignored and do not outrank this one's") {
+  for (uint32_t number = 1; number <= 3; ++number) commit(number);
+  RecordStore other;
+  REQUIRE(other.mount(&port, kOtherImage, bytes) == Status::ok);
+  CHECK(other.payload() == nullptr);
+  const Payload p = payload_of(7, bytes);
+  REQUIRE(other.commit(p.data(), spec_of(p, 7, true, kOtherImage)) == Status::ok);
+  expect(3);
+  commit(4);
+  expect(4);
+  REQUIRE(other.mount(&port, kOtherImage, bytes) == Status::ok);
+  REQUIRE(other.payload() != nullptr);
+  CHECK(Payload(other.payload(), other.payload() + bytes) == p);
+}
+
+TEST_CASE("a store for any hash keeps records of different lengths, as models are") {
+  Fixture f(Geometry{512, 12, 4}, 1800);
+  REQUIRE(f.store.mount(&f.port, nullptr, 1800, 1000) == Status::ok);
+  for (uint32_t number = 1; number < 30; ++number) {
+    const Payload p = payload_of(number, 100 + 61 * (number % 28));
+    if (number == 1) std::fill_n(f.flash.bytes().begin(), 1000, uint8_t{0});  // flashed by cable
+    REQUIRE(f.store.commit(p.data(), spec_of(p, number)) == Status::ok);
+    if (number == 1) CHECK(f.flash.bytes()[999] == 0);
+    REQUIRE(f.store.mount(&f.port, nullptr, 1800, 1000) == Status::ok);
+    REQUIRE(f.store.current().bytes == p.size());
+    CHECK(std::memcmp(f.store.payload(), p.data(), p.size()) == 0);
+    CHECK(f.store.fallback().windows == number - 1);
+  }
+  const Payload large(1801);
+  CHECK(f.store.begin(spec_of(large, 1)) == Status::bad_argument);
+  CHECK_FALSE(f.flash.misused);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a damaged payload or header falls back to the record before") {
+  commit(1);
+  commit(2);
+  const std::vector<uint8_t> intact = flash.bytes();
+  const uint32_t second = 112 + 112;
+  for (const uint32_t off : {8u, 20u, 77u, 80u, 112u, 211u}) {
+    flash.bytes() = intact;
+    flash.bytes()[second + off] ^= 4;
+    port = flash.port();
+    expect(1);
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "staging refuses gaps, changed repeats, excess and a wrong checksum") {
+  commit(1);
+  const Payload p = payload_of(2, bytes);
+  RecordSpec spec = spec_of(p, 2);
+  CHECK(store.append(0, p.data(), 4) == Status::wrong_state);
+  CHECK(store.seal() == Status::wrong_state);
+  bool wrong = false;
+  SUBCASE("right checksum") {}
+  SUBCASE("wrong checksum") { wrong = true; }
+  if (wrong) spec.crc ^= 1;
+  REQUIRE(store.begin(spec) == Status::ok);
+  CHECK(store.append(1, p.data(), 4) == Status::out_of_order);
+  CHECK(store.append(0, p.data(), bytes + 1) == Status::bad_argument);
+  CHECK(store.append(0xFFFFFFFFu, p.data(), 4) == Status::bad_argument);
+  REQUIRE(store.append(0, p.data(), 11) == Status::ok);
+  CHECK(store.staged() == 11);
+  for (const uint32_t at : {3u, 10u}) {  // in flash, and in the word that is not full
+    Payload changed = p;
+    changed[at] ^= 1;
+    CHECK(store.append(2, changed.data() + 2, 20) == Status::bad_argument);
+  }
+  CHECK(store.seal() == Status::truncated);
+  REQUIRE(store.append(5, p.data() + 5, bytes - 5) == Status::ok);  // overlaps what was taken
+  REQUIRE(store.append(bytes - 3, p.data() + bytes - 3, 3) == Status::ok);
+  CHECK(store.seal() == (wrong ? Status::bad_crc : Status::ok));
+  CHECK(store.seal() == Status::wrong_state);
+  expect(wrong ? 1 : 2);
+}
+
+TEST_CASE("staging takes pieces of any size, again and again") {
+  for (const uint32_t word : {1u, 2u, 4u, 8u, 16u}) {
+    Fixture f(Geometry{256, 12, word}, 301);
+    const Payload p = payload_of(word, 301);
+    REQUIRE(f.store.begin(spec_of(p, word)) == Status::ok);
+    std::mt19937 random(word);
+    while (f.store.staged() < 301) {
+      const uint32_t at = random() % (f.store.staged() + 1);
+      const uint32_t n = random() % (302 - at);
+      REQUIRE(f.store.append(at, p.data() + at, n < 40 ? n : 40) == Status::ok);
+    }
+    REQUIRE(f.store.seal() == Status::ok);
+    f.expect(word);
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "worn sectors are passed over, and both records stay where they are") {
+  commit(1);
+  SUBCASE("programs fail") { flash.wear_out(1); }
+  SUBCASE("erases fail") { flash.break_erase(1); }
+  for (uint32_t number = 2; number < 60; ++number) {
+    commit(number);
+    expect(number);
+    REQUIRE(store.fallback().windows == number - 1);
+  }
+  CHECK(flash.erases[1] < 60);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a region that takes nothing any more says so and keeps what it has") {
+  commit(1);
+  commit(2);
+  for (uint32_t sector = 0; sector < 4; ++sector) flash.wear_out(sector);
+  CHECK(try_commit(3) == Status::flash_failed);
+  CHECK(store.rollback() == Status::flash_failed);
+  CHECK(store.current().windows == 2);
+  expect(2);
+  CHECK(store.fallback().windows == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a push that fails on a worn sector goes elsewhere when it is repeated") {
+  commit(1);
+  commit(2);  // fills the first sector
+  flash.wear_out(1);
+  const Payload p = payload_of(3, bytes);
+  CHECK(store.begin(spec_of(p, 3)) == Status::flash_failed);
+  REQUIRE(store.begin(spec_of(p, 3)) == Status::ok);
+  REQUIRE(store.append(0, p.data(), bytes) == Status::ok);
+  REQUIRE(store.seal() == Status::ok);
+  expect(3);
+}
+
+TEST_CASE_FIXTURE(Fixture, "wear spreads over the sectors and is counted") {
+  for (uint32_t number = 1; number <= 800; ++number) commit(number);
+  for (uint32_t sector = 0; sector < 4; ++sector) CHECK(flash.erases[sector] == 100);
+  expect(800);
+  CHECK(store.current().erases == 400);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a sector is filled before the next is erased, across restarts too") {
+  bytes = 16;
+  mount();
+  for (uint32_t number = 1; number <= 40; ++number) {
+    commit(number);
+    if (number % 2 == 0) expect(number);
+  }
+  CHECK(store.current().erases <= 40 * (128 + 112) / 512 + 4);
+}
+
+TEST_CASE("wear spreads over uneven sectors, by their size") {
+  constexpr uint32_t kSizes[] = {1024, 1024, 4096, 8192};
+  Fixture f(uneven(kSizes, 4), 16);
+  for (uint32_t number = 1; number <= 112 * 10; ++number) f.commit(number);
+  for (uint32_t sector = 0; sector < 4; ++sector) CHECK(f.flash.erases[sector] == 10);
+}
+
+TEST_CASE("a region without room for three slots is refused") {
+  NorFlash flash({512, 5, 4});
+  const Flash port = flash.port();
+  CHECK(RecordStore::fits(port, 512 - 112));
+  CHECK_FALSE(RecordStore::fits(port, 512 - 111));  // two sectors a slot, two slots
+  CHECK_FALSE(RecordStore::fits(port, 0xFFFFFFFFu));
+  RecordStore store;
+  CHECK(store.mount(&port, kImage, 1000) == Status::unavailable);
+  CHECK(store.mount(nullptr, kImage, 100) == Status::unavailable);
+  const uint8_t data[4] = {};
+  CHECK(store.begin({kImage, 4, 0, 0, 0, true}) == Status::unavailable);
+  CHECK(store.append(0, data, 4) == Status::wrong_state);
+  CHECK(store.commit(data, {kImage, 4, 0, 0, 0, true}) == Status::unavailable);
+  constexpr uint32_t kOdd[] = {512, 510, 512};
+  NorFlash odd(uneven(kOdd, 4));
+  const Flash odd_port = odd.port();
+  CHECK_FALSE(RecordStore::fits(odd_port, 100));
+}
+
+}  // namespace
+}  // namespace kilotune::testing

@@ -187,7 +187,8 @@ uint32_t Engine::results_end() const { return results_end_; }
 
 bool Engine::result(uint32_t index, WindowResult& out) const {
   if (index >= results_end_ || index + kResultRing < results_end_) return false;
-  out = results_[index % kResultRing];
+  const Kept& r = results_[index % kResultRing];
+  out = {index, r.score, r.refused, r.flags, r.category};
   return true;
 }
 
@@ -219,6 +220,7 @@ Status Engine::learn_begin(const LearnConfig& config) {
   learn_ = config;
   learn_.resume = resume ? 1 : 0;
   trend_.begin(resume ? kAgeMemory : kTrendMemory);
+  offered_ = {};
   phase_ = Phase::learn;
   streaming_ = false;
   return Status::ok;
@@ -236,9 +238,10 @@ Status Engine::learn_end() {
   if (!open_) return Status::no_model;
   if (phase_ != Phase::learn) return Status::wrong_state;
   const Learner::Parts parts = {
-      &model_,     &trainer_,    &profile_,       &view_,
-      &reservoir_, &scoring_,    &trend_,         static_cast<uint8_t>(features_.features_per_axis),
-      adapter_,    ring_memory_, store_.payload()};
+      &model_,  &trainer_,    &profile_,
+      &view_,   &reservoir_,  &scoring_,
+      &trend_,  &offered_,    static_cast<uint8_t>(features_.features_per_axis),
+      adapter_, ring_memory_, store_.payload()};
   const Status status = learner_.begin(parts, learn_);
   if (status != Status::ok) return status;
   phase_ = Phase::train;

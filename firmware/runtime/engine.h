@@ -154,6 +154,7 @@ class Engine {
   Reservoir reservoir_;
   AdapterView view_;
   Trend trend_;
+  Offered offered_{};
   Scoring scoring_;
   Learner learner_;
   RecordStore store_;
@@ -173,7 +174,11 @@ class Engine {
   uint32_t fingerprint_ = 0;  // of the window before
   bool has_fingerprint_ = false;
   uint32_t results_end_ = 0;
-  WindowResult results_[kResultRing] = {};
+  struct Kept {  // a WindowResult; its index follows from its place
+    int16_t score;
+    uint8_t refused, flags, category;
+  };
+  Kept results_[kResultRing] = {};
   uint32_t windows_ = 0, steps_ = 0;  // that made the present adapter
 };
 

@@ -25,16 +25,19 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
   if (phase_ == Phase::learn) learn_window(features_q10, result);
   for (int i = 0; i < kRefusals; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
   if ((result.flags & kAnomaly) != 0) ++counters_.anomalies;
-  results_[results_end_ % kResultRing] = result;
+  results_[results_end_ % kResultRing] = {result.score, result.refused, result.flags,
+                                          result.category};
   ++results_end_;
 }
 
 void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
   profile_.normalise(view_, features_q10, trainer_.input());
   count_saturated(trainer_.input());
+  const bool broken = result.refused != 0;  // by the sensor: says nothing about the machine
   const bool judges = phase_ == Phase::learn && learn_.guard != Guard::none;
   // Before the forward pass, which may write over the input.
-  if (judges && learn_.guard == Guard::all && drifted(profile_, view_, trainer_.input())) {
+  if (judges && learn_.guard == Guard::all && !broken &&
+      offer_drifted(profile_, view_, trainer_.input(), offered_)) {
     result.refused |= kDrifted;
   }
   const Score score = scoring_.score(view_.head(), judges && reservoir_.cautious());
@@ -45,6 +48,9 @@ void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
     result.flags |= kAnomaly;
     if (judges) result.refused |= kAnomalous;
   }
+  if (phase_ != Phase::learn || broken) return;
+  ++offered_.windows;
+  offered_.refused += result.refused != 0 ? 1 : 0;
 }
 
 void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {

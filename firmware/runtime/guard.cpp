@@ -67,12 +67,41 @@ int32_t early_distance(const AdapterView& view, const int8_t* x, uint32_t early,
          log2_q10(view.features());
 }
 
-bool drifted(const Profile& profile, const AdapterView& view, const int8_t* x) {
+bool offer_drifted(const Profile& profile, const AdapterView& view, const int8_t* x, Offered& sum) {
   const CalibrationHead head = view.head();
   if (head.origin == 0) return false;
-  if (origin_distance(profile, view, x) > head.origin_limit) return true;
-  return head.early >= kLeastEarly &&
-         early_distance(view, x, head.early, kNoSlot) > head.early_limit;
+  const int32_t origin = origin_distance(profile, view, x);
+  int32_t early = 0;
+  bool far = origin > head.origin_limit;
+  if (head.early >= kLeastEarly) {
+    early = early_distance(view, x, head.early, kNoSlot);
+    far = far || early > head.early_limit;
+  }
+  // Distances are below 2^14, so that 2^16 windows fit; a longer phase is judged by its first ones.
+  if (sum.windows < 65536) {
+    sum.origin += origin;
+    sum.early += early;
+  }
+  return far;
+}
+
+int32_t shift_q10(const Profile& profile, const AdapterView& view, const Offered& sum) {
+  const CalibrationHead head = view.head();
+  int32_t origin = 0, early = 0;
+  for (uint32_t e = 0; e < head.early; ++e) {
+    const uint32_t slot = view.capacity() + e;
+    origin += origin_distance(profile, view, view.entry(slot));
+    early += early_distance(view, view.entry(slot), head.early, slot);
+  }
+  const int32_t n = head.early;
+  const int32_t windows = static_cast<int32_t>(sum.windows < 65536 ? sum.windows : 65536);
+  const auto part = [](int32_t now, int32_t mean, int32_t limit) {
+    const int32_t room = limit - mean < 64 ? 64 : limit - mean;  // a foreign adapter may have none
+    return clamp((now - mean) * 1024 / room, -4096, 4096);
+  };
+  return (part(sum.origin / windows, origin / n, head.origin_limit) +
+          part(sum.early / windows, early / n, head.early_limit)) /
+         2;
 }
 
 uint16_t unsteadiness(const AdapterView& view, const Trend& trend) {

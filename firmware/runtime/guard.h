@@ -27,24 +27,32 @@ enum Reason : uint8_t {
   kTolerant = 8,      // returned: the threshold lies too far above the early windows
   kInsensitive = 16,  // returned: pseudo-faults of the early windows are no longer told
   kAged = 32,         // re-calibration would have gone beyond its budget; the rest was learned
+  kUnlike = 64,       // returned: too many of the phase's windows were refused
+  kShifted = 128,     // returned: on average, the phase's windows lie too far out
 };
-constexpr uint32_t kReasons = 6;
-constexpr uint8_t kReturning = kEarlyAlarms | kTolerant | kInsensitive;
+constexpr uint32_t kReasons = 8;
+constexpr uint8_t kReturning = kEarlyAlarms | kTolerant | kInsensitive | kUnlike | kShifted;
 
 struct Drift {
   uint16_t weights, biases;  // 1/1000, see GuardReport
 };
 
 constexpr uint32_t kLeastEarly = 3;  // fewer say nothing about distances
-// What a later phase may cost: log2 by which the threshold rises over the early windows, pseudo-
-// faults lost, alarms by one of so many early windows, drift.
-constexpr int32_t kMarginGrowth_q10 = 512;
+// What a later phase may cost: log2 by which the threshold rises over the early windows (what is
+// more is cut off; much more undoes the phase), pseudo-faults lost, alarms by one of so many early
+// windows, drift.
+constexpr int32_t kMarginKept_q10 = 128, kMarginGrowth_q10 = 512;
 constexpr uint32_t kToldLoss_permille = 150;
 constexpr uint32_t kAlarmShare = 4;
 constexpr Drift kDriftLimit = {2500, 500};
+// What a later phase may bring: one refused window in so many, and windows that lie on average at
+// so much (Q10) of the way from the early windows' own mean distances to the limits. One window
+// near a limit is chance; a phase of them is another machine.
+constexpr uint32_t kRefusedShare = 2;
+constexpr int32_t kShiftLimit_q10 = 512;
 constexpr uint32_t kTrendMemory = 16, kAgeMemory = 64, kAgeLeast = 32;  // windows
-// Re-calibration: 1/8 sigma a phase and feature, 1/2 sigma (RMS over features) in all.
-constexpr uint32_t kAgeStep = 8, kAgeBudget = 2;
+// Re-calibration: 1/16 sigma a phase and feature, 1/4 sigma (RMS over features) in all.
+constexpr uint32_t kAgeStep = 16, kAgeBudget = 4;
 
 // What the guardrails measured in a learn phase; shares and sigmas in 1/1000, the rest Q10 log2.
 struct GuardReport {
@@ -60,6 +68,7 @@ struct GuardReport {
   int16_t loss_early_after;          // of the trained candidate
   int16_t margin_first, margin_now;  // threshold less mean score of the early windows
   uint16_t told_first, told_now;     // of pseudo-faults made of the early windows
+  int16_t shift;                     // of the phase's windows, Q10: see shift_q10
 };
 
 // Distance of a model input (features,) from the first calibration's mean, Q10 log2 of its mean
@@ -67,8 +76,17 @@ struct GuardReport {
 int32_t origin_distance(const Profile& profile, const AdapterView& view, const int8_t* x);
 // Distance to the nearest early windows, `skip` left out; Q10 log2. At least one must be left.
 int32_t early_distance(const AdapterView& view, const int8_t* x, uint32_t early, uint32_t skip);
-// True where `x` is farther from the first healthy windows than they are from each other.
-bool drifted(const Profile& profile, const AdapterView& view, const int8_t* x);
+// What a phase that resumes was offered, windows of a broken sensor not counted.
+struct Offered {
+  uint32_t windows, refused;
+  int32_t origin, early;  // distances, summed; Q10 log2
+};
+// True where `x` is farther from the first healthy windows than they are from each other; its
+// distances are added to `sum`.
+bool offer_drifted(const Profile& profile, const AdapterView& view, const int8_t* x, Offered& sum);
+// How far the phase's windows lie out on average, of the two distances: 0 as the early windows do,
+// 1024 at the limits. Needs kLeastEarly windows and one offered.
+int32_t shift_q10(const Profile& profile, const AdapterView& view, const Offered& sum);
 
 // RMS sigma between the trend and the calibrated means, 1/1000: 0 for a machine that kept still.
 uint16_t unsteadiness(const AdapterView& view, const Trend& trend);

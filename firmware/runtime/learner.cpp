@@ -293,7 +293,7 @@ void Learner::finish() {
   if (early_ != 0) {
     go(Stage::early);
   } else {
-    go(Stage::done);
+    conclude();
   }
 }
 

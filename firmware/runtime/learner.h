@@ -59,6 +59,7 @@ class Learner {
     Reservoir* reservoir;
     const Scoring* scoring;
     const Trend* trend;  // of the windows of this phase
+    const Offered* offered;
     uint8_t features_per_axis;
     const uint8_t* adapter;    // in RAM, that learning changes
     uint8_t* work;             // work_bytes, 8-aligned; nobody else's until step() returns false
@@ -151,6 +152,8 @@ class Learner {
   [[nodiscard]] uint8_t objections();  // to the trained candidate, Reason bits
   void set_origin(CalibrationHead& head);
   void measure_early();
+  void compare_early();
+  void lower_threshold(int32_t by_q10);
   void conclude();
 
   // The work area, piece by piece.

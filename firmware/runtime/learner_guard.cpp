@@ -77,27 +77,47 @@ void Learner::measure_early() {
       static_cast<uint8_t>(report_.guard.early_alarms + (score.anomalous ? 1 : 0));
 }
 
-void Learner::conclude() {
+// The first phase leaves its figures in the head, later ones are compared with them.
+void Learner::compare_early() {
   CalibrationHead head = p_.view->head();
   GuardReport& g = report_.guard;
-  const int32_t early = static_cast<int32_t>(early_);
   g.early = static_cast<uint8_t>(early_);
-  g.margin_now = to_i16(head.threshold - tally().early_score / early);
+  g.margin_now = to_i16(head.threshold - tally().early_score / static_cast<int32_t>(early_));
   g.told_now = static_cast<uint16_t>(tally().early_told * 1000 / (early_ * kFakesPerWindow));
   if (config_->resume == 0) {
     head.early_margin = g.margin_now;
     head.early_permille = g.told_now;
     p_.view->set_head(head);
+  } else if (early_ >= kLeastEarly && p_.offered->windows != 0) {
+    g.shift = to_i16(shift_q10(*p_.profile, *p_.view, *p_.offered));
   }
   g.margin_first = head.early_margin;
   g.told_first = head.early_permille;
+}
+
+// Few held-back windows make a threshold that moves by chance, and many phases would move it far.
+void Learner::lower_threshold(int32_t by_q10) {
+  CalibrationHead head = p_.view->head();
+  head.threshold = to_i16(head.threshold - by_q10);
+  report_.threshold = head.threshold;
+  p_.view->set_head(head);
+}
+
+void Learner::conclude() {
+  GuardReport& g = report_.guard;
+  if (early_ != 0) compare_early();
   go(Stage::done);
   if (config_->resume == 0 || config_->guard != Guard::all) return;
-  const bool alarms = g.early_alarms > early_ / kAlarmShare;
-  const bool insensitive = g.told_now + kToldLoss_permille < g.told_first;
-  const bool tolerant = g.margin_now > g.margin_first + kMarginGrowth_q10;
-  g.reasons = static_cast<uint8_t>(g.reasons | (alarms ? kEarlyAlarms : 0) |
-                                   (insensitive ? kInsensitive : 0) | (tolerant ? kTolerant : 0));
+  const auto mind = [&](bool holds, Reason reason) {
+    if (holds) g.reasons = static_cast<uint8_t>(g.reasons | reason);
+  };
+  mind(p_.offered->refused > p_.offered->windows / kRefusedShare, kUnlike);
+  mind(g.shift > kShiftLimit_q10, kShifted);
+  mind(g.early_alarms > early_ / kAlarmShare, kEarlyAlarms);
+  mind(g.told_now + kToldLoss_permille < g.told_first, kInsensitive);
+  const int32_t growth = g.margin_now - g.margin_first;
+  mind(growth > kMarginGrowth_q10, kTolerant);
+  if (early_ != 0 && growth > kMarginKept_q10) lower_threshold(growth - kMarginKept_q10);
   g.returned = (g.reasons & kReturning) != 0 ? 1 : 0;
 }
 

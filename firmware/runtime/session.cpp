@@ -48,12 +48,33 @@ status_counters to_message(const Counters& c) {
 }
 
 status_guard to_message(const GuardReport& g, const Counters& c) {
-  return {g.reasons,           g.returned,         g.early,         g.early_alarms,
-          g.drift_weights,     g.drift_biases,     g.aged,          g.unsteady,
-          g.loss_early_before, g.loss_early_after, g.margin_first,  g.margin_now,
-          g.told_first,        g.told_now,         c.refused[4],    c.inputs_saturated,
-          c.objections[0],     c.objections[1],    c.objections[2], c.objections[3],
-          c.objections[4],     c.objections[5],    c.last_reasons,  c.last_reasons_window};
+  return {g.reasons,
+          g.returned,
+          g.early,
+          g.early_alarms,
+          g.drift_weights,
+          g.drift_biases,
+          g.aged,
+          g.unsteady,
+          g.loss_early_before,
+          g.loss_early_after,
+          g.margin_first,
+          g.margin_now,
+          g.told_first,
+          g.told_now,
+          g.shift,
+          c.refused[4],
+          c.inputs_saturated,
+          c.objections[0],
+          c.objections[1],
+          c.objections[2],
+          c.objections[3],
+          c.objections[4],
+          c.objections[5],
+          c.objections[6],
+          c.objections[7],
+          c.last_reasons,
+          c.last_reasons_window};
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ from kilotune.link.messages import ANOMALOUS, DRIFTED, GuardStatus, Reason
 from test_learning import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, machine, twin
 
 EARLY = 8
+DISTANCE = Reason.unlike | Reason.shifted  # what any change of the early windows brings as well
 CALIBRATION_ONLY = {"passes": 0, "ready_features": True}
 
 
@@ -148,7 +149,7 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     checkpoint = device.pull().blob
     refused(device, machine(60, 11))
     guard = device.status().guard
-    assert (guard.reasons, guard.returned, guard.last_reasons) == (reason, 1, reason)
+    assert (guard.reasons & ~DISTANCE, guard.returned, guard.last_reasons) == (reason, 1, guard.reasons)
     assert guard.last_window == device.status().counters.windows
     counted = {
         Reason.tolerant: guard.tolerant, Reason.insensitive: guard.insensitive, Reason.early_alarms: guard.alarms
@@ -161,6 +162,28 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     refused(device, machine(60, 11), guard="none")
     assert device.status().guard.returned == 0
     assert device.pull().blob != checkpoint
+
+
+def test_a_phase_whose_windows_all_lie_near_the_limits_is_undone() -> None:
+    """Each for itself would pass: a fault of medium size in every one of them."""
+    device = learned(image())
+    checkpoint = device.pull().blob
+    bits = refused(device, machine(60, 50, shift=2.2))
+    guard = device.status().guard
+    assert (bits == 0).mean() > 0.5
+    assert guard.reasons & Reason.shifted
+    assert guard.shift > 512
+    assert device.pull().blob == checkpoint
+
+
+def test_a_phase_of_which_more_is_refused_than_let_in_is_undone() -> None:
+    device = learned(image(0))
+    checkpoint = device.pull().blob
+    mixed = np.concatenate([machine(20, 51), machine(30, 52, shift=9.0)])
+    bits = refused(device, mixed)
+    assert (bits == 0).sum() > 15
+    assert device.status().guard.reasons == Reason.unlike
+    assert device.pull().blob == checkpoint
 
 
 def test_healthy_windows_of_the_same_machine_are_learned_without_objection() -> None:
@@ -224,22 +247,22 @@ def test_drift_is_that_of_the_adapter() -> None:
 
 
 def test_an_ageing_machine_is_followed_within_a_budget_and_no_further() -> None:
-    """All bands move by 0.15 sigma a phase: the mean follows half a sigma, then the device says that it will not."""
+    """All bands move by 0.06 sigma a phase: the mean follows a quarter of a sigma, then the device refuses to."""
     device = learned(image())
     start = calibration_of(device)
     sigma_q10 = start.feature_scale / 4
     reasons = []
-    for phase in range(1, 9):
+    for phase in range(1, 13):
         x = machine(64, 30 + phase).astype(np.int64)
-        x += np.rint(0.15 * phase * sigma_q10).astype(np.int64)
+        x += np.rint(0.06 * phase * sigma_q10).astype(np.int64)
         device.learn(x.astype(np.int16), resume=True, recalibrate=True, **CALIBRATION_ONLY)
         guard = device.status().guard
         reasons.append(guard.reasons)
-        assert guard.aged <= 500
+        assert guard.aged <= 250
         if not guard.returned:
             device.commit()
     moved = (calibration_of(device).feature_mean - start.feature_mean) / sigma_q10
-    assert 0.25 < np.sqrt((moved**2).mean()) < 0.55
+    assert 0.12 < np.sqrt((moved**2).mean()) < 0.28
     assert reasons[0] == 0
     assert any(r & Reason.aged for r in reasons)
     fixed = learned(image())

@@ -85,7 +85,7 @@ class FakeDevice:
             Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
             LastFault(0, 0, 0), GuardStatus(
                 0, 0, 8, 0, 45, 12, 0, 210, -900, -1000, 1800, 1800, 640, 640, 0, 0,
-                0, 0, 0, 0, 0, 0, 0, 0,
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             ),
             SensorState(Chip.none, 25, 0, 0, 0, 0, 0),
             RestartCause.power,

@@ -47,6 +47,11 @@ Trend trend_of(std::vector<int16_t>& means, int16_t value, uint32_t windows) {
   return trend;
 }
 
+bool drifts(const Profile& profile, const AdapterView& view, const int8_t* x) {
+  Offered sum = {};
+  return offer_drifted(profile, view, x, sum);
+}
+
 }  // namespace
 
 TEST_CASE("every held-back window of the first phase is kept as an early one equally often") {
@@ -121,38 +126,60 @@ TEST_CASE("a window drifts by its distance from the first calibration or from th
                far[] = {90, 90, 90, 90};
   CHECK(std::abs(origin_distance(profile, block.view, near) - 8 * 1024) <= 1);  // 16^2
   CHECK(std::abs(origin_distance(profile, block.view, opposite) - 8 * 1024) <= 1);
-  CHECK_FALSE(drifted(profile, block.view, far));  // no limits were measured yet
+  CHECK_FALSE(drifts(profile, block.view, far));  // no limits were measured yet
   CalibrationHead head;
   head.origin = 1;
   head.origin_limit = 9 * 1024;
   head.early = 4;
   head.early_limit = 4 * 1024;
   block.view.set_head(head);
-  CHECK_FALSE(drifted(profile, block.view, near));
-  CHECK(drifted(profile, block.view, opposite));  // as near to the mean, but far from them all
-  CHECK(drifted(profile, block.view, far));
+  CHECK_FALSE(drifts(profile, block.view, near));
+  CHECK(drifts(profile, block.view, opposite));  // as near to the mean, but far from them all
+  CHECK(drifts(profile, block.view, far));
   head.early = kLeastEarly - 1;
   block.view.set_head(head);
-  CHECK_FALSE(drifted(profile, block.view, opposite));
+  CHECK_FALSE(drifts(profile, block.view, opposite));
+}
+
+TEST_CASE("the shift of a phase is 0 where its windows lie as the early ones, 1024 at the limits") {
+  Block block(4, 4);
+  const Profile profile = profile_of(0, 20);
+  // Pairs at opposite places: each has one neighbour at distance 0 and one at 2 * 16.
+  for (uint32_t s = 0; s < 4; ++s) block.set(4 + s, s % 2 == 0 ? 16 : -16);
+  CalibrationHead head;
+  head.origin = 1;
+  head.origin_limit = 10 * 1024;  // 32^2; the early windows lie at 16^2
+  head.early = 4;
+  head.early_limit = 11 * 1024;  // they lie at (0 + 32^2) / 2 = 2^9
+  block.view.set_head(head);
+  Offered none = {1, 0, 8 * 1024, 9 * 1024}, full = {3, 0, 30 * 1024, 33 * 1024};
+  CHECK(std::abs(shift_q10(profile, block.view, none)) <= 4);
+  CHECK(std::abs(shift_q10(profile, block.view, full) - 1024) <= 4);
+  Offered sum = {};
+  const int8_t far[] = {100, 100, 100, 100};
+  for (int w = 0; w < 3; ++w) {
+    CHECK(offer_drifted(profile, block.view, far, sum));
+    ++sum.windows;
+  }
+  CHECK(sum.origin == 3 * origin_distance(profile, block.view, far));
+  CHECK(sum.early == 3 * early_distance(block.view, far, 4, kNoSlot));
 }
 
 TEST_CASE("re-calibration follows in small steps and stops at its budget") {
   Block block(4, 4);
-  const Profile profile = profile_of(0, 24);
+  const Profile profile = profile_of(0, 32);
   std::vector<int16_t> means;
-  // The machine always runs 2 sigma away: 1/8 sigma a phase, until half a sigma in all.
-  const Trend trend = trend_of(means, 48 * 64, 40);
+  // The machine always runs 2 sigma away: 1/16 sigma a phase, until a quarter in all.
+  const Trend trend = trend_of(means, 64 * 64, 40);
   int phases = 0;
   while (phases < 20 && follow_age(profile, block.view, trend)) ++phases;
   CHECK(phases == 4);
-  CHECK(aged_permille(profile, block.view) == 500);
-  // 12 steps of 1/24 sigma, 1.0 log2 a sigma, in Q10; each phase rounds down.
-  CHECK(block.view.feature_mean()[0] >= 508);
-  CHECK(block.view.feature_mean()[0] <= 512);
+  CHECK(aged_permille(profile, block.view) == 250);
+  CHECK(block.view.feature_mean()[0] == 256);  // 8 steps of 1/32 sigma, 1.0 log2 a sigma, in Q10
   // Back again costs nothing.
-  const Trend back = trend_of(means, -48 * 64, 40);
+  const Trend back = trend_of(means, -64 * 64, 40);
   CHECK(follow_age(profile, block.view, back));
-  CHECK(aged_permille(profile, block.view) == 375);
+  CHECK(aged_permille(profile, block.view) == 187);
 }
 
 TEST_CASE("a trend is a plain mean first and forgets later") {

@@ -254,11 +254,13 @@ class Reason(IntFlag):
     tolerant = 8
     insensitive = 16
     aged = 32
+    unlike = 64
+    shifted = 128
 
 
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
-    """Of the last learn phase up to `told_now`, then since boot. Shares and sigmas in 1/1000, the rest Q10 log2."""
+    """Of the last learn phase up to `shift`, then since boot. Shares and sigmas in 1/1000, the rest Q10 log2."""
 
     reasons: U8  # `Reason` bits of the last learn phase
     returned: U8  # 1: the device went back to its checkpoint
@@ -274,6 +276,7 @@ class GuardStatus:
     margin_now: I16
     told_first: U16  # of pseudo-faults made of the early windows
     told_now: U16
+    shift: I16  # of the phase's windows from the early windows' own distances (0) to the limits (1024)
     drifted: U32  # windows refused: farther from the first healthy ones than they are from each other
     inputs_saturated: U32  # features beyond what a model input can say
     early_loss: U16  # how often each reason held
@@ -282,6 +285,8 @@ class GuardStatus:
     tolerant: U16
     insensitive: U16
     budget: U16
+    unlike: U16
+    shifted: U16
     last_reasons: U8
     last_window: U32  # `counters.windows` when they held
 

@@ -7,6 +7,7 @@
 #include "boards/board.h"
 #include "kernel/bytes.h"
 #include "runtime/engine.h"
+#include "runtime/key_store.h"
 #include "runtime/session.h"
 
 namespace kilotune {
@@ -16,6 +17,7 @@ namespace {
 alignas(Engine) uint8_t engine_memory[sizeof(Engine)];
 alignas(Session) uint8_t session_memory[sizeof(Session)];
 uint8_t unique_id[board::kMaxUniqueIdBytes];
+KeyStore keys;
 Board callbacks;
 
 const Link kLink = {nullptr, [](void*, const uint8_t* data, uint32_t n) { board::write(data, n); }};
@@ -25,6 +27,7 @@ void describe_board() {
   callbacks.unique_id = unique_id;
   callbacks.unique_id_bytes = board::unique_id(unique_id);
   callbacks.receive_bytes = board::receive_capacity();
+  if (keys.mount(board::key_flash()) == Status::ok) callbacks.keys = &keys;
   callbacks.reset = [](void*) { board::reset(); };
   callbacks.millis = [](void*) { return board::millis(); };
   callbacks.instructions = [](void*) { return board::instructions(); };

@@ -80,7 +80,11 @@ status_guard to_message(const GuardReport& g, const Counters& c) {
 }  // namespace
 
 Session::Session(Engine& engine, const Link& link, const Board& board)
-    : engine_(engine), link_(link), board_(board), decoder_(rx_, sizeof rx_) {}
+    : engine_(engine),
+      link_(link),
+      board_(board),
+      auth_(board.keys, {board.unique_id, board.unique_id_bytes}, board.millis(board.context)),
+      decoder_(rx_, sizeof rx_) {}
 
 void Session::receive(const uint8_t* bytes, uint32_t n) {
   for (uint32_t i = 0; i < n && !reset_pending_; ++i) {
@@ -103,39 +107,75 @@ void Session::receive_frame() {
     ++dropped_;
     return;
   }
-  const uint8_t kind = frame[1];
   const uint16_t session = load_u16(frame + 2), sequence = load_u16(frame + 4);
-  const Bytes message{frame + kWireHeaderBytes, decoder_.body_bytes() - kWireHeaderBytes};
   if (frame[0] != kProtocolVersion) return refuse(Status::bad_version, kProtocolVersion);
-  const bool opens = kind == static_cast<uint8_t>(Kind::hello) && session != session_;
+  const bool opens = frame[1] == static_cast<uint8_t>(Kind::hello) && session != session_;
   if (session == 0 || (session != session_ && !opens)) return refuse(Status::no_session, session_);
 
   // Sequence numbers wrap around: the nearer half counts as newer.
-  const int16_t ahead = static_cast<int16_t>(static_cast<uint16_t>(sequence - sequence_));
+  const auto ahead = static_cast<int16_t>(static_cast<uint16_t>(sequence - counter_));
   if (!opens && ahead < 0) {
     ++dropped_;
     return;
   }
+  const uint32_t counter = opens ? sequence : counter_ + static_cast<uint32_t>(ahead);
+  uint32_t n = decoder_.body_bytes();
+  detail_ = 0;
+  const Status status = admit(opens, counter, n);
+  if (status != Status::ok) return refuse(status, detail_);
   if (!opens && ahead == 0) {
     ++repeated_;
   } else {
-    session_ = session;
-    sequence_ = sequence;
-    if (opens) {
-      stream_ = 0;
-      // Who began to collect windows is gone: the next one's must not be learned from unasked.
-      const bool abandoned = engine_.phase() == Phase::learn && !alone_;
-      if (abandoned && engine_.learn_cancel() == Status::ok) ++generation_;
-    }
-    execute(kind, message);
+    if (opens) open_session(session);
+    counter_ = counter;
+    const auto kind = static_cast<uint8_t>(frame[1] & ~kTagged);
+    execute(kind, {frame + kWireHeaderBytes, n - kWireHeaderBytes});
   }
   frame_write(tx_, kWireHeaderBytes + answer_bytes_, link_);
+}
+
+// Whether a request may be carried out; takes the tag off its `n` bytes. What is refused here
+// leaves no trace: neither counter nor stored answer are touched.
+Status Session::admit(bool opens, uint32_t counter, uint32_t& n) {
+  const uint8_t* frame = decoder_.body();
+  tagged_ = (frame[1] & kTagged) != 0;
+  if (!tagged_) {
+    const Lock lock = auth_.lock();
+    if (opens || lock == Lock::none) return Status::ok;
+    const Route* route = find_route(frame[1]);
+    const Access access = route == nullptr ? Access::owner : route->access;
+    const bool open = access == Access::anyone || (access == Access::reader && lock != Lock::all);
+    return open && !auth_.confirmed() ? Status::ok : Status::locked;
+  }
+  if (n < kWireHeaderBytes + kTagBytes) return Status::bad_message;
+  n -= kTagBytes;
+  if (counter < counter_) return Status::locked;  // used up: it takes a new challenge
+  const Status status = auth_.check(counter, frame, n, board_.millis(board_.context));
+  if (status == Status::ok && succeeds_) succeed_session();
+  return status;
+}
+
+void Session::open_session(uint16_t session) {
+  session_ = session;
+  stream_ = 0;
+  auth_.forget();
+  // On a locked device anyone can open a session: it changes nothing until it is authenticated.
+  succeeds_ = true;
+  if (auth_.lock() == Lock::none) succeed_session();
+}
+
+// Who began to collect windows is gone: the next one's must not be learned from unasked.
+void Session::succeed_session() {
+  succeeds_ = false;
+  const bool abandoned = engine_.phase() == Phase::learn && !alone_;
+  if (abandoned && engine_.learn_cancel() == Status::ok) ++generation_;
 }
 
 void Session::refuse(Status status, uint32_t detail) {
   const uint8_t* request = decoder_.body();
   uint8_t frame[kWireHeaderBytes + 16 + kFrameCrcBytes];
-  const error_answer message{request[1], static_cast<uint32_t>(status), detail};
+  const auto kind = static_cast<uint8_t>(request[1] & ~kTagged);
+  const error_answer message{kind, static_cast<uint32_t>(status), detail};
   size_t n = 0;
   uint8_t* payload = put_header(frame, kErrorAnswer, load_u16(request + 2), load_u16(request + 4));
   if (cbor_encode_error_answer(payload, 16, &message, &n) != ZCBOR_SUCCESS) return;
@@ -145,32 +185,35 @@ void Session::refuse(Status status, uint32_t detail) {
 
 const Session::Route* Session::find_route(uint8_t kind) {
   static constexpr Route kRoutes[] = {
-      {Kind::hello, false, &Session::on_hello},
-      {Kind::model, true, &Session::on_model},
-      {Kind::status, false, &Session::on_status},
-      {Kind::reset, false, &Session::on_reset},
-      {Kind::learn_begin, true, &Session::on_learn_begin, kSteers},
-      {Kind::learn_end, true, &Session::on_learn_end},
-      {Kind::learn_cancel, true, &Session::on_learn_cancel, kSteers},
-      {Kind::stream_begin, true, &Session::on_stream_begin, kHolds},
-      {Kind::samples, true, &Session::on_samples, kHolds},
-      {Kind::stream_end, true, &Session::on_stream_end, kHolds},
-      {Kind::results, true, &Session::on_results},
-      {Kind::input_write, true, &Session::on_input_write, kHolds},
-      {Kind::infer, true, &Session::on_infer, kHolds},
-      {Kind::output_read, true, &Session::on_output_read, kHolds},
-      {Kind::train_begin, true, &Session::on_train_begin, kHolds | kSteers},
-      {Kind::train_step, true, &Session::on_train_step, kHolds | kSteers},
-      {Kind::bench, true, &Session::on_bench, kHolds},
-      {Kind::commit, true, &Session::on_commit},
-      {Kind::rollback, true, &Session::on_rollback, kSteers},
-      {Kind::restore, true, &Session::on_restore, kSteers},
-      {Kind::pull, true, &Session::on_pull},
-      {Kind::push_begin, true, &Session::on_push_begin},
-      {Kind::push, true, &Session::on_push},
-      {Kind::push_end, true, &Session::on_push_end, kSteers},
-      {Kind::sensor_test, false, &Session::on_sensor_test},
-      {Kind::raw, true, &Session::on_raw, kRawData},
+      {Kind::hello, false, Access::anyone, &Session::on_hello},
+      {Kind::model, true, Access::reader, &Session::on_model},
+      {Kind::status, false, Access::reader, &Session::on_status},
+      {Kind::reset, false, Access::owner, &Session::on_reset},
+      {Kind::challenge, false, Access::anyone, &Session::on_challenge},
+      {Kind::key, false, Access::owner, &Session::on_key},
+      {Kind::learn_begin, true, Access::owner, &Session::on_learn_begin, kSteers},
+      {Kind::learn_end, true, Access::owner, &Session::on_learn_end},
+      {Kind::learn_cancel, true, Access::owner, &Session::on_learn_cancel, kSteers},
+      {Kind::stream_begin, true, Access::owner, &Session::on_stream_begin, kHolds},
+      {Kind::samples, true, Access::owner, &Session::on_samples, kHolds},
+      {Kind::stream_end, true, Access::owner, &Session::on_stream_end, kHolds},
+      {Kind::results, true, Access::reader, &Session::on_results},
+      {Kind::input_write, true, Access::owner, &Session::on_input_write, kHolds},
+      {Kind::infer, true, Access::owner, &Session::on_infer, kHolds},
+      {Kind::output_read, true, Access::reader, &Session::on_output_read, kHolds},
+      {Kind::train_begin, true, Access::owner, &Session::on_train_begin, kHolds | kSteers},
+      {Kind::train_step, true, Access::owner, &Session::on_train_step, kHolds | kSteers},
+      {Kind::bench, true, Access::owner, &Session::on_bench, kHolds},
+      {Kind::commit, true, Access::owner, &Session::on_commit},
+      {Kind::rollback, true, Access::owner, &Session::on_rollback, kSteers},
+      {Kind::restore, true, Access::owner, &Session::on_restore, kSteers},
+      {Kind::pull, true, Access::owner, &Session::on_pull},
+      {Kind::push_begin, true, Access::owner, &Session::on_push_begin},
+      {Kind::push, true, Access::owner, &Session::on_push},
+      {Kind::push_end, true, Access::owner, &Session::on_push_end, kSteers},
+      {Kind::adapter_tag, true, Access::owner, &Session::on_adapter_tag},
+      {Kind::sensor_test, false, Access::owner, &Session::on_sensor_test},
+      {Kind::raw, true, Access::owner, &Session::on_raw},
   };
   for (const Route& route : kRoutes) {
     if (static_cast<uint8_t>(route.kind) == kind) return &route;
@@ -187,7 +230,7 @@ void Session::execute(uint8_t kind, const Bytes& message) {
     status =
         route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
   }
-  uint8_t answer_kind = static_cast<uint8_t>(kind | kAnswer);
+  auto answer_kind = static_cast<uint8_t>(kind | kAnswer | (tagged_ ? kTagged : 0));
   if (status == Status::ok) {
     if ((route->effects & kHolds) != 0) hold_engine();
     if ((route->effects & kSteers) != 0) take_over();
@@ -197,11 +240,17 @@ void Session::execute(uint8_t kind, const Bytes& message) {
     static_cast<void>(answer(cbor_encode_error_answer, error));
     answer_kind = kErrorAnswer;
   }
-  put_header(tx_, answer_kind, session_, sequence_);
+  put_header(tx_, answer_kind, session_, static_cast<uint16_t>(counter_));
+  if (status == Status::ok && tagged_) {
+    auth_.sign(counter_, tx_, kWireHeaderBytes + answer_bytes_);
+    answer_bytes_ += kTagBytes;
+  }
 }
 
 Status Session::on_hello(const Bytes& in) {
   if (in.size != 0) return Status::bad_message;
+  uint8_t key_id[kKeyIdBytes];
+  const uint32_t id_bytes = auth_.key_id(key_id);
   const hello_answer a{text(kFirmwareVersion),
                        text(board_.id),
                        to_zcbor(board_.unique_id, board_.unique_id_bytes),
@@ -210,7 +259,9 @@ Status Session::on_hello(const Bytes& in) {
                        board_.receive_bytes,
                        Engine::kResultRing,
                        static_cast<uint32_t>(board_.opened),
-                       static_cast<uint32_t>(engine_.phase())};
+                       static_cast<uint32_t>(engine_.phase()),
+                       static_cast<uint32_t>(auth_.lock()),
+                       to_zcbor(key_id, id_bytes)};
   return answer(cbor_encode_hello_answer, a);
 }
 

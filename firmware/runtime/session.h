@@ -10,6 +10,7 @@
 
 #include "kernel/bytes.h"
 #include "kernel/status.h"
+#include "runtime/auth.h"
 #include "runtime/engine.h"
 #include "runtime/frame.h"
 #include "runtime/wire.h"
@@ -56,6 +57,7 @@ struct Board {
   // At least frame_worst_case_bytes(kMaxFrame).
   uint32_t receive_bytes = 0;
   Status opened = Status::no_model;  // what Engine::open returned
+  KeyStore* keys = nullptr;          // mounted; null: the device cannot be locked
   // Restarts the device once all output has left it; a process may return instead.
   void (*reset)(void* context) = nullptr;
   uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
@@ -99,19 +101,27 @@ class Session {
   enum Effect : uint8_t {
     kHolds = 1,   // leaves something in the engine that the host comes back to: see occupied()
     kSteers = 2,  // takes over what the device has learned: see steered()
-    kRawData =
-        4,  // gives away what the sensor measures: only on request, and not from a locked device
   };
   using Handler = Status (Session::*)(const Bytes&);
+  // Who may ask for it on a locked device.
+  enum class Access : uint8_t {
+    anyone,
+    reader,  // anyone, unless reading is closed
+    owner,   // who has the key
+  };
   struct Route {
     Kind kind;
     bool needs_model;
+    Access access;
     Handler handler;
     uint8_t effects = 0;  // of Effect, once it was carried out
   };
   static const Route* find_route(uint8_t kind);
 
   void receive_frame();
+  [[nodiscard]] Status admit(bool opens, uint32_t counter, uint32_t& n);
+  void open_session(uint16_t session);
+  void succeed_session();
   void execute(uint8_t kind, const Bytes& message);
   void refuse(Status status, uint32_t detail);  // beside the stored answer
   template <typename T>
@@ -123,6 +133,10 @@ class Session {
   Status on_model(const Bytes& in);
   Status on_status(const Bytes& in);
   Status on_reset(const Bytes& in);
+  // session_auth.cpp
+  Status on_challenge(const Bytes& in);
+  Status on_key(const Bytes& in);
+  Status on_adapter_tag(const Bytes& in);
   // session_stream.cpp
   Status on_learn_begin(const Bytes& in);
   Status on_learn_end(const Bytes& in);
@@ -167,10 +181,13 @@ class Session {
   const Link& link_;
   const Board& board_;
 
-  // The session that a host opened; 0: none. A request newer than `sequence_` is carried out, the
-  // same again gets the stored answer again, an older one is dropped.
+  // The session that a host opened; 0: none. A request newer than `counter_` is carried out, the
+  // same again gets the stored answer again, an older one is dropped. The lower half of the counter
+  // is the sequence number.
   uint16_t session_ = 0;
-  uint16_t sequence_ = 0;
+  bool tagged_ = false;    // the present request
+  bool succeeds_ = false;  // a learn phase may be another session's, until this one may end it
+  uint32_t counter_ = 0;
   uint32_t answer_bytes_ = 0;  // CBOR of the stored answer
   uint32_t detail_ = 0;        // of the error answer, set by handlers
   bool reset_pending_ = false;
@@ -186,6 +203,7 @@ class Session {
   uint32_t crc_generation_ = 0xFFFFFFFFu;
   uint32_t adapter_crc_ = 0;  // of generation crc_generation_
   Push push_;
+  Auth auth_;
 
   uint8_t rx_[kMaxFrame];
   uint8_t tx_[kMaxFrame];  // header, CBOR and CRC of the stored answer
@@ -196,7 +214,8 @@ template <typename T>
 Status Session::answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), const T& message) {
   size_t n = 0;
   const int error =
-      encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kFrameCrcBytes, &message, &n);
+      encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kTagBytes - kFrameCrcBytes,
+              &message, &n);
   if (error != 0) return Status::bad_message;  // only by a board's over-long strings
   answer_bytes_ = static_cast<uint32_t>(n);
   return Status::ok;

@@ -13,10 +13,14 @@ constexpr uint32_t kHeldMs =
 
 bool Session::occupied() const {
   if (stream_ != 0) return true;
+  // Anyone may have ended the owner's stream by a `hello`: its learn phase waits for the owner.
+  if (succeeds_ && engine_.phase() == Phase::learn && !alone_) return true;
   return held_ && board_.millis(board_.context) - held_ms_ < kHeldMs;
 }
 
+// On a locked device only who has the key keeps it from sensing.
 void Session::hold_engine() {
+  if (auth_.lock() != Lock::none && !tagged_) return;
   held_ = true;
   held_ms_ = board_.millis(board_.context);
 }

@@ -21,8 +21,12 @@ static_assert(kMaxFrame >= 384 && kMaxFrame <= 65535, "the longest fixed message
 
 // In front of the CBOR: u8 protocol version, u8 kind, u16 session, u16 sequence number.
 constexpr uint32_t kWireHeaderBytes = 6;
-// Longest byte string in a message: what is left beside header, CRC and the message's other fields.
-constexpr uint32_t kChunkBytes = kMaxFrame - 48;
+// Behind the CBOR of a message with kTagged in its kind.
+constexpr uint32_t kTagBytes = 16;
+constexpr uint32_t kChallengeBytes = 16;
+constexpr uint32_t kKeyIdBytes = 8;
+// Longest byte string in a message: what is left beside header, tag, CRC and its other fields.
+constexpr uint32_t kChunkBytes = kMaxFrame - 64;
 constexpr uint32_t kWireResultBytes = 6;
 
 // An answer has the request's kind with kAnswer set; the error answer has a kind of its own.
@@ -31,6 +35,8 @@ enum class Kind : uint8_t {
   model = 2,
   status = 3,
   reset = 4,
+  challenge = 5,
+  key = 6,
   learn_begin = 8,
   learn_end = 9,
   learn_cancel = 10,
@@ -51,10 +57,12 @@ enum class Kind : uint8_t {
   push_begin = 36,
   push = 37,
   push_end = 38,
+  adapter_tag = 39,
   sensor_test = 48,
   raw = 49,
 };
 constexpr uint8_t kAnswer = 0x80;
+constexpr uint8_t kTagged = 0x40;
 constexpr uint8_t kErrorAnswer = 0xFF;
 
 }  // namespace kilotune

@@ -15,9 +15,11 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.files import write_atomically
 from kilotune.image import OP_BYTES, Image, Layer
+from kilotune.keys import KeyRing
 from kilotune.operators.adapted import FACTOR_START, MAX_RANK, effective
 from kilotune.profile import ADAPTER_HEAD_BYTES, calibration_bytes
 from kilotune.records import typed
+from kilotune.trust import trust
 
 CONFIG_FILE = "adapter_config.json"
 MODEL_FILE = "adapter_model.safetensors"
@@ -56,6 +58,8 @@ class AdapterConfig:
     steps: int = 0
     device: str = ""
     firmware: str = ""
+    tag: str = ""  # the device's, made with its key, over all that learning has made; "": it had none
+    key_id: str = ""
     kilotune_version: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -83,6 +87,8 @@ class Adapter:
         steps: int = 0,
         device: str = "",
         firmware: str = "",
+        tag: str = "",
+        key_id: str = "",
     ) -> Adapter:
         """An adapter as pulled from a device that runs `image`."""
         from kilotune import __version__
@@ -112,6 +118,8 @@ class Adapter:
             steps=steps,
             device=device,
             firmware=firmware,
+            tag=tag,
+            key_id=key_id,
             kilotune_version=__version__,
         )
         return cls(config, blob)
@@ -229,8 +237,11 @@ class Adapter:
         write_atomically(path / CONFIG_FILE, text.encode())
 
     @classmethod
-    def load(cls, directory: str | Path) -> Adapter:
-        """Reads what `save` wrote; KilotuneError `bad_adapter` or `no_file`."""
+    def load(cls, directory: str | Path, *, keys: KeyRing | None = None) -> Adapter:
+        """Reads what `save` wrote; KilotuneError `bad_adapter`, `no_file`, or `bad_tag`.
+
+        Its device's tag is verified where the key is in `keys` (None: in the user's folder).
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -243,6 +254,7 @@ class Adapter:
         adapter = cls.from_arrays(config, arrays)
         if adapter.sha256 != sha256:
             raise bad_adapter(f"{MODEL_FILE} and {CONFIG_FILE} do not belong together, or bits are damaged")
+        trust(adapter, keys if keys is not None else KeyRing())
         return adapter
 
 

@@ -21,23 +21,31 @@ def connect(
     image: Image | Path | str | None = None,
     state: Path | str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    key_file: Path | str | None = None,
 ) -> Device:
     """Opens `twin`, `native`, `qemu:BOARD`, `renode:BOARD` or a serial port; close it with `with`.
 
     `image` (or its file) is needed where the device brings no model of its own. `state` is the folder
-    that keeps the flash of a target without hardware; None: one in the user's cache. Errors: `KilotuneError`.
+    that keeps the flash of a target without hardware; None: one in the user's cache. `key_file`: of a
+    locked device; None: the user's, by the device's unique id. Errors: `KilotuneError`.
     """
     from kilotune.image import Image
+    from kilotune.keys import KeyRing
     from kilotune.targets.registry import open as open_target
 
     loaded = Image.load(image) if isinstance(image, (str, Path)) else image
     folder = Path(state) if state is not None else None
-    return open_target(target, image=loaded, state=folder, timeout_s=timeout_s)
+    keys = KeyRing(Path(key_file)) if key_file is not None else None
+    return open_target(target, image=loaded, state=folder, timeout_s=timeout_s, keys=keys)
 
 
 @contextmanager
 def connect_fresh(
-    target: str, image: Image, state: Path | str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    target: str,
+    image: Image,
+    state: Path | str | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    key_file: Path | str | None = None,
 ) -> Iterator[Device]:
     """As `connect`, but a target without hardware starts with empty flash and leaves none behind.
 
@@ -46,7 +54,7 @@ def connect_fresh(
     from kilotune.targets.registry import parse_target
 
     if state is not None or parse_target(target).kind == "port":
-        with connect(target, image, state, timeout_s) as device:
+        with connect(target, image, state, timeout_s, key_file) as device:
             yield device
         return
     if parse_target(target).kind == "twin":

@@ -24,7 +24,13 @@ _EXIT_CODES = {
     "wrong_axes": EXIT_REFUSED,
     "no_features": EXIT_REFUSED,
     "device_refused": EXIT_REFUSED,
+    "locked": EXIT_REFUSED,
+    "wrong_key": EXIT_REFUSED,
+    "slowed": EXIT_REFUSED,
+    "no_key": EXIT_REFUSED,
     "mismatch": EXIT_MISMATCH,
+    "bad_tag": EXIT_MISMATCH,
+    "not_verified": EXIT_MISMATCH,
     "wrong_base": EXIT_MISMATCH,
     "other_image": EXIT_MISMATCH,
 }

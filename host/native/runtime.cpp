@@ -7,8 +7,10 @@
 #include <string>
 
 #include "native.h"
+#include "runtime/blake2s.h"
 #include "runtime/engine.h"
 #include "runtime/features.h"
+#include "runtime/key_store.h"
 #include "runtime/session.h"
 #include "runtime/window.h"
 
@@ -44,23 +46,49 @@ nb::object features(nb::bytes image, uint32_t section, const Samples& samples) {
   return out.numpy({windows, config.features_total});
 }
 
-// One device in this process: engine and session over a checkpoint region in a Python bytearray,
-// which behaves as NOR flash and outlives resets.
+// A flash region in a Python bytearray, which outlives resets.
+class Region {
+ public:
+  Region(nb::object owner, uint32_t sector_bytes) : owner_(std::move(owner)) {
+    if (owner_.is_none()) return;
+    if (!PyByteArray_Check(owner_.ptr())) throw nb::type_error("flash is a bytearray, or None");
+    const auto size = static_cast<uint32_t>(PyByteArray_Size(owner_.ptr()));
+    if (sector_bytes == 0 || size % sector_bytes != 0) {
+      throw nb::value_error("the flash is not a whole number of sectors");
+    }
+    auto* base = reinterpret_cast<uint8_t*>(PyByteArray_AsString(owner_.ptr()));
+    flash_ = {base, sector_bytes, size / sector_bytes, 4, this, erase, program};
+  }
+  Region(const Region&) = delete;
+  [[nodiscard]] const Flash* port() const { return flash_.base == nullptr ? nullptr : &flash_; }
+
+ private:
+  static uint8_t* at(void* self, uint32_t off) {
+    return const_cast<uint8_t*>(static_cast<Region*>(self)->flash_.base) + off;
+  }
+  static Status erase(void* self, uint32_t off) {
+    std::memset(at(self, off), 0xFF, static_cast<Region*>(self)->flash_.sector_bytes);
+    return Status::ok;
+  }
+  static Status program(void* self, uint32_t off, const uint8_t* data, uint32_t n) {
+    uint8_t* to = at(self, off);
+    for (uint32_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(to[i] & data[i]);
+    return Status::ok;
+  }
+
+  nb::object owner_;
+  Flash flash_{};
+};
+
+// One device in this process: engine and session over flash in bytearrays.
 class Device {
  public:
-  Device(nb::bytes image, nb::object flash, uint32_t sector_bytes, std::string unique_id)
-      : image_(image), flash_owner_(std::move(flash)), unique_id_(std::move(unique_id)) {
-    if (!flash_owner_.is_none()) {
-      if (!PyByteArray_Check(flash_owner_.ptr()))
-        throw nb::type_error("flash is a bytearray, or None");
-      const auto size = static_cast<uint32_t>(PyByteArray_Size(flash_owner_.ptr()));
-      if (sector_bytes == 0 || size % sector_bytes != 0) {
-        throw nb::value_error("the flash is not a whole number of sectors");
-      }
-      auto* base = reinterpret_cast<uint8_t*>(PyByteArray_AsString(flash_owner_.ptr()));
-      sector_bytes_ = sector_bytes;
-      flash_ = {base, sector_bytes, size / sector_bytes, 4, this, erase, program};
-    }
+  Device(nb::bytes image, nb::object flash, uint32_t sector_bytes, std::string unique_id,
+         nb::object keys, uint32_t key_sector_bytes)
+      : image_(image),
+        flash_(std::move(flash), sector_bytes),
+        key_flash_(std::move(keys), key_sector_bytes),
+        unique_id_(std::move(unique_id)) {
     ram_.resize(Engine::ram_bytes(image_.data(), image_.size()) / 8 + 1);
     link_ = {this, write};
     board_.context = this;
@@ -107,9 +135,10 @@ class Device {
     reset_pending_ = false;
     session_.reset();
     engine_ = std::make_unique<Engine>();
-    board_.opened = engine_->open(
-        image_.data(), image_.size(), reinterpret_cast<uint8_t*>(ram_.data()),
-        static_cast<uint32_t>(ram_.size() * 8), flash_.base == nullptr ? nullptr : &flash_);
+    board_.opened =
+        engine_->open(image_.data(), image_.size(), reinterpret_cast<uint8_t*>(ram_.data()),
+                      static_cast<uint32_t>(ram_.size() * 8), flash_.port());
+    board_.keys = keys_.mount(key_flash_.port()) == Status::ok ? &keys_ : nullptr;
     session_ = std::make_unique<Session>(*engine_, link_, board_);
   }
 
@@ -124,22 +153,11 @@ class Device {
     const auto now = std::chrono::duration_cast<milliseconds>(Clock::now().time_since_epoch());
     return static_cast<uint32_t>(now.count());
   }
-  static Status erase(void* context, uint32_t off) {
-    auto* self = static_cast<Device*>(context);
-    std::memset(const_cast<uint8_t*>(self->flash_.base) + off, 0xFF, self->sector_bytes_);
-    return Status::ok;
-  }
-  static Status program(void* context, uint32_t off, const uint8_t* data, uint32_t n) {
-    auto* to = const_cast<uint8_t*>(static_cast<Device*>(context)->flash_.base) + off;
-    for (uint32_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(to[i] & data[i]);
-    return Status::ok;
-  }
 
   AlignedBytes image_;
-  nb::object flash_owner_;
+  Region flash_, key_flash_;
   std::string unique_id_;
-  uint32_t sector_bytes_ = 0;
-  Flash flash_{};
+  KeyStore keys_;
   Link link_{};
   Board board_{};
   std::vector<uint64_t> ram_;
@@ -151,15 +169,35 @@ class Device {
   std::unique_ptr<Session> session_;
 };
 
+// Keyed BLAKE2s over `pieces` one after another, as the device computes it.
+nb::bytes blake2s(nb::list pieces, nb::bytes key, uint32_t digest_bytes) {
+  if (digest_bytes < 1 || digest_bytes > Blake2s::kMaxDigestBytes ||
+      key.size() > Blake2s::kMaxKeyBytes) {
+    throw nb::value_error("a digest of 1 to 32 bytes, a key of 0 to 32");
+  }
+  Blake2s hash(digest_bytes, reinterpret_cast<const uint8_t*>(key.data()),
+               static_cast<uint32_t>(key.size()));
+  for (const nb::handle piece : pieces) {
+    const auto bytes = nb::cast<nb::bytes>(piece);
+    hash.add(bytes.data(), static_cast<uint32_t>(bytes.size()));
+  }
+  uint8_t digest[Blake2s::kMaxDigestBytes];
+  hash.finish(digest);
+  return nb::bytes(digest, digest_bytes);
+}
+
 }  // namespace
 
 void bind_runtime(nb::module_& m) {
   m.def("features", &features, nb::arg("image"), nb::arg("section"), nb::arg("samples"),
         "int16 counts (n, axes) to int16 Q10 log2 features (windows, features)");
+  m.def("blake2s", &blake2s, nb::arg("pieces"), nb::arg("key"), nb::arg("digest_bytes"),
+        "Keyed BLAKE2s of the pieces, one after another");
   nb::class_<Device>(m, "Session")
-      .def(nb::init<nb::bytes, nb::object, uint32_t, std::string>(), nb::arg("image"),
-           nb::arg("flash") = nb::none(), nb::arg("sector_bytes") = 4096,
-           nb::arg("unique_id") = "twin")
+      .def(nb::init<nb::bytes, nb::object, uint32_t, std::string, nb::object, uint32_t>(),
+           nb::arg("image"), nb::arg("flash") = nb::none(), nb::arg("sector_bytes") = 4096,
+           nb::arg("unique_id") = "twin", nb::arg("keys") = nb::none(),
+           nb::arg("key_sector_bytes") = 4096)
       .def("exchange", &Device::exchange, nb::arg("request"), nb::arg("slice_ms") = 50,
            "Request bytes to answer bytes, as over a serial line")
       .def("set_clock", &Device::set_clock, nb::arg("now_ms"),

@@ -99,7 +99,7 @@ class ModelDevice:
         return header + (cbor2.dumps(values) if values else b"")
 
     def _hello(self) -> list[object]:
-        return ["0.1.0", "model", b"\1\2", 512, CHUNK, self.credit, RING, 0, self.phase]
+        return ["0.1.0", "model", b"\1\2", 512, CHUNK, self.credit, RING, 0, self.phase, 0, b""]
 
     def _model(self) -> list[object]:
         sizes = [INPUTS, INPUTS, ADAPTER_BYTES, 0, 5000]

@@ -123,10 +123,10 @@ def test_what_no_message_is_made_of_is_refused(payload: bytes) -> None:
 
 
 def test_a_field_out_of_its_range_is_refused() -> None:
-    good = ["0.1.0", "board", b"id", 512, 464, 2048, 16, 0, 3]
+    good = ["0.1.0", "board", b"id", 512, 464, 2048, 16, 0, 3, 1, b"\1" * 8]
     assert messages.decode(messages.Hello, cbor2.dumps(good)).phase is messages.Phase.detect
     for at, bad in ((0, "v" * 25), (0, b"0"), (1, 7), (2, bytes(17)), (3, 0x10000), (4, 0), (5, -1), (6, 0),
-                    (7, 256), (8, 4), (8, "detect")):  # fmt: skip
+                    (7, 256), (8, 4), (8, "detect"), (9, 3), (10, bytes(9))):  # fmt: skip
         with pytest.raises(KilotuneError) as caught:
             messages.decode(messages.Hello, cbor2.dumps([*good[:at], bad, *good[at + 1 :]]))
         assert caught.value.code == "bad_message"
@@ -147,6 +147,8 @@ def test_results_of_a_broken_length_are_refused() -> None:
 ANSWERS = {
     "error-answer": messages.ErrorAnswer,
     "hello-answer": messages.Hello,
+    "challenge-answer": messages.Challenge,
+    "key-answer": messages.KeySet,
     "model-answer": messages.Model,
     "status-answer": messages.DeviceStatus,
     "stream-begin-answer": messages.StreamBegun,
@@ -159,6 +161,7 @@ ANSWERS = {
     "checkpoint-answer": messages.Checkpoint,
     "pull-answer": messages.PullChunk,
     "push-answer": messages.PushNext,
+    "adapter-tag-answer": messages.AdapterTag,
     "sensor-test-answer": messages.SensorTest,
     "raw-answer": messages.RawFrames,
     "learn-begin-request": messages.LearnConfig,

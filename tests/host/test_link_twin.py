@@ -204,7 +204,7 @@ def test_samples_of_a_stream_that_ended_or_out_of_order_are_not_taken(image: Ima
         (Kind.pull, b"\x9f\x00\x0a"),
         (Kind.infer, b"\x81\x5a\xff\xff\xff\xff"),
         (Kind.infer, b"\x81" * 300),
-        (99, b""),
+        (55, b""),
         (0, b""),
     ],
 )

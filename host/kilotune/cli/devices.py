@@ -1,4 +1,4 @@
-"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push."""
+"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push, provision."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import FOLDER, Where, device_options
+from kilotune.cli.options import FOLDER, Where, device_options, load_adapter, require_tag_option
 from kilotune.cli.output import Output, flattened, pairs, plain, table
+from kilotune.errors import KilotuneError
 
 
 @command("ports", example="kilotune ports")
@@ -28,10 +29,9 @@ def ports_command(out: Output) -> None:
 @device_options()
 def info_command(out: Output, where: Where) -> None:
     """Show a device's firmware, model, limits, phase, counters, guardrails and checkpoint."""
-    from kilotune.connection import connect
     from kilotune.guardrails import told
 
-    with connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device:
+    with where.connect(where.image) as device:
         status = device.status()
         data = {**plain(device.info()), "status": plain(status), "guardrails": told(status.guard)}
     flat = [(k, v) for k, v in data.items() if k != "status"] + flattened(data["status"])
@@ -60,9 +60,8 @@ def reset_command(out: Output, where: Where) -> None:
 
 
 def _tell(out: Output, where: Where, what: str) -> None:
-    from kilotune.connection import connect
 
-    with connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device:
+    with where.connect(where.image) as device:
         if what == "commit":
             device.commit()
         elif what == "rollback":
@@ -73,6 +72,43 @@ def _tell(out: Output, where: Where, what: str) -> None:
     out.result(data, pairs([("done", what), *flattened({"checkpoint": data["status"]["checkpoint"]})]))
 
 
+@command(
+    "provision",
+    example="kilotune provision -p /dev/ttyACM0\nkilotune provision -p /dev/ttyACM0 --reading closed --change",
+)
+@device_options()
+@click.option(
+    "--reading",
+    type=click.Choice(("open", "closed")),
+    default="open",
+    show_default=True,
+    help="Scores and status for anyone, or with the key alone.",
+)
+@click.option("--change", is_flag=True, help="Give a new key to a device that has one.")
+@click.option("--remove", is_flag=True, help="Take the key away: anyone may do anything then.")
+def provision_command(out: Output, where: Where, reading: str, change: bool, remove: bool) -> None:
+    """Give a device a key: from then on nobody changes it without.
+
+    The key goes into a file of yours, under the device's unique id, where every command finds it (or into
+    --key-file; where that exists, its key is used). Keep a copy: without it the device must be erased.
+    """
+    from kilotune import provisioning
+    from kilotune.link.auth import Lock
+
+    if change and remove:
+        raise KilotuneError("usage", "--change and --remove exclude each other", "give one of them")
+    lock = Lock.all if reading == "closed" else Lock.writes
+    with where.connect(where.image) as device:
+        if remove:
+            done = provisioning.remove(device, device.keys)
+        elif change:
+            done = provisioning.change(device, device.keys, lock)
+        else:
+            done = provisioning.provision(device, device.keys, lock)
+    data = plain(done)
+    out.result(data, pairs([(name, value or "-") for name, value in data.items()]))
+
+
 @command("pull", example="kilotune pull -p /dev/ttyACM0 -o adapter/")
 @device_options()
 @click.option(
@@ -80,10 +116,9 @@ def _tell(out: Output, where: Where, what: str) -> None:
 )
 def pull_command(out: Output, where: Where, folder: Path) -> None:
     """Fetch the adapter from a device as safetensors and JSON."""
-    from kilotune.connection import connect
 
     with (
-        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect(where.image) as device,
         out.progress("pulling"),
     ):
         adapter = device.pull()
@@ -95,14 +130,12 @@ def pull_command(out: Output, where: Where, folder: Path) -> None:
 @command("push", example="kilotune push adapter/ -p /dev/ttyACM0")
 @click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @device_options()
-def push_command(out: Output, where: Where, adapter: Path) -> None:
+@require_tag_option
+def push_command(out: Output, where: Where, adapter: Path, require_tag: bool) -> None:
     """Send an adapter to a device; it becomes the newest checkpoint."""
-    from kilotune.adapter import Adapter
-    from kilotune.connection import connect
-
-    loaded = Adapter.load(adapter)
+    loaded = load_adapter(out, adapter, where.key_file, require_tag)
     with (
-        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect(where.image) as device,
         out.progress("pushing"),
     ):
         device.push(loaded)

@@ -9,7 +9,7 @@ import rich_click as click
 
 from kilotune.cli.budget import Wanted, as_json, budget_options, compile_within, described
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FILE, LOSSES, METHODS
+from kilotune.cli.options import EXISTING, FILE, LOSSES, METHODS, load_adapter, require_tag_option
 from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
@@ -287,17 +287,26 @@ def summary(image: Image) -> dict[str, object]:
 @click.argument("model", type=EXISTING)
 @click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The .tflite to write.")
-def merge_command(out: Output, model: Path, adapter: Path, target: Path) -> None:
+@click.option("--key-file", type=FILE, help="Key of the adapter's device, where it is not in your folder.")
+@require_tag_option
+def merge_command(
+    out: Output, model: Path, adapter: Path, target: Path, key_file: Path | None, require_tag: bool
+) -> None:
     """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
-    from kilotune.adapter import Adapter
+    from kilotune.keys import KeyRing
     from kilotune.merge import merge, write_calibration
+    from kilotune.trust import trust
 
-    learned = Adapter.load(adapter)
+    learned = load_adapter(out, adapter, key_file, require_tag)
     merged = merge(model.read_bytes(), learned)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(merged)
     beside = write_calibration(learned, target)
     text = f"{target}: {len(merged):,} bytes" + (f"\n{beside}: calibration and threshold" if beside else "")
-    out.result(
-        {"tflite": str(target), "bytes": len(merged), "calibration": str(beside) if beside else None}, text
-    )
+    data = {
+        "tflite": str(target),
+        "bytes": len(merged),
+        "calibration": str(beside) if beside else None,
+        "tag": trust(learned, KeyRing(key_file)).name,
+    }
+    out.result(data, text)

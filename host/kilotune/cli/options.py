@@ -13,7 +13,12 @@ import rich_click as click
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    pass
+    from contextlib import AbstractContextManager
+
+    from kilotune.adapter import Adapter
+    from kilotune.cli.output import Output
+    from kilotune.image import Image
+    from kilotune.link.device import Device
 
 Decorated = Callable[..., Any]
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -33,6 +38,18 @@ class Where:
     image: Path | None
     state: Path | None
     timeout_s: float
+    key_file: Path | None
+
+    def connect(self, image: Image | Path | None) -> Device:
+        from kilotune.connection import connect
+
+        return connect(self.named(), image, self.state, self.timeout_s, self.key_file)
+
+    def connect_fresh(self, image: Image) -> AbstractContextManager[Device]:
+        """With empty flash, where nothing says which one to use."""
+        from kilotune.connection import connect_fresh
+
+        return connect_fresh(self.named(), image, self.state, self.timeout_s, self.key_file)
 
     def named(self) -> str:
         """The target as text, looking for the one serial port where none was given."""
@@ -44,7 +61,7 @@ class Where:
 
 
 def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decorated]:
-    """Adds --target, --port, --state, --timeout (and --image): the command gets them as `where`."""
+    """Adds --target, --port, --state, --timeout, --key-file (and --image): the command gets them as `where`."""
 
     def wrap(function: Decorated) -> Decorated:
         @functools.wraps(function)
@@ -54,12 +71,13 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             port: str | None,
             state: Path | None,
             timeout: float,
+            key_file: Path | None,
             **rest: Any,
         ) -> None:
             if target is not None and port is not None:
                 raise KilotuneError("usage", "--target and --port name two devices", "give one of them")
             image = rest.pop("image_file", None) if image_option else rest.get("image")
-            function(out, where=Where(target or port, image, state, timeout), **rest)
+            function(out, where=Where(target or port, image, state, timeout, key_file), **rest)
 
         decorators = [
             click.option(
@@ -79,6 +97,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
                 metavar="S",
                 help="Longest wait for any answer, seconds.",
             ),
+            click.option("--key-file", type=FILE, help="Key of a locked device, where it is not in your folder."),
         ]
         if image_option:
             decorators.insert(
@@ -95,6 +114,27 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
         return run
 
     return wrap
+
+
+require_tag_option = click.option(
+    "--require-tag", is_flag=True, help="Refuse an adapter whose device's tag cannot be verified."
+)
+
+
+def load_adapter(out: Output, folder: Path, key_file: Path | None = None, require_tag: bool = False) -> Adapter:
+    """The adapter, its tag verified where the key is known; a note where a key exists but not here."""
+    from kilotune.adapter import Adapter
+    from kilotune.keys import KeyRing
+    from kilotune.trust import Trust, require, trust
+
+    keys = KeyRing(key_file)
+    adapter = Adapter.load(folder, keys=keys)
+    found = trust(adapter, keys)
+    if require_tag:
+        require(found)
+    elif found is Trust.unknown_key:
+        out.note(f"the adapter is {found.value}")
+    return adapter
 
 
 def source_options(function: Decorated) -> Decorated:

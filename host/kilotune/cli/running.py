@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FILE, FOLDER, Where, device_options, learn_options, source_options
+from kilotune.cli.options import (
+    EXISTING,
+    FILE,
+    FOLDER,
+    Where,
+    device_options,
+    learn_options,
+    load_adapter,
+    source_options,
+)
 from kilotune.cli.output import Output, pairs, plain
 from kilotune.errors import KilotuneError
 
@@ -59,7 +68,6 @@ def stream_command(
     do_commit: bool,
 ) -> None:
     """Stream recordings, or a simulated machine, through a device: learn, detect, or both."""
-    from kilotune.connection import connect
     from kilotune.guardrails import told
     from kilotune.streaming import run, split
 
@@ -71,7 +79,7 @@ def stream_command(
     if not do_learn and (labels is not None or do_commit):
         raise KilotuneError("usage", "--labels and --commit need --learn", "add --learn")
     with (
-        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect(where.image) as device,
         out.progress("streaming") as bar,
     ):
         recordings = load_for(device, sources, read, out)
@@ -157,15 +165,13 @@ def infer_command(
     """Run ready int8 inputs through the model on the device."""
     import numpy as np
 
-    from kilotune.adapter import Adapter
-    from kilotune.connection import connect_fresh
     from kilotune.image import Image
     from kilotune.tensors import load_inputs, save_array
 
     model = Image.load(image)
     inputs = load_inputs(source, model.input_bytes)
-    loaded = Adapter.load(adapter) if adapter is not None else None
-    with connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device:
+    loaded = load_adapter(out, adapter, where.key_file) if adapter is not None else None
+    with where.connect_fresh(model) as device:
         if loaded is not None:
             device.push(loaded)
         with out.progress("inferring"):
@@ -231,7 +237,6 @@ def train_command(
     folder: Path,
 ) -> None:
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
-    from kilotune.connection import connect_fresh
     from kilotune.image import Image
     from kilotune.tensors import load_inputs, load_labels, load_targets
 
@@ -243,7 +248,7 @@ def train_command(
         classes = load_targets(labels, rows, model.output_bytes, *model.output_quantisation)
     elif labels is not None:
         classes = load_labels(labels, rows)
-    with connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device:
+    with where.connect_fresh(model) as device:
         with out.progress("training") as bar:
             device.train(
                 inputs,
@@ -275,13 +280,12 @@ def train_command(
 def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     """Count the instructions of an inference and a training step, and the memory used."""
     from kilotune.benchmark import benchmark, firmware_for
-    from kilotune.connection import connect_fresh
     from kilotune.image import Image
 
     model = Image.load(image)
     firmware = firmware_for(where.named(), image)
     with (
-        connect_fresh(where.named(), image=model, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect_fresh(model) as device,
         out.progress("measuring"),
     ):
         figures = benchmark(device, model, firmware=firmware, count=count)

@@ -153,7 +153,6 @@ def report_command(
     Nothing is committed: at the end the device is back at its last checkpoint.
     """
     from kilotune.benchmark import benchmark, firmware_for
-    from kilotune.connection import connect
     from kilotune.evaluation import split_healthy
     from kilotune.image import Image
     from kilotune.inspection import report_budgets
@@ -171,7 +170,7 @@ def report_command(
     notes = tuple(dict.fromkeys(n for r in (*ok, *bad) for n in r.notes))
     to_learn, test = split_healthy(ok, share=share, window=config.window)
     with (
-        connect(where.named(), image=image, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect(image) as device,
         out.progress("studying") as bar,
     ):
         found = study(device, to_learn=to_learn, healthy=test, fault=bad, options=learning, progress=bar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,15 +12,16 @@ from typing import Any, TypeVar
 
 from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
+from kilotune.link.auth import NONCE_BYTES, TAG_BYTES, Key, Lock, SessionKey
 from kilotune.link.cbor import bad_message
-from kilotune.link.messages import ANSWER, DOING, ERROR_ANSWER, HEADER, PROTOCOL_VERSION, Kind
+from kilotune.link.messages import ANSWER, DOING, ERROR_ANSWER, HEADER, PROTOCOL_VERSION, TAGGED, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import Transport
 
 FIRST_ATTEMPT_S = 0.4
 LONGEST_ATTEMPT_S = 3.0
 _MAX_WAITING = 256  # frames that arrived and were not looked at
-_NO_SESSION = "no_session"
+_NO_SESSION, _LOCKED, _SLOWED = "no_session", "locked", "slowed"
 
 T = TypeVar("T")
 
@@ -49,9 +51,12 @@ class Client:
         self._decoder = frames.FrameDecoder()
         self._waiting: deque[Answer] = deque(maxlen=_MAX_WAITING)
         self._session = 0
-        self._sequence = 0
+        self._counter = 0  # its lower half is the sequence number
+        self._key: SessionKey | None = None  # tags requests and answers from then on
+        self.unlock: Callable[[], None] | None = None  # called where the device wants its key
         self._heard_bytes = 0
         self.repeats = 0
+        self.forged = 0  # answers with a wrong tag, dropped
 
     @property
     def frame_counters(self) -> frames.FrameCounters:
@@ -64,7 +69,8 @@ class Client:
         previous = self._session
         while self._session == previous:
             self._session = self._rng.randrange(1, 0x10000)
-        self._sequence = self._rng.randrange(0x10000)
+        self._counter = self._rng.randrange(0x10000)
+        self._key = None
         self._waiting.clear()
         return self.ask(messages.Hello, Kind.hello)
 
@@ -82,6 +88,47 @@ class Client:
     def close(self) -> None:
         self.transport.close()
 
+    # --- the device's key ------------------------------------------------------------------------
+
+    @property
+    def authenticated(self) -> bool:
+        return self._key is not None
+
+    def authenticate(self, key: Key, unique_id: bytes) -> None:
+        """From now on requests and answers of this session carry tags. Waits where the device is slowed down.
+
+        KilotuneError `slowed`: it would take longer than the timeout.
+        """
+        ends = self.clock() + self.timeout_s
+        self._key = None
+        while True:
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            try:
+                payload = self._request(Kind.challenge, messages.encode(nonce))
+                break
+            except RefusedError as error:
+                if statuses()[error.status].name != _SLOWED:
+                    raise
+                wait_s = error.detail / 1000
+                if self.clock() + wait_s > ends:
+                    raise KilotuneError(
+                        _SLOWED,
+                        f"after too many wrong keys the device listens to no other for {wait_s:.0f} s",
+                        f"leave it powered and try again then, or give --timeout {wait_s + 1:.0f}",
+                    ) from error
+                time.sleep(wait_s)
+        challenge = messages.decode(messages.Challenge, payload).challenge
+        self._counter &= 0xFFFF
+        self._key = key.session(challenge, nonce, unique_id)
+
+    def set_key(self, lock: Lock, key: Key | None) -> bytes:
+        """The id of the device's new key; hidden on the line where this session is authenticated."""
+        secret = b"" if key is None else key.secret
+        if key is not None and self._key is not None:
+            secret = self._key.hide(self._counter + 1, key)
+        payload = self._request(Kind.key, messages.encode(lock, secret))
+        return messages.decode(messages.KeySet, payload).key_id
+
     # --- one request, one answer ----------------------------------------------------------------
 
     def ask(self, cls: type[T], kind: Kind, *values: Any) -> T:
@@ -94,7 +141,20 @@ class Client:
             raise bad_message(f"the answer to {kind.name} has fields")
 
     def request(self, kind: Kind, payload: bytes = b"") -> bytes:
-        """Sends, and repeats until answered; the device carries it out once however often it arrives."""
+        """Sends, and repeats until answered; the device carries it out once however often it arrives.
+
+        Where the device is locked, `unlock` is called and the request made again.
+        """
+        try:
+            return self._request(kind, payload)
+        except RefusedError as error:
+            if statuses()[error.status].name != _LOCKED or self.unlock is None:
+                raise
+        self._key = None
+        self.unlock()
+        return self._request(kind, payload)
+
+    def _request(self, kind: Kind, payload: bytes = b"") -> bytes:
         sequence, frame = self.frame(kind, payload)
         deadline = self.clock() + self.timeout_s
         attempt_s = FIRST_ATTEMPT_S
@@ -125,9 +185,13 @@ class Client:
 
     def frame(self, kind: Kind, payload: bytes) -> tuple[int, bytes]:
         """(sequence number, encoded frame) of a new request."""
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        header = HEADER.pack(PROTOCOL_VERSION, kind, self._session, self._sequence)
-        return self._sequence, frames.encode(header + payload)
+        self._counter += 1
+        sequence = self._counter & 0xFFFF
+        tagged = TAGGED if self._key is not None else 0
+        body = HEADER.pack(PROTOCOL_VERSION, kind | tagged, self._session, sequence) + payload
+        if self._key is not None:
+            body += self._key.request_tag(self._counter, body)
+        return sequence, frames.encode(body)
 
     def receive(self, deadline: float) -> Answer | None:
         """The next answer of this session; None at `deadline`. Anything else is dropped."""
@@ -153,7 +217,16 @@ class Client:
                 f"the device speaks protocol version {version}, these tools version {PROTOCOL_VERSION}",
                 "use the firmware and the tools of one release",
             )
-        self._waiting.append(Answer(kind, sequence, body[HEADER.size :]))
+        if kind != ERROR_ANSWER:
+            if bool(kind & TAGGED) != (self._key is not None):
+                return
+            if self._key is not None:
+                body, tag = body[:-TAG_BYTES], body[-TAG_BYTES:]
+                counter = self._counter - (self._counter - sequence & 0xFFFF)
+                if len(body) < HEADER.size or not self._key.is_answer(counter, body, tag):
+                    self.forged += 1
+                    return
+        self._waiting.append(Answer(kind if kind == ERROR_ANSWER else kind & ~TAGGED, sequence, body[HEADER.size :]))
 
     def timed_out(self) -> KilotuneError:
         """The error for no answer in time, by what was heard instead."""

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
+from kilotune.keys import KeyRing
 from kilotune.link import carry, messages
+from kilotune.link.auth import Key, Lock
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Guard, Kind, Phase, Scorer, StreamKind, WindowResult
@@ -33,6 +35,7 @@ from kilotune.link.status import RefusedError, local_error
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
 from kilotune.profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
+from kilotune.trust import trust
 
 if TYPE_CHECKING:
     from kilotune.adapter import Adapter
@@ -48,7 +51,8 @@ ResultCall = Callable[[WindowResult], None]
 class Device:
     """A device with a session open; use it with `with`. Every wait is bounded by `timeout_s`.
 
-    `image` gives names to what is pulled, and must be the one on the device.
+    `image` gives names to what is pulled, and must be the one on the device. `keys`: where the key of a
+    locked device is looked for; None: in the user's folder.
     """
 
     def __init__(
@@ -57,8 +61,11 @@ class Device:
         *,
         image: Image | None = None,
         timeout_s: float = 30.0,
+        keys: KeyRing | None = None,
     ) -> None:
         self._client = Client(transport, timeout_s=timeout_s)
+        self._client.unlock = self._unlock
+        self._keys = keys if keys is not None else KeyRing()
         self._image = image
         self._stream = 0
         try:
@@ -112,6 +119,38 @@ class Device:
                 f"the one given is {self._image.image_hash.hex()[:12]}",
                 "give the image that the device was flashed with, or flash this one with `kilotune flash`",
             )
+
+    # --- its key ---------------------------------------------------------------------------------
+
+    @property
+    def lock(self) -> Lock:
+        return self._hello.lock
+
+    @property
+    def unique_id(self) -> bytes:
+        return self._hello.unique_id
+
+    @property
+    def key_id(self) -> bytes:
+        """Which key the device has; empty: none."""
+        return self._hello.key_id
+
+    @property
+    def keys(self) -> KeyRing:
+        return self._keys
+
+    def _unlock(self) -> None:
+        key = self._keys.find(self._hello.unique_id, self._hello.key_id)
+        self._client.authenticate(key, self._hello.unique_id)
+
+    def set_key(self, lock: Lock, key: Key | None) -> None:
+        """Gives the device a key, or takes it away (`Lock.none`, None); a present key must be at hand."""
+        if self._hello.lock and not self._client.authenticated:
+            self._unlock()
+        key_id = self._client.set_key(lock, key)
+        if key_id != (b"" if key is None else key.id(self._hello.unique_id)):
+            raise bad_message("it has another key than it was given")
+        self._greet(self._client.open())
 
     def _require_model(self) -> messages.Model:
         if self._model is None:
@@ -377,24 +416,40 @@ class Device:
         self._greet(self._client.reset())
 
     def pull(self, *, progress: ProgressCall | None = None) -> Adapter:
-        """The device's present adapter; needs the image, for names and shapes."""
-        from kilotune.adapter import Adapter
-
+        """The device's present adapter; needs the image, for names and shapes. A locked device vouches for it."""
         if self._image is None:
             raise KilotuneError(
                 "no_image",
                 "an adapter can only be pulled with the model image at hand",
                 "give the .ktm file that the device was flashed with",
             )
-        blob = self.pull_bytes(progress=progress)
-        status = self.status()
+        if not self._hello.lock:
+            blob, status = self.pull_bytes(progress=progress), self.status()
+            return self._adapter(self._image, blob, status.windows_learned, status.steps_trained)
+        for last in (False, False, True):  # it may change between its bytes and its tag
+            blob = self.pull_bytes(progress=progress)
+            said = self._client.ask(messages.AdapterTag, Kind.adapter_tag)
+            adapter = self._adapter(self._image, blob, said.windows, said.steps, tag=said.tag)
+            try:
+                trust(adapter, self._keys)
+                break
+            except KilotuneError:
+                if last:
+                    raise
+        return adapter
+
+    def _adapter(self, image: Image, blob: bytes, windows: int, steps: int, *, tag: bytes = b"") -> Adapter:
+        from kilotune.adapter import Adapter
+
         return Adapter.from_blob(
-            self._image,
+            image,
             blob,
-            windows_seen=status.windows_learned,
-            steps=status.steps_trained,
+            windows_seen=windows,
+            steps=steps,
             device=f"{self._hello.board}:{self._hello.unique_id.hex()}",
             firmware=self._hello.firmware,
+            tag=tag.hex(),
+            key_id=self._hello.key_id.hex() if tag else "",
         )
 
     def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:

@@ -11,10 +11,12 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import msgspec
 
 from kilotune.link import cbor
+from kilotune.link.auth import KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES, Lock
 
 PROTOCOL_VERSION = 1
 HEADER = struct.Struct("<BBHH")  # protocol version, kind, session, sequence number
 ANSWER = 0x80
+TAGGED = 0x40
 ERROR_ANSWER = 0xFF
 RESULT = struct.Struct("<hBBBB")  # score, refused, flags, category, reserved
 
@@ -35,6 +37,8 @@ class Kind(IntEnum):
     model = 2
     status = 3
     reset = 4
+    challenge = 5
+    key = 6
     learn_begin = 8
     learn_end = 9
     learn_cancel = 10
@@ -55,6 +59,7 @@ class Kind(IntEnum):
     push_begin = 36
     push = 37
     push_end = 38
+    adapter_tag = 39
     sensor_test = 48
     raw = 49
 
@@ -65,6 +70,8 @@ DOING = {
     Kind.model: "describe its model",
     Kind.status: "tell its status",
     Kind.reset: "restart",
+    Kind.challenge: "be unlocked",
+    Kind.key: "take a key",
     Kind.learn_begin: "begin learning",
     Kind.learn_end: "end learning",
     Kind.learn_cancel: "cancel learning",
@@ -85,6 +92,7 @@ DOING = {
     Kind.push_begin: "take an adapter",
     Kind.push: "take a piece of an adapter",
     Kind.push_end: "use the adapter",
+    Kind.adapter_tag: "vouch for its adapter",
     Kind.sensor_test: "test its sensor",
     Kind.raw: "give raw samples",
 }
@@ -138,6 +146,18 @@ class Hello:
     result_ring: Annotated[int, msgspec.Meta(ge=1, le=0xFF)]
     opened: U8
     phase: Phase
+    lock: Lock
+    key_id: Annotated[bytes, msgspec.Meta(max_length=KEY_ID_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    challenge: Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    key_id: Annotated[bytes, msgspec.Meta(max_length=KEY_ID_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +441,14 @@ class PullChunk:
 @dataclass(frozen=True, slots=True)
 class PushNext:
     next: U32
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterTag:
+    windows: U32
+    steps: U32
+    generation: U32
+    tag: Annotated[bytes, msgspec.Meta(min_length=TAG_BYTES, max_length=TAG_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)

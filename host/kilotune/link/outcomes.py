@@ -52,6 +52,8 @@ class DeviceInfo:
     window: int = 0
     hop: int = 0
     features: int = 0
+    lock: str = "none"  # what needs the key: "none", "writes", "all"
+    key_id: str = ""
 
 
 def device_info(target: str, hello: messages.Hello, model: messages.Model | None) -> DeviceInfo:
@@ -60,7 +62,7 @@ def device_info(target: str, hello: messages.Hello, model: messages.Model | None
     opened = status.name if status is not None else f"status {hello.opened}"
     device = (hello.firmware, hello.board, hello.unique_id.hex(), hello.max_frame, hello.chunk, hello.credit)
     if model is None:
-        return DeviceInfo(target, *device, opened)
+        return DeviceInfo(target, *device, opened, lock=hello.lock.name, key_id=hello.key_id.hex())
     return DeviceInfo(
         target,
         *device,
@@ -81,6 +83,8 @@ def device_info(target: str, hello: messages.Hello, model: messages.Model | None
         window=model.window,
         hop=model.hop,
         features=model.features,
+        lock=hello.lock.name,
+        key_id=hello.key_id.hex(),
     )
 
 

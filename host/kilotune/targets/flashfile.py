@@ -60,10 +60,10 @@ def model_in(content: bytes, layout: FlashLayout) -> bytes | None:
     return partition[:size]
 
 
-def write_checkpoints(path: Path, layout: FlashLayout, content: bytes) -> None:
-    """Replaces the checkpoint region."""
+def write_region(path: Path, offset: int, content: bytes | bytearray) -> None:
+    """Replaces a region of a flash file."""
     with path.open("r+b") as file:
-        file.seek(layout.checkpoint_offset)
+        file.seek(offset)
         file.write(content)
 
 

@@ -14,6 +14,7 @@ from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
     from kilotune.image import Image
+    from kilotune.keys import KeyRing
     from kilotune.link.device import Device
     from kilotune.link.transport import Transport
     from kilotune.targets.feed import Feed
@@ -116,12 +117,13 @@ def open(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     *,
     fresh: bool = False,
+    keys: KeyRing | None = None,
 ) -> Device:
     """The device on `target`, ready for use; close it (with `with`). A failed open leaves nothing running."""
     from kilotune.link.device import Device
 
     transport = parse_target(target).open(image, state=state, fresh=fresh, timeout_s=timeout_s)
-    return Device(transport, image=image, timeout_s=timeout_s)  # closes the transport where it fails
+    return Device(transport, image=image, timeout_s=timeout_s, keys=keys)  # closes the transport where it fails
 
 
 def state_folder(target: Target, state: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from kilotune.targets import flashfile
-from kilotune.targets.boards import board
+from kilotune.targets.boards import FlashLayout, board
 
 if TYPE_CHECKING:
     from kilotune.image import Image
@@ -38,6 +39,7 @@ class _Flashed:
     def __init__(self, state: Path | None, image: bytes | None) -> None:
         layout = self._layout = board("native").flash  # so that one state folder serves either
         self._checkpoints = bytearray([flashfile.ERASED]) * layout.checkpoint_bytes
+        self._keys = bytearray([flashfile.ERASED]) * layout.key_bytes
         self._stack = contextlib.ExitStack()
         self._path: Path | None = None
         with contextlib.ExitStack() as stack:
@@ -48,6 +50,7 @@ class _Flashed:
                 content = self._path.read_bytes()
                 start = layout.checkpoint_offset
                 self._checkpoints[:] = content[start : start + layout.checkpoint_bytes]
+                self._keys[:] = content[layout.key_offset : layout.key_offset + layout.key_bytes]
                 if image is None:
                     image = flashfile.model_in(content, layout)
             if image is None:
@@ -56,22 +59,30 @@ class _Flashed:
                     "the twin has no model image",
                     "give one with --image, or flash one with `kilotune flash`",
                 )
-            self._session = _native_session(image, self._checkpoints, layout.sector_bytes)
+            name = _unique_id(self._path)
+            self._session = _native_session(image, self._checkpoints, self._keys, layout, name)
             self._stack = stack.pop_all()
-        self._saved = bytes(self._checkpoints)
+        self._saved = bytes(self._checkpoints), bytes(self._keys)
 
     def exchange(self, data: bytes) -> bytes:
         answer: bytes = self._session.exchange(data)
-        if self._path is not None and self._checkpoints != self._saved:
-            self._saved = bytes(self._checkpoints)
-            flashfile.write_checkpoints(self._path, self._layout, self._saved)
+        checkpoints, keys = self._saved
+        if self._path is not None and (self._checkpoints != checkpoints or self._keys != keys):
+            self._saved = bytes(self._checkpoints), bytes(self._keys)
+            flashfile.write_region(self._path, self._layout.checkpoint_offset, self._checkpoints)
+            flashfile.write_region(self._path, self._layout.key_offset, self._keys)
         return answer
 
     def close(self) -> None:
         self._stack.close()
 
 
-def _native_session(image: bytes, checkpoints: bytearray, sector_bytes: int):  # type: ignore[no-untyped-def]  # a compiled class
+def _unique_id(path: Path | None) -> str:
+    """Of the flash file's path: the same file is the same device."""
+    return "twin" if path is None else hashlib.sha256(str(path).encode()).hexdigest()[:16]
+
+
+def _native_session(image: bytes, checkpoints: bytearray, keys: bytearray, layout: FlashLayout, name: str):  # type: ignore[no-untyped-def]  # a compiled class
     try:
         from kilotune import _native
     except ImportError as error:
@@ -80,4 +91,6 @@ def _native_session(image: bytes, checkpoints: bytearray, sector_bytes: int):  #
             f"the twin is not built: {error}",
             "install the package with a C++ compiler there: pip install .",
         ) from error
-    return _native.Session(image, checkpoints, sector_bytes)
+    return _native.Session(
+        image, checkpoints, layout.sector_bytes, name, keys=keys, key_sector_bytes=layout.key_sector_bytes
+    )

@@ -1,0 +1,300 @@
+"""A locked device on a raw line, its owner, and an attacker who has heard everything but the key."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import kilotune
+import numpy as np
+import pytest
+from kilotune import keys as keys_module
+from kilotune.features import FeatureConfig
+from kilotune.image import Image
+from kilotune.keys import KeyRing
+from kilotune.link import frames, messages
+from kilotune.link.auth import Key, Lock
+from kilotune.link.client import Client
+from kilotune.link.device import Device
+from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, TAGGED, Kind
+from kilotune.link.outcomes import train_config
+from kilotune.link.status import statuses
+from kilotune.link.transport import InProcess
+from kilotune.targets import flashfile, native
+from kilotune.targets.boards import board
+
+from models import chain
+
+_native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")
+
+KEY, OTHER_KEY = Key(bytes(range(32))), Key(bytes(range(1, 33)))
+LAYOUT = board("native").flash
+ANYONE = frozenset({Kind.hello, Kind.challenge})
+READERS = frozenset({Kind.model, Kind.status, Kind.results, Kind.output_read})
+OWNERS = frozenset(Kind) - ANYONE - READERS  # whatever is new belongs here until someone decides otherwise
+_SYNC_VERSION = 9  # answered with `bad_version` and without any effect
+_CONFIG = train_config(lr=2.0**-10, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
+
+
+def make_image() -> Image:
+    features = FeatureConfig(rate_hz=1600.0, window=64, hop=40, fft_points=64, axes=3, bands=8)
+    return kilotune.compile(chain(24, 12, 24), method="bias+head", features=features)
+
+
+def payloads(image: Image) -> dict[Kind, bytes]:
+    """A request of every kind that a device may carry out."""
+    row, blob = bytes(24), bytes(image.adapter_bytes)
+    learn = messages.LearnConfig(_CONFIG, 2, 0, 8, 2, 0, 0, 0, 0, 8, 0, 0, 0, 0)
+    fields: dict[Kind, tuple[Any, ...]] = {
+        Kind.hello: (),
+        Kind.model: (),
+        Kind.status: (),
+        Kind.reset: (),
+        Kind.challenge: (bytes(16),),
+        Kind.key: (Lock.writes, OTHER_KEY.secret),
+        Kind.learn_begin: (learn,),
+        Kind.learn_end: (),
+        Kind.learn_cancel: (),
+        Kind.stream_begin: (1, 0, 1_600_000, 3, 0),
+        Kind.samples: (1, 0, 0, bytes(120)),
+        Kind.stream_end: (1,),
+        Kind.results: (0,),
+        Kind.input_write: (0, row),
+        Kind.infer: (row,),
+        Kind.output_read: (0,),
+        Kind.train_begin: (_CONFIG,),
+        Kind.train_step: (0, 0, row, b""),
+        Kind.bench: (1, 1, 0),
+        Kind.commit: (),
+        Kind.rollback: (),
+        Kind.restore: (),
+        Kind.pull: (0, 100),
+        Kind.push_begin: (image.image_hash, len(blob), zlib.crc32(blob), 1, 1),
+        Kind.push: (0, blob[:100]),
+        Kind.push_end: (),
+        Kind.adapter_tag: (),
+        Kind.sensor_test: (),
+        Kind.raw: (0,),
+    }
+    return {kind: messages.encode(*values) for kind, values in fields.items()}
+
+
+class Line(Protocol):
+    """A running device: bytes to it, and its flash as it lies there."""
+
+    def exchange(self, data: bytes) -> bytes: ...
+    def flash(self) -> bytes: ...
+    def restart(self) -> None: ...
+
+
+class TwinLine:
+    def __init__(self, image: Image, flash: bytes) -> None:
+        end = LAYOUT.checkpoint_offset + LAYOUT.checkpoint_bytes
+        self._image = image
+        self._checkpoints = bytearray(flash[LAYOUT.checkpoint_offset : end])
+        self._keys = bytearray(flash[LAYOUT.key_offset : LAYOUT.key_offset + LAYOUT.key_bytes])
+        self.restart()
+
+    def restart(self) -> None:
+        self._session = _native.Session(
+            self._image.content, self._checkpoints, LAYOUT.sector_bytes, "locked", keys=self._keys,
+            key_sector_bytes=LAYOUT.key_sector_bytes,
+        )  # fmt: skip
+
+    def exchange(self, data: bytes) -> bytes:
+        answer: bytes = self._session.exchange(data, 0)
+        return answer
+
+    def flash(self) -> bytes:
+        return bytes(self._checkpoints)
+
+
+class NativeLine:
+    """The firmware as a process; `restart` kills it, as a power cut would."""
+
+    def __init__(self, image: Image, flash: bytes, folder: Path) -> None:
+        self._image, self._folder, self._stack = image, folder, contextlib.ExitStack()
+        flashfile.prepare(folder / "flash.bin", LAYOUT, image.content)
+        for start, size in ((LAYOUT.checkpoint_offset, LAYOUT.checkpoint_bytes), (LAYOUT.key_offset, LAYOUT.key_bytes)):
+            flashfile.write_region(folder / "flash.bin", start, flash[start : start + size])
+        self._start()
+
+    def _start(self) -> None:
+        name, self._process = self._stack.enter_context(native.run(self._folder))
+        self._socket = self._stack.enter_context(
+            socket.create_connection(("127.0.0.1", int(name.rpartition(":")[2])), timeout=5)
+        )
+
+    def restart(self) -> None:
+        self._process.kill()
+        self._stack.close()
+        self._start()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def exchange(self, data: bytes) -> bytes:
+        if data:
+            self._socket.sendall(data)
+        self._socket.settimeout(0.02 if not data else 5)
+        with contextlib.suppress(TimeoutError):
+            return self._socket.recv(1 << 16)
+        return b""
+
+    def flash(self) -> bytes:
+        content = (self._folder / "flash.bin").read_bytes()
+        return content[LAYOUT.checkpoint_offset : LAYOUT.checkpoint_offset + LAYOUT.checkpoint_bytes]
+
+
+class Tap:
+    """A transport that keeps every frame that its client writes."""
+
+    name, poll_s = "tap", 0.0
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.heard: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.heard.append(data)
+        self._answer = self.line.exchange(data)
+
+    def read(self, timeout_s: float) -> bytes:
+        answer, self._answer = self._answer, b""
+        return answer or self.line.exchange(b"")
+
+    def reopen(self, timeout_s: float) -> None:
+        self._answer = b""
+
+    def close(self) -> None:
+        return None
+
+
+def prepared_flash(image: Image, lock: Lock, folder: Path) -> bytes:
+    """The flash of a device that has learned, committed twice, and has `KEY`."""
+    checkpoints = bytearray(b"\xff" * LAYOUT.checkpoint_bytes)
+    keys = bytearray(b"\xff" * LAYOUT.key_bytes)
+    session = _native.Session(image.content, checkpoints, LAYOUT.sector_bytes, "locked", keys=keys)
+    keys_module.write(folder / "locked.key", KEY)
+    with Device(InProcess(session), image=image, keys=KeyRing(folder / "locked.key")) as device:
+        device.learn(np.random.default_rng(1).normal(size=(3000, 3)).astype(np.float32), passes=1)
+        device.commit()
+        device.learn(np.random.default_rng(2).normal(size=(3000, 3)).astype(np.float32), passes=2)
+        device.commit()
+        device.set_key(lock, KEY)
+    flash = bytearray(b"\xff" * LAYOUT.used_bytes)
+    flash[LAYOUT.checkpoint_offset : LAYOUT.checkpoint_offset + len(checkpoints)] = checkpoints
+    flash[LAYOUT.key_offset : LAYOUT.key_offset + len(keys)] = keys
+    return bytes(flash)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    kind: int
+    sequence: int
+    payload: bytes
+
+    @property
+    def refusal(self) -> str:
+        """The status's name; empty: the request was carried out."""
+        if self.kind != ERROR_ANSWER:
+            return ""
+        return statuses()[messages.decode(messages.ErrorAnswer, self.payload).status].name
+
+
+@dataclass
+class Victim:
+    """A locked device under attack. `attempts` counts messages that must not be accepted."""
+
+    line: Line
+    attempts: int = 0
+    _sessions: int = 0
+    _decoder: frames.FrameDecoder = field(default_factory=frames.FrameDecoder)
+
+    def send(self, *bodies: bytes) -> list[Answered]:
+        """Everything that is answered to these frames, whose checksums are right."""
+        sync = HEADER.pack(_SYNC_VERSION, Kind.status, 0xFFFF, 0xFFFF)
+        data = b"\0" + b"".join(frames.encode(b) for b in (*bodies, sync))
+        answered: list[Answered] = []
+        ends = time.monotonic() + 10
+        answer = self.line.exchange(data)
+        while time.monotonic() < ends:
+            for body in self._decoder.feed(answer):
+                _, kind, session, sequence = HEADER.unpack_from(body)
+                if (session, sequence, kind) == (0xFFFF, 0xFFFF, ERROR_ANSWER):
+                    return answered
+                answered.append(Answered(kind, sequence, body[HEADER.size :]))
+            answer = self.line.exchange(b"")
+        raise AssertionError("the device is silent")
+
+    def attack(self, *bodies: bytes, expect: set[str] | None = None) -> None:
+        """Fails where any of them is carried out; `expect`: the refusals that may be."""
+        self.attempts += len(bodies)
+        for answer in self.send(*bodies):
+            assert answer.refusal, f"carried out: kind {answer.kind & ~(ANSWER | TAGGED)}"
+            assert expect is None or answer.refusal in expect, answer.refusal
+
+    def hello(self, session: int) -> messages.Hello:
+        (answer,) = self.send(HEADER.pack(1, Kind.hello, session, 0))
+        return messages.decode(messages.Hello, answer.payload)
+
+    def open(self) -> int:
+        """An attacker's session, a new one each time; its next sequence number is 1."""
+        self._sessions += 1
+        self.hello(session := 0x4000 + self._sessions)
+        return session
+
+    def challenge(self, session: int) -> Answered:
+        (answer,) = self.send(HEADER.pack(1, Kind.challenge, session, 1) + messages.encode(bytes(16)))
+        return answer
+
+    def owner(self) -> tuple[Client, Tap]:
+        """The owner, in an authenticated session."""
+        client, tap = self.someone(KEY)
+        client.request(Kind.status)
+        return client, tap
+
+    def someone(self, key: Key) -> tuple[Client, Tap]:
+        """A client with this key, which the device has not seen a message of."""
+        tap = Tap(self.line)
+        self._sessions += 1
+        client = Client(tap, timeout_s=10, rng=random.Random(self._sessions))
+        client.authenticate(key, client.open().unique_id)
+        return client, tap
+
+    def state(self) -> tuple[object, ...]:
+        """What no attack may change, asked for by the owner and looked up in flash."""
+        client, _ = self.owner()
+        hello_state = client.ask(messages.DeviceStatus, Kind.status)
+        adapter = client.request(Kind.pull, messages.encode(0, 0xFFFF))
+        tag = client.ask(messages.AdapterTag, Kind.adapter_tag)
+        s = hello_state
+        return (s.phase, s.train_steps, s.steps_trained, s.windows_learned, s.checkpoint, s.counters, s.report,
+                adapter[-100:], tag.tag, self.line.flash())  # fmt: skip
+
+
+def tagged(client: Client, kind: Kind, payload: bytes) -> bytes:
+    """The body of the client's next frame, which is not sent."""
+    _, frame = client.frame(kind, payload)
+    decoder = frames.FrameDecoder()
+    (body,) = decoder.feed(frame)
+    return body
+
+
+@contextlib.contextmanager
+def running(target: str, image: Image, flash: bytes, folder: Path) -> Iterator[Victim]:
+    if target == "twin":
+        yield Victim(TwinLine(image, flash))
+        return
+    line = NativeLine(image, flash, folder)
+    try:
+        yield Victim(line)
+    finally:
+        line.close()

@@ -110,10 +110,10 @@ class Session {
     owner,   // who has the key
   };
   struct Route {
+    Handler handler;
     Kind kind;
     bool needs_model;
     Access access;
-    Handler handler;
     uint8_t effects = 0;  // of Effect, once it was carried out
   };
   static const Route* find_route(uint8_t kind);

@@ -76,7 +76,7 @@ def test_every_kind_is_classified(payloads: dict[Kind, bytes]) -> None:
     assert listed == {kind.name: kind.value for kind in Kind}
     assert set(payloads) == set(Kind) == ANYONE | READERS | OWNERS
     routes = (ROOT / "firmware" / "runtime" / "session.cpp").read_text(encoding="utf-8")
-    classes = dict(re.findall(r"\{Kind::(\w+), \w+, Access::(\w+),", routes))
+    classes = dict(re.findall(r"&Session::\w+, Kind::(\w+), \w+, Access::(\w+)", routes))
     named = {"anyone": ANYONE, "reader": READERS, "owner": OWNERS}
     assert {k.name: next(n for n, kinds in named.items() if k in kinds) for k in Kind} == classes
 

@@ -4,7 +4,7 @@
 // Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
 // to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
 // smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, which is
-// erased once in 16,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of that); the
+// erased once in 8,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of that); the
 // program has sector 6, the model the rest.
 #include "flash.h"
 

@@ -19,6 +19,7 @@ from seeds import images
 
 IMAGES = images()
 OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32
+LOOKUP, PASSES_ON = 8, 16
 TENSOR_DATA, TENSOR_MANTISSA_BITS, TENSOR_GRADIENT = 0, 11, 16
 
 
@@ -85,6 +86,20 @@ def test_mantissas_of_a_gradient_that_is_not_there_are_refused() -> None:
 
     with pytest.raises(Exception, match="status"):
         _native.Kernel(changed("ready-regression", wide))
+
+
+def test_an_operator_that_trains_nothing_and_passes_nothing_on_is_refused() -> None:
+    """Its backward pass wrote a gradient to the place of one that is not there: in front of the arena."""
+    whole = IMAGES["operators"]
+    content = bytearray(whole)
+    ops, count = u32(content, 88 + 4), struct.unpack_from("<H", content, 82)[0]
+    at = next(ops + OP_BYTES * i for i in range(count) if content[ops + OP_BYTES * i] == LOOKUP)
+    assert content[at + 1] & PASSES_ON
+    assert u32(content, at + 36)  # its training record
+    content[at + 1] &= ~PASSES_ON
+    _native.Kernel(whole)
+    with pytest.raises(Exception, match="status"):
+        _native.Kernel(seal(read_header(whole), bytes(content[HEADER_BYTES:])))
 
 
 def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> None:

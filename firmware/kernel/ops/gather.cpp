@@ -31,7 +31,7 @@ Status validate(const Model& model, const Op& op) {
   const bool good = map_valid(model, op.weights, y.height, x.height) &&
                     map_valid(model, op.bias, y.width, x.width) &&
                     map_valid(model, op.multipliers, y.channels, x.channels) &&
-                    !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
+                    only_passes_gradients(op) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;
 }

@@ -50,7 +50,8 @@ bool rounding_carries(uint32_t largest, int shift, int bits) {
 [[gnu::cold, gnu::noinline]] int32_t to_mantissa(int32_t v, int shift, int bits) {
   const int32_t limit = (1 << bits) - 1;
   // v >> (shift - 1) fits 31 bits, so that adding the rounding bit cannot overflow.
-  const int32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1 : v * (1 << -shift);
+  const int32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1
+                              : static_cast<int32_t>(static_cast<uint32_t>(v) << -shift);
   return clamp(m, -limit, limit);
 }
 

@@ -85,6 +85,11 @@ class Outputs {
   int32_t zero_point_, low_, high_;
 };
 
+// An operator without parameters: where it has a training record, its input's gradient is there.
+inline bool only_passes_gradients(const Op& op) {
+  return !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
+         (op.training == 0 || op.has(kBackwardToInput));
+}
 // Fields of a layer with `weights` int8 weights and `fan_in` products an output.
 Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in);
 // Whether `bytes` of the arena at `offset`, a multiple of 4, are there.

@@ -12,8 +12,7 @@ Status validate(const Model& model, const Op& op) {
   const int32_t shift = static_cast<int32_t>(op.words[1]);
   const bool good = y.positions() == 1 && x.channels == y.channels &&
                     x.positions() <= kMaxPositions && static_cast<int32_t>(op.words[0]) >= 0 &&
-                    shift >= -31 && shift <= 30 && !op.has(kBiasTrained) &&
-                    !op.has(kWeightsTrained) &&
+                    shift >= -31 && shift <= 30 && only_passes_gradients(op) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;
 }

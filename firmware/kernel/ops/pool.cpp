@@ -17,8 +17,7 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const Window w = window_of(op, x, y);
   const bool good = window_valid(w) && w.y.dilation == 1 && w.x.dilation == 1 &&
-                    w.taps() <= 65535 && x.channels == y.channels && !op.has(kBiasTrained) &&
-                    !op.has(kWeightsTrained) &&
+                    w.taps() <= 65535 && x.channels == y.channels && only_passes_gradients(op) &&
                     (x.gradient != y.gradient || !op.has(kBackwardToInput)) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;

@@ -6,8 +6,7 @@ namespace {
 
 Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
-  const bool good = x.elements() == y.elements() && !op.has(kBiasTrained) &&
-                    !op.has(kWeightsTrained) &&
+  const bool good = x.elements() == y.elements() && only_passes_gradients(op) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;
 }

@@ -202,6 +202,7 @@ Fault last_fault() { return {0, 0, 0}; }
 RestartCause restart_cause() { return cause; }
 
 void reset() {
+  hold_reset_button(SIG_BLOCK);  // it would end a program that does not listen yet
   std::vector<std::string> next = arguments;
   const auto hand_over = [&next](const char* option, int fd) {
     if (fd < 0) return;

@@ -1,5 +1,5 @@
-// MPS2 with the FPGA images AN385 (Cortex-M3), AN386 (Cortex-M4F) and AN505 (Cortex-M33): CMSDK
-// UART and timer, FPGAIO.
+// MPS2 with the FPGA images AN385 (Cortex-M3), AN386 (Cortex-M4F), AN500 (Cortex-M7) and AN505
+// (Cortex-M33): CMSDK UART, timer and watchdog, FPGAIO.
 //
 // Registers: Arm "Application Note AN385/AN386" and "AN505", "Cortex-M System Design Kit Technical
 // Reference Manual". PSRAM stands in for flash: an emulator keeps it in a file.

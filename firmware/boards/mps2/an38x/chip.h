@@ -1,4 +1,4 @@
-// Clock and addresses of the MPS2 FPGA images AN385 and AN386.
+// Clock and addresses of the MPS2 FPGA images AN385, AN386 and AN500.
 #ifndef KILOTUNE_BOARDS_MPS2_AN38X_CHIP_H_
 #define KILOTUNE_BOARDS_MPS2_AN38X_CHIP_H_
 

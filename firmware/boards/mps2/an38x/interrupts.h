@@ -1,4 +1,4 @@
-// Interrupts of the MPS2 FPGA images AN385 and AN386 that are used.
+// Interrupts of the MPS2 FPGA images AN385, AN386 and AN500 that are used.
 #ifndef KILOTUNE_BOARDS_MPS2_AN38X_INTERRUPTS_H_
 #define KILOTUNE_BOARDS_MPS2_AN38X_INTERRUPTS_H_
 

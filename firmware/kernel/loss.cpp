@@ -110,16 +110,24 @@ void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gra
   run.exponents(yt)[0] = static_cast<int16_t>(shift);
 }
 
+// Loops of their own with and without weights: the latter are what a plain step runs.
+[[gnu::cold, gnu::noinline]] void weighted_error_gradient(const Execution& run, const Tensor& yt,
+                                                          const SquaredError& e,
+                                                          const PassRange& range,
+                                                          const uint8_t* weights) {
+  // |d| < 2^23 without weights, 2^25 with the largest.
+  store_squared_error(run, yt, e.count(), [&](uint32_t i) {
+    return range.passes(e.output(i)) ? (e.difference(i) >> 5) * (weights[i] & 127) : int32_t{0};
+  });
+}
+
 void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
                             const Tensor& yt) {
   const SquaredError e(run, training, target);
   const PassRange range(run, training);
-  const uint8_t* weights = target.weights;
-  // |d| < 2^23 without weights, 2^25 with the largest.
-  store_squared_error(run, yt, e.count(), [e, range, weights](uint32_t i) {
-    if (!range.passes(e.output(i))) return int32_t{0};
-    const int32_t d = e.difference(i);
-    return weights == nullptr ? d : (d >> 5) * (weights[i] & 127);
+  if (target.weights != nullptr) return weighted_error_gradient(run, yt, e, range, target.weights);
+  store_squared_error(run, yt, e.count(), [e, range](uint32_t i) {
+    return range.passes(e.output(i)) ? e.difference(i) : int32_t{0};
   });
 }
 

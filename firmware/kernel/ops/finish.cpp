@@ -3,20 +3,11 @@
 
 namespace kilotune {
 
-Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training) {
-  const int8_t* shifts = reinterpret_cast<const int8_t*>(run.model->at(op.shifts));
-  const uint32_t scales = op.has(kPerChannel) ? yt.channels : 1;
-  bool short_shifts = true;
-  for (uint32_t o = 0; o < scales; ++o) short_shifts = short_shifts && shifts_short(shifts[o]);
-  return {run.data(yt),
-          training && op.has(kRecordsMask) ? run.mask(yt) : nullptr,
-          aligned4(run.model->at(op.multipliers)),
-          shifts,
-          op.has(kPerChannel) ? 1u : 0u,
-          yt.zero_point,
-          op.act_min,
-          op.act_max,
-          short_shifts};
+bool all_shifts_short(const int8_t* shifts, uint32_t n) {
+  for (; n != 0; --n) {
+    if (!shifts_short(*shifts++)) return false;
+  }
+  return true;
 }
 
 void Finish::put(uint32_t o, int32_t acc) {

@@ -40,7 +40,21 @@ struct Finish {
   }
 };
 
-Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training);
+bool all_shifts_short(const int8_t* shifts, uint32_t n);
+
+inline Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, bool training) {
+  const int8_t* shifts = reinterpret_cast<const int8_t*>(run.model->at(op.shifts));
+  const bool per_channel = op.has(kPerChannel);
+  return {run.data(yt),
+          training && op.has(kRecordsMask) ? run.mask(yt) : nullptr,
+          aligned4(run.model->at(op.multipliers)),
+          shifts,
+          per_channel ? 1u : 0u,
+          yt.zero_point,
+          op.act_min,
+          op.act_max,
+          per_channel ? all_shifts_short(shifts, yt.channels) : shifts_short(*shifts)};
+}
 
 }  // namespace kilotune
 

@@ -21,7 +21,8 @@ class FinishFours {
       : multiplier_(load_i32(f.multipliers)),
         right_(-f.shifts[0]),
         zero_point_(f.zero_point),
-        offset_((1 << ((right_ - 1) & 31)) + f.zero_point * (1 << (right_ & 31))),
+        offset_(shift_left(1, static_cast<uint32_t>(right_ - 1)) +
+                shift_left(f.zero_point, static_cast<uint32_t>(right_))),
         low_(f.low),
         high_(f.high),
         narrow_(f.low != -128 || f.high != 127),
@@ -78,40 +79,47 @@ class FourWriter {
  public:
   FourWriter(Finish& finish, uint32_t in)
       : finish_(finish),
-        fast_(finish.short_shifts && in <= kFinishFoursInputs),
+        way_(!finish.short_shifts || in > kFinishFoursInputs ? Way::any
+             : finish.stride == 0                            ? Way::one_scale
+                                                             : Way::scales),
         fours_(finish),
         y_(finish.y),
         mask_(finish.mask) {}
   // Outputs o to o + 4, o a multiple of 4.
   void put(uint32_t o, const Four& sums) {
-    if (!fast_) {
-      finish_.put(o, sums.a);
-      finish_.put(o + 1, sums.b);
-      finish_.put(o + 2, sums.c);
-      finish_.put(o + 3, sums.d);
-      return;
+    uint32_t packed = 0;
+    if (way_ == Way::one_scale) {
+      packed = fours_.pack(sums);
+    } else if (way_ == Way::scales) {
+      packed = fours_.pack(sums, finish_.multipliers + 4 * o, finish_.shifts + o);
+    } else {
+      return put_each(o, sums);
     }
-    const uint32_t packed =
-        finish_.stride == 0 ? fours_.pack(sums)
-                            : fours_.pack(sums, finish_.multipliers + 4 * o, finish_.shifts + o);
-    std::memcpy(y_, &packed, sizeof packed);
-    y_ += 4;
+    std::memcpy(y_ + o, &packed, sizeof packed);
     if (mask_ == nullptr) return;
     bits_ = (bits_ >> 4) | fours_.passes(packed) << 4;
-    *mask_ = static_cast<uint8_t>(bits_);  // the first of two halves is written over
-    mask_ += (o >> 2) & 1u;
+    mask_[o >> 3] = static_cast<uint8_t>(bits_);  // the first of two halves is written over
   }
   // Before single outputs follow.
   void end() const {
-    if (fast_) finish_.bits = bits_;
+    if (way_ != Way::any) finish_.bits = bits_;
   }
 
  private:
+  enum class Way : uint32_t { one_scale, scales, any };
+
+  void put_each(uint32_t o, const Four& sums) {
+    finish_.put(o, sums.a);
+    finish_.put(o + 1, sums.b);
+    finish_.put(o + 2, sums.c);
+    finish_.put(o + 3, sums.d);
+  }
+
   Finish& finish_;
-  bool fast_;
+  const Way way_;
   FinishFours fours_;
-  int8_t* y_;
-  uint8_t* mask_;
+  int8_t* const y_;
+  uint8_t* const mask_;
   uint32_t bits_ = 0;
 };
 

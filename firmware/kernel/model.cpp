@@ -114,10 +114,12 @@ const OpKernel* Model::kernel(uint8_t opcode) const {
 
 Status Model::check_ops() const {
   const Bytes adapter = {nullptr, adapter_bytes}, state = {nullptr, state_bytes};
+  const bool planned = trainable() && image_.holds(training_offset_, 1, kTrainingBytes, 4);
+  const uint32_t bias_state_bytes = planned && training().adam ? 2 : 4;
   for (uint16_t i = 0; i < op_count; ++i) {
     const Op o = op(i);
     const OpKernel* k = kernel(o.opcode);
-    if (k == nullptr) return Status::unsupported_op;
+    if (k == nullptr || k->validate == nullptr) return Status::unsupported_op;
     if (o.input >= tensor_count || o.output >= tensor_count) return Status::bad_image;
     if (o.input2 != kNoTensor && o.input2 >= tensor_count) return Status::bad_image;
     if (o.act_min > o.act_max) return Status::bad_image;
@@ -135,7 +137,7 @@ Status Model::check_ops() const {
       if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
       if (o.has(kBiasTrained) && !adapter.holds(o.bias_param, channels, 4, 4))
         return Status::bad_image;
-      if (t.bias_state != kNone && !state.holds(t.bias_state, channels, 4, 4))
+      if (t.bias_state != kNone && !state.holds(t.bias_state, channels, bias_state_bytes, 4))
         return Status::bad_image;
       if ((o.has(kBackwardToInput2) && o.input2 == kNoTensor) ||
           (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) ||
@@ -183,7 +185,24 @@ Training Model::training() const {
           load_u16(p + 2),         load_u16(p + 4),
           load_u16(p + 6),         load_i32(p + 8),
           load_i32(p + 12),        load_u32(p + 16),
-          load_u16(p + 24)};
+          load_u16(p + 24),        load_u16(p + 26) == 1};
+}
+
+// Adam needs a state for every parameter, and floats that are positive and far from their ends.
+Status Model::check_adam() const {
+  if (kernel(kAdamOpcode) == nullptr) return Status::unsupported_op;
+  const auto positive = [](uint32_t bits) { return bits >= 0x01000000u && bits < 0x7E000000u; };
+  for (uint16_t i = 0; i < op_count; ++i) {
+    const Op o = op(i);
+    if (o.training == 0) continue;
+    const OpTraining t = op_training(o);
+    if (!positive(load_u32(at(o.training + 16))) || !positive(scale_bits(o.input)) ||
+        (o.has(kBiasTrained) && t.bias_state == kNone) ||
+        (o.has(kWeightsTrained) && t.weight_state == kNone)) {
+      return Status::bad_image;
+    }
+  }
+  return Status::ok;
 }
 
 Status Model::check_training() const {
@@ -192,6 +211,8 @@ Status Model::check_training() const {
   const Training t = training();
   if (t.first_op >= op_count || t.last_op > t.first_op) return Status::bad_image;
   if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
+  if (load_u16(at(training_offset_) + 26) > 1) return Status::bad_image;
+  if (t.adam) KILOTUNE_TRY(check_adam());
   const Tensor y = tensor(t.tensor);
   if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;
   // Ops that gradients pass have a training record; the others of the range are stepped over.

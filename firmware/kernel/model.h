@@ -91,6 +91,7 @@ struct Training {
   int32_t a, b;                // mean squared error
   uint32_t exp_table;          // cross-entropy: image offset of u32[256]
   uint16_t classes;
+  bool adam;  // the optimiser state is Adam's
 };
 
 struct OpKernel;
@@ -110,6 +111,10 @@ class Model {
   [[nodiscard]] const uint8_t* image_hash() const { return at(16); }
   [[nodiscard]] const uint8_t* base_hash() const { return at(48); }
   [[nodiscard]] Tensor tensor(uint16_t index) const;
+  // Its scale, the bits of a float32.
+  [[nodiscard]] uint32_t scale_bits(uint16_t index) const {
+    return load_u32(at(tensors_) + kTensorBytes * index + 12);
+  }
   [[nodiscard]] Op op(uint16_t index) const;
   [[nodiscard]] OpTraining op_training(const Op& op) const;
   [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
@@ -128,6 +133,7 @@ class Model {
   [[nodiscard]] Status check_ops() const;
   [[nodiscard]] Status check_parameters() const;
   [[nodiscard]] Status check_training() const;
+  [[nodiscard]] Status check_adam() const;
 
   Bytes image_;
   OpTable ops_ = nullptr;

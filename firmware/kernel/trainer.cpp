@@ -8,6 +8,7 @@ Status Trainer::open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8
   model_ = &model;
   run_ = {&model, arena, adapter, state, observer};
   if (model.trainable()) training_ = model.training();
+  adam_ = Adam{};
   steps_ = saturated_ = 0;
   return Status::ok;
 }
@@ -56,7 +57,12 @@ bool Trainer::parameters_valid(const uint8_t* adapter) const {
 Status Trainer::begin(const TrainConfig& config) {
   if (!model_->trainable()) return Status::not_trainable;
   if (config.accumulate < 1 || config.momentum_q15 > 32767) return Status::bad_argument;
-  const bool needs_state = config.accumulate > 1 || config.momentum_q15 > 0;
+  if (training_.adam) {
+    if (config.accumulate != 1) return Status::bad_argument;
+    adam_.kernel = model_->kernel(kAdamOpcode)->adam;
+    adam_.kernel->begin(adam_, config.momentum_q15);
+  }
+  const bool needs_state = training_.adam || config.accumulate > 1 || config.momentum_q15 > 0;
   if (needs_state && (model_->state_bytes == 0 || run_.state == nullptr))
     return Status::bad_argument;
   config_ = config;
@@ -95,12 +101,20 @@ void Trainer::step(const Target& target) {
   step.first = phase == 0;
   step.last = phase + 1u == config_.accumulate;
   step.random = Random(config_.seed, steps_);
+  if (adam_.kernel != nullptr) {
+    adam_.kernel->advance(adam_);
+    step.adam = &adam_;
+  }
   for (uint16_t i = static_cast<uint16_t>(training_.first_op + 1); i-- > training_.last_op;) {
     const Op op = model_->op(i);
     if (op.training == 0) continue;
     if (run_.observer != nullptr && run_.observer->gradient != nullptr) {
       const Tensor y = model_->tensor(op.output);
       run_.observer->gradient(run_.observer->context, i, run_.mantissas(y), run_.exponents(y));
+    }
+    if (step.adam != nullptr) {
+      const uint32_t unit = load_u32(model_->at(op.training + 16));
+      adam_.kernel->enter(adam_, unit, model_->scale_bits(op.input));
     }
     model_->kernel(op.opcode)->backward(run_, op, step);
   }

@@ -13,6 +13,8 @@ namespace kilotune {
 // Stochastic gradient descent on the adapter's parameters in real units (a bias of 1.0 is 1.0):
 //   v = momentum * v + mean gradient over `accumulate` windows
 //   p = p - rate * v - rate * decay * (p - base)
+// An image for Adam: p = p - rate * m / sqrt(v) - rate * decay * (p - base) with the bias-corrected
+// means m of the gradient (beta1 = momentum, 0.9 where that is 0) and v of its square (1 - 2^-10).
 struct TrainConfig {
   Real rate;                  // learning rate
   Real decay;                 // weight decay towards the base model, 0: none
@@ -64,6 +66,7 @@ class Trainer {
   Training training_{};
   TrainConfig config_;
   Real step_rate_, step_decay_;
+  Adam adam_;  // its kernel is null where the image does not use it
   uint32_t steps_ = 0, saturated_ = 0;
 };
 

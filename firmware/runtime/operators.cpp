@@ -30,7 +30,7 @@ constexpr const OpKernel* kOperators[] = {  // opcode 1 first
 constexpr uint32_t kCount = sizeof(kOperators) / sizeof(kOperators[0]);
 
 struct Table {
-  const OpKernel* operators[kCount + 1];  // null behind the last
+  const OpKernel* operators[kCount + 2];  // null behind the last
 };
 
 // Chosen while compiling, so that what is left out is not linked.
@@ -40,6 +40,7 @@ constexpr Table linked() {
   for (uint32_t i = 0; i < kCount; ++i) {
     if ((uint32_t{KILOTUNE_OPCODES} >> (i + 1) & 1u) != 0) table.operators[n++] = kOperators[i];
   }
+  if ((uint32_t{KILOTUNE_OPCODES} >> kAdamOpcode & 1u) != 0) table.operators[n++] = &kAdam;
   return table;
 }
 

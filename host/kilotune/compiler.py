@@ -41,6 +41,7 @@ def compile(
     loss: Loss = "auto",
     momentum: bool = False,
     accumulate: bool = False,
+    adam: bool = False,
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
     reservoir: int = 32,
@@ -49,17 +50,20 @@ def compile(
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
-    `last_layers`: train so many last layers only; `layers`: those with these names or numbers. Method "lora"
-    trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1 convolutions,
-    "channels" the weights of some channels: `channels` says how many of each layer (default 4, those with
-    the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op. `momentum` and
-    `accumulate` reserve the optimiser state that either needs. `features` and `profile` default to what the
-    model's own metadata says; without any, the model takes ready int8 inputs. `reservoir`: windows that the
-    device keeps for training, 1 to 255, held-back ones included. `early`: windows of the first learn phase
-    that later ones are held to, 3 to `reservoir`, 0 = none; each costs as many bytes as the model has inputs.
-    `alone_windows`: healthy windows that a device with a sensor and without a host learns from, 0: none;
-    twice the reservoir unless it is said. Raises KilotuneError.
+    `last_layers`: train so many last layers only; `layers`: those with these names or numbers. Method
+    "lora" trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1
+    convolutions, "channels" the weights of some channels: `channels` says how many of each layer (default
+    4, those with the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op.
+    `momentum` and `accumulate` reserve the optimiser state that either needs, `adam` that of Adam, which
+    then trains. `features` and `profile` default to what the model's own metadata says; without any, the
+    model takes ready int8 inputs. `reservoir`: windows that the device keeps for training, 1 to 255, held-
+    back ones included. `early`: windows of the first learn phase that later ones are held to, 3 to
+    `reservoir`, 0 = none; each costs as many bytes as the model has inputs. `alone_windows`: healthy
+    windows that a device with a sensor and without a host learns from, 0: none; twice the reservoir unless
+    it is said. Raises KilotuneError.
     """
+    if adam and (momentum or accumulate):
+        raise KilotuneError("bad_argument", "Adam has a momentum of its own and does not accumulate", "choose one")
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
     graph = graph_module.build(model)
@@ -75,6 +79,7 @@ def compile(
         request=Request(method, last_layers, layers, channels, rank, chosen),
         loss=chosen_loss,
         optimiser_state=momentum or accumulate,
+        adam=adam,
         calibration_bytes=calibration_bytes(
             features.inputs if features is not None else 0, residuals, settings.windows, settings.early
         ),
@@ -91,6 +96,7 @@ def compile_within(
     loss: Loss = "auto",
     momentum: bool = False,
     accumulate: bool = False,
+    adam: bool = False,
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
     reservoir: int = 32,
@@ -122,6 +128,7 @@ def compile_within(
             loss=loss,
             momentum=momentum,
             accumulate=accumulate,
+            adam=adam,
             features=features,
             profile=profile,
             reservoir=reservoir,
@@ -136,6 +143,7 @@ def compile_within(
         budget,
         loss=kind,
         optimiser_state=momentum or accumulate,
+        adam=adam,
         calibration_bytes=final("none", None).adapter_bytes,
         steps=steps,
         progress=progress,
@@ -219,6 +227,7 @@ def _meta(
     border = {"input": asdict(graph.input_border), "output": asdict(graph.output_border)}
     memory = [[p.key, p.offset, p.size, p.first, p.last] for p in plan.arena.pieces]
     meta: dict[str, Any] = {
+        "optimiser": "adam" if plan.training is not None and plan.training.adam else "sgd",
         "method": method, "loss": loss, "layers": layers, "border": border, "memory": memory,
     }  # fmt: skip
     if features is not None and profile is not None:
@@ -316,7 +325,7 @@ def _training(plan: Plan, sections: SectionWriter) -> bytes:
         sections.add(exponentials(loss)) if loss.kind == "classification" else 0,
         loss.unit,
         loss.classes,
-        0,
+        int(training.adam),
     )
 
 

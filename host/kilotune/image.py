@@ -181,6 +181,11 @@ class Image:
         return str(self.meta.get("method", "none"))
 
     @property
+    def optimiser(self) -> str:
+        """"adam", or "sgd" with whatever state there is."""
+        return str(self.meta.get("optimiser", "sgd"))
+
+    @property
     def loss(self) -> str:
         return str(self.meta.get("loss", ""))
 

@@ -56,12 +56,17 @@ def optimisers(image: Image) -> list[Optimiser]:
     """What each optimiser costs this image, whichever it was compiled for."""
     biases = sum(t.outputs for t in image.trained if t.bias_trained)
     weights = sum(-(-t.weight_count // 2) * 2 for t in image.trained if t.weights_trained)
-    each = (("sgd", 0, 0), ("momentum", 4, 2), ("accumulation", 4, 2))
-    return [
-        Optimiser(name, bias, weight, total, bool(image.trained) and image.state_bytes >= total)
-        for name, bias, weight in each
-        for total in (bias * biases + weight * weights,)
-    ]
+    each = [("sgd", 0, 0), ("momentum", 4, 2), ("accumulation", 4, 2)]
+    if not any(t.rank for t in image.trained):
+        each.append(("adam", 2, 2))
+    found = []
+    for name, bias, weight in each:
+        total = bias * biases + weight * weights
+        if name == "adam":  # each layer's biases end at a multiple of 4
+            total += 2 * sum(t.outputs % 2 for t in image.trained if t.bias_trained)
+        mine = (image.optimiser == "adam") == (name == "adam")
+        found.append(Optimiser(name, bias, weight, total, mine and image.state_bytes >= total))
+    return found
 
 
 def engine_bytes(image: Image) -> int:

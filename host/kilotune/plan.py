@@ -32,6 +32,7 @@ class TrainingPlan:
     loss: LossPlan
     first_op: int
     last_op: int
+    adam: bool = False  # the optimiser
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ def plan(
     loss: str,
     optimiser_state: bool,
     calibration_bytes: int,
+    adam: bool = False,
 ) -> Plan:
-    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter."""
+    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter; `adam`: the optimiser state
+    is Adam's."""
     if calibration_bytes % 4 != 0:
         raise ValueError("calibration bytes must be a multiple of 4")
     loss_kind = choose_loss(graph, loss)
@@ -37,11 +39,17 @@ def plan(
     if request.method != "none":
         loss_plan, first_op = plan_loss(graph, loss_kind)
         chosen = choose(graph, first_op, request)
-        training = TrainingPlan(request.method, loss_plan, first_op, min(chosen))
+        if adam and any(choice.rank for choice in chosen.values()):
+            raise KilotuneError(
+                "bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum"
+            )
+        training = TrainingPlan(request.method, loss_plan, first_op, min(chosen), adam)
         _choose_paths(graph, training, chosen, ops)
         _flow(graph, training, ops, gradients)
     adapter_bytes = _lay_out_parameters(graph, ops, calibration_bytes, state=False)
-    state_bytes = _lay_out_parameters(graph, ops, 0, state=True) if optimiser_state else 0
+    state_bytes = 0
+    if optimiser_state or adam:
+        state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if adam else 4)
     buffers = lifetimes(graph, ops, gradients, training, keep_input=loss_kind == "reconstruction")
     placed = arena.plan(buffers)
     for i in range(len(ops)):
@@ -134,14 +142,16 @@ def _in_range(unit: float) -> float:
     return unit if abs(exponent) <= UNIT_EXPONENT_MAX else math.ldexp(unit, -exponent)
 
 
-def _lay_out_parameters(graph: Graph, ops: list[OpPlan], start: int, *, state: bool) -> int:
+def _lay_out_parameters(
+    graph: Graph, ops: list[OpPlan], start: int, *, state: bool, bias_bytes: int = 4
+) -> int:
     """Each op's biases i32, then its weights i16, in op order; returns the end, a multiple of 4."""
     offset = start
     for i, op in enumerate(graph.ops):
         bias = weight = NONE
         if ops[i].train_bias:
             bias = offset
-            offset += 4 * op.outputs
+            offset += -(-bias_bytes * op.outputs // 4) * 4
         if ops[i].train_weights:
             weight = offset
             offset += -(-2 * adapted.parameter_count(ops[i], op.outputs, op.inputs) // 4) * 4

@@ -118,13 +118,14 @@ def search(
     *,
     loss: str,
     optimiser_state: bool,
+    adam: bool = False,
     calibration_bytes: int,
     steps: int,
     progress: Progress | None = None,
 ) -> Found:
     """The best set within the budget. `compile_chosen` makes the image of a set, as the caller wants it;
     `calibration_bytes` lead its adapter."""
-    pricer = _Pricer(graph, loss, optimiser_state, calibration_bytes)
+    pricer = _Pricer(graph, loss, optimiser_state, calibration_bytes, adam)
     measure = _Measure(compile_chosen, samples, steps)
     _, first_op = plan_loss(graph, choose_loss(graph, loss))
     layers = trainable_layers(graph, first_op)
@@ -225,8 +226,10 @@ def _thinned(sets: list[tuple[str, Chosen]]) -> list[tuple[str, Chosen]]:
 class _Pricer:
     """RAM and instructions of a set, by the planner; remembers what it has planned."""
 
-    def __init__(self, graph: Graph, loss: str, optimiser_state: bool, calibration_bytes: int) -> None:
-        self._graph, self._loss, self._state = graph, loss, optimiser_state
+    def __init__(
+        self, graph: Graph, loss: str, optimiser_state: bool, calibration_bytes: int, adam: bool
+    ) -> None:
+        self._graph, self._loss, self._state, self._adam = graph, loss, optimiser_state, adam
         self._calibration_bytes = calibration_bytes
         self._known: dict[tuple[tuple[int, LayerChoice], ...], tuple[float, float]] = {}
 
@@ -237,6 +240,7 @@ class _Pricer:
             request=Request("chosen", chosen=chosen),
             loss=self._loss,
             optimiser_state=self._state,
+            adam=self._adam,
             calibration_bytes=self._calibration_bytes,
         )
         ram = plan.arena.size + plan.adapter_bytes + plan.state_bytes

@@ -29,12 +29,19 @@ NETWORKS = {
 }
 
 
+OPTIONS = {"Adam": {"adam": True}, "Adam, some channels": {"adam": True}}
+NETWORKS |= {
+    "Adam": (models.chain(33, 21, 7, 33, per_channel=True, seed=9), "bias+head"),
+    "Adam, some channels": (models.chain(64, 16, 4, softmax=True, seed=9), "channels"),
+}
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_gives_the_twins_bits(target: str, network: str) -> None:
     if registry.parse_target(target).kind == "port":
         pytest.skip("needs a model of its own on the board")
     content, method = NETWORKS[network]
-    image = kilotune.compile(content, method=method)
+    image = kilotune.compile(content, method=method, **OPTIONS.get(network, {}))
     x = np.random.default_rng(1).integers(-128, 128, (16, image.input_bytes)).astype(np.int8)
     labels = np.arange(16) % 4 if image.loss == "classification" else None
     results = []

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernel/model.h"
+#include "kernel/ops/adam.h"
 #include "kernel/random.h"
 
 namespace kilotune {
@@ -25,7 +26,8 @@ struct Step {
   uint16_t momentum_q15;  // 0: none
   bool first, last;       // of the accumulated windows
   Random random{0};
-  uint32_t saturated = 0;  // parameters that hit their range
+  uint32_t saturated = 0;      // parameters that hit their range
+  const Adam* adam = nullptr;  // null: plain gradient descent, or momentum
 };
 
 // Everything an operator touches.
@@ -71,6 +73,8 @@ struct OpKernel {
   void (*backward)(const Execution& run, const Op& op, Step& step);
   // Null: none of its weights can be trained.
   const TrainedWeights* weights = nullptr;
+  // Only of kAdam, which is no operator: a table that lists it can train with Adam.
+  const AdamKernel* adam = nullptr;
 };
 
 extern const OpKernel kFullyConnected;
@@ -88,6 +92,7 @@ extern const OpKernel kGather;
 extern const OpKernel kReshape;
 extern const OpKernel kTransposeConv;
 extern const OpKernel kAdaptedLayer;
+extern const OpKernel kAdam;
 
 // Exponent of a position whose mantissas are all 0, where there are several: below any other.
 constexpr int16_t kZeroExponent = -32768;

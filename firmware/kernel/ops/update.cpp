@@ -151,6 +151,12 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
   const bool plain = state == nullptr && step.decay.is_zero();
   for (uint32_t first = 0; first < channels; first += group, kb += 4) {
     const Real factor = step.rate * load_real(kb);
+    if (step.adam != nullptr) {
+      step.adam->kernel->biases(delta + first, run.state + plan.bias_state + 2 * first,
+                                mantissa + first, group, exponent, factor * step.adam->bias_unit,
+                                step);
+      continue;
+    }
     // |mantissa| < 2^15, factor.mantissa / 4 < 2^14: the product is below 2^29.
     const int32_t short_factor = factor.mantissa >> 2;
     const int scale = exponent + factor.exponent + 2;
@@ -183,7 +189,8 @@ void update_bias_positions(const Execution& run, const Op& op, const OpTraining&
     const int16_t mantissa = static_cast<int16_t>(sum >> shift);  // -2^15 at least
     one.bias_param = op.bias_param + 4 * c;
     if (op.has(kPerChannel)) one_plan.kb = plan.kb + 4 * c;
-    if (plan.bias_state != kNone) one_plan.bias_state = plan.bias_state + 4 * c;
+    const uint32_t each = step.adam == nullptr ? 4 : 2;
+    if (plan.bias_state != kNone) one_plan.bias_state = plan.bias_state + each * c;
     update_bias(run, one, one_plan, 1, &mantissa, clamp(top, -4000, 4000) - 15 + shift, step);
   }
 }
@@ -199,6 +206,10 @@ void update_weights(const Execution& run, const Op& op, const OpTraining& plan, 
   const uint8_t* kb = run.model->at(plan.kb);
   const bool plain = state == nullptr && step.decay.is_zero();
   Real factor;
+  if (step.adam != nullptr) {
+    step.adam->kernel->weights(run, op, plan, out, in, mantissa, exponent, x, zero_point, step);
+    return;
+  }
   for (uint32_t o = 0; o < out; ++o, weights += in, base += in) {
     int16_t* row_state = state == nullptr ? nullptr : state + o * in;
     if (o == 0 || op.has(kPerChannel)) factor = step.rate * load_real(kb + 4 * o) * plan.kw_ratio;

@@ -5,6 +5,10 @@ namespace kilotune {
 
 void update_values(int16_t* values, int16_t* state, const int32_t* gradient, uint32_t n,
                    int exponent, Real factor, const ValueRange& range, Step& step) {
+  if (step.adam != nullptr) {
+    step.adam->kernel->values(values, state, gradient, n, exponent, factor, range, step);
+    return;
+  }
   uint32_t all = 0;
   for (uint32_t i = 0; i < n; ++i) all |= static_cast<uint32_t>(gradient[i] ^ (gradient[i] >> 31));
   const bool plain = state == nullptr && step.decay.is_zero();

@@ -69,6 +69,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 )
 @click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
 @click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
+@click.option("--adam", is_flag=True, help="Train with Adam: two bytes of state a parameter; not for lora.")
 @click.option(
     "--early",
     type=click.IntRange(0, 255),
@@ -103,6 +104,7 @@ def compile_command(
     loss: Loss,
     momentum: bool,
     accumulate: bool,
+    adam: bool,
     early: int,
     settings: Path | None,
     alone_windows: int | None,
@@ -122,6 +124,7 @@ def compile_command(
             loss=loss,
             momentum=momentum,
             accumulate=accumulate,
+            adam=adam,
             features=features,
             profile=profile,
             early=early,
@@ -138,6 +141,7 @@ def compile_command(
             loss=loss,
             momentum=momentum,
             accumulate=accumulate,
+            adam=adam,
             features=features,
             profile=profile,
             early=early,

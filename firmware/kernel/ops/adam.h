@@ -1,0 +1,52 @@
+// Adam with a state of two bytes a parameter. Linked only where a table of operators lists kAdam.
+#ifndef KILOTUNE_KERNEL_OPS_ADAM_H_
+#define KILOTUNE_KERNEL_OPS_ADAM_H_
+
+#include <cstdint>
+
+#include "kernel/fixed_point.h"
+#include "kernel/random.h"
+
+namespace kilotune {
+
+constexpr uint8_t kAdamOpcode = 31;     // kAdam's place among operators; no op has it
+constexpr uint16_t kAdamBeta1 = 29491;  // 0.9 in Q15, where a configuration names no momentum
+constexpr int kAdamMemory = 10;         // beta2 = 1 - 2^-10
+
+struct AdamKernel;
+struct Execution;
+struct Op;
+struct OpTraining;
+struct Step;
+struct ValueRange;
+
+// One step's part of it.
+struct Adam {
+  const AdamKernel* kernel = nullptr;
+  uint16_t beta1_q15 = 0;
+  uint32_t powers_q31[2] = {0, 0};  // beta1^t and beta2^t
+  Real correction;                  // sqrt(1 - beta2^t) / (1 - beta1^t)
+  // Of the op whose parameters are updated:
+  Real bias_unit, weight_unit;  // 1 / C and 1 / (C * scale of the input)
+  int32_t unit_log2_q16 = 0;    // log2 C
+};
+
+struct AdamKernel {
+  void (*begin)(Adam& adam, uint16_t beta1_q15);
+  void (*advance)(Adam& adam);  // to the next step
+  // `unit` and `scale` are the float32 bits of C and of the input's scale, both above 0.
+  void (*enter)(Adam& adam, uint32_t unit, uint32_t scale);
+  // Updates of int32 deltas of biases that share `rate`, the learning rate over a unit of theirs;
+  // and as update_weights and update_values (kernel/ops/update.h) do.
+  void (*biases)(int32_t* delta, uint8_t* state, const int16_t* mantissa, uint32_t count,
+                 int exponent, Real rate, Step& step);
+  void (*weights)(const Execution& run, const Op& op, const OpTraining& plan, uint32_t out,
+                  uint32_t in, const int16_t* mantissa, int exponent, const int8_t* x,
+                  int32_t zero_point, Step& step);
+  void (*values)(int16_t* values, int16_t* state, const int32_t* gradient, uint32_t n, int exponent,
+                 Real factor, const ValueRange& range, Step& step);
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_KERNEL_OPS_ADAM_H_

@@ -137,7 +137,7 @@ Status Engine::stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, ui
   stream_kind_ = kind;
   stream_label_ = label;
   streaming_ = true;
-  has_fingerprint_ = false;
+  fingerprints_ = 0;
   results_end_ = 0;
   window_.reset();
   return Status::ok;

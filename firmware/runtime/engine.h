@@ -171,8 +171,8 @@ class Engine {
   StreamKind stream_kind_ = StreamKind::samples;
   uint8_t stream_label_ = 0;
   bool streaming_ = false;
-  uint32_t fingerprint_ = 0;  // of the window before
-  bool has_fingerprint_ = false;
+  uint32_t fingerprint_[2] = {};  // of the two windows before, the last one first
+  uint8_t fingerprints_ = 0;      // that are known
   uint32_t results_end_ = 0;
   struct Kept {  // a WindowResult; its index follows from its place
     int16_t score;

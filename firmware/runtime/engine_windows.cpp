@@ -9,11 +9,15 @@ uint8_t Engine::gate(const WindowHealth& health) {
   const bool full = health.clipped > uint32_t{features_.window} * features_.axes / 256;
   if (full || health.flattened != 0) refused |= kClipped;
   if (health.constant != 0) refused |= kConstant;
-  const bool same = has_fingerprint_ && health.fingerprint == fingerprint_;
+  // Overlapping windows of a buffer that is given again and again take turns.
+  const uint32_t f = health.fingerprint;
+  const bool same =
+      (fingerprints_ > 0 && f == fingerprint_[0]) || (fingerprints_ > 1 && f == fingerprint_[1]);
   const bool froze = health.constant == 0 && health.frozen > features_.window / 8u;
   if (same || froze) refused |= kStuck;
-  fingerprint_ = health.fingerprint;
-  has_fingerprint_ = true;
+  fingerprint_[1] = fingerprint_[0];
+  fingerprint_[0] = f;
+  if (fingerprints_ < 2) ++fingerprints_;
   return refused;
 }
 

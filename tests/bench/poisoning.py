@@ -3,8 +3,8 @@
     python tests/bench/poisoning.py [--seeds 3] [--passes 10] [--cap 256] [--tables poison,sensor] [--json FILE]
 
 poison: a device has learned from healthy windows and committed. Then it is fed windows of a fault as if they were
-healthy, in learn phases of 16 (`resume`, each committed), until it detects half as many of the fault's other windows
-as before. `flood` feeds fault windows; `creep` healthy windows that are moved by min(1, k / 100) of the distance, in
+healthy, in learn phases of 16 (40 where it re-calibrates; `resume`, each committed), until it detects half as many of
+the fault's other windows as before. `flood` feeds fault windows; `creep` healthy windows that are moved by min(1, k / 100) of the distance, in
 log2 energies and at the same speed, from healthy to the fault; `healthy` is the control: healthy windows that it has
 not learned from. Fault windows fed come from the first half of each recording, those tested from the second; a pool
 that is used up begins again.
@@ -40,6 +40,7 @@ from learning import DETECT, base_autoencoder
 from protocols import HEALTHY, LOADS, SPEEDS, Detection
 
 EARLY, PHASE = 8, 16
+AGE_PHASE = 40  # re-calibration needs 32 accepted windows
 LEVELS = {  # what holds later windows: nothing, the score, everything
     "none": {"guard": "none"},
     "score": {"guard": "gate"},
@@ -171,9 +172,10 @@ def poison(
     refused: list[bool] = []
     returned, reasons, found = 0, Counter[str](), None
     now, alarms = before, 0.0
-    for at in range(0, cap, PHASE):
+    phase = AGE_PHASE if "recalibrate" in LEVELS[level] else PHASE
+    for at in range(0, cap, phase):
         settings = {**common, "passes": passes, **LEVELS[level]}
-        device.learn(stream[at : at + PHASE], resume=True, seed=seed + 2 + at,
+        device.learn(stream[at : at + phase], resume=True, seed=seed + 2 + at,
                      on_result=lambda r: refused.append(r.refused != 0), **settings)  # fmt: skip
         guard = device.status().guard
         returned += guard.returned
@@ -182,7 +184,7 @@ def poison(
             device.commit()
         now, alarms = rates(device, case, test)
         if now <= before / 2:
-            found = at + PHASE
+            found = at + phase
             break
     told = ", ".join(f"{k} {v}" for k, v in reasons.most_common())
     return Fed(name, kind, attack, level, seed, found, before, now, alarms, float(np.mean(refused)), returned, told)
@@ -324,14 +326,14 @@ def sensor_table(found: list[Sensor]) -> str:
 Job = tuple[str, str, str, str, int, int, int]
 
 
-def jobs_of(tables: list[str], data: str, seeds: int, passes: int, cap: int) -> Iterator[Job]:
+def jobs_of(tables: list[str], data: str, levels: list[str], seeds: int, passes: int, cap: int) -> Iterator[Job]:
     for name, case in cases().items():
         if not name.startswith(data):
             continue
         if "poison" in tables:
             for seed in range(seeds):
                 for attack in ("healthy", "flood", "creep"):
-                    for level in LEVELS:
+                    for level in levels:
                         for kind in pools_of(name, case):
                             yield name, kind, attack, level, seed, passes, cap
         if "sensor" in tables:
@@ -355,10 +357,16 @@ def main() -> None:
     parser.add_argument("--cap", type=int, default=256, help="fault windows fed at most")
     parser.add_argument("--tables", default="poison,sensor")
     parser.add_argument("--data", default="", help="only data whose name begins so: rig, fan")
+    parser.add_argument("--levels", default=";".join(LEVELS), help="of what holds later windows, by semicolons")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    jobs = list(jobs_of(arguments.tables.split(","), arguments.data, arguments.seeds, arguments.passes, arguments.cap))
+    jobs = list(
+        jobs_of(
+            arguments.tables.split(","), arguments.data, arguments.levels.split(";"), arguments.seeds,
+            arguments.passes, arguments.cap,
+        )
+    )  # fmt: skip
     found = []
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
         for done, result in enumerate(pool.imap(work, jobs), 1):

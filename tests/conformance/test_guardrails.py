@@ -321,3 +321,11 @@ def test_nothing_is_told_where_nothing_happened() -> None:
     assert told(quiet) == ""
     for reason in Reason:
         assert told(dataclasses.replace(quiet, reasons=reason))
+
+
+def test_a_buffer_given_again_and_again_is_refused_though_windows_overlap() -> None:
+    half = dataclasses.replace(CONFIG, hop=32)
+    model = kilotune.compile(TFLITE, method="bias", features=half, profile=PROFILE)
+    buffer = np.random.default_rng(6).normal(0, 1000, (64, 1)).round().astype(np.int16)
+    results = list(twin(model).score(np.tile(buffer, (4, 1))))
+    assert [r.refused for r in results] == [0, 0, 8, 8, 8, 8, 8]

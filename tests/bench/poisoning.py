@@ -4,10 +4,10 @@
 
 poison: a device has learned from healthy windows and committed. Then it is fed windows of a fault as if they were
 healthy, in learn phases of 16 (40 where it re-calibrates; `resume`, each committed), until it detects half as many of
-the fault's other windows as before. `flood` feeds fault windows; `creep` healthy windows that are moved by min(1, k / 100) of the distance, in
-log2 energies and at the same speed, from healthy to the fault; `healthy` is the control: healthy windows that it has
-not learned from. Fault windows fed come from the first half of each recording, those tested from the second; a pool
-that is used up begins again.
+the fault's other windows as before. `flood` feeds fault windows; `creep` healthy windows that are moved by
+min(1, k / 100) of the distance, in log2 energies and at the same speed, from healthy to the fault; `healthy` is the
+control: healthy windows that it has not learned from. Fault windows fed come from the first half of each recording,
+those tested from the second; a pool that is used up begins again.
 
 sensor: a broken or wrong sensor on healthy recordings, in a first learn phase and in a later one.
 """

@@ -27,6 +27,7 @@ def _operations(image: Image) -> list[int]:
     return [1, *(int(k) for k in np.random.default_rng(11).integers(2, last, 2)), last]
 
 
+@pytest.mark.timeout(1200)  # nine starts of an emulator
 def test_a_commit_that_power_cuts_leaves_the_old_checkpoint_or_the_new(
     target: str, image: Image, tmp_path: Path
 ) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
+import tflite
 import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import _native, graph, tflite_model
+from kilotune.errors import KilotuneError
 from kilotune.operators import lookup
 from networks import SAME, VALID, Network
 from reference import Reference
@@ -288,6 +290,16 @@ def test_a_constant_number(kind: str, value: int, activation: str) -> None:
     model = tail(net, net.with_constant(x, kind, value, activation=activation, first=value > 0))
     check_forward(model)
     check_gradients(model, n=2)
+
+
+def test_a_constant_of_several_values_is_refused_by_name() -> None:
+    net = Network(seed=1)
+    x = net.conv(net.source(6, 5, 3), 4)
+    values = np.array([1, 2, 3, 4], np.int8)
+    constant = net.m.weights(values, (0.01,))
+    made = net.add_op(tflite.BuiltinOperator.MUL, [x.tensor, constant], net.like(x, x.shape))
+    with pytest.raises(KilotuneError, match="constant operand of 4 values"):
+        kilotune.compile(tail(net, made), method="bias")
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

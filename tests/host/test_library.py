@@ -526,6 +526,6 @@ def test_code_size_has_a_row_for_every_operator(sizes: Any) -> None:
 
 
 @needs_arm
-@pytest.mark.xfail(strict=True, reason="9,864 bytes with gcc 12.2 -Os, libc and libgcc included; the aim is 8,000")
+@pytest.mark.xfail(strict=True, reason="11,552 bytes with gcc 12.2 -Os, libc and libgcc included; the aim is 8,000")
 def test_a_dense_training_program_has_at_most_8_kilobytes(sizes: Any) -> None:
     assert sizes["program"]["M4"] <= 8000

@@ -96,15 +96,17 @@ bool take() {
   int16_t frames[kFrames][kSensorAxes];
   uint32_t n = 0;
   bool lost = false;
-  Status status = sensor.read(frames, kFrames, n, lost);
-  if (status == Status::ok && n > 0) {
-    state.samples += n;
-    if (engine->phase() == Phase::learn) session->note_change();
-    status = engine->stream_push(reinterpret_cast<const uint8_t*>(frames), pack(frames, n));
-  }
+  const Status status = sensor.read(frames, kFrames, n, lost);
   if (status != Status::ok) {
     fail(status);
     return true;
+  }
+  if (n > 0) {
+    state.samples += n;
+    if (engine->phase() == Phase::learn) session->note_change();
+    const auto* bytes = reinterpret_cast<const uint8_t*>(frames);
+    // Refused only where a request has ended the stream: then a new one begins.
+    if (engine->stream_push(bytes, pack(frames, n)) != Status::ok) state.sensing = false;
   }
   if (lost) {
     ++state.overruns;

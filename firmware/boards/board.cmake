@@ -17,6 +17,15 @@ macro(_kilotune_board_option name default)
   math(EXPR BOARD_${name} "${BOARD_${name}}")
 endmacro()
 
+# Sets BOARD_SENSOR_SOURCE to a file of firmware/boards that talks to a sensor, if the firmware has any
+# driver.
+macro(kilotune_sensor_source file)
+  set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/common/no_sensor.cpp)
+  if(BOARD_SENSORS)
+    set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/${file})
+  endif()
+endmacro()
+
 macro(kilotune_read_board id)
   set(board_dir ${KILOTUNE_BOARDS_DIR}/${id})
   if(NOT EXISTS ${board_dir}/board.json)

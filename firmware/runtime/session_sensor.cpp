@@ -12,9 +12,9 @@ constexpr uint32_t kHeldMs =
 }  // namespace
 
 bool Session::occupied() const {
-  if (stream_ != 0) return true;
-  // Anyone may have ended the owner's stream by a `hello`: its learn phase waits for the owner.
-  if (succeeds_ && engine_.phase() == Phase::learn && !alone_) return true;
+  // Anyone may have ended its stream by a `hello`: a host's learn phase waits for the host.
+  const bool host_learns = engine_.phase() == Phase::learn && !alone_;
+  if (stream_ != 0 || host_learns) return true;
   return held_ && board_.millis(board_.context) - held_ms_ < kHeldMs;
 }
 

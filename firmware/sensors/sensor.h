@@ -23,8 +23,8 @@ constexpr uint32_t kWatermark = 16;  // frames; every FIFO here holds 32 or more
 struct SensorBus {
   void* context = nullptr;  // handed to the calls below
   bool spi = false;
-  // `n` registers from `reg` on (1 to 7), as the chip counts them on. `address`: 7 bits, of I2C
-  // alone.
+  // `n` registers from `reg` on (1, or 3 to 7), as the chip counts them on. `address`: 7 bits, of
+  // I2C alone.
   bool (*read)(void* context, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) = nullptr;
   bool (*write)(void* context, uint8_t address, uint8_t reg, uint8_t value) = nullptr;
   void (*sleep_ms)(void* context, uint32_t ms) = nullptr;

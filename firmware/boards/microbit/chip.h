@@ -12,6 +12,13 @@
 namespace kilotune::board {
 constexpr uint32_t kTransmitPin = 24, kReceivePin = 25;  // to the interface chip, and so to USB
 constexpr uint32_t kFlashTurns = 1000000;                // several times 22 ms at 16 MHz
+// The light of row 1, column 1; button A. The sensor shares the bus at the edge, INT1 is pin 0
+// there.
+constexpr uint8_t kLightPins[] = {13, 13, 13};
+constexpr bool kLightIsHigh = true;
+constexpr int32_t kLightSinkPin = 4;
+constexpr uint32_t kButtonPin = 17;
+constexpr uint32_t kClockPin = 0, kDataPin = 30, kSensorInterruptPin = 3;
 }  // namespace kilotune::board
 
 #endif  // KILOTUNE_BOARDS_MICROBIT_CHIP_H_

@@ -1,9 +1,10 @@
 # RP2040: Cortex-M0+, 264 KB of RAM, 2 MB of flash beside the chip.
 set(BOARD_CPU_FLAGS -mcpu=cortex-m0plus)
+kilotune_sensor_source(rpi_pico/sensor.cpp)
 set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico/board.cpp
                   ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico/flash.cpp
-                  ${CMAKE_SOURCE_DIR}/firmware/boards/common/no_sensor.cpp
-                  ${CMAKE_SOURCE_DIR}/firmware/boards/common/no_panel.cpp)
+                  ${BOARD_SENSOR_SOURCE}
+                  ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico/panel.cpp)
 set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico)
 set(BOARD_CORTEX_M ON)
 set(BOARD_BOOT_SECTION .boot2)

@@ -1,9 +1,10 @@
 # STM32F407: Cortex-M4F, 128 KB of RAM (64 KB more are apart, for the core alone), 1 MB of flash.
 set(BOARD_CPU_FLAGS -mcpu=cortex-m4;-mfpu=fpv4-sp-d16;-mfloat-abi=hard)
+kilotune_sensor_source(stm32f4/sensor.cpp)
 set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/board.cpp
                   ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/flash.cpp
-                  ${CMAKE_SOURCE_DIR}/firmware/boards/common/no_sensor.cpp
-                  ${CMAKE_SOURCE_DIR}/firmware/boards/common/no_panel.cpp)
+                  ${BOARD_SENSOR_SOURCE}
+                  ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/panel.cpp)
 set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4_discovery ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4)
 set(BOARD_BOOT_SECTION .vectors)  # sector 0; the sectors behind it keep checkpoints
 set(BOARD_CORTEX_M ON)

@@ -14,6 +14,12 @@ inline volatile uint32_t& reg(uintptr_t address) {
   return *reinterpret_cast<volatile uint32_t*>(address);
 }
 
+// For registers that something happens to when they are read.
+inline void read_for_effect(uintptr_t address) {
+  const uint32_t value = reg(address);
+  static_cast<void>(value);
+}
+
 constexpr uintptr_t kNvicSetEnable = 0xE000E100;  // ISER0
 constexpr uintptr_t kVtor = 0xE000ED08;
 constexpr uintptr_t kAircr = 0xE000ED0C;

@@ -83,7 +83,8 @@ class Session {
   [[nodiscard]] const FrameCounters& frame_counters() const { return decoder_.counters(); }
 
   // --- for an application that feeds the engine from a sensor, between two requests
-  // The engine is a host's: it learns or streams, or was reading results or giving inputs a moment ago.
+  // The engine is a host's: it learns or streams, or was reading results or giving inputs a moment
+  // ago.
   [[nodiscard]] bool occupied() const;
   void release() { held_ = false; }  // a stream of the application's own begins
   // A host has taken learning into its own hands since boot or the last learn_alone.

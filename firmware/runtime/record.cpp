@@ -128,14 +128,4 @@ bool RecordWalk::next(Record& out) {
   }
 }
 
-uint32_t record_tail(const Flash& flash, const Record& record, uint32_t end) {
-  uint32_t at = record.end();
-  while (at + kRecordOverhead <= end) {
-    Record unused;
-    if (read_record(flash, at, nullptr, unused) != Found::void_space) break;
-    at += kRecordOverhead;
-  }
-  return at;
-}
-
 }  // namespace kilotune

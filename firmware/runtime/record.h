@@ -73,10 +73,6 @@ class RecordWalk {
   uint32_t at_ = 0, start_ = 0, end_ = 0;  // place, and bounds of the sector
 };
 
-// Where the next record could begin, behind `record` and the voids that follow it; `end` is that of
-// its sector.
-[[nodiscard]] uint32_t record_tail(const Flash& flash, const Record& record, uint32_t end);
-
 }  // namespace kilotune
 
 #endif  // KILOTUNE_RUNTIME_RECORD_H_

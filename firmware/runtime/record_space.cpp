@@ -16,7 +16,7 @@ void RecordStore::find_head(const Record& newest) {
   // A cut may have left its header unsure where nothing behind it proves the opposite, and what is
   // behind it partly written. Such a slot is left.
   if (!newest.committed || newest.end() > end) return;
-  tail_ = record_tail(*flash_, newest, end);
+  tail_ = newest.end();
   tail_doubted_ = true;
   erased_end_ = end;
   next_sector_ = sector;
@@ -43,21 +43,25 @@ bool RecordStore::next_slot(Slot& out) const {
   return found;
 }
 
+// The words at the tail may have been begun without a trace. Zeros are safe on them, and say at
+// every later start that the log goes on behind: a void. Voids that are there already may not be
+// sure either, unless something stands behind them.
+void RecordStore::void_tail() {
+  tail_doubted_ = false;
+  bool was_void = true;
+  while (was_void && erased_end_ - tail_ >= kRecordOverhead) {
+    constexpr uint8_t kVoid[4] = {};
+    was_void = flash_holds(*flash_, tail_, kVoid, sizeof kVoid);
+    if (flash_program_word(*flash_, tail_, 0) != Status::ok) return close_slot();
+    tail_ += kRecordOverhead;
+  }
+  if (was_void) close_slot();
+}
+
 Status RecordStore::take_space(uint32_t payload_bytes, uint32_t& off) {
   const uint32_t need = record_bytes(payload_bytes);
   if (spans_) close_slot();
-  if (tail_doubted_ && erased_end_ - tail_ >= kRecordOverhead + need) {
-    // The words here may have been begun without a trace. Zeros are safe on them, and say at every
-    // later start that the log goes on behind.
-    if (flash_program_word(*flash_, tail_, 0) == Status::ok) {
-      tail_ += kRecordOverhead;
-    } else {
-      close_slot();
-    }
-  } else if (tail_doubted_) {
-    close_slot();
-  }
-  tail_doubted_ = false;
+  if (tail_doubted_) void_tail();
   if (erased_end_ - tail_ < need || !flash_blank(*flash_, tail_, need)) {
     const Status status = open_slot(need);
     if (status != Status::ok) return status;

@@ -1,7 +1,8 @@
 // The record store: a log over flash sectors in which a power cut at any moment loses nothing.
 //
-// Holds the device's checkpoints, and its model images. What it promises, on flash that tears words
-// and leaves bits that do not read the same twice (tests/power tries every cut):
+// Holds the device's checkpoints; it takes model images too, of any length. What it promises, on
+// flash that tears words and leaves bits that do not read the same twice (tests/power tries every
+// cut):
 //   - `mount` finds the record committed last, or the one that was being committed when the power
 //     went; having found it once, it finds it at every later start (it writes for that, if it
 //     must).
@@ -39,9 +40,10 @@ class RecordStore {
   // exactly `payload_bytes`; null: all, of at most `payload_bytes`. Others are left alone until
   // their sectors are needed. The first `reserved` bytes of the region are never erased while there
   // is no current record. Status::unavailable: no flash, or too small (`fits`).
-  // Reads: two passes (three where the newest payload is damaged) of one header per record, void
-  // and sector, each of kRecordOverhead bytes, and the payloads of three records (each once, where
-  // the newest is damaged). Writes only after a cut in the last two words of a commit: one record.
+  // Reads: two passes (three where something is in doubt, one more where the newest payload is
+  // damaged) of kRecordOverhead bytes for each record, void and sector, and the payloads of current
+  // record, fallback and those in doubt (of all, where the newest is damaged). Writes only after a
+  // cut in the last two words of a commit: two words, or one record.
   [[nodiscard]] Status mount(const Flash* flash, const uint8_t* hash, uint32_t payload_bytes,
                              uint32_t reserved = 0);
 
@@ -102,6 +104,7 @@ class RecordStore {
   void find_head(const Record& newest);
   [[nodiscard]] bool is_live(const Slot& slot) const;
   [[nodiscard]] bool next_slot(Slot& out) const;
+  void void_tail();
   [[nodiscard]] Status take_space(uint32_t payload_bytes, uint32_t& off);
   [[nodiscard]] Status open_slot(uint32_t need);
   [[nodiscard]] Status erase_up_to(uint32_t end);

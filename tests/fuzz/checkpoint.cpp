@@ -89,7 +89,7 @@ class Run {
     while (!in_.empty()) {
       const uint8_t action = in_.u8();
       if ((action & 0x80) != 0) {
-        const auto tear = static_cast<Tear>(in_.u8() % 6);
+        const auto tear = static_cast<Tear>(in_.u8() % 7);
         flash_.cut_at(flash_.operations + in_.u8() % 128, tear, in_.u8());
       }
       if ((action & 0xC0) == 0x40) flash_.wear_out(in_.u8() % 16);

@@ -38,9 +38,10 @@ constexpr Geometry uneven(const uint32_t (&sizes)[N], uint32_t word_bytes) {
 
 struct PowerCut {};  // thrown at the cut
 
-// What the operation that was cut leaves behind. `scrambled` is an erase that had begun, as chips
-// do, by programming all cells: any bits at all.
-enum class Tear { nothing, marginal, mixture, half, scrambled, everything };
+// What the operation that was cut leaves behind. `one_bit`: everything but one marginal bit, so
+// that half of all reads take it for done. `scrambled` is an erase that had begun, as chips do, by
+// programming all cells: any bits at all.
+enum class Tear { nothing, marginal, mixture, half, scrambled, everything, one_bit };
 
 struct Operation {  // a word program, or the erase of a sector
   bool erases;
@@ -81,6 +82,7 @@ class NorFlash {
 
   // Does a part of the operation.
   void tear(const Operation& o, Tear kind) {
+    const uint32_t unsure_at = kind == Tear::one_bit ? changing_byte(o) : o.n;
     for (uint32_t i = 0; i < o.n; ++i) {
       uint8_t taken = 0, unsure = 0;  // bits that reach their new value; that do not know
       switch (kind) {
@@ -89,6 +91,14 @@ class NorFlash {
         case Tear::everything:
           taken = 0xFF;
           break;
+        case Tear::one_bit: {
+          taken = 0xFF;
+          if (i != unsure_at) break;
+          const auto bits = static_cast<uint8_t>(bytes_[o.off + i] ^ o.after[i]);
+          unsure = static_cast<uint8_t>(bits & -bits);  // the lowest
+          taken = static_cast<uint8_t>(~unsure);
+          break;
+        }
         case Tear::marginal:
           unsure = 0xFF;
           break;
@@ -152,6 +162,16 @@ class NorFlash {
 
  private:
   uint8_t random_byte() { return static_cast<uint8_t>(random_() >> 8); }
+
+  // A byte in which the operation changes something, chosen at random; its end where nothing
+  // changes.
+  uint32_t changing_byte(const Operation& o) {
+    std::vector<uint32_t> found;
+    for (uint32_t i = 0; i < o.n; ++i) {
+      if (bytes_[o.off + i] != o.after[i]) found.push_back(i);
+    }
+    return found.empty() ? o.n : found[random_() % found.size()];
+  }
 
   static void read(void* context, uint32_t off, uint8_t* out, uint32_t n) {
     auto& self = *static_cast<NorFlash*>(context);

@@ -124,10 +124,10 @@ class Life {
 
   void cut_every_way(NorFlash& torn, const Operation& o) {
     ++(o.erases ? figures_.erases : figures_.programs);
-    constexpr Tear kAlways[] = {Tear::marginal, Tear::mixture};
-    constexpr Tear kInTurn[] = {Tear::nothing, Tear::everything, Tear::half};
+    constexpr Tear kAlways[] = {Tear::one_bit, Tear::mixture};
+    constexpr Tear kInTurn[] = {Tear::nothing, Tear::everything, Tear::half, Tear::marginal};
     for (const Tear tear : kAlways) cut(torn, o, tear);
-    cut(torn, o, kInTurn[random_() % 3]);
+    cut(torn, o, kInTurn[random_() % 4]);
     if (o.erases) cut(torn, o, Tear::scrambled);
   }
 
@@ -146,7 +146,7 @@ class Life {
 
   // A boot in which the power goes again, where it writes at all; up to three times.
   void cut_boot() {
-    constexpr Tear kTears[] = {Tear::nothing, Tear::marginal, Tear::mixture, Tear::everything};
+    constexpr Tear kTears[] = {Tear::nothing, Tear::one_bit, Tear::mixture, Tear::everything};
     for (uint32_t i = 0; i < 3; ++i) {
       const Tear tear = kTears[random_() % 4];
       const uint64_t after = random_() % 60;

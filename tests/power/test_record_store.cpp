@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "kernel/bytes.h"
@@ -286,6 +287,34 @@ TEST_CASE("wear spreads over uneven sectors, by their size") {
   Fixture f(uneven(kSizes, 4), 16);
   for (uint32_t number = 1; number <= 112 * 10; ++number) f.commit(number);
   for (uint32_t sector = 0; sector < 4; ++sector) CHECK(f.flash.erases[sector] == 10);
+}
+
+// The figures of docs/RELIABILITY.md; times are the longest of the data sheets (slow_flash.cpp).
+TEST_CASE("small adapters share an erase") {
+  struct Chip {
+    const char* name;
+    Geometry geometry;
+    double erase_ms, word_ms;
+  };
+  const Chip chips[] = {{"STM32F4, 16 KB", {16384, 3, 4}, 500, 0.1},
+                        {"nRF52840, 4 KB", {4096, 32, 4}, 85, 0.041},
+                        {"nRF51822, 1 KB", {1024, 48, 4}, 22.3, 0.046}};
+  for (const Chip& chip : chips) {
+    for (const uint32_t bytes : {200u, 800u, 3000u}) {
+      Fixture f(chip.geometry, bytes);
+      constexpr uint32_t kCommits = 2000;
+      for (uint32_t number = 1; number <= kCommits; ++number) f.commit(number);
+      const double erases = f.store.current().erases;
+      const double words = static_cast<double>(f.flash.operations) - erases;
+      const uint32_t fitting = chip.geometry.sector_bytes / record_bytes(bytes);
+      const uint32_t spanned = (record_bytes(bytes) - 1) / chip.geometry.sector_bytes + 1;
+      CHECK(erases <= (fitting > 0 ? kCommits / fitting + 1 : kCommits * spanned));
+      MESSAGE(std::string(chip.name)
+              << ", adapter of " << bytes << " bytes: " << kCommits / erases
+              << " commits an erase, " << words / kCommits << " words and "
+              << (erases * chip.erase_ms + words * chip.word_ms) / kCommits << " ms a commit");
+    }
+  }
 }
 
 TEST_CASE("a region without room for three slots is refused") {

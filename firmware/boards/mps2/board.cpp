@@ -9,6 +9,9 @@
 #include "boards/common/cortex_m/port.h"
 #include "boards/common/cortex_m/startup.h"
 #include "boards/common/nor_region.h"
+#if KILOTUNE_TORN_FLASH
+#include "boards/common/torn_region.h"
+#endif
 #include "chip.h"
 
 namespace kilotune::board {
@@ -173,8 +176,13 @@ uint32_t millis() { return reg(kCounter); }
 uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
 
 const Flash* checkpoint_flash() {
-  static const Flash flash = nor_region<kSectorBytes>(
-      reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset), kSectorCount);
+#if KILOTUNE_TORN_FLASH
+  constexpr auto kRegion = torn_region<kSectorBytes>;
+#else
+  constexpr auto kRegion = nor_region<kSectorBytes>;
+#endif
+  static const Flash flash =
+      kRegion(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset), kSectorCount);
   return &flash;
 }
 

@@ -20,13 +20,15 @@ constexpr uint32_t kByWatchdog = 1u << 1;
 
 constexpr uintptr_t kTimer = 0x40008000;  // TIMER0
 constexpr uintptr_t kTimerStart = kTimer + 0x000;
+constexpr uintptr_t kTimerCapture1 = kTimer + 0x044;  // copies the count to compare register 1
 constexpr uintptr_t kTimerCompared = kTimer + 0x140;
 constexpr uintptr_t kTimerInterruptSet = kTimer + 0x304;
 constexpr uintptr_t kTimerMode = kTimer + 0x504;
 constexpr uintptr_t kTimerBits = kTimer + 0x508;
 constexpr uintptr_t kTimerPrescaler = kTimer + 0x510;
 constexpr uintptr_t kTimerCompare = kTimer + 0x540;
-constexpr uint32_t kMegahertz = 4;  // 16 MHz / 2^4
+constexpr uintptr_t kTimerCount = kTimer + 0x544;  // as captured last
+constexpr uint32_t kMegahertz = 4;                 // 16 MHz / 2^4
 constexpr uint32_t kBits32 = 3;
 constexpr uint32_t kComparedInterrupt = 1u << 16;
 constexpr uint32_t kTickUs = 1000;
@@ -118,10 +120,19 @@ Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
 
 void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
 
+// The timer counts on where an erase holds interrupts back: a time that it has passed would compare
+// again only when the count has wrapped, 71 minutes later, so every tick that is due is made up
+// for.
 KILOTUNE_BUSY_CODE void on_tick() {
-  reg(kTimerCompared) = 0;
-  reg(kTimerCompare) += kTickUs;
-  tick_count = tick_count + 1;
+  if (reg(kTimerCompared) == 0) return;  // made up for before
+  uint32_t next = reg(kTimerCompare);
+  do {
+    reg(kTimerCompared) = 0;
+    next += kTickUs;
+    reg(kTimerCompare) = next;
+    tick_count = tick_count + 1;
+    reg(kTimerCapture1) = 1;
+  } while (reg(kTimerCount) - next < 1u << 31);
 #if KILOTUNE_HAS_CYCLE_COUNTER
   cycles.tick();
 #endif

@@ -131,7 +131,7 @@ class ChannelWindow {
   const int8_t* weights_;
   uint32_t rows_, columns_, widest_;
   bool one_block_;
-  TapBlock block_;
+  TapBlock block_ = {};
 };
 
 // Channel after channel: weights and multiplier are the same along a plane.

@@ -7,20 +7,24 @@
 
 namespace kilotune::board {
 
+// `region` is where it starts; `kBytes` is a sector's.
+template <uint32_t kBytes>
+Status nor_erase(void* region, uint32_t off) {
+  auto* p = static_cast<volatile uint8_t*>(region) + off;
+  for (uint32_t i = 0; i < kBytes; ++i) p[i] = 0xFF;
+  return Status::ok;
+}
+
+inline Status nor_program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
+  auto* p = static_cast<volatile uint8_t*>(region) + off;
+  for (uint32_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(p[i] & data[i]);
+  return Status::ok;
+}
+
 // `base` is the start of the region: a mapped file, or RAM that an emulator keeps in one.
 template <uint32_t kBytes>
 Flash nor_region(uint8_t* base, uint32_t sectors) {
-  const auto erase = [](void* context, uint32_t off) {
-    auto* p = static_cast<volatile uint8_t*>(context) + off;
-    for (uint32_t i = 0; i < kBytes; ++i) p[i] = 0xFF;
-    return Status::ok;
-  };
-  const auto program = [](void* context, uint32_t off, const uint8_t* data, uint32_t n) {
-    auto* p = static_cast<volatile uint8_t*>(context) + off;
-    for (uint32_t i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(p[i] & data[i]);
-    return Status::ok;
-  };
-  return {base, kBytes, sectors, kWordBytes, base, erase, program};
+  return {base, kBytes, sectors, kWordBytes, base, nor_erase<kBytes>, nor_program};
 }
 
 }  // namespace kilotune::board

@@ -177,19 +177,18 @@ uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
 
 const Flash* checkpoint_flash() {
 #if KILOTUNE_TORN_FLASH
-  constexpr auto kRegion = torn_region<kSectorBytes>;
-#else
-  constexpr auto kRegion = nor_region<kSectorBytes>;
-#endif
-  static const Flash flash =
-      kRegion(reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset), kSectorCount);
+  static const Flash flash = torn_region<kSectorBytes>(
+      reinterpret_cast<uint8_t*>(kFlashBase + kCheckpointOffset), kSectorCount);
   return &flash;
+#else
+  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, nor_erase<kSectorBytes>,
+                       nor_program>::kFlash;
+#endif
 }
 
 const Flash* key_flash() {
-  static const Flash flash = nor_region<kKeySectorBytes>(
-      reinterpret_cast<uint8_t*>(kFlashBase + kKeyOffset), kKeySectorCount);
-  return &flash;
+  return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, nor_erase<kKeySectorBytes>,
+                       nor_program>::kFlash;
 }
 
 void reset() {

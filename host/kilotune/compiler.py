@@ -20,7 +20,7 @@ from kilotune.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Header, Image, 
 from kilotune.operators.base import NONE, SectionWriter
 from kilotune.plan import LOSSES, METHODS, LossPlan, Plan
 from kilotune.profile import CalibrationSettings, Profile, calibration_bytes
-from kilotune.selection import LayerChoice, Request
+from kilotune.selection import LayerChoice, Request, Trainability, trainability
 
 if TYPE_CHECKING:
     from kilotune.search import Budget, Found, Progress, Samples
@@ -149,6 +149,16 @@ def compile_within(
         progress=progress,
     )
     return final("chosen", found.best.chosen), found
+
+
+def trainable(tflite: bytes | str | Path, *, loss: Loss = "auto") -> tuple[Trainability, ...]:
+    """How each layer of the model can be trained with `loss`, or why it cannot be. Raises KilotuneError."""
+    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    model = tflite_model.read(content)
+    graph = graph_module.build(model)
+    own = metadata.from_model(model).loss
+    chosen = losses.choose_loss(graph, own if loss == "auto" and own else loss)
+    return trainability(graph, losses.plan_loss(graph, chosen)[1])
 
 
 def read_file(path: Path) -> bytes:

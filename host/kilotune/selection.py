@@ -65,6 +65,48 @@ def trainable_layers(graph: Graph, first_op: int) -> list[int]:
     return layers
 
 
+@dataclass(frozen=True, slots=True)
+class Trainability:
+    """How one layer with parameters can be trained: some of "bias", "head", "channels", "lora", by method.
+    `reason`: why it cannot be, where there is no way."""
+
+    op: int
+    layer: str
+    kind: str
+    ways: tuple[str, ...]
+    reason: str = ""
+
+
+def trainability(graph: Graph, first_op: int) -> tuple[Trainability, ...]:
+    """Every layer with parameters, in the order in which they run."""
+    reachable = reached(graph, first_op)
+    layers = [i for i, op in enumerate(graph.ops) if op.outputs > 0]
+    last = max((i for i in layers if i in reachable), default=-1)
+    found = []
+    for i in layers:
+        op = graph.ops[i]
+        ways = ["bias"] if i in reachable else []
+        if i == last and op.trains_weights:
+            ways.append("head")
+        if i in reachable and op.adapts_weights:
+            ways += ["channels", "lora"]
+        found.append(Trainability(i, op.name, op.kind, tuple(ways), "" if ways else _obstacle(graph, reachable, i)))
+    return tuple(found)
+
+
+def _obstacle(graph: Graph, reachable: frozenset[int], layer: int) -> str:
+    """What keeps gradients from a layer: the first operator behind it that they do not pass."""
+    outputs = {graph.ops[layer].output}
+    for i in range(layer + 1, len(graph.ops)):
+        op = graph.ops[i]
+        if outputs.isdisjoint(op.reads) or i in reachable:
+            continue
+        if not op.has_backward:
+            return f"gradients do not pass operator {op.source} {op.kind} ('{op.name}')"
+        outputs.add(op.output)
+    return "the loss does not depend on it"
+
+
 def choose(graph: Graph, first_op: int, request: Request) -> dict[int, LayerChoice]:
     """Op -> what is trained of it; empty choices are left out."""
     _check(request)

@@ -165,6 +165,7 @@ def test_importing_a_submodule_does_not_hide_the_public_function() -> None:
 def test_compile_and_inspect(tflite: Path, tmp_path: Path) -> None:
     made = run("compile", tflite, "-o", tmp_path / "deep" / "m.ktm", "--method", "bias", fake=False)
     assert made["method"] == "bias"
+    assert [layer["ways"][:1] for layer in made["trainable"]] == [["bias"], ["bias"]]
     assert made["image_bytes"] == (tmp_path / "deep" / "m.ktm").stat().st_size
     seen = run("inspect", tmp_path / "deep" / "m.ktm", fake=False)
     assert seen["image_hash"] == made["image_hash"]

@@ -6,12 +6,13 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import networks
 import numpy as np
 import pytest
 import shared_data
 import tflite_oracle
 from kilotune import flatbuffer_edit, metadata, tflite_model
-from kilotune.compiler import compile
+from kilotune.compiler import compile, trainable
 from kilotune.errors import KilotuneError
 from kilotune.features import FeatureConfig
 from kilotune.image import NONE, Image
@@ -226,3 +227,22 @@ def test_biases_that_could_overflow_the_accumulator_are_refused() -> None:
     for bias, zero_point in (((1 << 28) + 1, 0), (-(1 << 28) - 1, 0), (1 << 28, -1)):
         with pytest.raises(KilotuneError, match="biases beyond"):
             compile(one_layer(bias, zero_point=zero_point))
+
+
+def test_every_layer_is_told_how_it_can_be_trained_or_what_is_in_the_way() -> None:
+    n = networks.Network(seed=3)
+    hidden = n.dense(n.source(12), 6, activation="RELU")
+    tflite = n.finish(n.dense(n.softmax(hidden), 12))
+    first, last = trainable(tflite, loss="regression")
+    assert (first.kind, first.ways) == ("FULLY_CONNECTED", ())
+    assert "do not pass operator 1 SOFTMAX" in first.reason
+    assert (last.ways, last.reason) == (("bias", "head", "channels", "lora"), "")
+    assert compile(tflite, method="bias", loss="regression").layers[0].bias_trained is False
+
+
+def test_what_is_told_to_be_trainable_is_trained() -> None:
+    for layer in trainable(MODEL):
+        for way in layer.ways:
+            of_it = {} if way == "head" else {"layers": [layer.op]}
+            image = compile(MODEL, method=way, **of_it)  # type: ignore[arg-type]
+            assert [t.op for t in image.trained] == [layer.op]

@@ -113,6 +113,7 @@ def compile_command(
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.compiler import compile as compile_model
+    from kilotune.compiler import trainable
 
     features, profile = read_settings(settings) if settings is not None else (None, None)
     searched: Found | None = None
@@ -156,6 +157,10 @@ def compile_command(
         save_c_array(image, c_array)
         data["c_array"] = str(c_array)
     text = pairs(list(data.items()))
+    trainability = trainable(model, loss=loss)
+    data["trainable"] = [plain(layer) for layer in trainability]
+    rows = [(str(x.op), x.layer, x.kind, ", ".join(x.ways) or f"no: {x.reason}") for x in trainability]
+    text += "\n\n" + table(rows, ("", "layer", "kind", "can train"))
     if searched is not None:
         data["search"] = as_json(searched)
         text = f"{described(searched)}\n\n{text}"

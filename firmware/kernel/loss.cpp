@@ -65,11 +65,10 @@ uint64_t loss_value(const Execution& run, const Training& training, const Target
     return static_cast<uint64_t>(bits < 0 ? 0 : bits) << 4;
   }
   const SquaredError e(run, training, target);
-  uint64_t sum = 0;  // below 2^16 * 2^46 * 2^7 / 2^16
+  uint64_t sum = 0;  // below 2^16 * 2^46 / 2^11
   for (uint32_t i = 0; i < e.count(); ++i) {
     const int64_t d = e.difference(i);
-    const uint32_t weight = target.weights == nullptr ? 32u : target.weights[i] & 127u;
-    sum += (static_cast<uint64_t>(d * d) * weight) >> 16;
+    sum += static_cast<uint64_t>(d * d) >> 11;
   }
   return sum;
 }
@@ -110,22 +109,10 @@ void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gra
   run.exponents(yt)[0] = static_cast<int16_t>(shift);
 }
 
-// Loops of their own with and without weights: the latter are what a plain step runs.
-[[gnu::cold, gnu::noinline]] void weighted_error_gradient(const Execution& run, const Tensor& yt,
-                                                          const SquaredError& e,
-                                                          const PassRange& range,
-                                                          const uint8_t* weights) {
-  // |d| < 2^23 without weights, 2^25 with the largest.
-  store_squared_error(run, yt, e.count(), [&](uint32_t i) {
-    return range.passes(e.output(i)) ? (e.difference(i) >> 5) * (weights[i] & 127) : int32_t{0};
-  });
-}
-
 void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
                             const Tensor& yt) {
   const SquaredError e(run, training, target);
   const PassRange range(run, training);
-  if (target.weights != nullptr) return weighted_error_gradient(run, yt, e, range, target.weights);
   store_squared_error(run, yt, e.count(), [e, range](uint32_t i) {
     return range.passes(e.output(i)) ? e.difference(i) : int32_t{0};
   });

@@ -13,16 +13,15 @@ struct Target {
   // Regression: (outputs,) in the output's quantisation. Reconstruction: (outputs,) in the input's,
   // null: the input itself; it differs where the input carries noise.
   const int8_t* values = nullptr;
-  uint16_t category = 0;             // cross-entropy: below Training::classes
-  const uint8_t* weights = nullptr;  // squared error: (outputs,) Q5 weights up to 127, null: all 1
+  uint16_t category = 0;  // cross-entropy: below Training::classes
 };
 
-// Value of the loss on what the last forward pass left in the arena. Squared error: sum of weighted
-// d^2 (d as in the training section, weights Q5), in units of 2^-16 of that. Cross-entropy: -log2 p
-// in Q20. Comparable between windows of one model only.
+// Value of the loss on what the last forward pass left in the arena. Squared error: sum of d^2 /
+// 2^11 (d as in the training section). Cross-entropy: -log2 p in Q20. Comparable between windows of
+// one model only.
 uint64_t loss_value(const Execution& run, const Training& training, const Target& target);
 
-// Writes the gradient of the loss's tensor. Squared error is (weighted) mean over outputs. What its
+// Writes the gradient of the loss's tensor. Squared error is a mean over outputs. What its
 // op clamped passes nothing; no mask is needed for that.
 void loss_gradient(const Execution& run, const Training& training, const Target& target);
 

@@ -312,7 +312,7 @@ Status Engine::train_step(uint16_t label, const int8_t* target) {
   const Training t = model_.training();
   if (t.loss == Loss::cross_entropy && label >= t.classes) return Status::bad_argument;
   if (t.loss == Loss::regression && target == nullptr) return Status::bad_argument;
-  trainer_.step({t.loss == Loss::regression ? target : nullptr, label, nullptr});
+  trainer_.step({t.loss == Loss::regression ? target : nullptr, label});
   ++counters_.train_steps;
   ++steps_;
   return Status::ok;

@@ -58,7 +58,7 @@ Score Scoring::classify() const {
   for (uint16_t i = 1; i < t.classes; ++i) {
     if (logits[i] > logits[winner]) winner = static_cast<uint8_t>(i);
   }
-  const uint64_t loss = loss_value(run, t, {nullptr, winner, nullptr});  // -log2 p, Q20
+  const uint64_t loss = loss_value(run, t, {nullptr, winner});  // -log2 p, Q20
   return {to_i16(-static_cast<int32_t>(loss >> 10)), winner, false};
 }
 

@@ -134,9 +134,9 @@ class Kernel {
       if (!target || target->shape(0) != model_.tensor(training.tensor).elements()) {
         check(Status::bad_argument);
       }
-      return {target->data(), 0, nullptr};
+      return {target->data(), 0};
     }
-    return {nullptr, label, nullptr};
+    return {nullptr, label};
   }
 
   nb::object copy(uint16_t index, const int8_t* data) const {

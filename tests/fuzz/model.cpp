@@ -62,7 +62,7 @@ void train(const Exact& image, Input& in) {
   if (trainer.begin(read_train_config(in)) != Status::ok) return;
   const Training t = model.training();
   const std::vector<int8_t> values(model.tensor(t.tensor).elements(), 17);
-  const Target target = {t.loss == Loss::regression ? values.data() : nullptr, 1, nullptr};
+  const Target target = {t.loss == Loss::regression ? values.data() : nullptr, 1};
   for (int step = 0; step < 3; ++step) {
     fill();
     trainer.step(target);

@@ -1,5 +1,6 @@
 // Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields,
-// noise, background training and restarts on the same flash, in any order.
+// noise, background training and restarts on the same flash, in any order. Some devices are locked:
+// nothing that comes without their key may change them.
 #include "runtime/session.h"
 
 #include "device.h"
@@ -42,7 +43,7 @@ class Message {
   std::vector<uint8_t> out_{0x9F};
 };
 
-// The fields of each request: u number, i integer, b bytes, h the image's hash.
+// The fields of each request: u number, i integer, b bytes, n 16 of them, k 32, h the image's hash.
 struct Request {
   Kind kind;
   const char* fields;
@@ -72,11 +73,16 @@ constexpr Request kRequests[] = {
     {Kind::push_begin, "huuuu"},
     {Kind::push, "ub"},
     {Kind::push_end, ""},
+    {Kind::challenge, "n"},
+    {Kind::key, "uk"},
+    {Kind::adapter_tag, ""},
+    {Kind::sensor_test, ""},
+    {Kind::raw, "u"},
 };
 
 class Device {
  public:
-  Device(const Exact& image, uint8_t flash_choice)
+  Device(const Exact& image, uint8_t flash_choice, Lock lock)
       : image_(image),
         ram_(Engine::ram_bytes(image.data(), image.size())),
         flash_(flash_for(load_u32(image.data() + 120), flash_choice)) {
@@ -85,11 +91,31 @@ class Device {
     board_.receive_bytes = 4096;
     board_.reset = [](void* self) { static_cast<Device*>(self)->reset_ = true; };
     board_.millis = [](void*) -> uint32_t { return 1234; };
+    board_.keys = &keys_;
+    if (lock != Lock::none) {
+      const uint8_t key[KeyStore::kKeyBytes] = {1, 2, 3};
+      REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
+      REQUIRE(keys_.set(lock, key) == Status::ok);
+    }
     boot();
+    locked_ = lock;
+    adapter_.assign(engine_->adapter(), engine_->adapter() + engine_->adapter_bytes());
+    checkpoints_ = flash_->bytes;
+  }
+
+  // What a locked device keeps whatever strangers send.
+  void require_untouched() const {
+    if (locked_ == Lock::none) return;
+    REQUIRE(keys_.lock() == locked_ && keys_.key()[0] == 1 && keys_.key()[2] == 3);
+    REQUIRE(restarts_ == 0);
+    REQUIRE(flash_->bytes == checkpoints_);
+    REQUIRE(std::equal(adapter_.begin(), adapter_.end(), engine_->adapter()));
+    REQUIRE(engine_->phase() == Phase::idle && engine_->train_steps() == 0);
   }
 
   void boot() {
     reset_ = false;
+    REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
     engine_ = std::make_unique<Engine>();
     board_.opened =
         engine_->open(image_.data(), image_.size(), ram_.data(), ram_.size(), &flash_->port);
@@ -101,7 +127,9 @@ class Device {
   void receive(const std::vector<uint8_t>& bytes) {
     const Exact exact(bytes.data(), bytes.size());
     session_->receive(exact.data(), exact.size());
-    if (reset_) boot();
+    if (!reset_) return;
+    ++restarts_;
+    boot();
   }
 
   void send(Kind kind, const std::vector<uint8_t>& message, int step = 1, uint16_t session = 77) {
@@ -154,6 +182,11 @@ class Device {
   std::unique_ptr<Session> session_;
   Link link_{this, answer};
   Board board_;
+  FuzzFlash key_flash_{1024, 2, 4};
+  KeyStore keys_;
+  Lock locked_ = Lock::none;
+  std::vector<uint8_t> adapter_, checkpoints_;  // at the start
+  uint32_t restarts_ = 0;                       // that a message asked for
   bool reset_ = false;
   uint16_t sequence_ = 0;
   uint8_t host_buffer_[kMaxFrame];
@@ -185,7 +218,11 @@ void fuzzed_request(Device& device, Input& in) {
     const uint8_t how = in.u8();
     if (*f == 'h' && how < 240) {
       m.bytes(device.engine().model().image_hash(), kHashBytes);
-    } else if (*f == 'b' || *f == 'h') {
+    } else if ((*f == 'n' || *f == 'k') && how < 240) {
+      std::vector<uint8_t> bytes = in.bytes(*f == 'n' ? 16 : 32);
+      bytes.resize(*f == 'n' ? 16 : 32);
+      m.bytes(bytes);
+    } else if (*f == 'b' || *f == 'h' || *f == 'n' || *f == 'k') {
       m.bytes(in.bytes(how < 16 ? known(device, in) % 512 : how));
     } else if (*f == 'r' && how < 240) {
       m.number(device.engine().features().rate_mhz);
@@ -291,8 +328,10 @@ void noise(Device& device, Input& in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input in(data, size);
-  const Exact& image = images()[in.u8() % images().size()];
-  const auto device = std::make_unique<Device>(image, in.u8());
+  const size_t start = in.u8();
+  const Exact& image = images()[start % images().size()];
+  const auto lock = static_cast<Lock>(start / images().size() % 3);
+  const auto device = std::make_unique<Device>(image, in.u8(), lock);
   for (int i = 0; i < 10 && !in.empty(); ++i) {
     switch (in.u8() % 16) {
       case 0:
@@ -316,6 +355,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       default:
         fuzzed_request(*device, in);
     }
+    device->require_untouched();
   }
   return 0;
 }

@@ -12,15 +12,15 @@ from kilotune.adapter import Adapter
 from kilotune.calibration import Calibration
 from kilotune.errors import KilotuneError
 from kilotune.features import FeatureConfig
-from kilotune.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
+from kilotune.image import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
 from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from seeds import images
 
 IMAGES = images()
 OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32
-LOOKUP, PASSES_ON = 8, 16
-TENSOR_DATA, TENSOR_MANTISSA_BITS, TENSOR_GRADIENT = 0, 11, 16
+DEPTHWISE, LOOKUP, RECORDS_MASK, PASSES_ON = 4, 8, 8, 16
+TENSOR_DATA, TENSOR_MANTISSA_BITS, TENSOR_GRADIENT, TENSOR_MASK = 0, 11, 16, 20
 
 
 def changed(name: str, edit: Callable[[bytearray], None]) -> bytes:
@@ -100,6 +100,22 @@ def test_an_operator_that_trains_nothing_and_passes_nothing_on_is_refused() -> N
     _native.Kernel(whole)
     with pytest.raises(Exception, match="status"):
         _native.Kernel(seal(read_header(whole), bytes(content[HEADER_BYTES:])))
+
+
+def test_an_output_without_a_pass_mask_records_none() -> None:
+    """A depthwise convolution wrote the mask all the same: to address 0."""
+    content = bytearray(IMAGES["operators"])
+    ops, count = u32(content, 88 + 4), struct.unpack_from("<H", content, 82)[0]
+    at = next(ops + OP_BYTES * i for i in range(count) if content[ops + OP_BYTES * i] == DEPTHWISE)
+    assert content[at + 1] & RECORDS_MASK
+    output = u32(content, 88) + TENSOR_BYTES * struct.unpack_from("<H", content, at + 6)[0]
+    assert u32(content, output + TENSOR_MASK) != NONE
+    struct.pack_into("<I", content, output + TENSOR_MASK, NONE)
+    image = Image.from_bytes(seal(read_header(IMAGES["operators"]), bytes(content[HEADER_BYTES:])))
+    device = twin(image.content)
+    x = np.zeros((2, image.input_bytes), np.int8)
+    device.train(x, labels=[0, 1], steps=2, lr=0.01)
+    assert len(device.infer(x)) == 2
 
 
 def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> None:

@@ -170,8 +170,9 @@ void forward(const Execution& run, const Op& op, bool training) {
       finish_channel(finish, sums, n, y, plane.y_inner);
     }
   }
-  if (training && op.has(kRecordsMask))
-    record_passes(run.data(yt), yt.positions(), yt.channels, op.act_min, op.act_max, run.mask(yt));
+  uint8_t* mask = training && op.has(kRecordsMask) ? run.mask(yt) : nullptr;
+  if (mask != nullptr)
+    record_passes(run.data(yt), yt.positions(), yt.channels, op.act_min, op.act_max, mask);
 }
 
 // values[i] += the products of the `multiplier` outputs that see input i.

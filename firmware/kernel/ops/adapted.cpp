@@ -221,7 +221,8 @@ class PassOn {
                  [&](int32_t, int32_t, int32_t oy, int32_t ox, int32_t tap,
                      const int16_t* mantissas, int32_t* values) {
                    const int e = run.exponents(l.y)[oy * l.window.x.out + ox];
-                   if (e != kZeroExponent && top - e <= 15)
+                   // Above `top` only where an image lays other memory over the exponents.
+                   if (e != kZeroExponent && e <= top && top - e <= 15)
                      way.tap(static_cast<uint32_t>(tap), mantissas, top - e, values);
                  });
     return;

@@ -19,7 +19,8 @@ from seeds import images
 
 IMAGES = images()
 OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32
-DEPTHWISE, LOOKUP, RECORDS_MASK, PASSES_ON = 4, 8, 8, 16
+DEPTHWISE, LOOKUP, ADD = 4, 8, 9
+RECORDS_MASK, PASSES_ON, PASSES_ON_TO_SECOND = 8, 16, 64
 TENSOR_DATA, TENSOR_MANTISSA_BITS, TENSOR_GRADIENT, TENSOR_MASK = 0, 11, 16, 20
 
 
@@ -88,15 +89,16 @@ def test_mantissas_of_a_gradient_that_is_not_there_are_refused() -> None:
         _native.Kernel(changed("ready-regression", wide))
 
 
-def test_an_operator_that_trains_nothing_and_passes_nothing_on_is_refused() -> None:
-    """Its backward pass wrote a gradient to the place of one that is not there: in front of the arena."""
+@pytest.mark.parametrize("opcode", [LOOKUP, ADD])
+def test_an_operator_that_trains_nothing_and_passes_nothing_on_is_refused(opcode: int) -> None:
+    """Its backward pass wrote to the place of a gradient, or to scratch, that is not there."""
     whole = IMAGES["operators"]
     content = bytearray(whole)
     ops, count = u32(content, 88 + 4), struct.unpack_from("<H", content, 82)[0]
-    at = next(ops + OP_BYTES * i for i in range(count) if content[ops + OP_BYTES * i] == LOOKUP)
+    at = next(ops + OP_BYTES * i for i in range(count) if content[ops + OP_BYTES * i] == opcode)
     assert content[at + 1] & PASSES_ON
     assert u32(content, at + 36)  # its training record
-    content[at + 1] &= ~PASSES_ON
+    content[at + 1] &= ~(PASSES_ON | PASSES_ON_TO_SECOND)
     _native.Kernel(whole)
     with pytest.raises(Exception, match="status"):
         _native.Kernel(seal(read_header(whole), bytes(content[HEADER_BYTES:])))

@@ -17,6 +17,7 @@ bool shapes_valid(const Model& model, const Op& op) {
          b.channels == y.channels &&
          (b.positions() == 1 || (b.height == y.height && b.width == y.width)) &&
          !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
+         (op.training == 0 || op.has(kBackwardToInput) || op.has(kBackwardToInput2)) &&
          backward_scratch_holds(model, op, 8ull * y.channels);
 }
 

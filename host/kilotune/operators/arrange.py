@@ -10,9 +10,9 @@ import numpy as np
 
 from kilotune.operators.base import (
     Activation,
-    ImageOp,
     Lowering,
     OpPlan,
+    ParameterFree,
     SectionWriter,
     factor,
     flags_of,
@@ -26,29 +26,12 @@ FILL = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Move(ImageOp):
+class Move(ParameterFree):
     """What they have in common: no arithmetic, no range to be cut at."""
-
-    operator: str
-
-    @property
-    def kind(self) -> str:
-        return self.operator
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def has_backward(self) -> bool:
-        return True
 
     @property
     def clamps(self) -> bool:
         return False
-
-    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

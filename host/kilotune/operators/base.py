@@ -220,6 +220,25 @@ class ImageOp(ABC):
         """The op's record (SPEC 1.3); everything it points to goes to `sections`."""
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterFree(ImageOp):
+    """An operator without weights and biases that gradients pass."""
+
+    operator: str  # name as in the `.tflite` schema
+
+    @property
+    def kind(self) -> str:
+        return self.operator
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def has_backward(self) -> bool:
+        return True
+
+
 def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
     """Flags of an op record; of `sends` and `adds` the first two."""
     sends, adds = (*plan.sends, False, False), (*plan.adds, False, False)

@@ -13,6 +13,7 @@ from kilotune.operators.base import (
     ImageOp,
     Lowering,
     OpPlan,
+    ParameterFree,
     SectionWriter,
     flags_of,
     pack_op,
@@ -28,26 +29,13 @@ LEFT_SHIFT = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Elementwise(ImageOp):
+class Elementwise(ParameterFree):
     """`scalings`: (multiplier, shift) of the inputs and the sum, or of the product."""
 
-    operator: str
     input2: int
     scalings: tuple[tuple[int, int], ...]
     act_range: tuple[int, int]
     scales: tuple[float, float]  # of the inputs
-
-    @property
-    def kind(self) -> str:
-        return self.operator
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def has_backward(self) -> bool:
-        return True
 
     @property
     def reads(self) -> tuple[int, ...]:

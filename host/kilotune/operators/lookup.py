@@ -18,9 +18,9 @@ import numpy.typing as npt
 from kilotune import quantisation
 from kilotune.operators.base import (
     Activation,
-    ImageOp,
     Lowering,
     OpPlan,
+    ParameterFree,
     SectionWriter,
     flags_of,
     pack_op,
@@ -37,24 +37,11 @@ Slopes = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup(ImageOp):
+class Lookup(ParameterFree):
     """`table` (256,) for inputs -128 to 127; `slopes` (256,) in real units, 0 where the output is cut."""
 
-    operator: str
     table: npt.NDArray[np.int8]
     slopes: Slopes
-
-    @property
-    def kind(self) -> str:
-        return self.operator
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def has_backward(self) -> bool:
-        return True
 
     @property
     def clamps(self) -> bool:

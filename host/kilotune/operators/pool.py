@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from kilotune import quantisation
 from kilotune.operators import geometry
 from kilotune.operators.base import (
-    ImageOp,
     Lowering,
     OpPlan,
+    ParameterFree,
     SectionWriter,
     flags_of,
     pack_op,
@@ -26,26 +26,13 @@ MAX_TAPS = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(ImageOp):
+class Pool(ParameterFree):
     """`largest`: inputs of the window that the border cuts least."""
 
-    operator: str
     geometry: Geometry
     act_range: tuple[int, int]
     largest: int
     size: int  # elements of the output
-
-    @property
-    def kind(self) -> str:
-        return self.operator
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def has_backward(self) -> bool:
-        return True
 
     @property
     def clamps(self) -> bool:
@@ -72,23 +59,11 @@ class Pool(ImageOp):
 
 
 @dataclass(frozen=True, slots=True)
-class Mean(ImageOp):
+class Mean(ParameterFree):
     """`scaling`: (multiplier, shift)."""
 
     scaling: tuple[int, int]
     positions: int
-
-    @property
-    def kind(self) -> str:
-        return "MEAN"
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def has_backward(self) -> bool:
-        return True
 
     @property
     def gradient_gain(self) -> float:
@@ -151,6 +126,7 @@ def lower_mean(context: Lowering) -> Mean:
         name=output.short_name,
         input=context.activation(source.index),
         output=context.activation(output.index),
+        operator="MEAN",
         scaling=_mean_scaling(source, output, count),
         positions=count,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from kilotune import quantisation
 from kilotune.operators import adapted, geometry
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan
-from kilotune.operators.dense import MAX_BIAS, MAX_FAN_IN, FullyConnected, activation_range, bias_of
+from kilotune.operators.dense import MAX_FAN_IN, FullyConnected, check_types, layer_fields, widest_mantissa
 from kilotune.operators.dense import lower as lower_vector
 from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
@@ -49,6 +48,11 @@ class PositionLayer(FullyConnected):
     def macs(self) -> int:
         return int(self.weights.size) * self.positions
 
+    def mantissa_bits(self, plan: OpPlan) -> int:
+        """2^bits times the largest norm of an input channel's weights stays below 2^31."""
+        magnitudes = self.largest_weights(plan).reshape(self.outputs, self.geometry.taps, -1)
+        return widest_mantissa(int(magnitudes.sum((0, 1)).max()), plan)
+
     def can_share(self, activations: Sequence[Activation]) -> bool:
         x, y = activations[self.input], activations[self.output]
         return self.geometry.can_share(x, y)
@@ -80,11 +84,6 @@ class Conv2D(PositionLayer):
     def pointwise(self) -> bool:
         return self.geometry.taps == 1
 
-    def mantissa_bits(self, plan: OpPlan) -> int:
-        """2^bits times the largest norm of an input channel's weights stays below 2^31."""
-        magnitudes = self.largest_weights(plan)
-        return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
-
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """Two positions' inputs as int16, and one patch of the input unless it is read where it lies."""
         if plan.adapted:
@@ -107,7 +106,7 @@ class DepthwiseConv2D(PositionLayer):
 
     def mantissa_bits(self, plan: OpPlan) -> int:
         magnitudes = np.abs(self.weights.astype(np.int64)).sum(1)
-        return _widest(int(magnitudes.reshape(-1, self.multiplier).sum(1).max()), plan)
+        return widest_mantissa(int(magnitudes.reshape(-1, self.multiplier).sum(1).max()), plan)
 
     def weight_bytes(self) -> bytes:
         return self.weights.T.tobytes()  # (height, width, out)
@@ -140,24 +139,14 @@ class TransposeConv(PositionLayer):
     def can_share(self, activations: Sequence[Activation]) -> bool:
         return False
 
-    def mantissa_bits(self, plan: OpPlan) -> int:
-        magnitudes = np.abs(self.weights.astype(np.int64))
-        return _widest(int(magnitudes.reshape(self.outputs, self.geometry.taps, -1).sum((0, 1)).max()), plan)
-
     def words(self, plan: OpPlan) -> tuple[int, ...]:
         return self.geometry.words
-
-
-def _widest(norm: int, plan: OpPlan) -> int:
-    if not plan.to_input:
-        return 15
-    return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
 
 
 def lower_convolution(context: Lowering) -> ImageOp:
     """Reads one CONV_2D operator of batch 1; at a single position it is a dense layer."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
-    _check_types(context, source, weight, output)
+    check_types(context, source, weight, output)
     if len(weight.shape) != 4 or len(source.shape) != 4 or len(output.shape) != 4:
         raise context.refuse(f"has weights of shape {list(weight.shape)}", "four dimensions are supported")
     out, height, width, channels = weight.shape
@@ -170,9 +159,9 @@ def lower_convolution(context: Lowering) -> ImageOp:
     window = geometry.of_window(context, (height, width), context.operator.options.dilation)
     values = _as_one_group(weight.values().astype(np.int8), groups)
     if groups == 1 and window.pointwise and output.elements == out:
-        return FullyConnected(**_fields(context, weight, values, 0), operator="CONV_2D")
+        return FullyConnected(**layer_fields(context, weight, values, 0), operator="CONV_2D")
     return Conv2D(
-        **_fields(context, weight, values, 0),
+        **layer_fields(context, weight, values, 0),
         operator="CONV_2D",
         geometry=window,
         positions=output.elements // out,
@@ -195,7 +184,7 @@ def _as_one_group(weights: npt.NDArray[np.int8], groups: int) -> npt.NDArray[np.
 def lower_depthwise(context: Lowering) -> ImageOp:
     """Reads one DEPTHWISE_CONV_2D operator of batch 1."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
-    _check_types(context, source, weight, output)
+    check_types(context, source, weight, output)
     shape = weight.shape
     good = len(shape) == len(source.shape) == len(output.shape) == 4 and 0 not in shape and shape[0] == 1
     if not good or shape[3] % source.shape[3] or output.shape[3] != shape[3]:
@@ -208,7 +197,7 @@ def lower_depthwise(context: Lowering) -> ImageOp:
     window = geometry.of_window(context, (shape[1], shape[2]), context.operator.options.dilation)
     values = np.ascontiguousarray(weight.values().astype(np.int8).reshape(-1, shape[3]).T)
     return DepthwiseConv2D(
-        **_fields(context, weight, values, 3),
+        **layer_fields(context, weight, values, 3),
         operator="DEPTHWISE_CONV_2D",
         geometry=window,
         positions=output.elements // shape[3],
@@ -219,7 +208,7 @@ def lower_depthwise(context: Lowering) -> ImageOp:
 def lower_transpose(context: Lowering) -> TransposeConv:
     """Reads one TRANSPOSE_CONV: inputs are the output's shape, weights, input and bias."""
     weight, source, output = context.tensor(1), context.tensor(2), context.output_tensor()
-    _check_types(context, source, weight, output)
+    check_types(context, source, weight, output)
     shape = weight.shape
     if len(shape) != 4 or shape[3] != source.shape[-1] or shape[0] != output.shape[-1] or 0 in shape:
         raise context.refuse(f"has weights {list(shape)}", "the file is damaged: convert the model again")
@@ -228,7 +217,7 @@ def lower_transpose(context: Lowering) -> TransposeConv:
     window = geometry.of_window(context, (shape[1], shape[2]), source=output, output=source)
     values = weight.values().astype(np.int8).reshape(shape[0], -1)
     return TransposeConv(
-        **_fields(context, weight, values, 0, source=source, bias_place=3),
+        **layer_fields(context, weight, values, 0, source=source, bias_place=3),
         operator="TRANSPOSE_CONV",
         geometry=window,
         positions=source.elements // source.shape[3],
@@ -244,8 +233,8 @@ def lower_dense(context: Lowering) -> ImageOp:
         raise context.refuse(
             "has shuffled weights", "convert the model without optimisation for one processor"
         )
-    _check_types(context, source, weight, output)
-    fields = _fields(context, weight, weight.values().astype(np.int8), 0)
+    check_types(context, source, weight, output)
+    fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
     scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)
     fields["multipliers"] = tuple(scales)
     return Conv2D(**fields, operator="FULLY_CONNECTED", positions=output.elements // weight.shape[0])
@@ -262,62 +251,3 @@ def is_rows(source: Tensor, weight: Tensor, output: Tensor) -> bool:
         and output.shape[-1:] == (out,)
         and output.shape[:-1] == source.shape[:-1]
     )
-
-
-def _check_types(context: Lowering, source: Tensor, weight: Tensor, output: Tensor) -> None:
-    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
-        if tensor.dtype != "int8":
-            raise context.refuse(
-                f"has {role} of type {tensor.dtype}",
-                "convert the model with full int8 quantisation (`kilotune quantize`)",
-            )
-    if not weight.constant:
-        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
-    if np.any(weight.zero_points != 0):
-        raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
-
-
-def _fields(
-    context: Lowering,
-    weight: Tensor,
-    values: npt.NDArray[np.int8],
-    dimension: int,
-    *,
-    source: Tensor | None = None,
-    bias_place: int = 2,
-) -> dict[str, Any]:
-    """Fields of FullyConnected; `values` (out, products of one output)."""
-    source, output = source or context.tensor(0), context.output_tensor()
-    out, fan_in = values.shape
-    if fan_in > MAX_FAN_IN:
-        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
-    if weight.scales.size not in (1, out) or (weight.scales.size > 1 and weight.dimension != dimension):
-        raise context.refuse(
-            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
-            "one scale, or one for each output channel, is supported",
-        )
-    bias, bias_tensor = bias_of(context, out, bias_place)
-    folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
-    if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
-        raise context.refuse(
-            "has biases beyond 2^28 units of its accumulator",
-            "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
-        )
-    scales = weight.scales.copy()
-    factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
-    return {
-        "source": context.operator.index,
-        "name": output.short_name,
-        "input": context.activation(source.index),
-        "output": context.activation(output.index),
-        "weights": values,
-        "bias": bias,
-        "weight_scales": scales,
-        "multipliers": tuple(quantisation.quantise_multiplier(f) for f in factors),
-        "act_range": activation_range(context, output.scale, output.zero_point),
-        "input_scale": source.scale,
-        "input_zero_point": source.zero_point,
-        "output_scale": output.scale,
-        "weight_tensor": weight.index,
-        "bias_tensor": bias_tensor,
-    }

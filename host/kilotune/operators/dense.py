@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from kilotune.operators.base import (
     real,
     write_training,
 )
+from kilotune.tflite_model import Tensor
 
 OPCODE = 1
 MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
@@ -109,10 +111,7 @@ class FullyConnected(ImageOp):
 
     def mantissa_bits(self, plan: OpPlan) -> int:
         """2^bits times the largest column norm of the effective weights stays below 2^31."""
-        if not plan.to_input:
-            return 15
-        norm = int(self.largest_weights(plan).sum(0).max())
-        return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+        return widest_mantissa(int(self.largest_weights(plan).sum(0).max()), plan)
 
     def largest_weights(self, plan: OpPlan) -> npt.NDArray[np.int64]:
         """(out, in): how large each weight is or may become."""
@@ -189,63 +188,90 @@ class FullyConnected(ImageOp):
         return write_training(sections, plan, kb=kb, ratio=ratio, rescale=rescale)
 
 
+def widest_mantissa(norm: int, plan: OpPlan) -> int:
+    """Bits of an output gradient's mantissas whose sums, of weights with this norm, stay below 2^31."""
+    if not plan.to_input:
+        return 15
+    return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
+
+
 def lower(context: Lowering) -> FullyConnected:
     """Reads one FULLY_CONNECTED operator of batch 1."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
-    options = context.operator.options
-    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
-        if tensor.dtype != "int8":
-            raise context.refuse(
-                f"has {role} of type {tensor.dtype}",
-                "convert the model with full int8 quantisation (`kilotune quantize`)",
-            )
-    if options.weights_format != 0 or len(weight.shape) != 2:
+    check_types(context, source, weight, output)
+    if context.operator.options.weights_format != 0 or len(weight.shape) != 2:
         raise context.refuse(
             "has shuffled weights", "convert the model without optimisation for one processor"
         )
-    if not weight.constant:
-        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
     out, fan_in = weight.shape
     if out == 0 or fan_in == 0 or source.elements != fan_in or output.elements != out:
         raise context.refuse(
             f"maps {list(source.shape)} to {list(output.shape)} with weights {list(weight.shape)}",
             "the device takes one sample at a time: convert the model with batch size 1",
         )
-    if fan_in > MAX_FAN_IN:
-        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
-    per_channel = weight.scales.size > 1
-    if weight.scales.size not in (1, out) or (per_channel and weight.dimension != 0):
-        raise context.refuse(
-            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
-            "one scale, or one for each output, is supported",
-        )
+    fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
+    scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)
+    fields["multipliers"] = tuple(scales)
+    return FullyConnected(**fields)
+
+
+def check_types(context: Lowering, source: Tensor, weight: Tensor, output: Tensor) -> None:
+    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
+        if tensor.dtype != "int8":
+            raise context.refuse(
+                f"has {role} of type {tensor.dtype}",
+                "convert the model with full int8 quantisation (`kilotune quantize`)",
+            )
+    if not weight.constant:
+        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
     if np.any(weight.zero_points != 0):
         raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
-    weights = weight.values().astype(np.int8)
-    bias, bias_tensor = bias_of(context, out)
-    folded = bias.astype(np.int64) - source.zero_point * weights.astype(np.int64).sum(1)
+
+
+def layer_fields(
+    context: Lowering,
+    weight: Tensor,
+    values: npt.NDArray[np.int8],
+    dimension: int,
+    *,
+    source: Tensor | None = None,
+    bias_place: int = 2,
+) -> dict[str, Any]:
+    """Fields of FullyConnected; `values` (out, products of one output)."""
+    source, output = source or context.tensor(0), context.output_tensor()
+    out, fan_in = values.shape
+    if fan_in > MAX_FAN_IN:
+        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
+    if weight.scales.size not in (1, out) or (weight.scales.size > 1 and weight.dimension != dimension):
+        raise context.refuse(
+            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
+            "one scale, or one for each output channel, is supported",
+        )
+    bias, bias_tensor = bias_of(context, out, bias_place)
+    folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
     if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
         raise context.refuse(
             "has biases beyond 2^28 units of its accumulator",
             "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
         )
     scales = weight.scales.copy()
-    return FullyConnected(
-        source=context.operator.index,
-        name=output.short_name,
-        input=context.activation(source.index),
-        output=context.activation(output.index),
-        weights=weights,
-        bias=bias,
-        weight_scales=scales,
-        multipliers=tuple(quantisation.dense_multipliers(source.scale, scales, output.scale)),
-        act_range=activation_range(context, output.scale, output.zero_point),
-        input_scale=source.scale,
-        input_zero_point=source.zero_point,
-        output_scale=output.scale,
-        weight_tensor=weight.index,
-        bias_tensor=bias_tensor,
-    )
+    factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
+    return {
+        "source": context.operator.index,
+        "name": output.short_name,
+        "input": context.activation(source.index),
+        "output": context.activation(output.index),
+        "weights": values,
+        "bias": bias,
+        "weight_scales": scales,
+        "multipliers": tuple(quantisation.quantise_multiplier(f) for f in factors),
+        "act_range": activation_range(context, output.scale, output.zero_point),
+        "input_scale": source.scale,
+        "input_zero_point": source.zero_point,
+        "output_scale": output.scale,
+        "weight_tensor": weight.index,
+        "bias_tensor": bias_tensor,
+    }
 
 
 def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:

@@ -27,9 +27,8 @@ constexpr SensorRate kRates[] = {{12500, 2},  {25000, 3},  {50000, 4},  {100000,
 Status configure(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug) {
   const SensorRate* rate = find_rate(kRates, rate_mhz);
   if (rate == nullptr) return Status::wrong_rate;
-  uint32_t range = 0;
-  while (range < 4 && full_scale_ug != 2000000u << range) ++range;
-  if (range == 4) return Status::wrong_range;
+  const uint32_t range = find_range(full_scale_ug);
+  if (range == kNoRange) return Status::wrong_range;
   port.mode = static_cast<uint8_t>(rate->code << 4 | kHighPerformance);
   const RegisterValue list[] = {
       {kControl1, 0},    {kControl2, kWholeFrames | kCountOn},

@@ -132,7 +132,7 @@ const int8_t* rows_of(const AdaptedLayer& l, const int16_t* values, uint32_t o, 
   const int16_t* values = trained_values(run, op);
   int8_t* patch = reinterpret_cast<int8_t*>(run.arena + op.words[kScratchWord]);
   int8_t* block = patch + (l.patched() ? l.fan_in : 0);
-  uint8_t* mask = training && op.has(kRecordsMask) ? run.mask(l.y) : nullptr;
+  uint8_t* mask = run.recorded_mask(op, l.y, training);
   const Biases bias(run, op);
   const Scaling scaling(run, op);
   for (uint32_t o = 0; o < l.y.channels; o += kAdaptedBlock) {
@@ -216,7 +216,7 @@ class PassOn {
   const OpTraining plan = run.model->op_training(op);
   const PassOn way(run, op, l);
   if (!l.whole) {
-    const int top = largest_exponent(run, l.y);
+    const int top = largest_exponent(run.exponents(l.y), l.y.positions());
     over_sources(run, op, l.window, top,
                  [&](int32_t, int32_t, int32_t oy, int32_t ox, int32_t tap,
                      const int16_t* mantissas, int32_t* values) {

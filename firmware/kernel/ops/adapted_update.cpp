@@ -136,8 +136,7 @@ class Gradients {
 
   // Brings mantissas to their largest exponent, less `drop` bits, and returns it.
   int align(int16_t* mantissas, const int16_t* exponents, int drop) const {
-    int top = kZeroExponent;
-    for (uint32_t p = 0; p < positions(); ++p) top = exponents[p] > top ? exponents[p] : top;
+    const int top = largest_exponent(exponents, positions());
     if (top == kZeroExponent) return 0;
     for (uint32_t p = 0; p < positions(); ++p)
       mantissas[p] = static_cast<int16_t>(align_mantissa(mantissas[p], top - exponents[p] + drop));
@@ -173,8 +172,7 @@ class Gradients {
   // B(o, k) for all o: its gradient is the sum of m(p, o) * projected(p).
   void update_column(uint32_t k, const int16_t* projected, int exponent) {
     const int16_t* exponents = run_.exponents(layer_.y);
-    int top = kZeroExponent;
-    for (uint32_t p = 0; p < positions(); ++p) top = exponents[p] > top ? exponents[p] : top;
+    const int top = largest_exponent(exponents, positions());
     for (uint32_t o = 0; o < layer_.y.channels; ++o) {
       const int16_t* m = run_.mantissas(layer_.y) + o;
       int64_t sum = 0;

@@ -170,7 +170,7 @@ void forward(const Execution& run, const Op& op, bool training) {
       finish_channel(finish, sums, n, y, plane.y_inner);
     }
   }
-  uint8_t* mask = training && op.has(kRecordsMask) ? run.mask(yt) : nullptr;
+  uint8_t* mask = run.recorded_mask(op, yt, training);
   if (mask != nullptr)
     record_passes(run.data(yt), yt.positions(), yt.channels, op.act_min, op.act_max, mask);
 }

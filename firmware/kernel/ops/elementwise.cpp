@@ -16,8 +16,7 @@ bool shapes_valid(const Model& model, const Op& op) {
   return a.height == y.height && a.width == y.width && a.channels == y.channels &&
          b.channels == y.channels &&
          (b.positions() == 1 || (b.height == y.height && b.width == y.width)) &&
-         !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
-         (op.training == 0 || op.has(kBackwardToInput) || op.has(kBackwardToInput2)) &&
+         only_passes_gradients(op, kBackwardToInput | kBackwardToInput2) &&
          backward_scratch_holds(model, op, 8ull * y.channels);
 }
 
@@ -71,9 +70,7 @@ void forward_mul(const Execution& run, const Op& op, bool training) {
 template <typename Scale>
 void sum_positions(const Execution& run, const Op& op, const OpTraining& plan, const Tensor& yt,
                    const Scale& scale, int32_t* values) {
-  int top = kZeroExponent;
-  for (uint32_t p = 0; p < yt.positions(); ++p)
-    top = run.exponents(yt)[p] > top ? run.exponents(yt)[p] : top;
+  const int top = largest_exponent(run.exponents(yt), yt.positions());
   // Products have 24 bits; as many more are cut as the count of positions asks for.
   const int bits = magnitude_bits(static_cast<int32_t>(yt.positions()));
   const int extra = bits > 6 ? bits - 6 : 0;

@@ -46,7 +46,7 @@ inline Finish make_finish(const Execution& run, const Op& op, const Tensor& yt, 
   const int8_t* shifts = reinterpret_cast<const int8_t*>(run.model->at(op.shifts));
   const bool per_channel = op.has(kPerChannel);
   return {run.data(yt),
-          training && op.has(kRecordsMask) ? run.mask(yt) : nullptr,
+          run.recorded_mask(op, yt, training),
           aligned4(run.model->at(op.multipliers)),
           shifts,
           per_channel ? 1u : 0u,

@@ -6,8 +6,6 @@
 namespace kilotune {
 namespace {
 
-constexpr int32_t kBiasMax = 1 << 28;  // |bias|: see kMaxFanIn
-
 const int8_t* frozen_weights(const Model& model, const Op& op) {
   return reinterpret_cast<const int8_t*>(model.at(op.weights));
 }
@@ -30,38 +28,19 @@ bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, 
 }
 
 Status validate(const Model& model, const Op& op) {
-  const Bytes& image = model.image();
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const uint32_t out = y.channels, in = x.elements();
-  const uint32_t scales = op.has(kPerChannel) ? out : 1;
   const uint32_t most = op.has(kWeightsTrained) ? kMaxTrainedFanIn : kMaxFanIn;
   if (y.positions() != 1 || in > most) return Status::bad_image;
-  if (!image.holds(op.weights, out * in, 1, 4) || uint64_t{out} * in > image.size)
-    return Status::bad_image;
-  if (!image.holds(op.bias, out, 4, 4)) return Status::bad_image;
-  if (!image.holds(op.multipliers, scales, 4, 4) || !image.holds(op.shifts, scales, 1, 4)) {
-    return Status::bad_image;
-  }
-  for (uint32_t o = 0; o < out; ++o) {
-    const int32_t b = load_i32(model.at(op.bias) + 4 * o);
-    if (b < -kBiasMax || b > kBiasMax) return Status::bad_image;
-  }
-  for (uint32_t o = 0; o < scales; ++o) {
-    const int8_t shift = static_cast<int8_t>(*model.at(op.shifts + o));
-    if (load_i32(model.at(op.multipliers) + 4 * o) < 0 || shift < -31 || shift > 30)
-      return Status::bad_image;
-  }
+  const Status layer = check_layer(model, op, uint64_t{out} * in, in);
+  if (layer != Status::ok) return layer;
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
     if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
       return Status::bad_image;
-    if (op.has(kPerChannel) != (t.rescale != 0)) return Status::bad_image;
     if (t.scratch != kNone ? !scratch_holds(model, t.scratch, 4ull * x.channels)
                            : x.positions() != 1 || op.has(kAddsToInput) || !t.factor.is_zero())
       return Status::bad_image;
-    for (uint32_t o = 0; t.rescale != 0 && o < out; ++o) {
-      if (load_u16(model.at(t.rescale) + 2 * o) > 32768) return Status::bad_image;
-    }
     if (!columns_fit(frozen_weights(model, op), out, in, y.mantissa_bits,
                      op.has(kWeightsTrained))) {
       return Status::bad_image;

@@ -3,6 +3,12 @@
 #include "kernel/ops/op.h"
 
 namespace kilotune {
+
+int largest_exponent(const int16_t* exponents, uint32_t positions) {
+  int top = kZeroExponent;
+  for (uint32_t p = 0; p < positions; ++p) top = exponents[p] > top ? exponents[p] : top;
+  return top;
+}
 namespace {
 
 // Values whose bit is 0 become 0; returns the largest magnitude, v or ~v, of these and `largest`.

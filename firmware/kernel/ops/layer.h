@@ -54,7 +54,7 @@ class Outputs {
  public:
   Outputs(const Execution& run, const Op& op, const Tensor& y, bool training)
       : y_(run.data(y)),
-        mask_(training && op.has(kRecordsMask) ? run.mask(y) : nullptr),
+        mask_(run.recorded_mask(op, y, training)),
         channels_(y.channels),
         zero_point_(y.zero_point),
         low_(op.act_min),
@@ -85,11 +85,13 @@ class Outputs {
   int32_t zero_point_, low_, high_;
 };
 
-// An operator without parameters: where it has a training record, its input's gradient is there.
-inline bool only_passes_gradients(const Op& op) {
+// An operator without parameters: where it has a training record, an input's gradient is there;
+// `inputs`: flags of those that it may go to.
+inline bool only_passes_gradients(const Op& op, uint8_t inputs = kBackwardToInput) {
   return !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
-         (op.training == 0 || op.has(kBackwardToInput));
+         (op.training == 0 || (op.flags & inputs) != 0);
 }
+
 // Fields of a layer with `weights` int8 weights and `fan_in` products an output.
 Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in);
 // Whether `bytes` of the arena at `offset`, a multiple of 4, are there.

@@ -44,6 +44,10 @@ struct Execution {
   [[nodiscard]] uint8_t* mask(const Tensor& t) const {
     return t.mask == kNone ? nullptr : arena + t.mask;
   }
+  // Where the pass mask of an op's output goes; null where none is recorded.
+  [[nodiscard]] uint8_t* recorded_mask(const Op& op, const Tensor& y, bool training) const {
+    return training && op.has(kRecordsMask) ? mask(y) : nullptr;
+  }
   [[nodiscard]] int16_t* exponents(const Tensor& t) const {
     return reinterpret_cast<int16_t*>(arena + t.gradient);
   }
@@ -96,6 +100,8 @@ extern const OpKernel kAdam;
 
 // Exponent of a position whose mantissas are all 0, where there are several: below any other.
 constexpr int16_t kZeroExponent = -32768;
+// The largest of a gradient's exponents (positions,).
+[[nodiscard]] int largest_exponent(const int16_t* exponents, uint32_t positions);
 
 // Turns one position's int32 values, which lie where its mantissas go, into mantissas and exponent.
 // Values outside the tensor's pass mask become 0 first. `exponent` is added to the result's.

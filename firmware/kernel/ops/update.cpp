@@ -172,8 +172,7 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
 void update_bias_positions(const Execution& run, const Op& op, const OpTraining& plan,
                            const Tensor& y, Step& step) {
   const int16_t* exponents = run.exponents(y);
-  int top = kZeroExponent;
-  for (uint32_t p = 0; p < y.positions(); ++p) top = exponents[p] > top ? exponents[p] : top;
+  const int top = largest_exponent(exponents, y.positions());
   Op one = op;
   OpTraining one_plan = plan;
   for (uint32_t c = 0; c < y.channels; ++c) {

@@ -57,18 +57,11 @@ Axis::Sources Axis::sources(int32_t i) const {
   return s;
 }
 
-int largest_exponent(const Execution& run, const Tensor& t) {
-  const int16_t* exponents = run.exponents(t);
-  int top = kZeroExponent;
-  for (uint32_t p = 0; p < t.positions(); ++p) top = exponents[p] > top ? exponents[p] : top;
-  return top;
-}
-
 int align_gradient(const Execution& run, const Tensor& t, uint32_t rescale) {
   const int16_t* exponents = run.exponents(t);
   const uint32_t positions = t.positions(), channels = t.channels;
   const uint16_t* r = reinterpret_cast<const uint16_t*>(aligned4(run.model->at(rescale)));
-  const int top = largest_exponent(run, t);
+  const int top = largest_exponent(exponents, positions);
   int16_t* m = run.mantissas(t);
   for (uint32_t p = 0; p < positions; ++p) {
     const int d = top - exponents[p];

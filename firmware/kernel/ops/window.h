@@ -82,9 +82,6 @@ class GradientRows {
   bool in_place_;
 };
 
-// The largest exponent of a gradient's positions.
-int largest_exponent(const Execution& run, const Tensor& t);
-
 // Brings all positions of a layer's gradient m to the largest exponent among them, which it
 // returns: m'(o) = round(m(o) * R(o) / 2^15 / 2^(difference)) in place, halves up; differences of
 // more than 15 bits vanish. R(o), the channel's weight scale over the largest, is 1 where

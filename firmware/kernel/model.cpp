@@ -185,7 +185,24 @@ Training Model::training() const {
           load_u16(p + 2),         load_u16(p + 4),
           load_u16(p + 6),         load_i32(p + 8),
           load_i32(p + 12),        load_u32(p + 16),
-          load_u16(p + 24),        load_u16(p + 26) == 1};
+          load_u16(p + 24),        load_u16(p + 26) == 1,
+          load_u32(p + 28),        load_u32(p + 32)};
+}
+
+// An op runs again only before one that reads what it makes: so never with parameters that this
+// step has changed.
+Status Model::check_reruns(const Training& t) const {
+  if (t.rerun_count == 0) return Status::ok;
+  if (!image_.holds(t.reruns, t.rerun_count, kRerunBytes, 4)) return Status::bad_image;
+  uint32_t last = t.first_op;
+  for (uint32_t i = 0; i < t.rerun_count; ++i) {
+    const uint8_t* p = at(t.reruns + kRerunBytes * i);
+    const uint32_t before = load_u16(p), again = load_u16(p + 2);
+    if (before > last || before < t.last_op || again >= before) return Status::bad_image;
+    if (op(static_cast<uint16_t>(before)).training == 0) return Status::bad_image;
+    last = before;
+  }
+  return Status::ok;
 }
 
 // Adam needs a state for every parameter, and floats that are positive and far from their ends.
@@ -213,6 +230,7 @@ Status Model::check_training() const {
   if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
   if (load_u16(at(training_offset_) + 26) > 1) return Status::bad_image;
   if (t.adam) KILOTUNE_TRY(check_adam());
+  KILOTUNE_TRY(check_reruns(t));
   const Tensor y = tensor(t.tensor);
   if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;
   // Ops that gradients pass have a training record; the others of the range are stepped over.

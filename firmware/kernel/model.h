@@ -17,6 +17,7 @@ constexpr uint32_t kTensorBytes = 32;
 constexpr uint32_t kOpBytes = 64;
 constexpr uint32_t kOpTrainingBytes = 40;
 constexpr uint32_t kTrainingBytes = 40;
+constexpr uint32_t kRerunBytes = 4;
 constexpr uint32_t kHashBytes = 32;
 // An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
 // below 1.5 * 2^30: no op may have more inputs a position than this.
@@ -92,6 +93,9 @@ struct Training {
   uint32_t exp_table;          // cross-entropy: image offset of u32[256]
   uint16_t classes;
   bool adam;  // the optimiser state is Adam's
+  // Ops that run forward again during the backward pass: image offset of {u16 op before whose
+  // backward pass, u16 op that runs again}, and how many.
+  uint32_t reruns, rerun_count;
 };
 
 struct OpKernel;
@@ -134,6 +138,7 @@ class Model {
   [[nodiscard]] Status check_parameters() const;
   [[nodiscard]] Status check_training() const;
   [[nodiscard]] Status check_adam() const;
+  [[nodiscard]] Status check_reruns(const Training& t) const;
 
   Bytes image_;
   OpTable ops_ = nullptr;

@@ -80,13 +80,14 @@ void Trainer::scale_rate(Real factor) {
 
 void Trainer::forward(bool recording) {
   const uint16_t end = recording ? static_cast<uint16_t>(training_.first_op + 1) : model_->op_count;
-  for (uint16_t i = 0; i < end; ++i) {
-    const Op op = model_->op(i);
-    model_->kernel(op.opcode)->forward(run_, op, recording);
-    if (run_.observer != nullptr && run_.observer->tensor != nullptr) {
-      run_.observer->tensor(run_.observer->context, op.output,
-                            run_.data(model_->tensor(op.output)));
-    }
+  for (uint16_t i = 0; i < end; ++i) run_op(i, recording);
+}
+
+void Trainer::run_op(uint16_t index, bool recording) {
+  const Op op = model_->op(index);
+  model_->kernel(op.opcode)->forward(run_, op, recording);
+  if (run_.observer != nullptr && run_.observer->tensor != nullptr) {
+    run_.observer->tensor(run_.observer->context, op.output, run_.data(model_->tensor(op.output)));
   }
 }
 
@@ -105,12 +106,18 @@ void Trainer::step(const Target& target) {
     adam_.kernel->advance(adam_);
     step.adam = &adam_;
   }
+  uint32_t rerun = 0;
   for (uint16_t i = static_cast<uint16_t>(training_.first_op + 1); i-- > training_.last_op;) {
     const Op op = model_->op(i);
     if (op.training == 0) continue;
     if (run_.observer != nullptr && run_.observer->gradient != nullptr) {
       const Tensor y = model_->tensor(op.output);
       run_.observer->gradient(run_.observer->context, i, run_.mantissas(y), run_.exponents(y));
+    }
+    for (; rerun < training_.rerun_count; ++rerun) {
+      const uint8_t* next = model_->at(training_.reruns + kRerunBytes * rerun);
+      if (load_u16(next) != i) break;
+      run_op(load_u16(next + 2), false);  // the pass masks are there already
     }
     if (step.adam != nullptr) {
       const uint32_t unit = load_u32(model_->at(op.training + 16));

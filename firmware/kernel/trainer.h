@@ -61,6 +61,8 @@ class Trainer {
   [[nodiscard]] const Execution& execution() const { return run_; }
 
  private:
+  void run_op(uint16_t index, bool recording);
+
   const Model* model_ = nullptr;
   Execution run_{};
   Training training_{};

@@ -18,7 +18,8 @@ class Buffer:
     """`size` bytes alive from step `first` to step `last`, both included.
 
     The last `tail` bytes may be a buffer of their own before that, from step `tail_first` on: the
-    whole is then written over it, front to back, as it is read.
+    whole is then written over it, front to back, as it is read. `again`: further first and last steps, in
+    which it has other contents at the same place.
     """
 
     key: str
@@ -28,15 +29,21 @@ class Buffer:
     tail: int = 0
     tail_first: int = 0
     tail_key: str = ""
+    again: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """First and last step of each time it is alive."""
+        return (self.first, self.last), *self.again
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What is alive when."""
-        whole = Part(0, _rounded(self.size), self.first, self.last)
+        whole = tuple(Part(0, _rounded(self.size), first, last) for first, last in self.spans)
         if not self.tail:
-            return (whole,)
+            return whole
         start = self.size - self.tail
-        return whole, Part(start, _rounded(self.size) - start, self.tail_first, self.first - 1)
+        return *whole, Part(start, _rounded(self.size) - start, self.tail_first, self.first - 1)
 
     def meets(self, other: Buffer) -> bool:
         return any(a.meets(b) for a in self.parts for b in other.parts)
@@ -105,7 +112,7 @@ def plan(buffers: Sequence[Buffer]) -> Arena:
 
 
 def _pieces(buffers: Sequence[Buffer], offsets: dict[str, int]) -> tuple[Piece, ...]:
-    pieces = [Piece(b.key, offsets[b.key], b.size, b.first, b.last) for b in buffers]
+    pieces = [Piece(b.key, offsets[b.key], b.size, *span) for b in buffers for span in b.spans]
     # A tail is read in the step that writes the whole over it.
     pieces += [Piece(b.tail_key, offsets[b.tail_key], b.tail, b.tail_first, b.first) for b in buffers if b.tail]
     return tuple(sorted(pieces, key=lambda p: (p.offset, p.first, p.key)))

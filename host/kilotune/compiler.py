@@ -47,6 +47,7 @@ def compile(
     reservoir: int = 32,
     early: int = 0,
     alone_windows: int | None = None,
+    recompute: bool = False,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
@@ -60,7 +61,9 @@ def compile(
     back ones included. `early`: windows of the first learn phase that later ones are held to, 3 to
     `reservoir`, 0 = none; each costs as many bytes as the model has inputs. `alone_windows`: healthy
     windows that a device with a sensor and without a host learns from, 0: none; twice the reservoir unless
-    it is said. Raises KilotuneError.
+    it is said. `recompute`: activations that the backward pass reads are computed again for it where that
+    makes the arena smaller, at the price of instructions; the learned bits are the same. Raises
+    KilotuneError.
     """
     if adam and (momentum or accumulate):
         raise KilotuneError("bad_argument", "Adam has a momentum of its own and does not accumulate", "choose one")
@@ -80,6 +83,7 @@ def compile(
         loss=chosen_loss,
         optimiser_state=momentum or accumulate,
         adam=adam,
+        recompute=recompute,
         calibration_bytes=calibration_bytes(
             features.inputs if features is not None else 0, residuals, settings.windows, settings.early
         ),
@@ -102,6 +106,7 @@ def compile_within(
     reservoir: int = 32,
     early: int = 0,
     alone_windows: int | None = None,
+    recompute: bool = False,
     steps: int = 400,
     progress: Progress | None = None,
 ) -> tuple[Image, Found]:
@@ -134,6 +139,7 @@ def compile_within(
             reservoir=reservoir,
             early=early,
             alone_windows=alone_windows,
+            recompute=recompute,
         )
 
     found = search.search(
@@ -144,6 +150,7 @@ def compile_within(
         loss=kind,
         optimiser_state=momentum or accumulate,
         adam=adam,
+        recompute=recompute,
         calibration_bytes=final("none", None).adapter_bytes,
         steps=steps,
         progress=progress,
@@ -239,6 +246,7 @@ def _meta(
     meta: dict[str, Any] = {
         "optimiser": "adam" if plan.training is not None and plan.training.adam else "sgd",
         "method": method, "loss": loss, "layers": layers, "border": border, "memory": memory,
+        "reruns": plan.reruns,
     }  # fmt: skip
     if features is not None and profile is not None:
         meta["features"] = features.to_json()
@@ -323,8 +331,9 @@ def _training(plan: Plan, sections: SectionWriter) -> bytes:
     training = plan.training
     assert training is not None
     loss = training.loss
+    reruns = b"".join(struct.pack("<HH", *pair) for pair in plan.reruns)
     return struct.pack(
-        "<BBHHHiiIfHH12x",
+        "<BBHHHiiIfHHII4x",
         LOSSES[loss.kind],
         METHODS[training.method],
         training.first_op,
@@ -336,6 +345,8 @@ def _training(plan: Plan, sections: SectionWriter) -> bytes:
         loss.unit,
         loss.classes,
         int(training.adam),
+        sections.add(reruns) if reruns else 0,
+        len(plan.reruns),
     )
 
 

@@ -82,6 +82,7 @@ def step_work(graph: Graph, plan: Plan) -> Counter[str]:
     training = plan.training
     assert training is not None
     work = inference_work(graph, plan.ops, range(training.first_op + 1))
+    work += inference_work(graph, plan.ops, [op for _, op in plan.reruns])
     work["loss"] += graph.activations[training.loss.tensor].elements
     for i in range(training.last_op, training.first_op + 1):
         op, decided = graph.ops[i], plan.ops[i]

@@ -190,6 +190,17 @@ class Image:
         return str(self.meta.get("loss", ""))
 
     @property
+    def reruns(self) -> tuple[tuple[int, int], ...]:
+        """Ops that run again for the backward pass: (before which op's, which op)."""
+        try:
+            pairs = tuple((int(before), int(again)) for before, again in self.meta.get("reruns", ()))
+        except (TypeError, ValueError) as error:
+            raise bad_image("its meta section does not list what runs again") from error
+        if not all(0 <= again < before < len(self.layers) for before, again in pairs):
+            raise bad_image("an op of its meta section that runs again is not there")
+        return pairs
+
+    @property
     def memory(self) -> tuple[Piece, ...]:
         """The arena over time. Steps: -1 the input arrives, then the ops forward, the loss, the ops backward."""
         try:

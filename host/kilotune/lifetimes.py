@@ -6,6 +6,7 @@ from kilotune.arena import Buffer
 from kilotune.graph import Graph
 from kilotune.operators.base import Activation, OpPlan
 from kilotune.plan import GradientPlan, TrainingPlan
+from kilotune.schedule import Schedule
 
 
 def gradient_bytes(activation: Activation, *, wide: bool) -> int:
@@ -23,43 +24,24 @@ def lifetimes(
     ops: list[OpPlan],
     gradients: list[GradientPlan | None],
     training: TrainingPlan | None,
-    *,
-    keep_input: bool,
+    order: Schedule,
 ) -> list[Buffer]:
-    """Every buffer of the arena.
-
-    Steps: -1 the input arrives, 0 to n-1 forward, n the output is read and the loss taken, then backward.
-    """
+    """Every buffer of the arena, in the steps of `order`."""
     end = len(graph.ops)
-
-    def backward_step(op: int) -> int:
-        return 2 * end - op
-
-    made = {graph.input: -1}
-    last = {graph.input: end if keep_input else 0, graph.output: end}
-    for i, op in enumerate(graph.ops):
-        made[op.output] = i
-        last[op.output] = max(last.get(op.output, 0), i)
-        until = backward_step(i) if ops[i].gradient_unit and op.reads_input_backward(ops[i]) else i
-        for source in op.reads:
-            last[source] = max(last.get(source, 0), until)
-    if training is not None:
-        last[training.loss.tensor] = max(last[training.loss.tensor], end)
-    overlaid = _overlaid_output(
-        graph, ops, gradients, training, end if training is None else last[training.loss.tensor]
-    )
+    loss_read = end if training is None else order.data[training.loss.tensor][0][1]
+    overlaid = _overlaid_output(graph, ops, gradients, training, loss_read)
     buffers = [
-        Buffer(f"data {i}", graph.activations[i].elements, made[i], last[i])
-        for i in sorted(made)
+        Buffer(f"data {i}", graph.activations[i].elements, *spans[0], again=spans[1:])
+        for i, spans in sorted(order.data.items())
         if i != overlaid
     ]
     for i, op in enumerate(graph.ops):
         scratch = op.scratch_bytes(graph.activations, ops[i])
         if scratch:
-            buffers.append(Buffer(f"scratch {i}", scratch, i, i))
+            buffers.append(Buffer(f"scratch {i}", scratch, i, i, again=tuple((s, s) for s in order.again[i])))
         scratch = op.backward_scratch_bytes(graph.activations, ops[i]) if ops[i].gradient_unit else 0
         if scratch:
-            buffers.append(Buffer(f"backward scratch {i}", scratch, backward_step(i), backward_step(i)))
+            buffers.append(Buffer(f"backward scratch {i}", scratch, order.backward[i], order.backward[i]))
     if training is None:
         return buffers
     # A gradient is written by the loss or by the ops that read the activation, each of which masks what it
@@ -70,7 +52,7 @@ def lifetimes(
         if gradient is None:
             continue
         writers = [
-            backward_step(j)
+            order.backward[j]
             for j, user in enumerate(graph.ops)
             if any(
                 sent and source == op.output for source, sent in zip(user.reads, ops[j].sends, strict=False)
@@ -80,9 +62,9 @@ def lifetimes(
             writers.append(end)
         activation = graph.activations[op.output]
         if op.output == overlaid:
-            buffers.append(_over_output(activation, made[overlaid], end, backward_step(i), overlaid))
+            buffers.append(_over_output(activation, order.data[overlaid][0][0], end, order.backward[i], overlaid))
             continue
-        size, first, reader = gradient_bytes(activation, wide=True), min(writers), backward_step(i)
+        size, first, reader = gradient_bytes(activation, wide=True), min(writers), order.backward[i]
         known = shared.get(gradient.place)
         if known is not None:
             size, first, reader = max(size, known.size), min(first, known.first), max(reader, known.last)

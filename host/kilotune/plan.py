@@ -55,6 +55,7 @@ class Plan:
     arena: Arena
     adapter_bytes: int
     state_bytes: int
+    reruns: tuple[tuple[int, int], ...] = ()  # (op before whose backward pass, op that runs again)
 
     def data_offset(self, activation: int) -> int:
         return self.arena.offsets[f"data {activation}"]

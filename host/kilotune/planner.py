@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from kilotune import arena
+from kilotune.arena import Buffer
 from kilotune.errors import KilotuneError
 from kilotune.graph import Graph
 from kilotune.lifetimes import lifetimes
@@ -14,6 +15,7 @@ from kilotune.operators import adapted
 from kilotune.operators.base import NONE, OpPlan
 from kilotune.operators.dense import MIN_FRACTION_BITS
 from kilotune.plan import GradientPlan, Plan, TrainingPlan
+from kilotune.schedule import Schedule, choose_dropped, schedule
 from kilotune.selection import LayerChoice, Request, choose, reached
 
 UNIT_EXPONENT_MAX = 110  # float32 ends at 126
@@ -27,9 +29,10 @@ def plan(
     optimiser_state: bool,
     calibration_bytes: int,
     adam: bool = False,
+    recompute: bool = False,
 ) -> Plan:
     """Plans training and memory of `graph`. `calibration_bytes` lead the adapter; `adam`: the optimiser state
-    is Adam's."""
+    is Adam's; `recompute`: activations are computed again for the backward pass where that saves memory."""
     if calibration_bytes % 4 != 0:
         raise ValueError("calibration bytes must be a multiple of 4")
     loss_kind = choose_loss(graph, loss)
@@ -50,15 +53,29 @@ def plan(
     state_bytes = 0
     if optimiser_state or adam:
         state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if adam else 4)
-    buffers = lifetimes(graph, ops, gradients, training, keep_input=loss_kind == "reconstruction")
+    loss_tensor = training.loss.tensor if training is not None else None
+
+    def ordered(dropped: frozenset[int]) -> tuple[Schedule, list[Buffer]]:
+        order = schedule(
+            graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped
+        )
+        return order, lifetimes(graph, ops, gradients, training, order)
+
+    order, buffers = ordered(frozenset())
     placed = arena.plan(buffers)
+    if recompute:
+        dropped = choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))
+        other, buffers = ordered(dropped)
+        smaller = arena.plan(buffers)
+        if smaller.size < placed.size:
+            order, placed = other, smaller
     for i in range(len(ops)):
         ops[i] = replace(
             ops[i],
             scratch=placed.offsets.get(f"scratch {i}", NONE),
             backward_scratch=placed.offsets.get(f"backward scratch {i}", NONE),
         )
-    return Plan(tuple(ops), tuple(gradients), training, placed, adapter_bytes, state_bytes)
+    return Plan(tuple(ops), tuple(gradients), training, placed, adapter_bytes, state_bytes, order.reruns)
 
 
 def _choose_paths(

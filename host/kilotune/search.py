@@ -119,13 +119,14 @@ def search(
     loss: str,
     optimiser_state: bool,
     adam: bool = False,
+    recompute: bool = False,
     calibration_bytes: int,
     steps: int,
     progress: Progress | None = None,
 ) -> Found:
     """The best set within the budget. `compile_chosen` makes the image of a set, as the caller wants it;
     `calibration_bytes` lead its adapter."""
-    pricer = _Pricer(graph, loss, optimiser_state, calibration_bytes, adam)
+    pricer = _Pricer(graph, loss, optimiser_state, calibration_bytes, adam, recompute)
     measure = _Measure(compile_chosen, samples, steps)
     _, first_op = plan_loss(graph, choose_loss(graph, loss))
     layers = trainable_layers(graph, first_op)
@@ -227,10 +228,16 @@ class _Pricer:
     """RAM and instructions of a set, by the planner; remembers what it has planned."""
 
     def __init__(
-        self, graph: Graph, loss: str, optimiser_state: bool, calibration_bytes: int, adam: bool
+        self,
+        graph: Graph,
+        loss: str,
+        optimiser_state: bool,
+        calibration_bytes: int,
+        adam: bool,
+        recompute: bool,
     ) -> None:
         self._graph, self._loss, self._state, self._adam = graph, loss, optimiser_state, adam
-        self._calibration_bytes = calibration_bytes
+        self._calibration_bytes, self._recompute = calibration_bytes, recompute
         self._known: dict[tuple[tuple[int, LayerChoice], ...], tuple[float, float]] = {}
 
     def price(self, chosen: Mapping[int, LayerChoice]) -> tuple[int, int]:
@@ -242,6 +249,7 @@ class _Pricer:
             optimiser_state=self._state,
             adam=self._adam,
             calibration_bytes=self._calibration_bytes,
+            recompute=self._recompute,
         )
         ram = plan.arena.size + plan.adapter_bytes + plan.state_bytes
         return ram, costs.step(self._graph, plan)

@@ -189,6 +189,19 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
         parts = [sum(c.forward for c in costs), sum(c.bias for c in costs), sum(c.input_gradient for c in costs)]
         ram = image.arena_bytes + image.adapter_bytes
         lines.append(row(what, *parts, f"{sum(parts) / inference:.2f} x", ram))
+    return [*lines, "", *recomputation(counter, model)]
+
+
+def recomputation(counter: layer_costs.Counter, model: bytes) -> list[str]:
+    """What `--recompute` saves where the backward pass reads activations, and what it takes."""
+    lines = [header("trained, all layers", "arena + adapter", "with `--recompute`", "less", "instructions of a step more")]
+    for method in ("lora", "channels"):
+        kept, again = (kilotune.compile(model, method=method, recompute=on) for on in (False, True))
+        costs = counter.count(kept)
+        step = sum(c.forward + c.bias + c.input_gradient for c in costs)
+        more = sum(costs[op].forward for _, op in again.reruns)
+        ram = [image.arena_bytes + image.adapter_bytes for image in (kept, again)]
+        lines.append(row(method, *ram, f"{1 - ram[1] / ram[0]:.0%}", f"{more / step:.0%}"))
     return lines
 
 

@@ -29,10 +29,23 @@ def every_way() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 
+def deep() -> bytes:
+    """What backward reads of it is more than any one step of the pass needs."""
+    net = Network(seed=6)
+    x = net.conv(net.source(8, 7, 3), 6, (3, 3))
+    for _ in range(3):
+        y = net.unary(net.conv(x, 6, (1, 1)), "HARD_SWISH")
+        x = net.add(net.conv(net.depthwise(y), 6, (1, 1)), x)
+    x = net.pool(x, "average", (4, 4), stride=(4, 4), padding=VALID)
+    return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
+
+
 NETWORKS: dict[str, Callable[[], bytes]] = {
     "every way": every_way,
+    "deep": deep,
     "reconstruction": lambda: models.chain(30, 12, 5, 12, 30, per_channel=True, seed=2),
     "regression": lambda: models.chain(20, 16, 3, seed=3),
+    "long": lambda: models.chain(24, 24, 24, 24, 24, 24, 3, seed=4),
 }
 WAYS: dict[str, dict[str, Any]] = {
     "bias": {"method": "bias"},
@@ -40,6 +53,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "last two": {"method": "bias", "last_layers": 2},
     "lora": {"method": "lora"},
     "channels": {"method": "channels"},
+    "recomputed lora": {"method": "lora", "recompute": True},
+    "recomputed channels": {"method": "channels", "recompute": True},
 }
 
 
@@ -49,6 +64,11 @@ class Watch:
     def __init__(self, image: Image, kernel: Any, first_op: int, seed: int) -> None:
         self._pieces, self._kernel, self._first_op = image.memory, kernel, first_op
         self._ops = len(image.layers)
+        self._backward: dict[int, int] = {}  # step in which each op's backward pass, with its reruns, begins
+        step = self._ops + 1
+        for op in reversed(range(self._ops)):
+            self._backward[op] = step
+            step += 1 + sum(before == op for before, _ in image.reruns)
         self._noise = np.random.default_rng(seed)
         self._before: np.ndarray | None = None
         self._step = 0
@@ -59,12 +79,13 @@ class Watch:
         self._enter(0)
 
     def __call__(self, kind: str, op: int) -> None:
-        if kind == "forward":
-            self._leave(self._step)
-            self._enter(op + 1 if op < self._first_op else self._ops)
-        else:  # the loss, or the backward pass of the op before, is done; ops without a record do nothing
-            self._leave(self._step)
-            self._enter(2 * self._ops - op)
+        self._leave(self._step)
+        if kind == "backward":  # the loss, or the backward pass of the op before, is done; ops without a
+            self._enter(self._backward[op])  # record do nothing
+        elif op < self._first_op:
+            self._enter(op + 1)
+        else:  # the loss, or what comes after an op that ran again
+            self._enter(self._ops if op == self._first_op else self._step + 1)
 
     def end(self) -> None:
         self._leave(self._step)
@@ -130,6 +151,34 @@ class FirstOp:
             self._watch._enter(1 if self._watch._first_op > 0 else self._watch._ops)
             return
         self._watch(kind, op)
+
+
+@pytest.mark.parametrize("way", ["lora", "channels"])
+@pytest.mark.parametrize("network", ["deep", "long"])
+def test_recomputed_activations_take_less_memory_and_teach_the_same(network: str, way: str) -> None:
+    content = NETWORKS[network]()
+    kept, again = (kilotune.compile(content, method=way, recompute=on) for on in (False, True))  # type: ignore[arg-type]
+    assert again.arena_bytes < kept.arena_bytes
+    assert again.reruns
+    assert not kept.reruns
+    reference = Reference(kept.content)
+    x = np.random.default_rng(1).integers(-128, 128, (40, kept.input_bytes)).astype(np.int8)
+    learned = []
+    for image in (kept, again):
+        kernel = _native.Kernel(image.content)
+        kernel.begin(real(0.01))
+        for i, row in enumerate(x):
+            kernel.step(row, **target_of(reference, i))
+        learned.append(bytes(kernel.adapter))
+    assert learned[0] == learned[1]
+    fresh = _native.Kernel(kept.content)
+    fresh.reset()
+    assert bytes(fresh.adapter) != learned[0]
+
+
+def test_biases_need_no_activations_again() -> None:
+    content = NETWORKS["reconstruction"]()
+    assert kilotune.compile(content, recompute=True).content == kilotune.compile(content).content
 
 
 def test_the_watch_sees_a_plan_that_is_too_small() -> None:

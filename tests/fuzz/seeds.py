@@ -43,6 +43,15 @@ def _positions() -> bytes:
     return net.finish(net.dense(net.flatten(net.pool(x, "max", (2, 2))), 3))
 
 
+def _deep() -> bytes:
+    """Whose activations take less memory when they are computed again."""
+    net = Network(seed=3)
+    x = net.conv(net.source(4, 4, 1), 4, (2, 2))
+    for _ in range(2):
+        x = net.conv(net.unary(x, "HARD_SWISH"), 4, (1, 1))
+    return net.finish(net.dense(net.flatten(net.pool(x, "average", (3, 3))), 2))
+
+
 def _every_operator() -> bytes:
     """Each operator that gradients pass, on few values."""
     net = Network(seed=2)
@@ -75,6 +84,7 @@ def images() -> dict[str, bytes]:
     out["operators"] = kilotune.compile(_every_operator(), method="bias")
     for method in ("lora", "channels"):
         out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])
+    out["recomputed"] = kilotune.compile(_deep(), method="channels", recompute=True)
     for method in ("bias", "head", "bias+head", "lora", "channels"):
         out[f"coder-{method}"] = kilotune.compile(
             coder, method=method, features=_windows(8), profile=_profile(8, 8), reservoir=12,

@@ -184,3 +184,24 @@ def test_calibration_settings_of_a_wrong_type_are_refused(value: object) -> None
     damaged = Image(image.content, image.header, image.meta | {"calibration": value}, image.layers)
     with pytest.raises(KilotuneError):
         Adapter.base(damaged)
+
+
+def test_ops_that_run_again_must_come_before_the_one_that_needs_them() -> None:
+    content = IMAGES["recomputed"]
+    training = u32(content, 96)
+    reruns, count = u32(content, training + 28), u32(content, training + 32)
+    before, again = struct.unpack_from("<HH", content, reruns)
+    ops = struct.unpack_from("<H", content, 82)[0]
+    assert count > 1
+    assert again < before < ops
+
+    def opened(at: int, layout: str, *values: int) -> None:
+        _native.Kernel(changed("recomputed", lambda c: struct.pack_into(layout, c, at, *values)))
+
+    opened(reruns, "<HH", before, again)
+    for pair in ((before, before), (ops, again), (before, 0xFFFF), (0, again)):
+        with pytest.raises(Exception, match="status"):
+            opened(reruns, "<HH", *pair)
+    for place in ((reruns, 0xFFFFFFFF), (0xFFFFFFFC, count), (reruns + 2, count)):
+        with pytest.raises(Exception, match="status"):
+            opened(training + 28, "<II", *place)

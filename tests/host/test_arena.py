@@ -9,6 +9,7 @@ from kilotune import arena, graph, planner, tflite_model
 from kilotune.arena import Buffer
 from kilotune.lifetimes import lifetimes
 from kilotune.operators.base import OpPlan
+from kilotune.schedule import schedule
 from kilotune.selection import Request
 
 import models
@@ -73,15 +74,19 @@ def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 
 
+def data_of(g: graph.Graph, ops: list[OpPlan], keep_input: bool = False) -> dict[str, Buffer]:
+    order = schedule(g, ops, loss_tensor=None, keep_input=keep_input)
+    return {b.key: b for b in lifetimes(g, ops, [None] * 3, None, order)}
+
+
 def test_the_input_survives_until_a_reconstruction_is_compared_with_it() -> None:
     g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
-    made = {b.key: b for b in lifetimes(g, [OpPlan()] * 2, [None] * 3, None, keep_input=True)}
+    made = data_of(g, [OpPlan()] * 2, keep_input=True)
     assert made[f"data {g.input}"].last == 2
     assert made[f"data {g.output}"].last == 2
 
 
 def test_the_heads_input_survives_until_its_update() -> None:
     g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
-    decided = OpPlan(train_weights=True, gradient_unit=1.0)
-    made = {b.key: b for b in lifetimes(g, [OpPlan(), decided], [None] * 3, None, keep_input=False)}
+    made = data_of(g, [OpPlan(), OpPlan(train_weights=True, gradient_unit=1.0)])
     assert made[f"data {g.ops[1].input}"].last > 2

@@ -182,3 +182,19 @@ def test_demo_on_the_twin_holds_every_check(tmp_path: Path) -> None:
     assert story["after"]["auc"] > story["before"]["auc"]
     again = run("demo", "--target", "twin", "-o", tmp_path / "demo")
     assert again["adapter_sha256"] == story["adapter_sha256"]
+
+
+def test_activations_computed_again_save_ram_and_learn_the_same(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(models.chain(24, 24, 24, 24, 24, 24, 24, seed=4))
+    np.save(tmp_path / "x.npy", np.random.default_rng(2).integers(-128, 128, (12, 24)).astype(np.int8))
+    made, merged = [], []
+    for more in ([], ["--recompute"]):
+        image, adapter, out = tmp_path / "m.ktm", tmp_path / f"adapter{len(made)}", tmp_path / "out.tflite"
+        made.append(run("compile", tmp_path / "m.tflite", "-o", image, "--method", "lora", *more))
+        run("train", image, "--target", "twin", "-i", tmp_path / "x.npy", "--steps", 30, "--lr", 0.02, "--seed", 1,
+            "-o", adapter)  # fmt: skip
+        run("merge", tmp_path / "m.tflite", adapter, "-o", out)
+        merged.append(out.read_bytes())
+    assert merged[0] == merged[1] != (tmp_path / "m.tflite").read_bytes()
+    assert made[1]["arena_bytes"] < made[0]["arena_bytes"]
+    assert made[1]["recomputed_macs"] > made[0]["recomputed_macs"] == 0

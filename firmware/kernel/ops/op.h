@@ -14,8 +14,10 @@ namespace kilotune {
 // Optional witness for tests and tools: sees each tensor and each gradient when it is complete.
 struct Observer {
   void* context;
+  // Ops that run again for the backward pass complete theirs a second time.
   void (*tensor)(void* context, uint16_t tensor, const int8_t* data);
-  // Gradient at an op's output: mantissas (positions, channels), one exponent a position.
+  // Gradient at an op's output, before its backward pass and what runs again for it: mantissas
+  // (positions, channels), one exponent a position.
   void (*gradient)(void* context, uint16_t op, const int16_t* mantissa, const int16_t* exponent);
 };
 

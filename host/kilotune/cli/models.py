@@ -43,6 +43,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     "compile",
     example="kilotune compile model.tflite -o model.ktm --method bias+head\n"
     "kilotune compile ae.tflite -o ae.ktm --method bias --last-layers 2 --json\n"
+    "kilotune compile cnn.tflite -o cnn.ktm --method lora --recompute\n"
     "kilotune compile ae.tflite -o ae.ktm --early 8\n"
     "kilotune compile cnn.tflite -o cnn.ktm --method lora --rank 4 --layers conv2d_3,dense\n"
     "kilotune compile cnn.tflite -o cnn.ktm --method channels --channels conv2d_3:0,5,7 --channels dense:1\n"
@@ -69,6 +70,11 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 )
 @click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
 @click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Compute activations again for the backward pass where that saves RAM: same bits, more instructions.",
+)
 @click.option("--adam", is_flag=True, help="Train with Adam: two bytes of state a parameter; not for lora.")
 @click.option(
     "--early",
@@ -104,6 +110,7 @@ def compile_command(
     loss: Loss,
     momentum: bool,
     accumulate: bool,
+    recompute: bool,
     adam: bool,
     early: int,
     settings: Path | None,
@@ -126,6 +133,7 @@ def compile_command(
             momentum=momentum,
             accumulate=accumulate,
             adam=adam,
+            recompute=recompute,
             features=features,
             profile=profile,
             early=early,
@@ -143,6 +151,7 @@ def compile_command(
             momentum=momentum,
             accumulate=accumulate,
             adam=adam,
+            recompute=recompute,
             features=features,
             profile=profile,
             early=early,
@@ -283,6 +292,7 @@ def summary(image: Image) -> dict[str, object]:
         "state_bytes": image.state_bytes,
         "early_windows": image.early,
         "macs": image.macs,
+        "recomputed_macs": sum(image.layers[op].macs for _, op in image.reruns),
         "input_bytes": image.input_bytes,
         "output_bytes": image.output_bytes,
         "features": "none"

@@ -43,7 +43,7 @@ def _merged(pieces: list[Piece]) -> list[tuple[int, int]]:
 
 
 def memory_plan(image: Image) -> str:
-    """One column for each step: the input, the ops forward, the loss, the ops backward."""
+    """One column for each step: the input, the ops forward, the loss, the ops backward with what runs again."""
     pieces, ops = image.memory, len(image.layers)
     plot = Plot(WIDTH, HEIGHT, left=64.0, right=16.0, top=44.0)
     first, last = -1, max([ops, *(p.last for p in pieces)])
@@ -54,7 +54,7 @@ def memory_plan(image: Image) -> str:
         plot.text(plot.x0 - 7, y(tick) + 4, f"{tick:,.0f}", "tick", "end")
     for p in pieces:
         _box(plot, p, x(p.first), x(p.last + 1), y(p.offset + p.size), y(p.offset), image)
-    _steps(plot, ops, last, x)
+    _steps(plot, image, last, x)
     used = alive_bytes(pieces)
     line = [point for s, n in used.items() for point in ((x(s), y(n)), (x(s + 1), y(n)))]
     plot.path(line, "peak")
@@ -78,13 +78,26 @@ def _box(plot: Plot, p: Piece, left: float, right: float, top: float, bottom: fl
         plot.text((left + right) / 2, (top + bottom) / 2 + 4, p.key, "in", "middle")
 
 
-def _steps(plot: Plot, ops: int, last: int, x: object) -> None:
+def _numbers(image: Image) -> list[str]:
+    """The op of each step from 0 on; one that runs again for the backward pass with a plus."""
+    ops = range(len(image.layers))
+    found = [*map(str, ops), "loss"]
+    for i in reversed(ops):
+        found += [f"+{again}" for before, again in image.reruns if before == i]
+        found.append(str(i))
+    return found
+
+
+def _steps(plot: Plot, image: Image, last: int, x: object) -> None:
     assert callable(x)
+    ops = len(image.layers)
     every = max(1, (last + 2) // 30)
-    names = {-1: "in", ops: "loss"} if last > ops else {-1: "in", ops: "out"}
+    names = {-1: "in", ops: "loss" if last > ops else "out"}
+    numbers = dict(enumerate(_numbers(image)))
     for s in range(-1, last + 1):
-        number = s if s < ops else 2 * ops - s
-        words = names.get(s, str(number) if number % every == 0 else "")
+        words = names.get(s, numbers.get(s, ""))
+        if s not in names and (int(words) if words.isdigit() else 1) % every != 0:
+            words = ""
         plot.text((x(s) + x(s + 1)) / 2, plot.y0 + 16, words, "tick", "middle")
     plot.line(x(ops), plot.y1, x(ops), plot.y0, "turn")
     plot.text((x(0) + x(ops)) / 2, plot.height - 8, "operators, forward", "label", "middle")

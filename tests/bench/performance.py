@@ -194,7 +194,7 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
 
 def recomputation(counter: layer_costs.Counter, model: bytes) -> list[str]:
     """What `--recompute` saves where the backward pass reads activations, and what it takes."""
-    lines = [header("trained, all layers", "arena + adapter", "with `--recompute`", "less", "instructions of a step more")]
+    lines = [header("trained, all layers", "arena + adapter", "`--recompute`", "less", "instructions of a step more")]
     for method in ("lora", "channels"):
         kept, again = (kilotune.compile(model, method=method, recompute=on) for on in (False, True))
         costs = counter.count(kept)

@@ -42,7 +42,6 @@ void start_serial() {
 KILOTUNE_BUSY_CODE void on_uart() {
   if (reg(kReceiveEnded) != 0) {
     serial_ring.put(received);
-    // Back to back: in between, Renode's model writes what arrives behind the buffer, without end.
     reg(kReceiveEnded) = 0;
     reg(kUartStartReceive) = 1;
   }

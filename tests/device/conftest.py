@@ -27,6 +27,8 @@ import models
 
 # Renode runs where it is asked for: it takes minutes.
 _DEFAULT_EMULATORS = ("qemu", "rp2040js")
+# A limit for a test of several starts on a busy computer; each wait inside has its own.
+_RENODE_TEST_S = 1200
 _NO_MODEL = ("no_model", "bad_magic", "bad_crc", "bad_version", "bad_image")
 
 
@@ -43,6 +45,13 @@ def _default_targets() -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         metafunc.parametrize("target", metafunc.config.getoption("--target") or _default_targets(), scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and str(callspec.params.get("target", "")).startswith("renode:"):
+            item.add_marker(pytest.mark.timeout(_RENODE_TEST_S))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +95,7 @@ def state(tmp_path: Path) -> Path:
 def device(target: str, image: Image, state: Path) -> Iterator[Device]:
     """A device that has learned nothing."""
     try:
-        opened = registry.open(target, image, state, timeout_s=20)
+        opened = registry.open(target, image, state, timeout_s=60)
     except KilotuneError as error:
         if error.code != "other_image" and error.code not in _NO_MODEL:
             raise

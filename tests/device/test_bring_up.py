@@ -162,11 +162,11 @@ def test_a_fault_is_told_after_the_restart(
         pytest.skip("needs an emulator that runs a spoiled firmware")
     address, spoiled = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", code, parsed.board, state)
     with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=spoiled) as (port, _):
-        with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
+        with Device(open_port(port, timeout_s=60), timeout_s=5) as device:
             assert device.status().fault.pc == 0
             with pytest.raises(KilotuneError):
                 device.bench()
-        with Device(open_port(port, timeout_s=20), timeout_s=20) as device:
+        with Device(open_port(port, timeout_s=60), timeout_s=60) as device:
             assert device.status().fault.pc == (address if cause is None else cause)
             assert device.status().restart_cause == RestartCause.fault
             device.reset()
@@ -184,7 +184,7 @@ def test_a_hang_ends_with_the_watchdog(target: str, image: Image, state: Path) -
         pytest.skip("this target models no watchdog")
     address, hung = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", HANG, parsed.board, state)
     with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=hung) as (port, _):
-        with Device(open_port(port, timeout_s=20), timeout_s=2) as device:
+        with Device(open_port(port, timeout_s=60), timeout_s=5) as device:
             assert device.status().restart_cause == RestartCause.power
             with pytest.raises(KilotuneError):
                 device.bench()
@@ -271,7 +271,7 @@ class started:  # lower case: a context manager
     def __enter__(self):  # type: ignore[no-untyped-def]
         port, process = self._run.__enter__()
         try:
-            self._device = Device(open_port(port, timeout_s=20), timeout_s=20)
+            self._device = Device(open_port(port, timeout_s=60), timeout_s=60)
         except BaseException as error:
             self._run.__exit__(type(error), error, None)
             raise

@@ -27,7 +27,6 @@ def _operations(image: Image) -> list[int]:
     return [1, *(int(k) for k in np.random.default_rng(11).integers(2, last, 2)), last]
 
 
-@pytest.mark.timeout(1200)  # nine starts of an emulator
 def test_a_commit_that_power_cuts_leaves_the_old_checkpoint_or_the_new(
     target: str, image: Image, tmp_path: Path
 ) -> None:
@@ -71,7 +70,7 @@ class running:  # lower case: a context manager
     def __enter__(self) -> Device:
         port, _ = self._run.__enter__()
         try:
-            self._device = Device(open_port(port, timeout_s=20), timeout_s=20)
+            self._device = Device(open_port(port, timeout_s=60), timeout_s=60)
         except BaseException as error:
             self._run.__exit__(type(error), error, None)
             raise

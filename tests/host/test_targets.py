@@ -42,6 +42,7 @@ def code_of(error: pytest.ExceptionInfo[KilotuneError]) -> str:
         ("native", "native", "native"),
         ("qemu:mps2-an386", "qemu", "mps2-an386"),
         ("renode:stm32f4_discovery", "renode", "stm32f4_discovery"),
+        ("renode:nrf52840dk,lis2dw12=synthetic:healthy", "renode", "nrf52840dk"),
         ("/dev/ttyACM0", "port", ""),
         ("socket://127.0.0.1:4000", "port", ""),
         ("COM3", "port", ""),
@@ -61,6 +62,9 @@ def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
         ("qemu:mps3", "unknown_board"),
         ("qemu:native", "no_emulator"),
         ("renode:microbit", "no_emulator"),
+        ("renode:stm32f4_discovery,lis2dw12=a.npz", "no_emulator"),
+        ("renode:nrf52840dk,lis2dw12", "usage"),
+        ("renode:nrf52840dk,virtual,lis2dw12=a.npz", "usage"),
         ("rp2040js:microbit", "no_emulator"),
     ],
 )
@@ -115,6 +119,18 @@ def test_renodes_platforms_have_memory_for_the_firmware_and_flash_for_the_rest(b
     firmware_at = {a for address, size in plain for a in range(address, address + size, 4096)}
     assert everything <= cells | firmware_at
     assert not cells & firmware_at
+
+
+def test_renodes_sensor_gets_a_recording_and_its_script(tmp_path: Path) -> None:
+    feed = registry.parse_target("renode:nrf52840dk,lis2dw12=synthetic:healthy,seconds=1").feed
+    assert feed is not None
+    resd = feed.resd(tmp_path, 1600.0)
+    assert resd.stat().st_size == 8 + 37 + 1600 * 12
+    elf, flash = tmp_path / "a.elf", tmp_path / "f.bin"
+    lines = renode.script_for(board("nrf52840dk"), elf, flash, 4711, chip=feed.chip, resd=resd).splitlines()
+    assert lines[3] == f"$resd=@{resd}"
+    assert lines[4].endswith("/nrf52840dk_lis2dw12.resc")
+    assert "\ninclude $ORIGIN/nrf52840dk.resc\n" in Path(lines[4].removeprefix("include @")).read_text(encoding="utf-8")
 
 
 def _hex(pattern: str, text: str) -> list[tuple[int, ...]]:

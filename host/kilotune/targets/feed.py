@@ -1,11 +1,15 @@
-"""What a sensor of the native device measures: `lis2dw12=recording.npz`, `virtual,adxl345=synthetic:healthy`."""
+"""What the sensor of a started device measures: `lis2dw12=recording.npz`, `virtual,adxl345=synthetic:healthy`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.sources import Recording
 
 CHIPS = ("lis2dw12", "adxl345", "lsm6dso")
 AXES = 3
@@ -14,7 +18,7 @@ _FULL_SCALE_G = 16.0  # of the raw file that the device reads, at 32768
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """`virtual`: the recording takes no more time than the device computes, else its own."""
+    """`virtual`: the recording takes no more time than the native device computes, else its own."""
 
     chip: str
     source: str
@@ -25,13 +29,8 @@ class Feed:
         import numpy as np
 
         from kilotune.link.samples import to_segments
-        from kilotune.sources import read
 
-        recording = read(self.source, model_rate_hz=rate_hz)
-        if recording.unit != "g":
-            raise KilotuneError(
-                "usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
-            )
+        recording = self._read(rate_hz)
         axes = min(recording.axes, AXES)
         (segment,) = to_segments(recording.samples[:, :axes], axes=axes, full_scale_g=_FULL_SCALE_G)
         frames = np.zeros((len(segment.counts), AXES), "<i2")
@@ -39,6 +38,25 @@ class Feed:
         path = folder / "sensor.raw"
         path.write_bytes(frames.tobytes())
         return ["--sensor", f"{self.chip}={path}", *(["--virtual-time"] if self.virtual else [])]
+
+    def resd(self, folder: Path, rate_hz: float | None) -> Path:
+        """The recording as a file that Renode's sensors read."""
+        from kilotune.resd import encode_resd
+
+        recording = self._read(rate_hz)
+        path = folder / "sensor.resd"
+        path.write_bytes(encode_resd(recording.samples[:, :AXES], recording.rate_hz))
+        return path
+
+    def _read(self, rate_hz: float | None) -> Recording:
+        from kilotune.sources import read
+
+        recording = read(self.source, model_rate_hz=rate_hz)
+        if recording.unit != "g":
+            raise KilotuneError(
+                "usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
+            )
+        return recording
 
 
 def parse_feed(text: str) -> Feed:

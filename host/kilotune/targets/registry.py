@@ -34,7 +34,7 @@ class Target:
     name: str  # as given
     board: str = ""  # of an emulator, and "native"
     port: str = ""  # "/dev/ttyACM0", "socket://host:port"
-    feed: Feed | None = None  # the sensor of "native"
+    feed: Feed | None = None  # the sensor of "native" and "renode"
 
     def open(
         self,
@@ -87,14 +87,12 @@ def parse_target(text: str) -> Target:
     if kind in _EMULATORS and not rest.startswith("//"):
         if not rest:
             raise KilotuneError("usage", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
+        if kind == "renode":
+            return _parse_renode(text, rest)
         if kind == "qemu":
             from kilotune.targets.qemu import emulated
 
             emulated(rest)
-        elif kind == "renode":
-            from kilotune.targets import renode
-
-            renode.emulated(rest)
         else:
             from kilotune.targets import rp2040js
 
@@ -108,6 +106,18 @@ def parse_target(text: str) -> Target:
             "give twin, native, native:CHIP=RECORDING, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
         )
     return Target("port", text, port=text)
+
+
+def _parse_renode(text: str, rest: str) -> Target:
+    from kilotune.targets import renode
+    from kilotune.targets.feed import parse_feed
+
+    board_id, comma, sensor = rest.partition(",")
+    feed = parse_feed(sensor) if comma else None
+    if feed is not None and feed.virtual:
+        raise KilotuneError("usage", f"'{text}': Renode's time is its own", "leave 'virtual,' away")
+    renode.emulated(board_id, feed.chip if feed is not None else "")
+    return Target("renode", text, board=board_id, feed=feed)
 
 
 def open(
@@ -129,7 +139,8 @@ def open(
 def state_folder(target: Target, state: Path | None) -> Path:
     """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
     base = state if state is not None else _cache() / "devices"
-    name = "native" if target.kind == "native" else target.name  # with a sensor or without, it is one device
+    # With a sensor or without, it is one device.
+    name = {"native": "native", "renode": f"renode:{target.board}"}.get(target.kind, target.name)
     folder = base / name.replace(":", "-")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +177,10 @@ def _start(
         options = target.feed.arguments(folder, rate_hz) if target.feed is not None else ()
         port, _ = stack.enter_context(native.run(folder, content, options=options))
     elif target.kind == "renode":
-        port, _ = stack.enter_context(renode.run(target.board, folder, content))
+        feed = target.feed
+        resd = feed.resd(folder, rate_hz) if feed is not None else None
+        chip = feed.chip if feed is not None else ""
+        port, _ = stack.enter_context(renode.run(target.board, folder, content, chip=chip, resd=resd))
     elif target.kind == "rp2040js":
         port, _ = stack.enter_context(rp2040js.run(target.board, folder, content))
     else:

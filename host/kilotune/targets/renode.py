@@ -1,4 +1,4 @@
-"""The targets `renode:BOARD`: the firmware in Renode, the serial line on a TCP port."""
+"""The targets `renode:BOARD[,CHIP=RECORDING]`: the firmware in Renode, the serial line on a TCP port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.firmware import build
 from kilotune.targets.process import DeviceProcess, accepts, free_port
 
-START_S = 90.0
+START_S = 240.0  # 5 s where it has a core for itself
 _READY = "the firmware runs"
 _SCRIPT_ERROR = "There was an error executing command"
 
@@ -27,13 +27,16 @@ def run(
     *,
     firmware: Path | None = None,
     commands: Sequence[str] = (),
+    chip: str = "",
+    resd: Path | None = None,
     timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    `firmware`: an ELF file, built where None is given. `commands`: Renode's, before the start.
+    `firmware`: an ELF file, built where None is given. `commands`: Renode's, before the start. `chip`: a
+    sensor beside it that measures what is in the file `resd`.
     """
-    chosen = emulated(board_id)
+    chosen = emulated(board_id, chip)
     program = find_renode()
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
     flash = state / "flash.bin"
@@ -41,28 +44,29 @@ def run(
         flashfile.prepare(flash, chosen.flash, image)
         port = free_port()
         script = state / "run.resc"
-        script.write_text(script_for(chosen, elf, flash, port, commands), encoding="utf-8")
+        script.write_text(script_for(chosen, elf, flash, port, commands, chip=chip, resd=resd), encoding="utf-8")
         command = command_line(program, script, state)
         with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})") as process:
             process.wait_for(lambda: _started(process.output()) and accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
 
 
-def emulated(board_id: str) -> Board:
+def emulated(board_id: str, chip: str = "") -> Board:
     """The board, where there is a Renode script; KilotuneError `unknown_board` or `no_emulator` else."""
     chosen = board(board_id)
-    if not script_of(board_id).is_file():
+    if not script_of(board_id, chip).is_file():
         raise KilotuneError(
             "no_emulator",
-            f"there is no Renode script for '{board_id}'",
+            f"there is no Renode script for '{board_id}'" + (f" with a sensor '{chip}'" if chip else ""),
             "use another target (docs/BOARDS.md), inside the project's folder or with KILOTUNE_SOURCE",
         )
     return chosen
 
 
-def script_of(board_id: str) -> Path:
+def script_of(board_id: str, chip: str = "") -> Path:
     root = source_root() or Path()
-    return root / "firmware" / "boards" / board_id / f"{board_id}.resc"
+    name = f"{board_id}_{chip}" if chip else board_id
+    return root / "firmware" / "boards" / board_id / f"{name}.resc"
 
 
 def find_renode() -> str:
@@ -76,12 +80,22 @@ def find_renode() -> str:
     return program
 
 
-def script_for(chosen: Board, elf: Path, flash: Path, port: int, commands: Sequence[str] = ()) -> str:
+def script_for(
+    chosen: Board,
+    elf: Path,
+    flash: Path,
+    port: int,
+    commands: Sequence[str] = (),
+    *,
+    chip: str = "",
+    resd: Path | None = None,
+) -> str:
     lines = [
         f"$elf=@{_escaped(elf)}",
         f"$port={port}",
         f'$flash="{flash}"',
-        f"include @{_escaped(script_of(chosen.id))}",
+        *([f"$resd=@{_escaped(resd)}"] if resd is not None else []),
+        f"include @{_escaped(script_of(chosen.id, chip))}",
         *commands,
         "start",
         f'echo "{_READY}"',

@@ -1,0 +1,99 @@
+"""Renode's LIS2DW12 beside the nRF52840: what `record-to-resd` wrote is sensed, learned, committed and judged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import kilotune
+import numpy as np
+import numpy.typing as npt
+import pytest
+from kilotune.basemodels import base_model
+from kilotune.image import Image
+from kilotune.link.device import Device
+from kilotune.link.messages import Chip, DeviceStatus, Phase
+from kilotune.link.transport import open_port
+from kilotune.simulator import Machine
+from kilotune.targets import registry, renode
+
+RATE_HZ = 1600.0
+WINDOWS = 16
+# Of the board's own time: 16 windows take 5.4 s, and training on them 3 s, in which nothing is sensed.
+HEALTHY_S, FAULT_S = 11.0, 4.0
+
+
+@pytest.fixture(scope="module")
+def ae() -> Image:
+    return kilotune.compile(base_model("vibration_ae_1k6"), method="bias+head", alone_windows=WINDOWS)
+
+
+@pytest.fixture
+def life() -> npt.NDArray[np.float32]:
+    """A healthy machine, then a fault, in g."""
+    machine = Machine.random(3)
+    parts = [
+        machine.record(HEALTHY_S, RATE_HZ, seed=1),
+        machine.record(FAULT_S, RATE_HZ, fault="outer", severity=1.0, seed=2),
+    ]
+    return np.vstack(parts).astype(np.float32)
+
+
+@pytest.fixture
+def resd(life: npt.NDArray[np.float32], tmp_path: Path) -> Path:
+    recording, file = tmp_path / "life.npz", tmp_path / "life.resd"
+    np.savez(recording, samples=life, rate_hz=RATE_HZ)
+    command = [sys.executable, "-m", "kilotune", "record-to-resd", str(recording), "-o", str(file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return file
+
+
+def wait_until(device: Device, reached: Callable[[DeviceStatus], bool], timeout_s: float = 500.0) -> DeviceStatus:
+    """Asks for nothing but the status."""
+    end = time.monotonic() + timeout_s
+    while not reached(status := device.status()):
+        assert time.monotonic() < end, status
+        time.sleep(0.2)
+    return status
+
+
+def off_by_g(raw: npt.NDArray[np.int16], life: npt.NDArray[np.float32], full_scale_g: float) -> float:
+    """The largest difference to what was recorded, where it fits best."""
+    measured = raw * full_scale_g / 32768
+    stretches = np.lib.stride_tricks.sliding_window_view(life, len(raw), axis=0)
+    return float(min(np.abs(np.moveaxis(s, -1, 0) - measured).max() for s in stretches))
+
+
+def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
+    target: str, ae: Image, life: npt.NDArray[np.float32], resd: Path, state: Path
+) -> None:
+    parsed = registry.parse_target(target)
+    if parsed.kind != "renode" or not renode.script_of(parsed.board, "lis2dw12").is_file():
+        pytest.skip(f"{target}: Renode has a sensor on the bus of the nRF52840 alone")
+    state.mkdir()
+    with (
+        renode.run(parsed.board, state, ae.content, chip="lis2dw12", resd=resd) as (port, _),
+        Device(open_port(port, timeout_s=60), image=ae, timeout_s=60) as device,
+    ):
+        first = device.status().sensor
+        assert (first.chip, first.sensor_state, first.alone) == (Chip.lis2dw12, 0, 1)
+        committed = wait_until(device, lambda s: s.phase is Phase.detect and s.checkpoint.sequence == 1)
+        assert committed.windows_learned == WINDOWS
+        healthy = wait_until(device, lambda s: s.uptime_ms > HEALTHY_S * 1000)
+        raw = np.frombuffer(device.raw().data, "<i2").reshape(-1, 3)
+        faulty = wait_until(device, lambda s: s.uptime_ms > (HEALTHY_S + FAULT_S) * 1000)
+        assert device.pull().config.windows_seen == WINDOWS
+    assert faulty.sensor.overruns == 0
+    # Half a digit of 14 bits for +-8 g would do for a chip that rounds; Renode's rounds towards 0, at 0.976 mg.
+    assert ae.features is not None
+    assert len(raw) > 50
+    assert np.ptp(raw, axis=0).min() > 50
+    assert off_by_g(raw, life, ae.features.full_scale_g) < 0.003
+    assert healthy.counters.windows - committed.counters.windows >= 4
+    assert healthy.sensor.anomalies <= 1
+    windows = faulty.counters.windows - healthy.counters.windows
+    assert windows >= 8
+    assert faulty.sensor.anomalies - healthy.sensor.anomalies >= 0.8 * windows

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 ALIGNMENT = 4
 # Orders tried beyond the fixed ones while the plan is above the lower bound; seeded, so that a
@@ -14,52 +14,61 @@ SHUFFLE_WORK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Buffer:
-    """`size` bytes alive from step `first` to step `last`, both included.
-
-    The last `tail` bytes may be a buffer of their own before that, from step `tail_first` on: the
-    whole is then written over it, front to back, as it is read. `again`: further first and last steps, in
-    which it has other contents at the same place.
-    """
+class Piece:
+    """`size` bytes at `offset` from step `first` to `last`, both included: what lies where, and when."""
 
     key: str
+    offset: int
     size: int
     first: int
     last: int
-    tail: int = 0
-    tail_first: int = 0
-    tail_key: str = ""
-    again: tuple[tuple[int, int], ...] = ()
 
-    @property
-    def spans(self) -> tuple[tuple[int, int], ...]:
-        """First and last step of each time it is alive."""
-        return (self.first, self.last), *self.again
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """What is alive when."""
-        whole = tuple(Part(0, _rounded(self.size), first, last) for first, last in self.spans)
-        if not self.tail:
-            return whole
-        start = self.size - self.tail
-        return *whole, Part(start, _rounded(self.size) - start, self.tail_first, self.first - 1)
-
-    def meets(self, other: Buffer) -> bool:
-        return any(a.meets(b) for a in self.parts for b in other.parts)
+    def meets(self, other: Piece) -> bool:
+        """Whether both are alive in one step."""
+        return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """`size` bytes from `start` on in a buffer, alive from step `first` to `last`."""
+class Buffer:
+    """Pieces that are placed together, at offsets from the start of the buffer.
 
-    start: int
-    size: int
-    first: int
-    last: int
+    They may overlap: where one is read in the step that writes another over it.
+    """
 
-    def meets(self, other: Part) -> bool:
-        return self.first <= other.last and other.first <= self.last
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def of(cls, key: str, size: int, first: int, last: int, again: Iterable[tuple[int, int]] = ()) -> Buffer:
+        """One that is alive from step `first` to `last`, and in the spans of steps `again` with other contents."""
+        return cls(tuple(Piece(key, 0, size, *span) for span in ((first, last), *again)))
+
+    @property
+    def key(self) -> str:
+        return self.pieces[0].key
+
+    @property
+    def size(self) -> int:
+        return max(_end(p) for p in self.pieces)
+
+    @property
+    def first(self) -> int:
+        return min(p.first for p in self.pieces)
+
+    @property
+    def last(self) -> int:
+        return max(p.last for p in self.pieces)
+
+    def meets(self, other: Buffer) -> bool:
+        return any(a.meets(b) for a in self.pieces for b in other.pieces)
+
+    def shifted(self, by: int) -> Buffer:
+        return Buffer(tuple(replace(p, offset=p.offset + by) for p in self.pieces))
+
+    def over(self, other: Buffer, behind: int) -> Buffer:
+        """This over the last piece of `other`, which begins `behind` bytes or a few more behind its start."""
+        start = other.pieces[-1].offset - _rounded(behind)
+        lead = max(0, -start)
+        return Buffer(other.shifted(lead).pieces + self.shifted(start + lead).pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +79,6 @@ class Arena:
     size: int
     lower_bound: int  # most bytes alive at one step
     pieces: tuple[Piece, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What lies where and when: `size` bytes at `offset` from step `first` to `last`, both included."""
-
-    key: str
-    offset: int
-    size: int
-    first: int
-    last: int
 
 
 def plan(buffers: Sequence[Buffer]) -> Arena:
@@ -106,22 +104,25 @@ def plan(buffers: Sequence[Buffer]) -> Arena:
             best = placed
         else:
             order[i], order[j] = order[j], order[i]
-    offsets = dict(best[0])
-    offsets |= {b.tail_key: offsets[b.key] + b.size - b.tail for b in buffers if b.tail}
-    return Arena(offsets, best[1], bound, _pieces(buffers, offsets))
-
-
-def _pieces(buffers: Sequence[Buffer], offsets: dict[str, int]) -> tuple[Piece, ...]:
-    pieces = [Piece(b.key, offsets[b.key], b.size, *span) for b in buffers for span in b.spans]
-    # A tail is read in the step that writes the whole over it.
-    pieces += [Piece(b.tail_key, offsets[b.tail_key], b.tail, b.tail_first, b.first) for b in buffers if b.tail]
-    return tuple(sorted(pieces, key=lambda p: (p.offset, p.first, p.key)))
+    pieces = [p for b in buffers for p in b.shifted(best[0][b.key]).pieces]
+    pieces.sort(key=lambda p: (p.offset, p.first, p.key))
+    return Arena({p.key: p.offset for p in pieces}, best[1], bound, tuple(pieces))
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
     """Most bytes alive at one step: no arena can be smaller."""
-    parts = [p for b in buffers for p in b.parts]
-    return max((sum(p.size for p in parts if p.first <= s <= p.last) for s in {p.first for p in parts}), default=0)
+    steps = {p.first for b in buffers for p in b.pieces}
+    return max((sum(_alive(b, step) for b in buffers) for step in steps), default=0)
+
+
+def _alive(buffer: Buffer, step: int) -> int:
+    """Bytes that lie between the first and the last that is alive in a step."""
+    alive = [p for p in buffer.pieces if p.first <= step <= p.last]
+    return max(map(_end, alive)) - min(p.offset for p in alive) if alive else 0
+
+
+def _end(piece: Piece) -> int:
+    return piece.offset + _rounded(piece.size)
 
 
 def _rounded(size: int) -> int:
@@ -130,15 +131,15 @@ def _rounded(size: int) -> int:
 
 def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
     """Each buffer into the tightest gap between those that live at the same time."""
-    placed: list[tuple[int, Part]] = []  # offset of its buffer, part
+    placed: list[Piece] = []
     offsets: dict[str, int] = {}
     total = 0
     for buffer in order:
-        # Offsets that would bring one of its parts over one that lives at the same time: open ranges.
+        # Offsets that would bring one of its pieces over one that lives at the same time: open ranges.
         taken = sorted(
-            (at + other.start - own.size - own.start, at + other.start + other.size - own.start)
-            for own in buffer.parts
-            for at, other in placed
+            (other.offset - _end(own), _end(other) - own.offset)
+            for own in buffer.pieces
+            for other in placed
             if own.meets(other)
         )
         best, best_room, cursor = -1, -1, 0
@@ -148,6 +149,6 @@ def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
             cursor = max(cursor, high)
         offset = best if best >= 0 else cursor
         offsets[buffer.key] = offset
-        placed += [(offset, part) for part in buffer.parts]
-        total = max(total, offset + _rounded(buffer.size))
+        placed += buffer.shifted(offset).pieces
+        total = max(total, offset + buffer.size)
     return offsets, total

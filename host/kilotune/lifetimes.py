@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kilotune.arena import Buffer
+from kilotune.arena import Buffer, Piece
 from kilotune.graph import Graph
 from kilotune.operators.base import Activation, OpPlan
 from kilotune.plan import GradientPlan, TrainingPlan
@@ -25,23 +25,22 @@ def lifetimes(
     gradients: list[GradientPlan | None],
     training: TrainingPlan | None,
     order: Schedule,
+    *,
+    overwrite: bool = False,
 ) -> list[Buffer]:
-    """Every buffer of the arena, in the steps of `order`."""
+    """Every buffer of the arena, in the steps of `order`. `overwrite`: outputs are written over inputs that
+    nobody needs any more, where the op can do that."""
     end = len(graph.ops)
     loss_read = end if training is None else order.data[training.loss.tensor][0][1]
     overlaid = _overlaid_output(graph, ops, gradients, training, loss_read)
-    buffers = [
-        Buffer(f"data {i}", graph.activations[i].elements, *spans[0], again=spans[1:])
-        for i, spans in sorted(order.data.items())
-        if i != overlaid
-    ]
+    buffers = _activations(graph, ops, order, overlaid, overwrite=overwrite)
     for i, op in enumerate(graph.ops):
         scratch = op.scratch_bytes(graph.activations, ops[i])
         if scratch:
-            buffers.append(Buffer(f"scratch {i}", scratch, i, i, again=tuple((s, s) for s in order.again[i])))
+            buffers.append(Buffer.of(f"scratch {i}", scratch, i, i, ((s, s) for s in order.again[i])))
         scratch = op.backward_scratch_bytes(graph.activations, ops[i]) if ops[i].gradient_unit else 0
         if scratch:
-            buffers.append(Buffer(f"backward scratch {i}", scratch, order.backward[i], order.backward[i]))
+            buffers.append(Buffer.of(f"backward scratch {i}", scratch, order.backward[i], order.backward[i]))
     if training is None:
         return buffers
     # A gradient is written by the loss or by the ops that read the activation, each of which masks what it
@@ -68,10 +67,30 @@ def lifetimes(
         known = shared.get(gradient.place)
         if known is not None:
             size, first, reader = max(size, known.size), min(first, known.first), max(reader, known.last)
-        shared[gradient.place] = Buffer(f"gradient {gradient.place}", size, first, reader)
+        shared[gradient.place] = Buffer.of(f"gradient {gradient.place}", size, first, reader)
         if gradient.masked:
-            buffers.append(Buffer(f"mask {op.output}", mask_bytes(activation), i, max(writers)))
+            buffers.append(Buffer.of(f"mask {op.output}", mask_bytes(activation), i, max(writers)))
     return buffers + list(shared.values())
+
+
+def _activations(
+    graph: Graph, ops: list[OpPlan], order: Schedule, overlaid: int | None, *, overwrite: bool
+) -> list[Buffer]:
+    """Buffers of the activations' values, but for the one that its gradient is laid over."""
+    held = {
+        i: Buffer.of(f"data {i}", graph.activations[i].elements, *spans[0], spans[1:])
+        for i, spans in sorted(order.data.items())
+        if i != overlaid
+    }
+    for i, op in enumerate(graph.ops if overwrite else ()):
+        if op.output not in held or len(order.data[op.output]) > 1 or ops[i].train_weights:
+            continue
+        for source, behind in op.overwrites(graph.activations):
+            spans = order.data[source]
+            if source in held and len(spans) == 1 and spans[0][1] == i:
+                held[op.output] = held[op.output].over(held.pop(source), behind)
+                break
+    return list(held.values())
 
 
 def _overlaid_output(
@@ -95,4 +114,5 @@ def _over_output(activation: Activation, made: int, loss_step: int, last: int, i
     lies before output i + 1."""
     start = -(-(4 + activation.elements) // 4) * 4
     size = max(gradient_bytes(activation, wide=False), start + activation.elements)
-    return Buffer(f"gradient {index}", size, loss_step, last, size - start, made, f"data {index}")
+    gradient = Piece(f"gradient {index}", 0, size, loss_step, last)
+    return Buffer((gradient, Piece(f"data {index}", start, size - start, made, loss_step)))

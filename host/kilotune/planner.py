@@ -55,20 +55,16 @@ def plan(
         state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if adam else 4)
     loss_tensor = training.loss.tensor if training is not None else None
 
-    def ordered(dropped: frozenset[int]) -> tuple[Schedule, list[Buffer]]:
+    def ordered(dropped: frozenset[int], *, overwrite: bool = True) -> tuple[Schedule, list[Buffer]]:
         order = schedule(
             graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped
         )
-        return order, lifetimes(graph, ops, gradients, training, order)
+        return order, lifetimes(graph, ops, gradients, training, order, overwrite=overwrite)
 
-    order, buffers = ordered(frozenset())
-    placed = arena.plan(buffers)
+    tried = [ordered(frozenset()), ordered(frozenset(), overwrite=False)]
     if recompute:
-        dropped = choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))
-        other, buffers = ordered(dropped)
-        smaller = arena.plan(buffers)
-        if smaller.size < placed.size:
-            order, placed = other, smaller
+        tried.append(ordered(choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))))
+    order, placed = min(((o, arena.plan(b)) for o, b in tried), key=lambda made: made[1].size)
     for i in range(len(ops)):
         ops[i] = replace(
             ops[i],

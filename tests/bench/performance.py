@@ -182,7 +182,8 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
         "",
         header("trained", "forward with masks", "bias updates", "input gradients", "over inference", "arena + adapter"),
     ]
-    for what, method, last in (("bias, all layers", "bias", None), ("bias, last 3 layers", "bias", 3),
+    for what, method, last in (("head", "head", None), ("bias, all layers", "bias", None),
+                               ("bias, last 3 layers", "bias", 3),
                                ("bias+head, last 3 layers", "bias+head", 3)):  # fmt: skip
         image = kilotune.compile(model, method=method, last_layers=last)
         costs = counter.count(image)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import arena, graph, planner, tflite_model
-from kilotune.arena import Buffer
+from kilotune.arena import Buffer, Piece
 from kilotune.lifetimes import lifetimes
 from kilotune.operators.base import OpPlan
 from kilotune.schedule import schedule
@@ -16,7 +16,7 @@ import models
 
 buffers = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 8)), max_size=24).map(
     lambda items: [
-        Buffer(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)
+        Buffer.of(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)
     ]
 )
 
@@ -42,19 +42,46 @@ def test_a_tail_that_lives_earlier_keeps_its_place(items: list[Buffer], data: st
     for b in items:
         tail = data.draw(st.integers(0, b.size // 8)) * 4
         first = data.draw(st.integers(-3, b.first - 1))
-        size = -(-b.size // 4) * 4
-        tailed.append(Buffer(b.key, size, b.first, b.last, tail, first, f"tail {b.key}" if tail else ""))
-    plan = arena.plan(tailed)
+        pieces = b.pieces
+        if tail:
+            pieces += (Piece(f"tail {b.key}", b.size - tail, tail, first, b.first),)
+        tailed.append(Buffer(pieces))
+    nobody_shares(tailed)
+
+
+@given(buffers, st.data())
+@settings(deadline=None, max_examples=80)
+def test_what_is_written_over_another_lies_before_it(items: list[Buffer], data: st.DataObject) -> None:
+    """Chains of buffers, each over the last of the one before."""
+    chained: list[Buffer] = []
+    for b in items:
+        if not chained or data.draw(st.booleans()):
+            chained.append(b)
+            continue
+        before, behind = chained.pop(), data.draw(st.integers(0, 60))
+        later = Buffer.of(b.key, b.size, before.last, before.last + b.last - b.first)
+        chained.append(later.over(before, behind))
+        x, y = chained[-1].pieces[-2:]
+        assert behind <= x.offset - y.offset <= behind + 3
+        assert min(p.offset for p in chained[-1].pieces) == 0
+    nobody_shares(chained)
+
+
+def nobody_shares(items: list[Buffer]) -> None:
+    """No byte is given to two buffers in one step, and the pieces of each keep their distance."""
+    plan = arena.plan(items)
     assert plan.size >= plan.lower_bound
-    for step in range(-3, 30):
+    for b in items:
+        assert len({plan.offsets[p.key] - p.offset for p in b.pieces}) == 1
+        assert all(plan.offsets[p.key] % 4 == 0 for p in b.pieces)
+    for step in range(-3, 60):
         owners = np.zeros(plan.size, np.int64)
-        for b in tailed:
-            at = plan.offsets[b.key]
-            if b.first <= step <= b.last:
-                owners[at : at + b.size] += 1
-            elif b.tail and b.tail_first <= step < b.first:
-                assert plan.offsets[b.tail_key] == at + b.size - b.tail
-                owners[at + b.size - b.tail : at + b.size] += 1
+        for b in items:
+            mine = np.zeros(plan.size, bool)
+            for p in b.pieces:
+                if p.first <= step <= p.last:
+                    mine[plan.offsets[p.key] : plan.offsets[p.key] + p.size] = True
+            owners += mine
         assert owners.max(initial=0) <= 1
 
 

@@ -33,7 +33,8 @@ void forward(const Execution& run, const Op& op, bool training) {
   const uint32_t fan_in = static_cast<uint32_t>(w.taps()) * xt.channels;
   uint8_t* scratch = run.arena + op.words[kScratchWord];
   int8_t* patch = reinterpret_cast<int8_t*>(scratch + spread_bytes(fan_in));
-  Patches patches(w, xt, run.data(xt), patch);
+  const bool overwritten = xt.data < yt.data + yt.elements() && yt.data < xt.data + xt.elements();
+  Patches patches(w, xt, run.data(xt), patch, overwritten);
   Finish finish = make_finish(run, op, yt, training);
   dense_positions(weights, patches, yt.positions(), fan_in, yt.channels, dense_bias(run, op),
                   finish, scratch);

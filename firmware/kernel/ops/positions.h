@@ -13,8 +13,14 @@ namespace kilotune {
 // The inputs of one position after another: where they lie, or gathered in `patch`.
 class Patches {
  public:
-  Patches(const Window& w, const Tensor& xt, const int8_t* x, int8_t* patch)
-      : w_(w), xt_(xt), x_(x), patch_(patch), pointwise_(w.pointwise()) {}
+  // `overwritten`: outputs may be written over the inputs of their position.
+  Patches(const Window& w, const Tensor& xt, const int8_t* x, int8_t* patch, bool overwritten)
+      : w_(w),
+        xt_(xt),
+        x_(x),
+        patch_(patch),
+        pointwise_(w.pointwise()),
+        overwritten_(overwritten) {}
   const int8_t* next() {
     if (pointwise_) {
       const int8_t* here = x_;
@@ -28,13 +34,20 @@ class Patches {
     }
     return patch_;
   }
+  // The same, in `scratch` where it would be overwritten: for one who writes while it reads.
+  const int8_t* next_apart(uint8_t* scratch) {
+    const int8_t* x = next();
+    if (!pointwise_ || !overwritten_) return x;
+    std::memcpy(scratch, x, xt_.channels);
+    return reinterpret_cast<const int8_t*>(scratch);
+  }
 
  private:
   const Window& w_;
   const Tensor& xt_;
   const int8_t* x_;
   int8_t* patch_;
-  bool pointwise_;
+  bool pointwise_, overwritten_;
   int32_t row_ = 0, column_ = 0;
 };
 

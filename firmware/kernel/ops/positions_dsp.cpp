@@ -136,7 +136,7 @@ void dense_positions(const int8_t* w, Patches& patches, uint32_t positions, uint
     finish = second;
   }
   if (positions == 0) return;
-  dense_layer(w, patches.next(), in, out, bias, finish);
+  dense_layer(w, patches.next_apart(scratch), in, out, bias, finish);
   finish.flush(out);
 }
 

@@ -6,9 +6,9 @@
 namespace kilotune {
 
 void dense_positions(const int8_t* w, Patches& patches, uint32_t positions, uint32_t in,
-                     uint32_t out, const DenseBias& bias, Finish& finish, uint8_t*) {
+                     uint32_t out, const DenseBias& bias, Finish& finish, uint8_t* scratch) {
   for (; positions != 0; --positions) {
-    dense_layer(w, patches.next(), in, out, bias, finish);
+    dense_layer(w, patches.next_apart(scratch), in, out, bias, finish);
     finish.flush(out);
     finish.next(out);
   }

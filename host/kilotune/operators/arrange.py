@@ -89,6 +89,9 @@ class Gather(Move):
 class Reshape(Move):
     """A copy, where two operators see the same values in different shapes."""
 
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        return ((self.input, 0),)
+
     def can_share(self, activations: Sequence[Activation]) -> bool:
         x, y = activations[self.input], activations[self.output]
         return x.channels == y.channels

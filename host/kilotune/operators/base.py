@@ -203,6 +203,11 @@ class ImageOp(ABC):
         """Whether backward needs room for a second copy of the output's mantissas, behind them."""
         return False
 
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        """Inputs over which the forward pass may write its output as it reads them, and by how many bytes
+        each must then begin behind the output."""
+        return ()
+
     def can_share(self, activations: Sequence[Activation]) -> bool:
         """Whether the first input's gradient may be written over the output's, position by position."""
         return False

@@ -84,6 +84,14 @@ class Conv2D(PositionLayer):
     def pointwise(self) -> bool:
         return self.geometry.taps == 1
 
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        """A position is read before its outputs are written: those of all positions up to it must not reach
+        the next one's inputs."""
+        if not self.geometry.pointwise:
+            return ()
+        grows = activations[self.output].elements - activations[self.input].elements
+        return ((self.input, max(0, grows)),)
+
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """Two positions' inputs as int16, and one patch of the input unless it is read where it lies."""
         if plan.adapted:
@@ -107,6 +115,13 @@ class DepthwiseConv2D(PositionLayer):
     def mantissa_bits(self, plan: OpPlan) -> int:
         magnitudes = np.abs(self.weights.astype(np.int64)).sum(1)
         return widest_mantissa(int(magnitudes.reshape(-1, self.multiplier).sum(1).max()), plan)
+
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        """The rows that a plane's next windows need are kept apart."""
+        x, y, w = activations[self.input], activations[self.output], self.geometry
+        same = (x.height, x.width, x.channels) == (y.height, y.width, y.channels)
+        kept = w.stride == w.dilation == (1, 1) and all(p < n for p, n in zip(w.pad, w.size, strict=True))
+        return ((self.input, 0),) if same and kept else ()
 
     def weight_bytes(self) -> bytes:
         return self.weights.T.tobytes()  # (height, width, out)

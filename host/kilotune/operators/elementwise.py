@@ -41,6 +41,10 @@ class Elementwise(ParameterFree):
     def reads(self) -> tuple[int, ...]:
         return self.input, self.input2
 
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        size = activations[self.output].elements
+        return tuple((a, 0) for a in self.reads if activations[a].elements == size)
+
     @property
     def gradient_gains(self) -> tuple[float, ...]:
         return (1.0, 1.0) if self.operator == "ADD" else (self.scales[1], self.scales[0])

@@ -54,6 +54,9 @@ class Lookup(ParameterFree):
     def reads_input_backward(self, plan: OpPlan) -> bool:
         return plan.to_input
 
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        return ((self.input, 0),)
+
     def can_share(self, activations: Sequence[Activation]) -> bool:
         return True
 

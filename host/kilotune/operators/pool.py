@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kilotune import quantisation
 from kilotune.operators import geometry
 from kilotune.operators.base import (
+    Activation,
     Lowering,
     OpPlan,
     ParameterFree,
@@ -41,6 +43,10 @@ class Pool(ParameterFree):
     @property
     def gradient_gain(self) -> float:
         return 1.0 / self.largest if self.operator == "AVERAGE_POOL_2D" else 1.0
+
+    def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
+        """Without padding, no window reaches back to the outputs before it."""
+        return ((self.input, 0),) if self.geometry.pad == (0, 0) else ()
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
         return plan.to_input and self.operator == "MAX_POOL_2D"

@@ -370,6 +370,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
     "AVERAGE_POOL_2D": ("Pool2DOptions", _read_pool),
     "MAX_POOL_2D": ("Pool2DOptions", _read_pool),
     "ADD": ("AddOptions", lambda o: Options(activation=_activation(o))),
+    "SUB": ("SubOptions", lambda o: Options(activation=_activation(o))),
     "MUL": ("MulOptions", lambda o: Options(activation=_activation(o))),
     "CONCATENATION": (
         "ConcatenationOptions",

@@ -8,7 +8,6 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-import tflite
 import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,10 +30,10 @@ def differences(model: bytes, inputs: np.ndarray) -> tuple[int, int]:
     built = graph.build(tflite_model.read(model))
     activations = built.activations
     expected = tflite_oracle.run(model, inputs)
-    # The runtime writes ADD and MUL over one of their inputs, even where it is told to keep all tensors:
+    # The runtime writes ADD, SUB and MUL over one of their inputs, even where it is told to keep all tensors:
     # such an input cannot be seen there, only what comes of it.
     for op in built.ops:
-        if op.kind in ("ADD", "MUL"):
+        if op.kind in ("ADD", "SUB", "MUL"):
             made = expected[f"tensor_{activations[op.output].tflite_tensor}"]
             for source in op.reads:
                 key = f"tensor_{activations[source].tflite_tensor}"
@@ -184,6 +183,30 @@ def test_mean(shape: Any, keep: bool, rescale: bool) -> None:
     assert check_gradients(model) > 0
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("axes", [(1,), (2,), (3,), (-1,), (1, 3), (2, 3), (1, 2, 3)])
+def test_mean_over_some_axes(axes: Any, keep: bool) -> None:
+    for shape in ((7, 5, 3), (1, 6, 4), (4, 1, 1)):
+        net = Network(seed=sum(shape) + sum(axes))
+        x = net.mean(net.conv(net.source(*shape), 5, activation="NONE"), axes=axes, keep=keep)
+        model = tail(net, x)
+        check_forward(model, 5)
+        assert check_gradients(model, n=3) > 0
+
+
+def test_mean_of_a_sequence_and_of_a_row() -> None:
+    for axes in ((1,), (2,), (1, 2)):
+        net = Network(seed=sum(axes))
+        x = net.reshape(net.conv(net.source(3, 3, 7), 5), 9, 5)
+        model = tail(net, net.mean(x, axes=axes))
+        check_forward(model, 5)
+        assert check_gradients(model, n=3) > 0
+    net = Network(seed=1)
+    model = net.finish(net.mean(net.dense(net.source(7), 5), axes=(1,), keep=True))
+    check_forward(model, 5)
+    assert check_gradients(model, loss="regression") > 0
+
+
 def test_dense_layer_at_each_position() -> None:
     for per_channel in (False, True):
         net = Network(seed=3, per_channel=per_channel)
@@ -282,24 +305,84 @@ def test_one_position_counts_for_all(kind: str) -> None:
 
 @pytest.mark.parametrize("activation", ["NONE", "RELU6"])
 @pytest.mark.parametrize("value", [-100, 3, 90])
-@pytest.mark.parametrize("kind", ["ADD", "MUL"])
+@pytest.mark.parametrize("kind", ["ADD", "SUB", "MUL"])
 def test_a_constant_number(kind: str, value: int, activation: str) -> None:
     """Also one that comes first, and the one whose real value is 0."""
     net = Network(seed=value + 200)
     x = net.conv(net.source(6, 5, 3), 4)
-    model = tail(net, net.with_constant(x, kind, value, activation=activation, first=value > 0))
+    model = tail(net, net.with_constant(x, kind, [value], activation=activation, first=value > 0))
     check_forward(model)
     check_gradients(model, n=2)
 
 
-def test_a_constant_of_several_values_is_refused_by_name() -> None:
+KINDS = ("ADD", "SUB", "MUL")
+
+
+@pytest.mark.parametrize("activation", ["NONE", "RELU"])
+@pytest.mark.parametrize("shape", [(5,), (1, 1, 1, 5), (6, 7, 5), (1, 6, 7, 5), (6, 1, 1), (7, 1), (1, 7, 5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_of_several_values(kind: str, shape: Any, activation: str) -> None:
+    """One a channel, one a value, one a row."""
+    net = Network(seed=len(shape) + shape[0])
+    x = net.conv(net.source(6, 7, 3), 5)
+    values = net.rng.integers(-128, 128, shape)
+    model = tail(net, net.with_constant(x, kind, values, activation=activation, first=kind != "SUB"))
+    check_forward(model)
+    assert check_gradients(model, n=2) > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_larger_than_the_input(kind: str) -> None:
     net = Network(seed=1)
-    x = net.conv(net.source(6, 5, 3), 4)
-    values = np.array([1, 2, 3, 4], np.int8)
-    constant = net.m.weights(values, (0.01,))
-    made = net.add_op(tflite.BuiltinOperator.MUL, [x.tensor, constant], net.like(x, x.shape))
-    with pytest.raises(KilotuneError, match="constant operand of 4 values"):
-        kilotune.compile(tail(net, made), method="bias")
+    x = net.mean(net.conv(net.source(6, 7, 3), 5), keep=True)
+    model = tail(net, net.with_constant(x, kind, net.rng.integers(-128, 128, (1, 2, 3, 5))))
+    check_forward(model)
+    assert check_gradients(model, n=2) > 0
+    net = Network(seed=2)
+    x = net.dense(net.source(9), 5)
+    model = net.finish(net.with_constant(net.with_constant(x, kind, net.rng.integers(-128, 128, 5)), kind, [7]))
+    check_forward(model)
+    assert check_gradients(model, n=2, loss="regression") > 0
+
+
+PARTS = [((6, 7, 5), (1, 1, 5)), ((6, 7, 5), (6, 7, 1)), ((6, 7, 5), (6, 1, 1)), ((6, 1, 5), (1, 7, 5)),
+         ((1, 1, 5), (6, 7, 1)), ((6, 7, 5), (1, 1, 1)), ((1, 7, 1), (6, 7, 5))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), PARTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_extents_of_one_count_for_all(kind: str, first: Any, second: Any) -> None:
+    """Attention by channel, by place and by both; gradients of both inputs, and where they meet others."""
+    net = Network(seed=sum(first) + sum(second))
+    x = net.conv(net.source(6, 7, 3), 5)
+    parts = []
+    for shape in (first, second):
+        axes = tuple(i + 1 for i in range(3) if shape[i] == 1)
+        parts.append(net.mean(x, axes=axes, keep=True) if axes else net.conv(x, 5, (1, 1), activation="NONE"))
+    model = tail(net, net.combine(kind, *parts))
+    check_forward(model)
+    assert check_gradients(model, n=3) > 0
+
+
+def test_two_tensors_that_are_taken_from_each_other() -> None:
+    for seed in range(4):
+        net = Network(seed=seed)
+        x = net.conv(net.source(6, 5, 3), 4)
+        model = tail(net, net.combine("SUB", net.conv(x, 7), net.conv(x, 7, (1, 1)), activation="NONE"))
+        check_forward(model)
+        assert check_gradients(model, n=3) > 0
+
+
+def test_combinations_that_no_layer_has_are_refused_by_name() -> None:
+    def refused(kind: str, values: Any, first: bool, match: str) -> None:
+        net = Network(seed=1)
+        x = net.conv(net.source(6, 5, 3), 4)
+        made = net.with_constant(x, kind, values, first=first)
+        with pytest.raises(KilotuneError, match=match):
+            kilotune.compile(net.finish(made), method="bias")
+
+    refused("SUB", [1, 2, 3, 4], True, "takes from a constant of several values")
+    refused("ADD", np.arange(8).reshape(2, 1, 1, 4), False, "shape")
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

@@ -65,6 +65,16 @@ def _every_operator() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 3)))
 
 
+def _broadcasts() -> bytes:
+    """Means over some axes, constants, and extents of 1 that count for all."""
+    net = Network(seed=3)
+    x = net.conv(net.source(4, 3, 2), 3)
+    x = net.mul(net.mean(x, axes=(1,), keep=True), net.mean(x, axes=(2, 3), keep=True))
+    x = net.combine("SUB", net.with_constant(x, "MUL", [[[1]], [[2]], [[9]], [[-7]]]), x)
+    x = net.with_constant(net.mean(x, axes=(3,)), "ADD", np.arange(12).reshape(4, 3))
+    return net.finish(net.softmax(net.dense(net.flatten(x), 3)))
+
+
 def images() -> dict[str, bytes]:
     """Small images, so that a run is short: with and without features, per tensor and per channel."""
     coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
@@ -82,6 +92,7 @@ def images() -> dict[str, bytes]:
                                      profile=_profile(16, 16)),
     }  # fmt: skip
     out["operators"] = kilotune.compile(_every_operator(), method="bias")
+    out["broadcasts"] = kilotune.compile(_broadcasts(), method="bias")
     for method in ("lora", "channels"):
         out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])
     out["recomputed"] = kilotune.compile(_deep(), method="channels", recompute=True)

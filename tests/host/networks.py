@@ -174,12 +174,14 @@ class Network:
         code = Code.AVERAGE_POOL_2D if kind == "average" else Code.MAX_POOL_2D
         return self.add_op(code, [x.tensor], made, (Kinds.Pool2DOptions, fields))
 
-    def mean(self, x: Node, *, keep: bool = False, rescale: bool = True) -> Node:
-        c = x.shape[-1]
+    def mean(self, x: Node, *, axes: tuple[int, ...] = (), keep: bool = False, rescale: bool = True) -> Node:
+        """Over all positions where no `axes` are given."""
         scale = x.scale * (self.rng.uniform(0.3, 0.9) if rescale else 1.0)
         zero = int(self.rng.integers(-128, 0)) if rescale else x.zero
-        axes = list(range(1, len(x.shape) - 1))
-        made = self.node((1,) * len(axes) * keep + (1, c), scale, zero, x.spread)
+        axes = axes or tuple(range(1, len(x.shape) - 1))
+        reduced = [a % len(x.shape) for a in axes]
+        shape = tuple(1 if i in reduced else n for i, n in enumerate(x.shape) if keep or i not in reduced)
+        made = self.node(shape, scale, zero, x.spread)
         options = (Kinds.ReducerOptions, {0: ("i8", int(keep))})
         return self.add_op(Code.MEAN, [x.tensor, self.integers(*axes)], made, options)
 
@@ -239,25 +241,31 @@ class Network:
         return self.add_op(getattr(Code, kind), [x.tensor], made, options)
 
     def add(self, a: Node, b: Node, *, activation: str = "NONE") -> Node:
-        made = self.output(a.shape, float(np.hypot(a.spread, b.spread)), activation)
-        options = (Kinds.AddOptions, {0: ("i8", ACTIVATIONS[activation])})
-        return self.add_op(Code.ADD, [a.tensor, b.tensor], made, options)
+        return self.combine("ADD", a, b, activation=activation)
 
     def mul(self, a: Node, b: Node, *, activation: str = "NONE") -> Node:
-        shape = max(a.shape, b.shape, key=lambda s: int(np.prod(s)))
-        made = self.output(shape, a.spread * b.spread, activation)
-        options = (Kinds.MulOptions, {0: ("i8", ACTIVATIONS[activation])})
-        return self.add_op(Code.MUL, [a.tensor, b.tensor], made, options)
+        return self.combine("MUL", a, b, activation=activation)
 
-    def with_constant(self, x: Node, kind: str, value: int, *, activation: str = "NONE", first: bool = False) -> Node:
-        """ADD or MUL of `x` and a number: `value` in units of a scale; `first`: the number comes first."""
-        scale = x.scale * 1.7 if kind == "ADD" else 0.02
-        constant = self.m.tensor((1,), INT8, (f32(scale),), 3, self.m.buffer(np.int8(value).tobytes()), "number")
-        spread = x.spread if kind == "ADD" else x.spread * max(abs(value - 3) * scale, 0.1)
-        made = self.output(x.shape, spread, activation)
-        kinds = Kinds.AddOptions if kind == "ADD" else Kinds.MulOptions
-        inputs = [constant, x.tensor] if first else [x.tensor, constant]
-        return self.add_op(getattr(Code, kind), inputs, made, (kinds, {0: ("i8", ACTIVATIONS[activation])}))
+    def combine(self, kind: str, a: Node, b: Node, *, activation: str = "NONE") -> Node:
+        """ADD, SUB or MUL; extents of 1 count for all of the other's."""
+        spread = a.spread * b.spread if kind == "MUL" else float(np.hypot(a.spread, b.spread))
+        made = self.output(np.broadcast_shapes(a.shape, b.shape), spread, activation)
+        options = (getattr(Kinds, f"{kind.capitalize()}Options"), {0: ("i8", ACTIVATIONS[activation])})
+        return self.add_op(getattr(Code, kind), [a.tensor, b.tensor], made, options)
+
+    def constant(self, x: Node, kind: str, values: Any) -> Node:
+        """int8 `values` to combine with `x`: of its size for sums, about 1 for products."""
+        array = np.asarray(values, np.int8)
+        scale = f32(0.02 if kind == "MUL" else x.scale * 1.7)
+        tensor = self.m.tensor(array.shape, INT8, (scale,), 3, self.m.buffer(array.tobytes()), "constant")
+        spread = float(np.sqrt(np.mean((array.astype(float) - 3) ** 2))) * scale
+        return Node(tensor, array.shape, scale, 3, max(spread, 0.1))
+
+    def with_constant(self, x: Node, kind: str, values: Any, *, activation: str = "NONE", first: bool = False) -> Node:
+        """`first`: the constant comes first."""
+        constant = self.constant(x, kind, values)
+        a, b = (constant, x) if first else (x, constant)
+        return self.combine(kind, a, b, activation=activation)
 
     def like(self, x: Node, shape: tuple[int, ...]) -> Node:
         return self.node(shape, x.scale, x.zero, x.spread)

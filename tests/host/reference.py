@@ -209,7 +209,7 @@ class Reference:
             onehot = np.zeros(y.size)
             onehot[label] = 1
             return float(-np.log(max(p[label], 1e-300))), p - onehot
-        t = self.real(self.input, values[self.input]) if kind == 1 else self.real(tensor, np.asarray(target))
+        t = self.real(self.input, values[self.input]) if kind == 1 else self.real(tensor, np.asarray(target, np.int64))
         return float(np.mean((y - t) ** 2)), 2.0 / y.size * (y - t)
 
     def passes(self, op: OpRecord, values: list[Ints]) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from reference import OpRecord, Reference
 
 Floats = npt.NDArray[np.float64]
+NO_TENSOR = 0xFFFF
 
 
 def passed_on(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> dict[int, Floats]:
@@ -136,7 +137,8 @@ def _max(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
 
 def _mean(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     shape = r.tensors[op.input].shape
-    return [(op.input, np.broadcast_to(g / (shape[0] * shape[1]), shape))]
+    kept = [1 if op.words[2] >> axis & 1 else n for axis, n in enumerate(shape)]
+    return [(op.input, np.broadcast_to(g.reshape(kept) * g.size / np.prod(shape), shape))]
 
 
 def _lookup(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
@@ -147,17 +149,32 @@ def _lookup(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
 
 
 def _add(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
-    return [(op.input, g), (op.input2, _reduced(r, op.input2, g))]
+    return _two(r, op, g, -g if op.words[3] >> 24 else g)
 
 
 def _mul(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
-    a, b = (r.real(t, np.asarray(values[t])).reshape(r.tensors[t].shape) for t in (op.input, op.input2))
-    return [(op.input, g * b), (op.input2, _reduced(r, op.input2, g * a))]
+    a = r.real(op.input, np.asarray(values[op.input])).reshape(r.tensors[op.input].shape)
+    if op.input2 != NO_TENSOR:
+        b = r.real(op.input2, np.asarray(values[op.input2])).reshape(r.tensors[op.input2].shape)
+        return _two(r, op, g * b, g * a)
+    shape = op.words[4] & 0xFFFF, op.words[4] >> 16, op.words[5] & 0xFFFF
+    zero = np.uint8(op.words[5] >> 16).astype(np.int8)
+    b = r.array(op.weights, "i1", int(np.prod(shape))).reshape(shape) - int(zero)
+    # The constant's scale is what is left of the product's.
+    ratio = op.words[0] / 2.0**31 * 2.0 ** int(np.uint8(op.words[3] & 0xFF).astype(np.int8))
+    return _two(r, op, g * b * ratio * r.tensors[op.output].scale / r.tensors[op.input].scale, g)
+
+
+def _two(r: Reference, op: OpRecord, first: Floats, second: Floats) -> Parts:
+    parts = [(op.input, first)] + ([(op.input2, second)] if op.input2 != NO_TENSOR else [])
+    return [(tensor, _reduced(r, tensor, g)) for tensor, g in parts]
 
 
 def _reduced(r: Reference, tensor: int, g: Floats) -> Floats:
-    """Summed over the positions where `tensor` has one for all."""
-    return g if r.tensors[tensor].shape == g.shape else g.sum((0, 1))
+    """Summed over the extents of which `tensor` has one for all."""
+    shape = r.tensors[tensor].shape
+    axes = tuple(i for i in range(3) if shape[i] == 1)
+    return g.sum(axes, keepdims=True)
 
 
 def _concatenation(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:

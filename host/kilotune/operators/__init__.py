@@ -20,6 +20,7 @@ LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
         "TRANSPOSE_CONV": convolution.lower_transpose,
         **dict.fromkeys(lookup.KINDS, lookup.lower),
         "ADD": elementwise.lower,
+        "SUB": elementwise.lower,
         "MUL": elementwise.lower,
         "CONCATENATION": arrange.lower_concatenation,
         "PAD": arrange.lower_pad,

@@ -1,4 +1,4 @@
-"""ADD and MUL of two activations, or of one and a constant number."""
+"""ADD, SUB and MUL of two activations, or of one and a constant; an extent of 1 counts for all of the other's."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kilotune import quantisation
 from kilotune.operators.base import (
+    NO_TENSOR,
     Activation,
     ImageOp,
     Lowering,
@@ -26,20 +28,24 @@ from kilotune.tflite_model import Tensor
 
 ADD, MUL = 9, 10
 LEFT_SHIFT = 20
+SUBTRACTS = 1 << 24  # of the word with the shifts
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(ParameterFree):
-    """`scalings`: (multiplier, shift) of the inputs and the sum, or of the product."""
+    """`input2` is NO_TENSOR where there is a `constant`, (height, width, channels) int8 with `zero_point`.
+    `scalings`: (multiplier, shift) of the inputs and the sum, or of the product."""
 
     input2: int
+    constant: npt.NDArray[np.int8]
+    zero_point: int
     scalings: tuple[tuple[int, int], ...]
     act_range: tuple[int, int]
     scales: tuple[float, float]  # of the inputs
 
     @property
     def reads(self) -> tuple[int, ...]:
-        return self.input, self.input2
+        return (self.input,) if self.constant.size else (self.input, self.input2)
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
         size = activations[self.output].elements
@@ -47,13 +53,15 @@ class Elementwise(ParameterFree):
 
     @property
     def gradient_gains(self) -> tuple[float, ...]:
-        return (1.0, 1.0) if self.operator == "ADD" else (self.scales[1], self.scales[0])
+        gains = (self.scales[1], self.scales[0]) if self.operator == "MUL" else (1.0, 1.0)
+        return gains[: len(self.reads)]
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
-        return plan.to_input and self.operator == "MUL"
+        return plan.to_input and self.operator == "MUL" and not self.constant.size
 
     def can_share(self, activations: Sequence[Activation]) -> bool:
-        return True
+        x, y = activations[self.input], activations[self.output]
+        return (x.height, x.width, x.channels) == (y.height, y.width, y.channels)
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         return 8 * activations[self.output].channels if plan.to_input else 0
@@ -61,72 +69,102 @@ class Elementwise(ParameterFree):
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         multipliers = [m for m, _ in self.scalings] + [0] * (3 - len(self.scalings))
         shifts = sum((s & 0xFF) << (8 * i) for i, (_, s) in enumerate(self.scalings))
+        extents, weights = (0, 0), 0
+        if self.constant.size:
+            height, width, channels = self.constant.shape
+            extents = height | width << 16, channels | (self.zero_point & 0xFF) << 16
+            weights = sections.add(self.constant.tobytes())
         return pack_op(
-            opcode=ADD if self.operator == "ADD" else MUL,
+            opcode=MUL if self.operator == "MUL" else ADD,
             flags=flags_of(plan),
             input=self.input,
             input2=self.input2,
             output=self.output,
             act_range=self.act_range,
+            offsets=(weights, 0, 0, 0),
             plan=plan,
             training=write_training(sections, plan),
-            words=(*multipliers, shifts),
+            words=(*multipliers, shifts | SUBTRACTS * (self.operator == "SUB"), *extents),
         )
 
 
 def lower(context: Lowering) -> ImageOp:
-    """Reads one ADD or MUL; one of the inputs may have a single position, or be a constant number."""
+    """Reads one ADD, SUB or MUL."""
     first, second, output = context.tensor(0), context.tensor(1), context.output_tensor()
     check_int8(context, first, second)
+    if first.constant or second.constant:
+        made = _with_number(context, first, second, output)
+        if made is not None:
+            return made
+    if first.constant and context.operator.opcode != "SUB":
+        first, second = second, first
     if first.constant:
-        first, second = second, first
-    if second.constant:
-        return _with_constant(context, first, second, output)
-    whole = extents_of(context, output)
-    if extents_of(context, first) != whole:
-        first, second = second, first
-    small = extents_of(context, second)
-    if extents_of(context, first) != whole or small not in (whole, (1, 1, whole[2])):
         raise context.refuse(
-            f"combines {list(first.shape)} and {list(second.shape)}",
-            "two tensors of one shape, or one with a single position, are supported",
+            "takes from a constant of several values, or has two constants",
+            "take the constant away instead, and change signs in the layer behind",
         )
-    add = context.operator.opcode == "ADD"
+    constant = _constant_of(context, second, output) if second.constant else np.zeros((0, 0, 0), np.int8)
+    extents = constant.shape if second.constant else extents_of(context, second)
+    _check_broadcast(context, extents_of(context, first), extents, extents_of(context, output))
     return Elementwise(
         source=context.operator.index,
         name=output.short_name,
         input=context.activation(first.index),
         output=context.activation(output.index),
         operator=context.operator.opcode,
-        input2=context.activation(second.index),
-        scalings=_add_scalings(first, second, output) if add else _mul_scalings(first, second, output),
+        input2=NO_TENSOR if second.constant else context.activation(second.index),
+        constant=constant,
+        zero_point=second.zero_point,
+        scalings=_scalings(context, first, second, output),
         act_range=activation_range(context, output.scale, output.zero_point),
         scales=(float(first.scale), float(second.scale)),
     )
 
 
-def _with_constant(context: Lowering, source: Tensor, constant: Tensor, output: Tensor) -> Lookup:
-    """A function of one value: as a table, computed as the operator would."""
+def _constant_of(context: Lowering, tensor: Tensor, output: Tensor) -> npt.NDArray[np.int8]:
+    """In (height, width, channels); shapes are brought together at their ends."""
+    shape = (1,) * (len(output.shape) - len(tensor.shape)) + tensor.shape
+    if len(shape) > 4 or len(shape) != len(output.shape) or (len(shape) > 1 and shape[0] != 1):
+        raise context.refuse(
+            f"has a constant of shape {list(tensor.shape)} for an output of {list(output.shape)}",
+            "(1, height, width, channels), or fewer dimensions of it, are supported",
+        )
+    rest = shape[1:] if len(shape) > 1 else shape
+    return tensor.values().astype(np.int8).reshape((1,) * (3 - len(rest)) + rest)
+
+
+def _check_broadcast(
+    context: Lowering, first: Sequence[int], second: Sequence[int], whole: tuple[int, int, int]
+) -> None:
+    pairs = list(zip(first, second, whole, strict=True))
+    if any(a not in (1, y) or b not in (1, y) or y != max(a, b) for a, b, y in pairs):
+        raise context.refuse(
+            f"combines {list(first)} and {list(second)} into {list(whole)} (height, width, channels)",
+            "extents must be the same, or 1 in one of the two",
+        )
+
+
+def _with_number(context: Lowering, first: Tensor, second: Tensor, output: Tensor) -> Lookup | None:
+    """A function of one value, where all of a constant's are the same: as a table, computed as the operator would."""
+    source, constant = (second, first) if first.constant else (first, second)
     numbers = np.unique(constant.values().astype(np.int64))
     if source.constant or numbers.size != 1 or extents_of(context, source) != extents_of(context, output):
-        raise context.refuse(
-            f"has a constant operand of {numbers.size} values",
-            "one constant number is supported: scale or shift by channel in the layer before",
-        )
-    add = context.operator.opcode == "ADD"
+        return None
     centred = np.arange(-128, 128, dtype=np.int64) - source.zero_point
     number = int(numbers[0]) - constant.zero_point
-    if add:
-        scalings = _add_scalings(source, constant, output)
-        other = requantise(number << LEFT_SHIFT, *scalings[1])
-        values = [requantise(int(v) << LEFT_SHIFT, *scalings[0]) + other for v in centred]
-        results = [requantise(v, *scalings[2]) for v in values]
+    scalings = _scalings(context, first, second, output)
+    if context.operator.opcode == "MUL":
+        slope = number * float(constant.scale)
+        results = [requantise(int(v) * number, *scalings[0]) for v in centred]
     else:
-        (scaling,) = _mul_scalings(source, constant, output)
-        results = [requantise(int(v) * number, *scaling) for v in centred]
+        signs = np.array((1, -1 if context.operator.opcode == "SUB" else 1))
+        place = 1 if source is second else 0
+        slope = float(signs[place])
+        other = int(signs[1 - place]) * requantise(number << LEFT_SHIFT, *scalings[1 - place])
+        scaled = [requantise(int(v) << LEFT_SHIFT, *scalings[place]) for v in centred]
+        results = [requantise(int(signs[place]) * v + other, *scalings[2]) for v in scaled]
     low, high = activation_range(context, output.scale, output.zero_point)
     exact = np.array(results, np.int64) + output.zero_point
-    slope = 1.0 if add else number * float(constant.scale)
     return Lookup(
         source=context.operator.index,
         name=output.short_name,
@@ -138,7 +176,11 @@ def _with_constant(context: Lowering, source: Tensor, constant: Tensor, output: 
     )
 
 
-def _add_scalings(first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
+def _scalings(context: Lowering, first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
+    if context.operator.opcode == "MUL":
+        # In float32, as TensorFlow Lite does; TensorFlow Lite Micro has it in double.
+        product = np.float32(np.float32(first.scale) * np.float32(second.scale))
+        return (quantisation.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)
     twice = 2.0 * float(max(first.scale, second.scale))
     factors = (
         float(first.scale) / twice,
@@ -146,9 +188,3 @@ def _add_scalings(first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[
         twice / ((1 << LEFT_SHIFT) * float(output.scale)),
     )
     return tuple(quantisation.quantise_multiplier(f) for f in factors)
-
-
-def _mul_scalings(first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
-    """In float32, as TensorFlow Lite does; TensorFlow Lite Micro has it in double."""
-    product = np.float32(np.float32(first.scale) * np.float32(second.scale))
-    return (quantisation.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)

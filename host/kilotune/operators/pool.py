@@ -1,7 +1,8 @@
-"""AVERAGE_POOL_2D, MAX_POOL_2D and MEAN over all positions."""
+"""AVERAGE_POOL_2D, MAX_POOL_2D and MEAN."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,13 +18,13 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
-from kilotune.operators.checks import check_int8, check_same_quantisation
+from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
 from kilotune.operators.dense import activation_range
 from kilotune.operators.geometry import Geometry
 from kilotune.tflite_model import Tensor
 
 AVERAGE_POOL_2D, MAX_POOL_2D, MEAN = 5, 6, 7
-MAX_POSITIONS = 1 << 22
+MAX_COUNT = 1 << 22  # values that one is the mean of
 MAX_TAPS = 65535
 
 
@@ -66,14 +67,16 @@ class Pool(ParameterFree):
 
 @dataclass(frozen=True, slots=True)
 class Mean(ParameterFree):
-    """`scaling`: (multiplier, shift)."""
+    """`scaling`: (multiplier, shift); `axes`: which of height (1), width (2) and channels (4) are reduced;
+    `count`: values that one is the mean of."""
 
     scaling: tuple[int, int]
-    positions: int
+    axes: int
+    count: int
 
     @property
     def gradient_gain(self) -> float:
-        return 1.0 / self.positions
+        return 1.0 / self.count
 
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         return pack_op(
@@ -83,7 +86,7 @@ class Mean(ParameterFree):
             output=self.output,
             plan=plan,
             training=write_training(sections, plan),
-            words=self.scaling,
+            words=(*self.scaling, self.axes),
         )
 
 
@@ -111,22 +114,22 @@ def lower_pool(context: Lowering) -> Pool:
 
 
 def lower_mean(context: Lowering) -> Mean:
-    """Over all positions: the global average pool of a Keras model."""
-    source, axes, output = context.tensor(0), context.tensor(1), context.output_tensor()
+    """Over any axes: all positions (a global average pool of Keras), some of height, width and channels."""
+    source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
-    rank = len(source.shape)
-    if not axes.constant or axes.dtype != "int32":
-        raise context.refuse("has axes that are computed", "use constant axes")
-    reduced = {int(a) % rank for a in axes.values().reshape(-1)} if rank else set()
-    kept = [i for i in range(1, rank - 1) if i not in reduced and source.shape[i] != 1]
-    if rank < 3 or kept or rank - 1 in reduced or 0 in reduced:
+    extents, rank = extents_of(context, source), len(source.shape)
+    numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
+    # The batch, of 1, takes no part; the others stand at the end of (height, width, channels).
+    reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
+    kept = [1 if axis in reduced else n for axis, n in enumerate(extents)]
+    if not reduced or math.prod(kept) != output.elements or math.prod(extents_of(context, output)) != math.prod(kept):
         raise context.refuse(
-            f"reduces axes {sorted(reduced)} of {list(source.shape)}",
-            "a mean over all positions (global average pooling) is supported",
+            f"reduces axes {numbers} of {list(source.shape)} to {list(output.shape)}",
+            "a mean over height, width, channels or several of them is supported, with a batch of 1",
         )
-    count = source.elements // source.shape[-1]
-    if count > MAX_POSITIONS:
-        raise context.refuse(f"takes the mean of {count} values", f"up to {MAX_POSITIONS} are supported")
+    count = source.elements // output.elements
+    if count > MAX_COUNT:
+        raise context.refuse(f"takes the mean of {count} values", f"up to {MAX_COUNT} are supported")
     return Mean(
         source=context.operator.index,
         name=output.short_name,
@@ -134,7 +137,8 @@ def lower_mean(context: Lowering) -> Mean:
         output=context.activation(output.index),
         operator="MEAN",
         scaling=_mean_scaling(source, output, count),
-        positions=count,
+        axes=sum(1 << axis for axis in reduced),
+        count=count,
     )
 
 

@@ -11,7 +11,7 @@ namespace {
 constexpr uint32_t kMagic = 0x3152544Bu;      // "KTR1"
 constexpr uint32_t kCommitted = 0x54444D43u;  // "CMDT"
 constexpr uint32_t kSealed = 0x4C414553u;     // "SEAL"
-constexpr uint32_t kRevoked = 0;              // zeros may be programmed onto any word
+constexpr uint32_t kErased = 0xFFFFFFFFu;
 constexpr uint16_t kVersion = 1;
 constexpr uint32_t kStableFlag = 1;
 
@@ -53,8 +53,11 @@ Found read_record(const Flash& flash, uint32_t off, const uint8_t* hash, Record&
   out.off = off;
   out.fallback = load_u32(p + kFallbackAt);
   out.stable = (load_u32(p + kFlagsAt) & kStableFlag) != 0;
-  out.committed = load_u32(p + kCommitAt) == kCommitted;
-  out.sealed = load_u32(p + kSealAt) == (out.committed ? kSealed : kRevoked);
+  // The seal word is begun where the commit word is sure, or where a start has taken it for that;
+  // and to revoke, once the commit word is surely 0. So what it says outweighs torn commit words.
+  const uint32_t commit = load_u32(p + kCommitAt), seal = load_u32(p + kSealAt);
+  out.committed = commit == kCommitted || (commit != 0 && seal != kErased);
+  out.sealed = seal == 0 || (out.committed && seal == kSealed);
   out.ours = hash == nullptr || std::memcmp(p + kHashAt, hash, kRecordHashBytes) == 0;
   return out.there() && out.info.bytes <= kMaxRecordPayload ? Found::record : Found::nothing;
 }
@@ -102,9 +105,13 @@ Status record_commit(const Flash& flash, const Record& record) {
   return status == Status::ok ? flash_program_word(flash, record.off + kSealAt, kSealed) : status;
 }
 
+Status record_confirm(const Flash& flash, const Record& record) {
+  return flash_program_word(flash, record.off + kSealAt, 0);
+}
+
 Status record_revoke(const Flash& flash, const Record& record) {
-  const Status status = flash_program_word(flash, record.off + kCommitAt, kRevoked);
-  return status == Status::ok ? flash_program_word(flash, record.off + kSealAt, kRevoked) : status;
+  const Status status = flash_program_word(flash, record.off + kCommitAt, 0);
+  return status == Status::ok ? flash_program_word(flash, record.off + kSealAt, 0) : status;
 }
 
 bool RecordWalk::next(Record& out) {

@@ -52,7 +52,9 @@ void record_hash(const Flash& flash, const Record& record, uint8_t out[kRecordHa
                                          const uint8_t* hash);
 // The record counts from the first of the two words on, and for good from the second.
 [[nodiscard]] Status record_commit(const Flash& flash, const Record& record);
-// It never will: for a record whose first word was begun, perhaps, and cannot be read now.
+// For a record whose words a cut has left unsure; both program zeros, which any word takes. It
+// counts for good, as it does now; or, as it does not count now, it never will.
+[[nodiscard]] Status record_confirm(const Flash& flash, const Record& record);
 [[nodiscard]] Status record_revoke(const Flash& flash, const Record& record);
 
 // Visits every record whose header is valid, sector by sector, in the order of writing in each.

@@ -50,17 +50,24 @@ bool RecordStore::in_doubt(const Record& record, uint32_t newest_sealed) const {
 }
 
 // A commit that was cut in its last two words may read as done at one start and as not done at the
-// next. What this start takes for committed and cannot be sure of is written once more, and so
-// outranks all that is in doubt; else what is in doubt is revoked.
+// next. What this start takes for committed is made sure of where it is, and all else that is in
+// doubt revoked. Neither needs room: an erase could take what the other reading would go back to.
 void RecordStore::settle(const Newest& newest) {
   if (newest.ours.info.sequence == newest.sealed) return;
+  uint32_t sure = newest.sealed;
   if (current_.there() && !current_.sealed) {
-    static_cast<void>(write_again(current_, current_.fallback, current_.stable));
-    return;
+    sure = current_.info.sequence;
+    if (record_confirm(*flash_, current_) !=
+        Status::ok) {  // worn: a copy outranks what is in doubt
+      static_cast<void>(write_again(current_, current_.fallback, current_.stable));
+      return;
+    }
+    current_.sealed = true;
+    if (newest.ours.info.sequence == sure) return;
   }
   Record record;
   for (RecordWalk walk(*flash_, hash_); walk.next(record);) {
-    if (in_doubt(record, newest.sealed)) static_cast<void>(record_revoke(*flash_, record));
+    if (in_doubt(record, sure)) static_cast<void>(record_revoke(*flash_, record));
   }
 }
 

@@ -43,7 +43,7 @@ class RecordStore {
   // Reads: two passes (three where something is in doubt, one more where the newest payload is
   // damaged) of kRecordOverhead bytes for each record, void and sector, and the payloads of current
   // record, fallback and those in doubt (of all, where the newest is damaged). Writes only after a
-  // cut in the last two words of a commit: two words, or one record.
+  // cut in the last two words of a commit: two words (a record, where the sector is worn).
   [[nodiscard]] Status mount(const Flash* flash, const uint8_t* hash, uint32_t payload_bytes,
                              uint32_t reserved = 0);
 

@@ -39,9 +39,10 @@ constexpr Geometry uneven(const uint32_t (&sizes)[N], uint32_t word_bytes) {
 struct PowerCut {};  // thrown at the cut
 
 // What the operation that was cut leaves behind. `one_bit`: everything but one marginal bit, so
-// that half of all reads take it for done. `scrambled` is an erase that had begun, as chips do, by
+// that half of all reads take it for done. `begun`: nothing but one marginal bit, so that half of
+// all reads take it for untouched. `scrambled` is an erase that had begun, as chips do, by
 // programming all cells: any bits at all.
-enum class Tear { nothing, marginal, mixture, half, scrambled, everything, one_bit };
+enum class Tear { nothing, marginal, mixture, half, scrambled, everything, one_bit, begun };
 
 struct Operation {  // a word program, or the erase of a sector
   bool erases;
@@ -82,7 +83,8 @@ class NorFlash {
 
   // Does a part of the operation.
   void tear(const Operation& o, Tear kind) {
-    const uint32_t unsure_at = kind == Tear::one_bit ? changing_byte(o) : o.n;
+    const bool single = kind == Tear::one_bit || kind == Tear::begun;
+    const uint32_t unsure_at = single ? changing_byte(o) : o.n;
     for (uint32_t i = 0; i < o.n; ++i) {
       uint8_t taken = 0, unsure = 0;  // bits that reach their new value; that do not know
       switch (kind) {
@@ -91,12 +93,12 @@ class NorFlash {
         case Tear::everything:
           taken = 0xFF;
           break;
-        case Tear::one_bit: {
-          taken = 0xFF;
-          if (i != unsure_at) break;
+        case Tear::one_bit:
+        case Tear::begun: {
+          const uint8_t others = kind == Tear::one_bit ? 0xFF : 0;
           const auto bits = static_cast<uint8_t>(bytes_[o.off + i] ^ o.after[i]);
-          unsure = static_cast<uint8_t>(bits & -bits);  // the lowest
-          taken = static_cast<uint8_t>(~unsure);
+          unsure = i == unsure_at ? static_cast<uint8_t>(bits & -bits) : 0;  // the lowest
+          taken = static_cast<uint8_t>(others & ~unsure);
           break;
         }
         case Tear::marginal:

@@ -176,12 +176,18 @@ TEST_CASE_FIXTURE(Fixture, "a damaged payload or header falls back to the record
   commit(2);
   const std::vector<uint8_t> intact = flash.bytes();
   const uint32_t second = 112 + 112;
-  for (const uint32_t off : {8u, 20u, 77u, 80u, 112u, 211u}) {
+  for (const uint32_t off : {8u, 20u, 77u, 112u, 211u}) {
     flash.bytes() = intact;
     flash.bytes()[second + off] ^= 4;
     port = flash.port();
     expect(1);
   }
+  // The commit word: outweighed by the seal word, but where it is all zeros.
+  flash.bytes() = intact;
+  flash.bytes()[second + 80] ^= 4;
+  expect(2);
+  std::fill_n(flash.bytes().begin() + second + 80, 4, uint8_t{0});
+  expect(1);
 }
 
 TEST_CASE_FIXTURE(Fixture, "staging refuses gaps, changed repeats, excess and a wrong checksum") {

@@ -81,6 +81,7 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   // Without flash, or with one too small for this adapter, everything but persistence works.
   if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) store_ = {};
   open_ = true;
+  read_note();
   load_adapter();
   return Status::ok;
 }
@@ -272,13 +273,30 @@ void Engine::end_training() {
     uint16_t& count = counters_.objections[i];
     count = static_cast<uint16_t>(count + ((guard.reasons >> i) & 1u));
   }
-  if (guard.reasons != 0) {
-    counters_.last_reasons = guard.reasons;
-    counters_.last_reasons_window = counters_.windows;
-  }
+  if (guard.reasons != 0) write_note(guard);
   // Only a phase that went on from a checkpoint is undone: it is still the newest one.
   if (guard.returned != 0) return load_adapter();
   steps_ += learner_.kept_steps();
+}
+
+// What guardrails objected to outlives a restart in the note of the checkpoint (docs/SPEC.md,
+// section 4).
+void Engine::read_note() {
+  const uint32_t note = store_.note();
+  counters_.last_reasons = static_cast<uint8_t>(note);
+  counters_.last_returned = static_cast<uint8_t>(note >> 8);
+  counters_.objected = static_cast<uint16_t>(note >> 16);
+  counters_.last_reasons_window = note == 0 ? 0 : kEarlierRun;
+}
+
+void Engine::write_note(const GuardReport& guard) {
+  counters_.last_reasons = guard.reasons;
+  counters_.last_returned = guard.returned;
+  counters_.last_reasons_window = counters_.windows;
+  if (counters_.objected < 0xFFFF) ++counters_.objected;
+  const uint32_t note = guard.reasons | static_cast<uint32_t>(guard.returned) << 8 |
+                        static_cast<uint32_t>(counters_.objected) << 16;
+  static_cast<void>(store_.set_note(note));  // where flash fails, the next checkpoint has it
 }
 
 // --- ready inputs ------------------------------------------------------------------------------

@@ -40,16 +40,20 @@ struct WindowResult {
 };
 enum ResultFlag : uint8_t { kScored = 1, kAnomaly = 2, kLearned = 4 };
 
+constexpr uint32_t kEarlierRun = 0xFFFFFFFFu;
+
 struct Counters {
   uint32_t windows;             // completed since boot
   uint32_t refused[kRefusals];  // by Refusal bit
   uint32_t saturated;           // parameters clamped during training
   uint32_t train_steps;         // since boot
   uint32_t inputs_saturated;    // features of windows beyond what a model input can say
-  // Candidates refused and learn phases undone since boot, by Reason; the last ones.
+  // Candidates refused and learn phases undone since boot, by Reason.
   uint16_t objections[kReasons];
-  uint8_t last_reasons;
-  uint32_t last_reasons_window;  // `windows` when it happened
+  // The last ones, and how many learn phases there were such; kept in flash with the checkpoint.
+  uint8_t last_reasons, last_returned;
+  uint16_t objected;
+  uint32_t last_reasons_window;  // `windows` when it happened, kEarlierRun: before this run
   uint32_t anomalies;            // windows scored as such since boot
 };
 
@@ -130,10 +134,11 @@ class Engine {
   [[nodiscard]] const Counters& counters() const;
   [[nodiscard]] const LearnReport& report() const;
   [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
-  [[nodiscard]] uint32_t windows_learned() const;      // into the present adapter
-  [[nodiscard]] uint32_t steps_trained() const;        // that made the present adapter
-  [[nodiscard]] CalibrationHead calibration() const;   // all zero without features
-  [[nodiscard]] uint16_t progress_permille() const;    // of learning, 1000 when none runs
+  [[nodiscard]] bool checkpoint_is_stable() const { return store_.current_is_stable(); }
+  [[nodiscard]] uint32_t windows_learned() const;     // into the present adapter
+  [[nodiscard]] uint32_t steps_trained() const;       // that made the present adapter
+  [[nodiscard]] CalibrationHead calibration() const;  // all zero without features
+  [[nodiscard]] uint16_t progress_permille() const;   // of learning, 1000 when none runs
  private:
   void load_adapter();  // newest checkpoint, or the base model
   void base_adapter();
@@ -144,6 +149,8 @@ class Engine {
   void follow_trend(const int16_t* features_q10, const int8_t* input);
   void count_saturated(const int8_t* input);
   void end_training();
+  void read_note();
+  void write_note(const GuardReport& guard);
   void score_window(const int16_t* features_q10, WindowResult& result);
 
   Model model_;

@@ -28,7 +28,7 @@ enum Field : uint32_t {
   kStepsAt = 60,
   kErasesAt = 64,
   kFlagsAt = 68,
-  kReservedAt = 72,
+  kNoteAt = 72,
   kHeaderCrcAt = 76,
   kHeaderBytes = 80,
   kCommitAt = 80,
@@ -52,6 +52,7 @@ Found read_record(const Flash& flash, uint32_t off, const uint8_t* hash, Record&
               load_u32(p + kWindowsAt),  load_u32(p + kStepsAt),        load_u32(p + kErasesAt)};
   out.off = off;
   out.fallback = load_u32(p + kFallbackAt);
+  out.note = load_u32(p + kNoteAt);
   out.stable = (load_u32(p + kFlagsAt) & kStableFlag) != 0;
   // The seal word is begun where the commit word is sure, or where a start has taken it for that;
   // and to revoke, once the commit word is surely 0. So what it says outweighs torn commit words.
@@ -96,6 +97,7 @@ Status record_write_header(const Flash& flash, const Record& record, const uint8
   store_u32(p + kStepsAt, record.info.steps);
   store_u32(p + kErasesAt, record.info.erases);
   store_u32(p + kFlagsAt, record.stable ? kStableFlag : 0);
+  store_u32(p + kNoteAt, record.note);
   store_u32(p + kHeaderCrcAt, crc32(p, kHeaderCrcAt));
   return flash_program(flash, record.off, p, sizeof p);
 }

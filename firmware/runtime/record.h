@@ -27,6 +27,7 @@ struct Record {
   RecordInfo info;
   uint32_t off;       // in the region
   uint32_t fallback;  // sequence of the record that a rollback returns to, 0: none
+  uint32_t note;      // see RecordStore::note
   bool stable;        // else a candidate
   // Marks, as they read now. The first was begun only when header and payload were verified, the
   // second only when the first was; so `sealed` says that `committed` will read the same for ever.

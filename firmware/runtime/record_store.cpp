@@ -79,6 +79,7 @@ Status RecordStore::begin_linked(const RecordSpec& spec, uint32_t fallback) {
   newest_ = next_sequence(newest_);
   record.info = {newest_, spec.bytes, spec.crc, spec.windows, spec.steps, erases_};
   record.fallback = fallback;
+  record.note = current_.note;
   record.stable = spec.stable;
   status = record_write_header(*flash_, record, spec.hash);
   if (status != Status::ok) {
@@ -206,6 +207,12 @@ Status RecordStore::mark_stable() {
   if (!current_.there()) return Status::no_checkpoint;
   if (current_.stable) return Status::ok;
   return write_again(current_, current_.fallback, true);
+}
+
+Status RecordStore::set_note(uint32_t note) {
+  current_.note = note;
+  if (!current_.there()) return Status::ok;
+  return write_again(current_, current_.fallback, current_.stable);
 }
 
 }  // namespace kilotune

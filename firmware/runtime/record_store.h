@@ -76,6 +76,12 @@ class RecordStore {
   // Makes the current candidate stable, by writing it once more. no_checkpoint: there is none.
   [[nodiscard]] Status mark_stable();
 
+  // A word of the owner's that every later record of this image carries, rolled back ones too; 0 at
+  // first. To set it, the current record is written once more; where there is none, or flash fails,
+  // it goes out with the next one.
+  [[nodiscard]] uint32_t note() const { return current_.note; }
+  [[nodiscard]] Status set_note(uint32_t note);
+
  private:
   static constexpr uint32_t kMaxWordBytes = 16;
   static constexpr uint32_t kNowhere = 0xFFFFFFFFu;

@@ -97,7 +97,10 @@ void Session::receive(const uint8_t* bytes, uint32_t n) {
 }
 
 bool Session::background() {
-  if (engine_.phase() == Phase::train) ++generation_;
+  if (engine_.phase() == Phase::train) {
+    ++generation_;
+    push_.active = false;  // its end may write a note, and flash has one staging place
+  }
   return engine_.background();
 }
 
@@ -205,6 +208,8 @@ const Session::Route* Session::find_route(uint8_t kind) {
       {&Session::on_train_step, Kind::train_step, true, Access::owner, kHolds | kSteers},
       {&Session::on_bench, Kind::bench, true, Access::owner, kHolds},
       {&Session::on_commit, Kind::commit, true, Access::owner},
+      {&Session::on_commit_candidate, Kind::commit_candidate, true, Access::owner},
+      {&Session::on_mark_stable, Kind::mark_stable, true, Access::owner},
       {&Session::on_rollback, Kind::rollback, true, Access::owner, kSteers},
       {&Session::on_restore, Kind::restore, true, Access::owner, kSteers},
       {&Session::on_pull, Kind::pull, true, Access::owner},
@@ -329,6 +334,9 @@ Status Session::on_status(const Bytes& in) {
                          s.overruns, engine_.counters().anomalies};
   }
   a.restart_cause = board_.restart_cause;
+  a.stable = engine_.is_open() && engine_.checkpoint_is_stable();
+  a.objected = engine_.counters().objected;
+  a.last_returned = engine_.counters().last_returned;
   return answer(cbor_encode_status_answer, a);
 }
 

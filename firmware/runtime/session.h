@@ -159,12 +159,15 @@ class Session {
   [[nodiscard]] uint64_t instructions() const;
   // session_adapter.cpp
   Status on_commit(const Bytes& in);
+  Status on_commit_candidate(const Bytes& in);
+  Status on_mark_stable(const Bytes& in);
   Status on_rollback(const Bytes& in);
   Status on_restore(const Bytes& in);
   Status on_pull(const Bytes& in);
   Status on_push_begin(const Bytes& in);
   Status on_push(const Bytes& in);
   Status on_push_end(const Bytes& in);
+  Status commit(const Bytes& in, bool stable);
   Status answer_checkpoint();
   // session_sensor.cpp
   Status on_sensor_test(const Bytes& in);

@@ -6,10 +6,20 @@
 
 namespace kilotune {
 
-Status Session::on_commit(const Bytes& in) {
+Status Session::on_commit(const Bytes& in) { return commit(in, true); }
+Status Session::on_commit_candidate(const Bytes& in) { return commit(in, false); }
+
+Status Session::commit(const Bytes& in, bool stable) {
   if (in.size != 0) return Status::bad_message;
   push_.active = false;  // flash has one staging place
-  const Status status = engine_.commit();
+  const Status status = engine_.commit(stable);
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_mark_stable(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  push_.active = false;
+  const Status status = engine_.mark_stable();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 

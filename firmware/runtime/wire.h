@@ -58,6 +58,8 @@ enum class Kind : uint8_t {
   push = 37,
   push_end = 38,
   adapter_tag = 39,
+  commit_candidate = 40,
+  mark_stable = 41,
   sensor_test = 48,
   raw = 49,
 };

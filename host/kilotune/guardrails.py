@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kilotune.link.messages import Reason
+from kilotune.link.messages import EARLIER_RUN, Reason
 
 if TYPE_CHECKING:
     from kilotune.link.messages import GuardStatus
@@ -23,8 +23,13 @@ REASONS = {
 
 
 def told(guard: GuardStatus) -> str:
-    """The last learn phase and the counters since boot in a sentence; empty where there is nothing to tell."""
+    """The last learn phase and the counters since boot in a sentence; empty where there is nothing to tell.
+
+    Before a learn phase of this run, what was last refused in an earlier one.
+    """
     parts = [text for reason, text in REASONS.items() if guard.reasons & reason]
+    if guard.last_window == EARLIER_RUN:
+        parts += [f"before this run: {text}" for reason, text in REASONS.items() if guard.last_reasons & reason]
     if guard.unsteady > UNSTEADY:
         parts.append(
             f"the machine was still changing while it was learned ({guard.unsteady / 1000:.1f} sigma from the mean)"

@@ -13,7 +13,7 @@ from kilotune.calibration import Calibration, of_adapter
 from kilotune.errors import KilotuneError
 from kilotune.guardrails import told
 from kilotune.link.device import Device
-from kilotune.link.messages import ANOMALOUS, DRIFTED, GuardStatus, Reason
+from kilotune.link.messages import ANOMALOUS, DRIFTED, EARLIER_RUN, GuardStatus, Reason
 from test_learning import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, machine, twin
 
 EARLY = 8
@@ -151,6 +151,12 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     guard = device.status().guard
     assert (guard.reasons & ~DISTANCE, guard.returned, guard.last_reasons) == (reason, 1, guard.reasons)
     assert guard.last_window == device.status().counters.windows
+    device.reset()
+    after = device.status()
+    assert (after.guard.last_reasons, after.guard.last_window) == (guard.last_reasons, EARLIER_RUN)
+    assert (after.objected, after.last_returned, after.guard.reasons) == (1, 1, 0)
+    assert "before this run: returned to the checkpoint" in told(after.guard)
+    assert device.pull().blob == checkpoint
     counted = {
         Reason.tolerant: guard.tolerant, Reason.insensitive: guard.insensitive, Reason.early_alarms: guard.alarms
     }  # fmt: skip

@@ -67,6 +67,8 @@ constexpr Request kRequests[] = {
     {Kind::train_step, "uubb"},
     {Kind::bench, "uuu"},
     {Kind::commit, ""},
+    {Kind::commit_candidate, ""},
+    {Kind::mark_stable, ""},
     {Kind::rollback, ""},
     {Kind::restore, ""},
     {Kind::pull, "uu"},

@@ -88,7 +88,7 @@ class FakeDevice:
                 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             ),
             SensorState(Chip.none, 25, 0, 0, 0, 0, 0),
-            RestartCause.power,
+            RestartCause.power, 0, 0, 0,
         )  # fmt: skip
 
     def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:
@@ -127,7 +127,7 @@ class FakeDevice:
             runs=runs,
         )
 
-    def commit(self) -> None:
+    def commit(self, *, candidate: bool = False) -> None:
         self.log("commit")
         self.committed = self.adapter.blob if self.adapter is not None else None
         if self.flash is not None and self.committed is not None:

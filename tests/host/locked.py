@@ -73,6 +73,8 @@ def payloads(image: Image) -> dict[Kind, bytes]:
         Kind.train_step: (0, 0, row, b""),
         Kind.bench: (1, 1, 0),
         Kind.commit: (),
+        Kind.commit_candidate: (),
+        Kind.mark_stable: (),
         Kind.rollback: (),
         Kind.restore: (),
         Kind.pull: (0, 100),

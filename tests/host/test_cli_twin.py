@@ -100,6 +100,16 @@ def test_state_folder_keeps_a_commit_and_rollback_needs_one(plain: Path) -> None
     assert run("info", *device)["status"]["checkpoint"]["sequence"] == 1
 
 
+def test_a_candidate_is_passed_over_by_a_rollback_until_it_is_stable(plain: Path) -> None:
+    device = ("-t", "twin", "--image", plain / "m.ktm", "--state", plain / "candidates")
+    assert run("mark-stable", *device, code=4)["error"]["code"] == "no_checkpoint"
+    assert run("commit", *device)["status"]["stable"] == 1
+    assert run("commit", "--candidate", *device)["status"]["stable"] == 0
+    marked = run("mark-stable", *device)["status"]
+    assert (marked["stable"], marked["checkpoint"]["sequence"]) == (1, 3)
+    assert run("info", *device)["status"]["stable"] == 1
+
+
 def test_bench_of_a_target_that_does_not_count_gives_null(plain: Path) -> None:
     told = run("bench", plain / "m.ktm", "--target", "twin")
     assert told["instructions"] == {"inference": None, "step": None}

@@ -141,7 +141,8 @@ def record_of_owner(victim: Victim, payloads: dict[Kind, bytes]) -> list[bytes]:
     client, tap = victim.owner()
     order = [Kind.train_begin, Kind.train_step, Kind.restore, Kind.push_begin, Kind.push, Kind.stream_begin,
              Kind.samples, Kind.stream_end, Kind.infer, Kind.input_write, Kind.bench, Kind.restore, Kind.learn_begin,
-             Kind.learn_cancel, Kind.pull, Kind.adapter_tag, Kind.commit, Kind.rollback, Kind.restore]  # fmt: skip
+             Kind.learn_cancel, Kind.pull, Kind.adapter_tag, Kind.commit, Kind.commit_candidate,
+             Kind.mark_stable, Kind.rollback, Kind.restore]  # fmt: skip
     for kind in order:
         with contextlib.suppress(RefusedError):  # some are asked for at the wrong time: that is recorded too
             client.request(kind, payloads[kind])

@@ -29,9 +29,10 @@ struct State {
   uint32_t model = 0, model_fallback = 0;
   uint32_t adapter = 0, adapter_fallback = 0;
   bool stable = false;
+  uint32_t note = 0;
   bool operator==(const State& o) const {
     return model == o.model && model_fallback == o.model_fallback && adapter == o.adapter &&
-           adapter_fallback == o.adapter_fallback && stable == o.stable;
+           adapter_fallback == o.adapter_fallback && stable == o.stable && note == o.note;
   }
 };
 
@@ -83,6 +84,7 @@ class Device {
     s.adapter_fallback =
         checked(regions_.checkpoints, checkpoints.fallback_payload(), checkpoints.fallback());
     s.stable = s.adapter != 0 && checkpoints.current_is_stable();
+    s.note = s.adapter != 0 ? checkpoints.note() : 0;
     return s;
   }
 

@@ -7,6 +7,7 @@
 #ifndef KILOTUNE_TESTS_POWER_NOR_FLASH_H_
 #define KILOTUNE_TESTS_POWER_NOR_FLASH_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -122,7 +123,10 @@ class NorFlash {
       // so.
       const auto settled = static_cast<uint8_t>(taken & ~unsure);
       marginal_[at] = static_cast<uint8_t>((marginal_[at] | unsure) & changing & ~settled);
-      if (marginal_[at] != 0) any_marginal_ = true;
+      if (marginal_[at] != 0) {
+        marginal_from_ = std::min(marginal_from_, at);
+        marginal_end_ = std::max(marginal_end_, at + 1);
+      }
     }
     changed_.emplace_back(o.off, o.n);
   }
@@ -138,7 +142,8 @@ class NorFlash {
       }
       changed->clear();
     }
-    any_marginal_ = first.any_marginal_;
+    marginal_from_ = first.marginal_from_;
+    marginal_end_ = first.marginal_end_;
   }
 
   // True when every read of these bytes gives the same.
@@ -181,8 +186,8 @@ class NorFlash {
     self.bytes_read += n;
     if (off + n > self.bytes_.size()) self.misused = true;
     std::memcpy(out, self.bytes_.data() + off, n);
-    if (!self.any_marginal_) return;
-    for (uint32_t i = 0; i < n; ++i) {
+    const uint32_t end = std::min(off + n, self.marginal_end_);
+    for (uint32_t i = std::max(off, self.marginal_from_) - off; off + i < end; ++i) {
       const uint8_t mask = self.marginal_[off + i];
       if (mask != 0) out[i] = static_cast<uint8_t>(out[i] ^ (mask & self.random_byte()));
     }
@@ -225,17 +230,17 @@ class NorFlash {
   void change(const Operation& o) {
     if (before) before(o);
     ++operations;
-    for (uint32_t i = 0; i < o.n; ++i) {
-      bytes_[o.off + i] = o.after[i];
-      // An erase settles all bits, a program those that it clears.
-      marginal_[o.off + i] = o.erases ? 0 : marginal_[o.off + i] & o.after[i];
-    }
+    std::memcpy(bytes_.data() + o.off, o.after, o.n);
+    // An erase settles all bits, a program those that it clears.
+    uint8_t* marginal = marginal_.data() + o.off;
+    if (o.erases) std::memset(marginal, 0, o.n);
+    for (uint32_t i = 0; i < o.n && !o.erases; ++i) marginal[i] &= o.after[i];
     changed_.emplace_back(o.off, o.n);
   }
 
   Geometry geometry_;
   std::vector<uint8_t> bytes_, marginal_;
-  bool any_marginal_ = false;
+  uint32_t marginal_from_ = 0xFFFFFFFFu, marginal_end_ = 0;  // outside of these, none is
   std::mt19937 random_;
   std::vector<uint32_t> worn_, broken_;
   std::vector<std::pair<uint32_t, uint32_t>> changed_;

@@ -190,6 +190,29 @@ TEST_CASE_FIXTURE(Fixture, "a damaged payload or header falls back to the record
   expect(1);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a note goes on with every record of its image, rolled back ones too") {
+  const auto noted = [&](uint32_t number, uint32_t note) {
+    CHECK(store.note() == note);
+    expect(number);  // mounts
+    CHECK(store.note() == note);
+  };
+  REQUIRE(store.set_note(7) == Status::ok);
+  CHECK(flash.operations == 0);  // nothing to write it with
+  commit(1);
+  noted(1, 7);
+  commit(2, false);
+  REQUIRE(store.set_note(9) == Status::ok);
+  CHECK_FALSE(store.current_is_stable());
+  CHECK(store.fallback().windows == 1);
+  noted(2, 9);
+  REQUIRE(store.mark_stable() == Status::ok);
+  noted(2, 9);
+  REQUIRE(store.rollback() == Status::ok);
+  noted(1, 9);
+  REQUIRE(store.mount(&port, kOtherImage, bytes) == Status::ok);
+  CHECK(store.note() == 0);
+}
+
 TEST_CASE_FIXTURE(Fixture, "staging refuses gaps, changed repeats, excess and a wrong checksum") {
   commit(1);
   const Payload p = payload_of(2, bytes);

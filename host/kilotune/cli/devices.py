@@ -1,8 +1,10 @@
-"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push, provision."""
+"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push and the like."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -10,6 +12,9 @@ from kilotune.cli.command import command
 from kilotune.cli.options import FOLDER, Where, device_options, load_adapter, require_tag_option
 from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.link.device import Device
 
 
 @command("ports", example="kilotune ports")
@@ -38,38 +43,43 @@ def info_command(out: Output, where: Where) -> None:
     out.result(data, pairs(flat))
 
 
-@command("commit", example="kilotune commit -p /dev/ttyACM0")
+@command("commit", example="kilotune commit -p /dev/ttyACM0\nkilotune commit -p /dev/ttyACM0 --candidate")
 @device_options()
-def commit_command(out: Output, where: Where) -> None:
+@click.option(
+    "--candidate", is_flag=True, help="Rollbacks from later checkpoints pass over it, until `mark-stable`."
+)
+def commit_command(out: Output, where: Where, candidate: bool) -> None:
     """Write what the device has learned to its flash."""
-    _tell(out, where, "commit")
+    _tell(out, where, "commit", lambda device: device.commit(candidate=candidate))
+
+
+@command("mark-stable", example="kilotune mark-stable -p /dev/ttyACM0")
+@device_options()
+def mark_stable_command(out: Output, where: Where) -> None:
+    """Make the newest checkpoint, a candidate, one that a rollback returns to."""
+    _tell(out, where, "mark-stable", lambda device: device.mark_stable())
 
 
 @command("rollback", example="kilotune rollback -p /dev/ttyACM0")
 @device_options()
 def rollback_command(out: Output, where: Where) -> None:
     """Return to the checkpoint before the newest one, for good."""
-    _tell(out, where, "rollback")
+    _tell(out, where, "rollback", lambda device: device.rollback())
 
 
 @command("reset", example="kilotune reset -p /dev/ttyACM0")
 @device_options()
 def reset_command(out: Output, where: Where) -> None:
     """Restart the device; what was not committed is lost."""
-    _tell(out, where, "reset")
+    _tell(out, where, "reset", lambda device: device.reset())
 
 
-def _tell(out: Output, where: Where, what: str) -> None:
-
+def _tell(out: Output, where: Where, what: str, act: Callable[[Device], object]) -> None:
     with where.connect(where.image) as device:
-        if what == "commit":
-            device.commit()
-        elif what == "rollback":
-            device.rollback()
-        else:
-            device.reset()
+        act(device)
         data = {"done": what, "target": where.named(), "status": plain(device.status())}
-    out.result(data, pairs([("done", what), *flattened({"checkpoint": data["status"]["checkpoint"]})]))
+    told = {"checkpoint": {**data["status"]["checkpoint"], "stable": data["status"]["stable"]}}
+    out.result(data, pairs([("done", what), *flattened(told)]))
 
 
 @command(

@@ -12,7 +12,7 @@ from kilotune.cli.command import LazyGroup
 _MODULES = {
     "models": ("quantize", "compile", "inspect", "merge"),
     "boards": ("build", "flash", "doctor"),
-    "devices": ("ports", "info", "commit", "rollback", "reset", "pull", "push", "provision"),
+    "devices": ("ports", "info", "commit", "mark-stable", "rollback", "reset", "pull", "push", "provision"),
     "running": ("stream", "infer", "train", "bench"),
     "sensors": ("record", "record-to-resd"),
     "studying": ("evaluate", "report", "demo"),

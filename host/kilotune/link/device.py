@@ -399,9 +399,16 @@ class Device:
 
     # --- adapter ---------------------------------------------------------------------------------
 
-    def commit(self) -> messages.Checkpoint:
-        """Writes the adapter to the device's flash; returns once it is verified there."""
-        return self._client.ask(messages.Checkpoint, Kind.commit)
+    def commit(self, *, candidate: bool = False) -> messages.Checkpoint:
+        """Writes the adapter to the device's flash; returns once it is verified there.
+
+        A rollback from later checkpoints passes over a candidate, to the last stable one, until `mark_stable`.
+        """
+        return self._client.ask(messages.Checkpoint, Kind.commit_candidate if candidate else Kind.commit)
+
+    def mark_stable(self) -> messages.Checkpoint:
+        """Makes the newest checkpoint, a candidate, one that a rollback returns to; a stable one stays as it is."""
+        return self._client.ask(messages.Checkpoint, Kind.mark_stable)
 
     def rollback(self) -> messages.Checkpoint:
         """Returns to the checkpoint before the newest one, for good."""

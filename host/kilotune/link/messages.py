@@ -60,6 +60,8 @@ class Kind(IntEnum):
     push = 37
     push_end = 38
     adapter_tag = 39
+    commit_candidate = 40
+    mark_stable = 41
     sensor_test = 48
     raw = 49
 
@@ -93,6 +95,8 @@ DOING = {
     Kind.push: "take a piece of an adapter",
     Kind.push_end: "use the adapter",
     Kind.adapter_tag: "vouch for its adapter",
+    Kind.commit_candidate: "commit a candidate",
+    Kind.mark_stable: "mark its checkpoint as stable",
     Kind.sensor_test: "test its sensor",
     Kind.raw: "give raw samples",
 }
@@ -278,6 +282,9 @@ class Reason(IntFlag):
     shifted = 128
 
 
+EARLIER_RUN = 0xFFFFFFFF
+
+
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
     """Of the last learn phase up to `shift`, then since boot. Shares and sigmas in 1/1000, the rest Q10 log2."""
@@ -308,7 +315,7 @@ class GuardStatus:
     unlike: U16
     shifted: U16
     last_reasons: U8
-    last_window: U32  # `counters.windows` when they held
+    last_window: U32  # `counters.windows` when they held, `EARLIER_RUN`: before this run
 
 
 class Chip(IntEnum):
@@ -354,6 +361,9 @@ class DeviceStatus:
     guard: GuardStatus
     sensor: SensorState
     restart_cause: RestartCause
+    stable: U8  # 1: the checkpoint is stable; 0: a candidate, or none
+    objected: U16  # learn phases of this adapter's checkpoints that guardrails had reasons against
+    last_returned: U8  # 1: the last of them was undone
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,10 @@ class NorFlash {
 
   // True when every read of these bytes gives the same.
   [[nodiscard]] bool sure(const uint8_t* p, uint32_t n) const {
-    const uint8_t* m = marginal_.data() + (p - bytes_.data());
-    for (uint32_t i = 0; i < n; ++i) {
-      if (m[i] != 0) return false;
+    const auto off = static_cast<uint32_t>(p - bytes_.data());
+    const uint32_t end = std::min(off + n, marginal_end_);
+    for (uint32_t i = std::max(off, marginal_from_); i < end; ++i) {
+      if (marginal_[i] != 0) return false;
     }
     return true;
   }

@@ -54,7 +54,13 @@ class Life {
   void run(uint32_t commits) {
     device_.boot();
     act([this] { device_.swap_model(1); });
-    while (commits_ < commits) step();
+    uint32_t told = 100;
+    while (commits_ < commits) {
+      step();
+      if (commits_ < told || told >= commits) continue;
+      MESSAGE(commits_ << " commits, " << figures_.cuts << " cuts");
+      told += 100;
+    }
     CHECK_FALSE(regions_.misused());
     CHECK(commits_ == commits);
   }

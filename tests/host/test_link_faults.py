@@ -129,6 +129,64 @@ def test_a_lost_piece_costs_no_timeout_when_others_follow_it(connect: Connect) -
     assert clock.now_s < 0.3
 
 
+@pytest.mark.parametrize("credit", [600, 1200, 2048])
+def test_lost_pieces_use_up_no_credit(connect: Connect, credit: int) -> None:
+    clock, model = Clock(), ModelDevice(credit=credit)
+    pieces = 0
+
+    def lose_every_seventh(data: bytes) -> bytes:
+        nonlocal pieces
+        pieces += len(data) > 300
+        return b"" if pieces % 7 == 0 and len(data) > 300 else model.exchange(data)
+
+    samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
+    connect(FaultyLine(lose_every_seventh, clock, Faults(), 0), clock, 0).score(samples)
+    assert bytes(model.taken) == samples.tobytes()
+    assert clock.now_s < 10
+
+
+class SlowDeviceLine:
+    """A device that takes `frame_s` a frame and loses what its receive buffer has no room for."""
+
+    name = "slow"
+    poll_s = 0.0
+
+    def __init__(self, model: ModelDevice, clock: Clock, frame_s: float) -> None:
+        self._model, self._clock, self._frame_s = model, clock, frame_s
+        self._buffer = b""
+        self._busy_until_s = 0.0
+
+    def write(self, data: bytes) -> None:
+        self._buffer += data[: self._model.credit - len(self._buffer)]
+
+    def read(self, timeout_s: float) -> bytes:
+        ends = self._clock.now_s + max(timeout_s, 1e-4)
+        frame, zero, rest = self._buffer.partition(b"\0")
+        if not zero or self._busy_until_s > ends:
+            self._clock.now_s = ends
+            return b""
+        self._clock.now_s = max(self._clock.now_s, self._busy_until_s)
+        self._buffer = rest
+        answers = self._model.exchange(frame + zero)
+        if answers:  # what is damaged takes no time
+            self._busy_until_s = self._clock.now_s + self._frame_s
+        return answers
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("frame_s", [0.05, 0.3, 0.7, 2.0])
+@pytest.mark.parametrize("credit", [600, 1200])
+def test_a_device_that_is_slower_than_the_first_timeout_gets_all(
+    connect: Connect, credit: int, frame_s: float
+) -> None:
+    clock, model = Clock(), ModelDevice(credit=credit)
+    samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
+    connect(SlowDeviceLine(model, clock, frame_s), clock, 0).score(samples)
+    assert bytes(model.taken) == samples.tobytes()
+
+
 def test_faults_were_really_there() -> None:
     clock, model = Clock(), ModelDevice()
     faulty = FaultyLine(model.exchange, clock, FAULTS["everything"], 1)

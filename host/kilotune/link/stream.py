@@ -32,6 +32,7 @@ class _Sent:
     end: int
     epoch: int
     line_bytes: int  # on the line or in the device's buffer until answered
+    at: float  # when
 
 
 class SampleStream:
@@ -119,7 +120,8 @@ class SampleStream:
         now = client.clock()
         if now >= self._progress_at + client.timeout_s:
             raise client.timed_out()
-        if answer is None and now >= attempt_ends and self._acked < self._furthest:
+        # Also where all was acknowledged: pieces sent twice may still count against the credit.
+        if answer is None and now >= attempt_ends and (self._acked < self._furthest or self._waiting):
             for request in self._requests.values():
                 request.line_bytes = 0  # lost, as far as anyone can tell
             self._attempt_s = min(self._attempt_s * 2, LONGEST_ATTEMPT_S)
@@ -133,7 +135,7 @@ class SampleStream:
         if size <= 0 or (start and start + size > self._under_way):
             return False
         body_bytes = HEADER.size + _SAMPLES_FIELDS_BYTES + size + frames.CRC_BYTES
-        waiting = sum(r.line_bytes for r in self._requests.values())
+        waiting = self._waiting
         if waiting and waiting + frames.encoded_bytes(body_bytes) > self._credit:
             return False
         data = bytes(self._unsent[start : start + size])
@@ -144,8 +146,13 @@ class SampleStream:
         self._client.transport.write(frame)
         self._sent += size
         self._furthest = max(self._furthest, self._sent)
-        self._requests[sequence] = _Sent(self._sent, self._epoch, len(frame))
+        self._requests[sequence] = _Sent(self._sent, self._epoch, len(frame), self._client.clock())
         return True
+
+    @property
+    def _waiting(self) -> int:
+        """Bytes on the line or in the device's buffer."""
+        return sum(r.line_bytes for r in self._requests.values())
 
     def _go_back(self) -> None:
         self._sent = self._acked
@@ -155,12 +162,19 @@ class SampleStream:
             del self._requests[next(iter(self._requests))]
 
     def _on_answer(self, answer: Answer) -> None:
+        if answer.sequence in self._requests:
+            # The device answers in order: what was sent before this has left its buffer, or never got there.
+            for sequence, earlier in self._requests.items():
+                if sequence == answer.sequence:
+                    break
+                earlier.line_bytes = 0
         request = self._requests.pop(answer.sequence, None)
         if request is None or answer.kind not in (Kind.samples | ANSWER, ERROR_ANSWER):
             return
         taken = messages.decode(messages.SamplesTaken, self._client.payload(answer, Kind.samples))
         self._heard_at = self._client.clock()
-        self._attempt_s = FIRST_ATTEMPT_S
+        # A slow device is given the time that it takes, or what is sent again would fill its buffer.
+        self._attempt_s = min(max(FIRST_ATTEMPT_S, 2 * (self._heard_at - request.at)), LONGEST_ATTEMPT_S)
         self._credit = taken.credit
         self._keep(taken.results_first, taken.results)
         # `next` counts modulo 2^32; it lies between what was acknowledged and what was ever sent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from kilotune import arena
@@ -61,6 +62,8 @@ def plan(
         )
         return order, lifetimes(graph, ops, gradients, training, order, overwrite=overwrite)
 
+    if not recompute:  # who asks for that wants the smallest arena
+        _spend_on_triples(graph, ops, lambda: arena.lower_bound(ordered(frozenset())[1]))
     tried = [ordered(frozenset()), ordered(frozenset(), overwrite=False)]
     if recompute:
         tried.append(ordered(choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))))
@@ -72,6 +75,18 @@ def plan(
             backward_scratch=placed.offsets.get(f"backward scratch {i}", NONE),
         )
     return Plan(tuple(ops), tuple(gradients), training, placed, adapter_bytes, state_bytes, order.reruns)
+
+
+def _spend_on_triples(graph: Graph, ops: list[OpPlan], needed: Callable[[], int]) -> None:
+    """Lets gradients pass in triples of rows wherever the arena, of which `needed` tells the least size with
+    `ops` as they are, becomes an eighth larger at most."""
+    able = [i for i, op in enumerate(graph.ops) if op.fits_triples(graph.activations, ops[i])]
+    limit = needed() * 9 // 8 if able else 0
+    for i in able:
+        slower = ops[i]
+        ops[i] = replace(slower, in_triples=True)
+        if needed() > limit:
+            ops[i] = slower
 
 
 def _choose_paths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import kilotune
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from kilotune.compiler import Method
 from kilotune.targets import registry
-from networks import SAME, Network
+from networks import SAME, VALID, Network
 
 
 def model() -> bytes:
@@ -22,9 +23,36 @@ def model() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 
+def triples() -> bytes:
+    """Depthwise 3x3 windows of stride 1, one of them into a sum; on few columns, and unpadded."""
+    net = Network(seed=2)
+    x = net.depthwise(net.conv(net.source(9, 4, 3), 12, (1, 1)), activation="RELU6")
+    x = net.add(net.depthwise(x, activation="NONE"), x, activation="RELU")
+    x = net.depthwise(net.resize(x, 20, 6), padding=VALID, activation="NONE")
+    x = net.depthwise(net.conv(x, 8, (1, 2), stride=(1, 2)), activation="RELU6")  # two columns
+    x = net.depthwise(net.pool(x, "average", (1, 2), stride=(1, 2)), activation="NONE")  # one column
+    return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
+
+
+def test_every_window_that_fits_goes_back_in_triples() -> None:
+    content = kilotune.compile(triples(), method="bias").content
+    records = [op_record(content, i) for i in range(content[82])]
+    multipliers = [int.from_bytes(r[56:60], "little") for r in records if r[0] == 4]
+    assert multipliers == [1 | 1 << 31] * 5
+
+
+def op_record(content: bytes, index: int) -> bytes:
+    """SPEC 1.3."""
+    start = int.from_bytes(content[92:96], "little") + 64 * index
+    return content[start : start + 64]
+
+
+@pytest.mark.parametrize("build", [model, triples])
 @pytest.mark.parametrize("method", ["bias+head", "lora", "channels"])
-def test_outputs_and_adapter_are_those_of_the_twin(target: str, tmp_path: Path, method: Method) -> None:
-    image = kilotune.compile(model(), method=method, recompute=method == "lora")
+def test_outputs_and_adapter_are_those_of_the_twin(
+    target: str, tmp_path: Path, method: Method, build: Callable[[], bytes]
+) -> None:
+    image = kilotune.compile(build(), method=method, recompute=build is model and method == "lora")
     rows = np.random.default_rng(0).integers(-128, 128, (4, image.input_bytes)).astype(np.int8)
     labels = np.array([0, 1, 2, 3], np.uint16)
     results = []

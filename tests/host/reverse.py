@@ -101,7 +101,7 @@ def _conv(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
 
 def _depthwise(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     (kh, kw), *_ = _pairs(op)
-    co, multiplier = g.shape[2], op.words[4]
+    co, multiplier = g.shape[2], op.words[4] & 0x7FFFFFFF  # above it: SPEC 1.3
     real = r.array(op.weights, "i1", co * kh * kw).reshape(kh * kw, co) * r.weight_scales(op)
     dx = np.zeros(r.tensors[op.input].shape)
     for tap, out, source in _windows(r, op):

@@ -59,10 +59,6 @@ void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32
 void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
                    int32_t* values);
 
-// mantissa[i] = round(values[i] / 2^shift), halves up, shift in 2..30; mantissas may lie over the
-// front of the values.
-void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa);
-
 }  // namespace kilotune
 
 #endif  // KILOTUNE_KERNEL_OPS_DENSE_H_

@@ -98,13 +98,6 @@ void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t str
   columns<true>(w, m, out, stride, n, values);
 }
 
-void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa) {
-  for (uint32_t i = 0; i < n; ++i) {
-    // v >> (shift - 1) fits 31 bits, so that adding the rounding bit cannot overflow.
-    mantissa[i] = static_cast<int16_t>(((values[i] >> (shift - 1)) + 1) >> 1);
-  }
-}
-
 }  // namespace kilotune
 
 #endif  // __ARM_FEATURE_DSP

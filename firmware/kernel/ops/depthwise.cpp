@@ -2,14 +2,19 @@
 #include "kernel/ops/depthwise.h"
 
 #include "kernel/ops/pass_mask.h"
+#include "kernel/ops/triples.h"
 #include "kernel/ops/update.h"
 #include "kernel/ops/window.h"
 
 namespace kilotune {
 namespace {
 
-constexpr uint32_t kMultiplierWord = 4;
-constexpr uint32_t kRowsWord = 5;  // arena offset of the sums and rows of one plane
+constexpr uint32_t kMultiplierWord = 4;  // output channels an input channel
+constexpr uint32_t kTriples = 1u << 31;  // of that word: gradients go back in triples
+constexpr uint32_t kRowsWord = 5;        // arena offset of the sums and rows of one plane
+
+uint32_t multiplier_of(const Op& op) { return op.words[kMultiplierWord] & ~kTriples; }
+bool in_triples(const Op& op) { return (op.words[kMultiplierWord] & kTriples) != 0; }
 
 // The plane of one channel, its longer side along rows: what is done once a row is done less often.
 struct Plane {
@@ -45,7 +50,7 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const Window w = window_of(op, x, y);
   if (!window_valid(w)) return Status::bad_image;
-  if (uint64_t{x.channels} * op.words[kMultiplierWord] != y.channels) return Status::bad_image;
+  if (uint64_t{x.channels} * multiplier_of(op) != y.channels) return Status::bad_image;
   const uint64_t taps = static_cast<uint64_t>(w.taps());
   if (taps > kMaxFanIn / 2) return Status::bad_image;  // |acc| < 2^30: see shifts_short
   const Status status = check_layer(model, op, taps * y.channels, taps);
@@ -55,8 +60,13 @@ Status validate(const Model& model, const Op& op) {
   const bool in_place = x.gradient == y.gradient && op.has(kBackwardToInput);
   if (in_place && (x.height != y.height || x.width != y.width || x.channels != y.channels))
     return Status::bad_image;
-  return backward_scratch_holds(model, op, window_scratch_bytes(w, x, y)) ? Status::ok
-                                                                          : Status::bad_image;
+  uint64_t scratch = window_scratch_bytes(w, x, y);
+  if (in_triples(op)) {
+    if (multiplier_of(op) != 1 || !fits_triples(w, x.channels)) return Status::bad_image;
+    const uint64_t needed = triples_bytes(w, x.channels);
+    scratch = needed > scratch ? needed : scratch;
+  }
+  return backward_scratch_holds(model, op, scratch) ? Status::ok : Status::bad_image;
 }
 
 // Row `at` of a channel's plane as int16; what lies outside of the input is its zero point.
@@ -140,7 +150,7 @@ void forward(const Execution& run, const Op& op, bool training) {
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
   const Plane plane(window_of(op, xt, yt), xt.channels, yt.channels);
   const Axis& outer = plane.outer;
-  const uint32_t multiplier = op.words[kMultiplierWord], n = static_cast<uint32_t>(plane.inner.out);
+  const uint32_t multiplier = multiplier_of(op), n = static_cast<uint32_t>(plane.inner.out);
   const int8_t* weights = reinterpret_cast<const int8_t*>(model.at(op.weights));
   int32_t* sums = reinterpret_cast<int32_t*>(run.arena + op.words[kRowsWord]);
   int16_t* ring = reinterpret_cast<int16_t*>(sums + n);
@@ -191,9 +201,11 @@ void backward(const Execution& run, const Op& op, Step& step) {
   if (op.has(kBiasTrained)) update_bias_positions(run, op, plan, yt, step);
   if (!op.has(kBackwardToInput)) return;
   const int8_t* weights = reinterpret_cast<const int8_t*>(model.at(op.weights));
-  const uint32_t in = xt.channels, out = yt.channels, multiplier = op.words[kMultiplierWord];
+  const uint32_t in = xt.channels, out = yt.channels, multiplier = multiplier_of(op);
   const Window w = window_of(op, xt, yt);
-  window_backward(run, op, w, align_gradient(run, yt, plan.rescale),
+  const int exponent = align_gradient(run, yt, plan.rescale);
+  if (in_triples(op) && backward_in_triples(run, op, w, exponent, weights)) return;
+  window_backward(run, op, w, exponent,
                   [&](int32_t, int32_t, const Axis::Sources& vertical,
                       const Axis::Sources& horizontal, const GradientRows& rows, int32_t* values) {
                     const uint32_t w_step = static_cast<uint32_t>(horizontal.step) * out;

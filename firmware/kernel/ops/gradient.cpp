@@ -1,5 +1,5 @@
 // Block floating point: one exponent a position, mantissas as wide as the planner allows.
-#include "kernel/ops/dense.h"
+#include "kernel/ops/mantissas.h"
 #include "kernel/ops/op.h"
 
 namespace kilotune {
@@ -11,33 +11,6 @@ int largest_exponent(const int16_t* exponents, uint32_t positions) {
 }
 namespace {
 
-// Values whose bit is 0 become 0; returns the largest magnitude, v or ~v, of these and `largest`.
-inline uint32_t mask_value(int32_t& value, uint32_t bits, int k, uint32_t largest) {
-  const int32_t v = value & -static_cast<int32_t>((bits >> k) & 1u);
-  value = v;
-  const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
-  return magnitude > largest ? magnitude : largest;
-}
-
-// The same for all that the mask stops (null: all pass).
-uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
-  uint32_t largest = 0, bits = 0xFFu;
-  for (; n >= 8; n -= 8, values += 8) {
-    if (mask != nullptr) bits = *mask++;
-    largest = mask_value(values[0], bits, 0, largest);
-    largest = mask_value(values[1], bits, 1, largest);
-    largest = mask_value(values[2], bits, 2, largest);
-    largest = mask_value(values[3], bits, 3, largest);
-    largest = mask_value(values[4], bits, 4, largest);
-    largest = mask_value(values[5], bits, 5, largest);
-    largest = mask_value(values[6], bits, 6, largest);
-    largest = mask_value(values[7], bits, 7, largest);
-  }
-  if (n != 0 && mask != nullptr) bits = *mask;
-  for (; n != 0; --n, bits >>= 1) largest = mask_value(*values++, bits, 0, largest);
-  return largest;
-}
-
 // round(v * 2^n), for results below 2^29.
 int32_t shift_to(int32_t v, int n) {
   if (n >= 0) return n > 31 ? 0 : static_cast<int32_t>(static_cast<uint32_t>(v) << n);
@@ -46,12 +19,6 @@ int32_t shift_to(int32_t v, int n) {
 }
 
 }  // namespace
-
-int mantissa_shift(uint32_t largest, int bits) { return 32 - __builtin_clz(largest) - bits; }
-
-bool rounding_carries(uint32_t largest, int shift, int bits) {
-  return shift > 0 && ((largest >> (shift - 1)) + 1) >> 1 == 1u << bits;
-}
 
 [[gnu::cold, gnu::noinline]] int32_t to_mantissa(int32_t v, int shift, int bits) {
   const int32_t limit = (1 << bits) - 1;

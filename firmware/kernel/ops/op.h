@@ -112,8 +112,10 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
 
 // Pieces of it. Exponent of mantissas of `bits` bits, by the largest magnitude (v or ~v, not 0);
 // whether rounding carries that one into one bit more, where it is clamped instead; one mantissa.
-[[nodiscard]] int mantissa_shift(uint32_t largest, int bits);
-[[nodiscard]] bool rounding_carries(uint32_t largest, int shift, int bits);
+inline int mantissa_shift(uint32_t largest, int bits) { return 32 - __builtin_clz(largest) - bits; }
+inline bool rounding_carries(uint32_t largest, int shift, int bits) {
+  return shift > 0 && ((largest >> (shift - 1)) + 1) >> 1 == 1u << bits;
+}
 [[nodiscard]] int32_t to_mantissa(int32_t v, int shift, int bits);
 
 // The same for values that lie elsewhere and may be changed, times `factor` (mantissa 0:

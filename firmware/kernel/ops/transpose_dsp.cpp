@@ -127,17 +127,6 @@ void transpose_add(const int8_t* w, const int16_t* m, uint32_t out, uint32_t str
   }
 }
 
-void round_values(const int32_t* values, int shift, uint32_t n, int16_t* mantissa) {
-  const int32_t factor = static_cast<int32_t>(1u << (32 - shift));
-  for (; n >= 2; n -= 2, values += 2, mantissa += 2) {
-    const int32_t a = high_multiply_rounded(values[0], factor);
-    const int32_t b = high_multiply_rounded(values[1], factor);
-    const uint32_t pair = (static_cast<uint32_t>(a) & 0xFFFFu) | static_cast<uint32_t>(b) << 16;
-    std::memcpy(mantissa, &pair, sizeof pair);
-  }
-  if (n != 0) *mantissa = static_cast<int16_t>(high_multiply_rounded(*values, factor));
-}
-
 }  // namespace kilotune
 
 #endif  // __ARM_FEATURE_DSP

@@ -1,6 +1,8 @@
 // Geometry of sliding windows, and the rows that an in-place gradient must remember.
 #include "kernel/ops/window.h"
 
+#include "kernel/ops/mantissas.h"
+
 namespace kilotune {
 namespace {
 
@@ -60,25 +62,18 @@ Axis::Sources Axis::sources(int32_t i) const {
 int align_gradient(const Execution& run, const Tensor& t, uint32_t rescale) {
   const int16_t* exponents = run.exponents(t);
   const uint32_t positions = t.positions(), channels = t.channels;
-  const uint16_t* r = reinterpret_cast<const uint16_t*>(aligned4(run.model->at(rescale)));
+  const uint16_t* factors = reinterpret_cast<const uint16_t*>(aligned4(run.model->at(rescale)));
   const int top = largest_exponent(exponents, positions);
   int16_t* m = run.mantissas(t);
-  for (uint32_t p = 0; p < positions; ++p) {
+  for (uint32_t p = 0; p < positions; ++p, m += channels) {
     const int d = top - exponents[p];
-    if (exponents[p] == kZeroExponent || (d == 0 && rescale == 0)) {
-      m += channels;
-    } else if (d > 15) {
-      for (uint32_t c = channels; c != 0; --c) *m++ = 0;
+    if (exponents[p] == kZeroExponent || (d == 0 && rescale == 0)) continue;
+    if (d > 15) {
+      for (uint32_t c = 0; c < channels; ++c) m[c] = 0;
     } else if (rescale == 0) {
-      const int32_t half = 1 << (d - 1);
-      for (uint32_t c = channels; c != 0; --c, ++m) *m = static_cast<int16_t>((*m + half) >> d);
+      align_mantissas(m, channels, d);
     } else {
-      // |m R| < 2^30, the half at most 2^29 more.
-      const int shift = d + 15;
-      const int32_t half = 1 << (shift - 1);
-      const uint16_t* factor = r;
-      for (uint32_t c = channels; c != 0; --c, ++m)
-        *m = static_cast<int16_t>((*m * *factor++ + half) >> shift);
+      align_mantissas(m, factors, channels, d);
     }
   }
   return top;

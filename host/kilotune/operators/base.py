@@ -62,6 +62,7 @@ class OpPlan:
     adds: tuple[bool, ...] = ()  # ... to what another op has sent it before
     factors: tuple[float, ...] = ()  # ... times this
     in_place: bool = False  # the first input's gradient takes the place of the output's
+    in_triples: bool = False  # the faster way back through a window, with more scratch
     records_mask: bool = False
     gradient_unit: float = 0.0  # C of the output's gradient; 0: no gradient
     fraction_bits: int = 0  # F of the bias deltas
@@ -210,6 +211,10 @@ class ImageOp(ABC):
 
     def can_share(self, activations: Sequence[Activation]) -> bool:
         """Whether the first input's gradient may be written over the output's, position by position."""
+        return False
+
+    def fits_triples(self, activations: Sequence[Activation], plan: OpPlan) -> bool:
+        """Whether the device can let the gradient pass in triples of rows (SPEC 1.3)."""
         return False
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:

@@ -18,6 +18,8 @@ from kilotune.tflite_model import Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
 TAP_COLUMNS = 4  # of a row that the device reads at once
+IN_TRIPLES = 1 << 31  # beside the multiplier of a depthwise layer
+TRIPLES_WIDTH = 2048
 _DENSE_ONLY = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
 
 
@@ -127,7 +129,20 @@ class DepthwiseConv2D(PositionLayer):
         return self.weights.T.tobytes()  # (height, width, out)
 
     def words(self, plan: OpPlan) -> tuple[int, ...]:
-        return (*self.geometry.words, self.multiplier, plan.scratch)
+        return (*self.geometry.words, self.multiplier | IN_TRIPLES * plan.in_triples, plan.scratch)
+
+    def fits_triples(self, activations: Sequence[Activation], plan: OpPlan) -> bool:
+        g = self.geometry
+        three = (g.size, g.stride, g.dilation) == ((3, 3), (1, 1), (1, 1))
+        y = activations[self.output]
+        return plan.to_input and three and self.multiplier == 1 and y.channels % 4 == 0 and y.width <= TRIPLES_WIDTH
+
+    def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
+        """In triples: int32 values of one position, weights and three rows of the output's gradient (SPEC 1.3)."""
+        if not plan.in_triples:
+            return PositionLayer.backward_scratch_bytes(self, activations, plan)
+        y = activations[self.output]
+        return y.channels * (4 + 18 + 6 * y.width)
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         """Sums of one row of outputs, int32, and the input rows under a window, int16 and padded (SPEC 1.3)."""

@@ -290,8 +290,9 @@ def twin(network: Network) -> str:
     interpreter.set_tensor(details["index"], x)
     reference = fastest_us(interpreter.invoke, 9)
     flat = x.reshape(-1)
-    step = fastest_us(lambda: kernel.step(flat), 9)
-    inference = fastest_us(lambda: kernel.infer(flat[None]), 9)
+    calls = 50 if reference < 10_000 else 5
+    step = fastest_us(lambda: kernel.step(flat), 9, calls)
+    inference = fastest_us(lambda: kernel.infer(flat[None]), 9, calls)
     return row(network.name, f"{inference / reference:.2f}", f"{step / reference:.2f}")
 
 
@@ -333,7 +334,8 @@ def main() -> None:
         header("", "inference", "bias-only step"),
     ]
     print("\n\n".join(sections))
-    print("\n".join(twin(n) for n in nets if n.name in MARKS))
+    keywords = Network("DS-CNN", "MLPerf Tiny `kws_ref_model`", shared_data.keyword_spotting(), "bias")
+    print("\n".join(twin(n) for n in (*(n for n in nets if n.name in MARKS), keywords)))
 
 
 if __name__ == "__main__":

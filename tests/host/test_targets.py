@@ -85,11 +85,12 @@ def test_without_renode_its_targets_say_so(tmp_path: Path, monkeypatch: pytest.M
 def test_renode_gets_firmware_model_and_a_folder_of_its_own(tmp_path: Path, image: Image) -> None:
     chosen = board("nrf52840dk")
     script = renode.script_for(chosen, tmp_path / "a b.elf", tmp_path / "f.bin", 4711, ["sysbus Tag"]).splitlines()
-    assert script[0] == f"$elf=@{tmp_path}/a\\ b.elf"
-    assert script[1] == "$port=4711"
-    assert script[2] == f'$flash="{tmp_path}/f.bin"'
-    assert script[3] == f"include @{renode.script_of('nrf52840dk')}"
-    assert script[4:6] == ["sysbus Tag", "start"]
+    assert script[0] == f'logFile "{tmp_path}/machine.log" true'
+    assert script[1] == f"$elf=@{tmp_path}/a\\ b.elf"
+    assert script[2] == "$port=4711"
+    assert script[3] == f'$flash="{tmp_path}/f.bin"'
+    assert script[4] == f"include @{renode.script_of('nrf52840dk')}"
+    assert script[5:7] == ["sysbus Tag", "start"]
     command = renode.command_line("/opt/renode", tmp_path / "run.resc", tmp_path)
     assert f"TMPDIR={tmp_path}/renode" in command
     assert command[-1] == str(tmp_path / "run.resc")
@@ -128,9 +129,9 @@ def test_renodes_sensor_gets_a_recording_and_its_script(tmp_path: Path) -> None:
     assert resd.stat().st_size == 8 + 37 + 1600 * 12
     elf, flash = tmp_path / "a.elf", tmp_path / "f.bin"
     lines = renode.script_for(board("nrf52840dk"), elf, flash, 4711, chip=feed.chip, resd=resd).splitlines()
-    assert lines[3] == f"$resd=@{resd}"
-    assert lines[4].endswith("/nrf52840dk_lis2dw12.resc")
-    assert "\ninclude $ORIGIN/nrf52840dk.resc\n" in Path(lines[4].removeprefix("include @")).read_text(encoding="utf-8")
+    assert lines[4] == f"$resd=@{resd}"
+    assert lines[5].endswith("/nrf52840dk_lis2dw12.resc")
+    assert "\ninclude $ORIGIN/nrf52840dk.resc\n" in Path(lines[5].removeprefix("include @")).read_text(encoding="utf-8")
 
 
 def _hex(pattern: str, text: str) -> list[tuple[int, ...]]:

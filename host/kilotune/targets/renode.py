@@ -91,6 +91,7 @@ def script_for(
     resd: Path | None = None,
 ) -> str:
     lines = [
+        f'logFile "{flash.with_name("machine.log")}" true',
         f"$elf=@{_escaped(elf)}",
         f"$port={port}",
         f'$flash="{flash}"',
@@ -114,13 +115,14 @@ def _started(log: str) -> bool:
 def command_line(program: str, script: Path, state: Path) -> list[str]:
     """Renode's arguments. It deletes what it takes for its leftovers in TMPDIR: it gets a private one.
 
-    With its monitor on standard input it opens no port for that, and ends when this process does.
+    With its monitor on standard input it opens no port for that, and ends when this process does. Log and
+    monitor write between each other's letters: the log goes into a file of its own (`script_for`).
     """
     private = state / "renode"
     private.mkdir(exist_ok=True)
     return [
         "env", f"TMPDIR={private}", f"HOME={private}",
-        program, "--disable-xwt", "--plain", "--console", str(script),
+        program, "--disable-xwt", "--plain", "--hide-log", "--console", str(script),
     ]  # fmt: skip
 
 

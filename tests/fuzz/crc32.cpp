@@ -32,6 +32,15 @@ constexpr Tables make_tables() {
 }
 constexpr Tables kTables = make_tables();
 
+// Headers of records: walks over flash check the same ones again and again, so they are remembered,
+// byte by byte, with their checksums.
+constexpr uint32_t kHeaderBytes = 76, kRemembered = 4096;
+struct Remembered {
+  uint8_t header[kHeaderBytes];
+  uint32_t crc;
+};
+Remembered g_remembered[kRemembered];
+
 }  // namespace
 
 // Not instrumented: all that it reads is looked at once, before.
@@ -42,6 +51,14 @@ __attribute__((no_sanitize("address", "undefined", "coverage"))) uint32_t crc32(
       __asan_region_is_poisoned(const_cast<uint8_t*>(data), n) != nullptr) {
     std::fprintf(stderr, "crc32 of %u bytes reads foreign memory\n", n);
     std::abort();
+  }
+  Remembered* remembered = nullptr;
+  if (n == kHeaderBytes && crc == 0) {
+    const uint32_t key = (load_u32(data + 8) * 0x9E3779B1u) ^ load_u32(data + 52);
+    remembered = &g_remembered[key % kRemembered];
+    if (remembered->crc != 0 && __builtin_memcmp(remembered->header, data, n) == 0)
+      return remembered->crc;
+    __builtin_memcpy(remembered->header, data, n);
   }
   const uint32_t(*const t)[256] = kTables.entry;
   crc = ~crc;
@@ -54,6 +71,7 @@ __attribute__((no_sanitize("address", "undefined", "coverage"))) uint32_t crc32(
           t[3][high & 0xFF] ^ t[2][high >> 8 & 0xFF] ^ t[1][high >> 16 & 0xFF] ^ t[0][high >> 24];
   }
   for (; n > 0; --n, ++data) crc = (crc >> 8) ^ t[0][(crc ^ *data) & 0xFF];
+  if (remembered != nullptr) remembered->crc = ~crc;
   return ~crc;
 }
 

@@ -186,7 +186,11 @@ class NorFlash {
     if (n == kRecordOverhead) ++self.header_reads;
     self.bytes_read += n;
     if (off + n > self.bytes_.size()) self.misused = true;
-    std::memcpy(out, self.bytes_.data() + off, n);
+    if (n == kRecordOverhead) {  // of a size that the compiler knows
+      std::memcpy(out, self.bytes_.data() + off, kRecordOverhead);
+    } else {
+      std::memcpy(out, self.bytes_.data() + off, n);
+    }
     const uint32_t end = std::min(off + n, self.marginal_end_);
     for (uint32_t i = std::max(off, self.marginal_from_) - off; off + i < end; ++i) {
       const uint8_t mask = self.marginal_[off + i];

@@ -40,7 +40,7 @@ ANYONE = frozenset({Kind.hello, Kind.challenge})
 READERS = frozenset({Kind.model, Kind.status, Kind.results, Kind.output_read})
 OWNERS = frozenset(Kind) - ANYONE - READERS  # whatever is new belongs here until someone decides otherwise
 _SYNC_VERSION = 9  # answered with `bad_version` and without any effect
-_CONFIG = train_config(lr=2.0**-10, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
+CONFIG = train_config(lr=2.0**-10, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
 
 
 def make_image() -> Image:
@@ -51,7 +51,7 @@ def make_image() -> Image:
 def payloads(image: Image) -> dict[Kind, bytes]:
     """A request of every kind that a device may carry out."""
     row, blob = bytes(24), bytes(image.adapter_bytes)
-    learn = messages.LearnConfig(_CONFIG, 2, 0, 8, 2, 0, 0, 0, 0, 8, 0, 0, 0, 0)
+    learn = messages.LearnConfig(CONFIG, 2, 0, 8, 2, 0, 0, 0, 0, 8, 0, 0, 0, 0)
     fields: dict[Kind, tuple[Any, ...]] = {
         Kind.hello: (),
         Kind.model: (),
@@ -69,7 +69,7 @@ def payloads(image: Image) -> dict[Kind, bytes]:
         Kind.input_write: (0, row),
         Kind.infer: (row,),
         Kind.output_read: (0,),
-        Kind.train_begin: (_CONFIG,),
+        Kind.train_begin: (CONFIG,),
         Kind.train_step: (0, 0, row, b""),
         Kind.bench: (1, 1, 0),
         Kind.commit: (),
@@ -121,15 +121,16 @@ class TwinLine:
 class NativeLine:
     """The firmware as a process; `restart` kills it, as a power cut would."""
 
-    def __init__(self, image: Image, flash: bytes, folder: Path) -> None:
-        self._image, self._folder, self._stack = image, folder, contextlib.ExitStack()
+    def __init__(self, image: Image, flash: bytes, folder: Path, program: Path | None = None) -> None:
+        self._image, self._folder, self._program = image, folder, program
+        self._stack = contextlib.ExitStack()
         flashfile.prepare(folder / "flash.bin", LAYOUT, image.content)
         for start, size in ((LAYOUT.checkpoint_offset, LAYOUT.checkpoint_bytes), (LAYOUT.key_offset, LAYOUT.key_bytes)):
             flashfile.write_region(folder / "flash.bin", start, flash[start : start + size])
         self._start()
 
     def _start(self) -> None:
-        name, self._process = self._stack.enter_context(native.run(self._folder))
+        name, self._process = self._stack.enter_context(native.run(self._folder, program=self._program))
         self._socket = self._stack.enter_context(
             socket.create_connection(("127.0.0.1", int(name.rpartition(":")[2])), timeout=5)
         )

@@ -1,6 +1,7 @@
-// Flash whose power goes: for tests of an emulated board, built with -DKILOTUNE_TORN_FLASH=ON only.
+// Flash whose power goes: for tests of a board whose flash is a file, built with
+// -DKILOTUNE_TORN_FLASH=ON only.
 //
-// The last 8 bytes of flash are a fuse that the test sets through the emulator's file: u32 words
+// The last 8 bytes of flash are a fuse that the test sets through that file: u32 words
 // left to program or erase (0: for ever), u32 seed. The word at which it burns down is left with a
 // mix of old and new bits, and the board restarts.
 #ifndef KILOTUNE_BOARDS_COMMON_TORN_REGION_H_
@@ -11,9 +12,11 @@
 
 namespace kilotune::board {
 
+volatile uint32_t* torn_fuse();  // the board's
+
 // Writes a word, or a part of its bits where the fuse burns down at it: then it does not return.
 inline void write_torn(volatile uint8_t* to, const uint8_t* word) {
-  auto* fuse = reinterpret_cast<volatile uint32_t*>(kFlashBase + kFlashBytes - 8);
+  volatile uint32_t* fuse = torn_fuse();
   const bool burns = fuse[0] == 1;
   if (fuse[0] != 0) fuse[0] = fuse[0] - 1;
   uint32_t random = fuse[1] * 2654435769u + 1;

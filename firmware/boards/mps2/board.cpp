@@ -175,6 +175,12 @@ uint32_t millis() { return reg(kCounter); }
 
 uint64_t instructions() { return counts_instructions ? read_counter() : 0; }
 
+#if KILOTUNE_TORN_FLASH
+volatile uint32_t* torn_fuse() {
+  return reinterpret_cast<volatile uint32_t*>(kFlashBase + kFlashBytes - 8);
+}
+#endif
+
 const Flash* checkpoint_flash() {
 #if KILOTUNE_TORN_FLASH
   static const Flash flash = torn_region<kSectorBytes>(

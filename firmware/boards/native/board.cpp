@@ -19,6 +19,9 @@
 
 #include "board_layout.h"
 #include "boards/common/nor_region.h"
+#if KILOTUNE_TORN_FLASH
+#include "boards/common/torn_region.h"
+#endif
 #include "line.h"
 #include "options.h"
 #include "receiver.h"
@@ -168,13 +171,29 @@ uint64_t instructions() { return 0; }
 
 Bytes model_partition() { return {flash + kModelOffset, kModelBytes}; }
 
+#if KILOTUNE_TORN_FLASH
+volatile uint32_t* torn_fuse() {
+  return reinterpret_cast<volatile uint32_t*>(flash + kFlashBytes - 8);
+}
+
+template <uint32_t kBytes>
+Flash region_of(uint8_t* base, uint32_t sectors) {
+  return torn_region<kBytes>(base, sectors);
+}
+#else
+template <uint32_t kBytes>
+Flash region_of(uint8_t* base, uint32_t sectors) {
+  return nor_region<kBytes>(base, sectors);
+}
+#endif
+
 const Flash* checkpoint_flash() {
-  static const Flash region = nor_region<kSectorBytes>(flash + kCheckpointOffset, kSectorCount);
+  static const Flash region = region_of<kSectorBytes>(flash + kCheckpointOffset, kSectorCount);
   return watched ? slow_flash.port() : &region;
 }
 
 const Flash* key_flash() {
-  static const Flash region = nor_region<kKeySectorBytes>(flash + kKeyOffset, kKeySectorCount);
+  static const Flash region = region_of<kKeySectorBytes>(flash + kKeyOffset, kKeySectorCount);
   return &region;
 }
 

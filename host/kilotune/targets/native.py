@@ -16,16 +16,21 @@ START_S = 10.0
 
 @contextlib.contextmanager
 def run(
-    state: Path, image: bytes | None = None, *, timeout_s: float = START_S, options: Sequence[str] = ()
+    state: Path,
+    image: bytes | None = None,
+    *,
+    timeout_s: float = START_S,
+    options: Sequence[str] = (),
+    program: Path | None = None,
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    `options`: of the program, such as `--uart` (`kilotune-native --help`).
+    `options`: of the program, such as `--uart` (`kilotune-native --help`). `program`: another build of it.
     """
     layout = board("native").flash
     flash = state / "flash.bin"
     port_file = state / "port"
-    program = native_program()
+    program = native_program() if program is None else program
     with flashfile.locked(flash):
         flashfile.prepare(flash, layout, image)
         port_file.unlink(missing_ok=True)

@@ -45,12 +45,15 @@ bool RecordStore::next_slot(Slot& out) const {
 
 // The words at the tail may have been begun without a trace. Zeros are safe on them, and say at
 // every later start that the log goes on behind: a void. Voids that are there already may not be
-// sure either, unless something stands behind them.
+// sure either, unless something stands behind them. A record stands there in no log of ours; where
+// one does, it may be the one that counts.
 void RecordStore::void_tail() {
   tail_doubted_ = false;
   bool was_void = true;
   while (was_void && erased_end_ - tail_ >= kRecordOverhead) {
     constexpr uint8_t kVoid[4] = {};
+    Record other;
+    if (record_at(*flash_, tail_, other)) return close_slot();
     was_void = flash_holds(*flash_, tail_, kVoid, sizeof kVoid);
     if (flash_program_word(*flash_, tail_, 0) != Status::ok) return close_slot();
     tail_ += kRecordOverhead;

@@ -18,11 +18,16 @@ macro(_kilotune_board_option name default)
 endmacro()
 
 # Sets BOARD_SENSOR_SOURCE to a file of firmware/boards that talks to a sensor, if the firmware has any
-# driver.
-macro(kilotune_sensor_source file)
+# driver: on I2C, or on SPI where the board has a file for that.
+macro(kilotune_sensor_source i2c_file)
   set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/common/no_sensor.cpp)
-  if(BOARD_SENSORS)
-    set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/${file})
+  if(BOARD_SENSORS AND KILOTUNE_SENSOR_BUS STREQUAL "spi")
+    if(${ARGC} LESS 2)
+      message(FATAL_ERROR "The board '${BOARD_ID}' has no SPI for sensors: leave KILOTUNE_SENSOR_BUS at i2c")
+    endif()
+    set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/${ARGV1})
+  elseif(BOARD_SENSORS)
+    set(BOARD_SENSOR_SOURCE ${KILOTUNE_BOARDS_DIR}/${i2c_file})
   endif()
 endmacro()
 

@@ -2,7 +2,7 @@
 //
 // Registers: Analog Devices data sheet "ADXL345", Rev. G. Full resolution: 1/256 g a digit in every
 // range. On I2C at 400 kHz the chip gives at most 800 Hz; more needs SPI. Between two frames the
-// data sheet wants 5 us, which I2C takes anyway; a bus of SPI has to keep chip select high so long.
+// data sheet wants 5 us, which either bus takes anyway (sensors/spi.h).
 #include "sensors/drivers.h"
 
 namespace kilotune {

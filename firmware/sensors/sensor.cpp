@@ -21,6 +21,7 @@ Status Sensor::open(const SensorBus& bus, uint32_t rate_mhz, uint32_t full_scale
   for (const SensorDriver* const* d = sensor_drivers(); *d != nullptr; ++d) {
     for (const uint8_t address : (*d)->addresses) {
       port_ = {&bus, address};
+      if (bus.spi) port_.burst = (*d)->spi_burst;
       if (!answers(**d, port_)) continue;
       driver_ = *d;
       return driver_->configure(port_, rate_mhz, full_scale_ug);

@@ -23,8 +23,8 @@ constexpr uint32_t kWatermark = 16;  // frames; every FIFO here holds 32 or more
 struct SensorBus {
   void* context = nullptr;  // handed to the calls below
   bool spi = false;
-  // `n` registers from `reg` on (1, or 3 to 7), as the chip counts them on. `address`: 7 bits, of
-  // I2C alone.
+  // `n` registers from `reg` on (1, or 3 to 7), as the chip counts them on; on SPI, `reg` has what
+  // the chip wants for that (sensors/spi.h). `address`: 7 bits, of I2C alone.
   bool (*read)(void* context, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) = nullptr;
   bool (*write)(void* context, uint8_t address, uint8_t reg, uint8_t value) = nullptr;
   void (*sleep_ms)(void* context, uint32_t ms) = nullptr;
@@ -34,11 +34,13 @@ struct SensorBus {
 struct SensorPort {
   const SensorBus* bus = nullptr;
   uint8_t address = 0;
-  uint8_t mode = 0;  // the driver's own: what `start` switches on
-  uint8_t gain = 1;  // the driver's own: counts a digit
+  uint8_t mode = 0;   // the driver's own: what `start` switches on
+  uint8_t gain = 1;   // the driver's own: counts a digit
+  uint8_t burst = 0;  // SensorDriver::spi_burst, on SPI
 
   [[nodiscard]] bool read(uint8_t reg, uint8_t* out, uint32_t n) const {
-    return bus->read(bus->context, address, reg, out, n);
+    const auto first = static_cast<uint8_t>(n > 1 ? reg | burst : reg);
+    return bus->read(bus->context, address, first, out, n);
   }
   [[nodiscard]] bool write(uint8_t reg, uint8_t value) const {
     return bus->write(bus->context, address, reg, value);

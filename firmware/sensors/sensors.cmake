@@ -3,7 +3,7 @@ set(KILOTUNE_SENSORS_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 function(kilotune_add_sensors name chips)
   set(entries "")
-  set(sources ${KILOTUNE_SENSORS_DIR}/sensor.cpp)
+  set(sources ${KILOTUNE_SENSORS_DIR}/sensor.cpp ${KILOTUNE_SENSORS_DIR}/spi.cpp)
   foreach(chip IN LISTS chips)
     if(NOT EXISTS ${KILOTUNE_SENSORS_DIR}/${chip}.cpp)
       message(FATAL_ERROR "There is no driver for the sensor '${chip}' in firmware/sensors")

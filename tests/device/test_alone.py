@@ -16,7 +16,7 @@ from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.messages import Chip, Phase
-from kilotune.link.status import RefusedError
+from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
 from kilotune.simulator import Machine
 from kilotune.targets import native
@@ -178,6 +178,29 @@ def test_every_sensor_works_through_the_firmware(chip: str, rows: Path, tmp_path
     assert status.windows_learned == 16
 
 
+@pytest.mark.parametrize(
+    ("chip", "rate_hz"), [("lis2dw12", 1600.0), ("adxl345", 1600.0), ("adxl345", 3200.0), ("lsm6dso", 1667.0)]
+)
+def test_every_sensor_works_on_spi_and_the_adxl345_beyond_800_hz(
+    chip: str, rate_hz: float, rows: Path, tmp_path: Path
+) -> None:
+    image = small(rate_hz)
+    for spi in (True, False):
+        state = tmp_path / f"spi-{spi}"
+        state.mkdir()
+        with (
+            run(state, image, Feed(chip, str(rows), virtual=True, spi=spi)) as (port, _),
+            Device(open_port(port, timeout_s=10), image=image) as device,
+        ):
+            if chip == "adxl345" and not spi:
+                assert statuses()[device.status().sensor.sensor_state].name == "wrong_rate"
+                continue
+            settled(device, 3150)
+            status = device.status()
+        assert (status.sensor.chip, status.sensor.overruns, status.phase) == (Chip[chip], 0, Phase.detect)
+        assert status.windows_learned == 16
+
+
 @pytest.mark.parametrize("chip", ["lis2dw12", "adxl345", "lsm6dso"])
 def test_the_self_test_passes_on_a_machine_that_stands_still_and_sensing_goes_on(chip: str, tmp_path: Path) -> None:
     image = small(833.0 if chip == "lsm6dso" else 800.0)
@@ -205,8 +228,6 @@ def test_the_self_test_passes_on_a_machine_that_stands_still_and_sensing_goes_on
     ],
 )
 def test_a_model_for_another_sensor_is_refused_by_name(image, status: str, rows: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from kilotune.link.status import statuses
-
     made = image()
     with (
         run(tmp_path, made, Feed("lis2dw12", str(rows), virtual=False)) as (port, _),

@@ -65,6 +65,9 @@ def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
         ("renode:stm32f4_discovery,lis2dw12=a.npz", "no_emulator"),
         ("renode:nrf52840dk,lis2dw12", "usage"),
         ("renode:nrf52840dk,virtual,lis2dw12=a.npz", "usage"),
+        ("renode:nrf52840dk,spi,lis2dw12=a.npz", "usage"),
+        ("native:slow,lis2dw12=a.npz", "usage"),
+        ("native:spi,", "usage"),
         ("rp2040js:microbit", "no_emulator"),
     ],
 )
@@ -120,6 +123,14 @@ def test_renodes_platforms_have_memory_for_the_firmware_and_flash_for_the_rest(b
     firmware_at = {a for address, size in plain for a in range(address, address + size, 4096)}
     assert everything <= cells | firmware_at
     assert not cells & firmware_at
+
+
+@pytest.mark.parametrize("words", ["", "virtual,", "spi,", "virtual,spi,", "spi,virtual,"])
+def test_the_sensor_of_a_target_is_told_in_words(words: str) -> None:
+    feed = registry.parse_target(f"native:{words}adxl345=synthetic:healthy,seconds=1").feed
+    assert feed is not None
+    assert (feed.chip, feed.source) == ("adxl345", "synthetic:healthy,seconds=1")
+    assert (feed.virtual, feed.spi) == ("virtual" in words, "spi" in words)
 
 
 def test_renodes_sensor_gets_a_recording_and_its_script(tmp_path: Path) -> None:

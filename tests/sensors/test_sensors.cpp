@@ -7,6 +7,7 @@
 
 #include "sensor_model.h"
 #include "sensors/sensor.h"
+#include "sensors/spi.h"
 
 namespace kilotune {
 namespace {
@@ -26,10 +27,20 @@ class Bench {
     bus.write = [](void* self, uint8_t address, uint8_t reg, uint8_t value) {
       auto& bench = *static_cast<Bench*>(self);
       if (!bench.reaches(address)) return false;
+      if (bench.bus.spi) return spi_write(bench.wire, reg, value);
       bench.model->write(reg, value);
       return true;
     };
     bus.sleep_ms = [](void* self, uint32_t ms) { static_cast<Bench*>(self)->pass_us(ms * 1000); };
+    wire.context = this;
+    wire.select = [](void* self, bool on) { static_cast<Bench*>(self)->model->spi_select(on); };
+    wire.exchange = [](void* self, uint8_t out, uint8_t& in) {
+      auto& bench = *static_cast<Bench*>(self);
+      if (bench.bytes_until_broken == 0) return false;
+      --bench.bytes_until_broken;
+      in = bench.model->spi_exchange(out);
+      return true;
+    };
   }
 
   void pass_us(uint64_t us) {
@@ -52,6 +63,8 @@ class Bench {
 
   std::unique_ptr<SensorModel> model;
   SensorBus bus;
+  SpiWire wire;
+  uint32_t bytes_until_broken = UINT32_MAX;
   uint32_t measured = 0;
   bool broken = false, still = false;
   std::vector<uint8_t> addresses;  // asked for
@@ -63,6 +76,7 @@ class Bench {
   }
   bool read(uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) {
     if (!reaches(address)) return false;
+    if (bus.spi) return spi_read(wire, reg, out, n);
     model->read(reg, out, n);
     return true;
   }
@@ -164,6 +178,53 @@ TEST_CASE("the ADXL345 gives more than 800 Hz on SPI alone") {
   REQUIRE(sensor.open(spi.bus, 1600000, 16000000) == Status::ok);
   REQUIRE(sensor.start() == Status::ok);
   CHECK(spi.model->rate_mhz() == 1600000);
+  REQUIRE(sensor.open(spi.bus, 3200000, 16000000) == Status::ok);
+  REQUIRE(sensor.start() == Status::ok);
+  CHECK(spi.model->rate_mhz() == 3200000);
+}
+
+TEST_CASE("on SPI every chip gives the frames that it gives on I2C") {
+  for (const Chip& chip : kChips) {
+    CAPTURE(chip.name);
+    std::vector<std::array<int16_t, 3>> frames[2];
+    for (const bool spi : {false, true}) {
+      Bench bench(chip.name, spi);
+      Sensor sensor;
+      REQUIRE(sensor.open(bench.bus, chip.rates_mhz.back(), 8000000) == Status::ok);
+      CHECK(sensor.chip() == chip.chip);
+      REQUIRE(sensor.start() == Status::ok);
+      bench.pass_frames(20);
+      uint32_t losses = 0;
+      frames[spi] = drain(sensor, losses);
+      CHECK(losses == 0);
+      SelfTestResult test;
+      bench.still = true;
+      REQUIRE(sensor.self_test(test) == Status::ok);
+      CHECK(test.passed);
+    }
+    CHECK(frames[0].size() == 20);
+    CHECK(frames[0] == frames[1]);
+  }
+}
+
+TEST_CASE("an SPI that fails at any byte is told") {
+  for (const Chip& chip : kChips) {
+    CAPTURE(chip.name);
+    uint32_t k = 0;
+    for (bool opened = false; !opened; ++k) {
+      CAPTURE(k);
+      REQUIRE(k < 500);
+      Bench bench(chip.name, true);
+      bench.bytes_until_broken = k;
+      Sensor sensor;
+      const Status status = sensor.open(bench.bus, chip.rates_mhz[0], 2000000);
+      opened = status == Status::ok && sensor.start() == Status::ok;
+      if (!opened && status != Status::ok) {
+        CHECK((status == Status::no_sensor || status == Status::sensor_failed));
+      }
+    }
+    CHECK(k > 20);
+  }
 }
 
 TEST_CASE("INT1 is high from the watermark on and low once the FIFO was read") {

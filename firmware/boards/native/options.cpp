@@ -25,6 +25,7 @@ constexpr char kUsage[] =
     "  --sensor CHIP=FILE  mount a lis2dw12, adxl345 or lsm6dso that measures FILE at its own "
     "rate:\n"
     "                      .csv with x,y,z in g, else raw int16 x y z, 16 g at 32768\n"
+    "  --sensor-spi        on SPI in place of I2C\n"
     "  --virtual-time      the recording takes no more time than the device computes\n"
     "  --press-at MS       press the button so long after the start\n";
 
@@ -68,6 +69,8 @@ Options parse_options(int argc, char** argv) {
       o.uart = true;
     } else if (is("--sensor")) {
       o.sensor = value();
+    } else if (is("--sensor-spi")) {
+      o.sensor_spi = true;
     } else if (is("--virtual-time")) {
       o.virtual_time = true;
     } else if (is("--press-at")) {

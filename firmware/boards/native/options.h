@@ -8,6 +8,7 @@ struct Options {
   const char* flash = nullptr;      // file, made where it is missing
   const char* port_file = nullptr;  // gets the TCP port or the pty's name once it is open
   const char* sensor = nullptr;     // CHIP=FILE
+  bool sensor_spi = false;          // on SPI, else on I2C
   bool virtual_time = false;        // of the sensor
   int press_at_ms = -1;             // the button, for 100 ms; -1: never
   int tcp_port = -1;                // 0: any free one

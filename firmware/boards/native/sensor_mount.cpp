@@ -85,25 +85,48 @@ void SensorMount::open(const Options& options) {
   load(text.substr(equals + 1));
   virtual_ = options.virtual_time;
   bus_.context = this;
-  bus_.read = [](void* self, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) {
-    auto& mount = *static_cast<SensorMount*>(self);
-    mount.catch_up();
-    if (!mount.model_->answers(address)) return false;
-    mount.model_->read(reg, out, n);
-    return true;
-  };
-  bus_.write = [](void* self, uint8_t address, uint8_t reg, uint8_t value) {
-    auto& mount = *static_cast<SensorMount*>(self);
-    mount.catch_up();
-    if (!mount.model_->answers(address)) return false;
-    mount.model_->write(reg, value);
-    return true;
-  };
+  bus_.spi = options.sensor_spi;
+  bus_.read = options.sensor_spi ? read_on_spi : read_on_i2c;
+  bus_.write = options.sensor_spi ? write_on_spi : write_on_i2c;
   bus_.sleep_ms = [](void* self, uint32_t ms) {
     auto& mount = *static_cast<SensorMount*>(self);
     if (mount.is_virtual()) return mount.advance_us(uint64_t{ms} * 1000);
     std::this_thread::sleep_for(std::chrono::milliseconds(ms));
   };
+}
+
+bool SensorMount::read_on_i2c(void* self, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) {
+  auto& mount = *static_cast<SensorMount*>(self);
+  mount.catch_up();
+  if (!mount.model_->answers(address)) return false;
+  mount.model_->read(reg, out, n);
+  return true;
+}
+
+bool SensorMount::write_on_i2c(void* self, uint8_t address, uint8_t reg, uint8_t value) {
+  auto& mount = *static_cast<SensorMount*>(self);
+  mount.catch_up();
+  if (!mount.model_->answers(address)) return false;
+  mount.model_->write(reg, value);
+  return true;
+}
+
+SpiWire SensorMount::wire() {
+  catch_up();
+  return {model_.get(),
+          [](void* chip, bool on) { static_cast<SensorModel*>(chip)->spi_select(on); },
+          [](void* chip, uint8_t out, uint8_t& in) {
+            in = static_cast<SensorModel*>(chip)->spi_exchange(out);
+            return true;
+          }};
+}
+
+bool SensorMount::read_on_spi(void* self, uint8_t, uint8_t reg, uint8_t* out, uint32_t n) {
+  return spi_read(static_cast<SensorMount*>(self)->wire(), reg, out, n);
+}
+
+bool SensorMount::write_on_spi(void* self, uint8_t, uint8_t reg, uint8_t value) {
+  return spi_write(static_cast<SensorMount*>(self)->wire(), reg, value);
 }
 
 uint64_t SensorMount::now_us() const { return virtual_us_ + (is_virtual() ? 0 : real_us()); }

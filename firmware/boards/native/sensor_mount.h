@@ -11,6 +11,7 @@
 #include "options.h"
 #include "sensors/sensor.h"
 #include "sensors/sensor_model.h"
+#include "sensors/spi.h"
 
 namespace kilotune::board {
 
@@ -28,6 +29,11 @@ class SensorMount {
   [[nodiscard]] int idle_ms();
 
  private:
+  static bool read_on_i2c(void* self, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n);
+  static bool write_on_i2c(void* self, uint8_t address, uint8_t reg, uint8_t value);
+  static bool read_on_spi(void* self, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n);
+  static bool write_on_spi(void* self, uint8_t address, uint8_t reg, uint8_t value);
+  [[nodiscard]] SpiWire wire();
   void load(const std::string& file);
   void catch_up();
   void advance_us(uint64_t us);

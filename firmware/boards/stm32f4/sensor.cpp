@@ -4,24 +4,17 @@
 // byte, and of three or more, as described there, which keeps its order even where an interrupt
 // comes between. Every wait is bounded.
 #include "boards/board.h"
-#include "boards/common/cortex_m/core.h"
 #include "boards/common/sleep.h"
+#include "sensor_pins.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kRccConfig = 0x40023808, kRccAhb1Enable = 0x40023830,
-                    kRccApb1Enable = 0x40023840;
-constexpr uint32_t kRunsFromMask = 3u << 2, kRunsFromPll = 2u << 2;
-constexpr uint32_t kGpioB = 1u << 1, kI2c1 = 1u << 21;
+constexpr uintptr_t kRccConfig = 0x40023808, kRccApb1Enable = 0x40023840;
+constexpr uint32_t kRunsFromMask = 3u << 2, kRunsFromPll = 2u << 2, kI2c1 = 1u << 21;
 
-constexpr uintptr_t kGpioBMode = 0x40020400, kGpioBType = 0x40020404, kGpioBPull = 0x4002040C;
-constexpr uintptr_t kGpioBIn = 0x40020410, kGpioBFunction = 0x40020424;  // pins 8 to 15
-constexpr uint32_t kInterruptPin = 5;
 constexpr uint32_t kPins8And9 = 0xFu << 16, kAlternate = 0xAu << 16, kPulledUp = 5u << 16;
 constexpr uint32_t kOpenDrain = 3u << 8, kFunctions8And9 = 0xFFu, kFunctionI2c = 0x44u;
-constexpr uint32_t kInterruptPullMask = 3u << 2 * kInterruptPin,
-                   kPulledDown = 2u << 2 * kInterruptPin;
 
 constexpr uintptr_t kI2c = 0x40005400;
 constexpr uintptr_t kControl1 = kI2c + 0x00, kControl2 = kI2c + 0x04, kData = kI2c + 0x10;
@@ -111,19 +104,18 @@ bool write_register(void*, uint8_t chip, uint8_t number, uint8_t value) {
 }  // namespace
 
 const SensorBus* sensor_bus() {
-  reg(kRccAhb1Enable) |= kGpioB;
+  start_port_b();
   reg(kRccApb1Enable) |= kI2c1;
   static_cast<void>(wait_until([] { return (reg(kRccApb1Enable) & kI2c1) != 0; }, 100));
   reg(kGpioBType) |= kOpenDrain;
-  reg(kGpioBPull) =
-      (reg(kGpioBPull) & ~(kPins8And9 | kInterruptPullMask)) | kPulledUp | kPulledDown;
-  reg(kGpioBFunction) = (reg(kGpioBFunction) & ~kFunctions8And9) | kFunctionI2c;
-  reg(kGpioBMode) = (reg(kGpioBMode) & ~kPins8And9) | kAlternate;
+  set_pins(kGpioBPull, kPins8And9, kPulledUp);
+  set_pins(kGpioBFunction, kFunctions8And9, kFunctionI2c);
+  set_pins(kGpioBMode, kPins8And9, kAlternate);
   start_bus();
   static constexpr SensorBus kBus = {nullptr, false, read_registers, write_register, sleep_ms};
   return &kBus;
 }
 
-bool sensor_interrupt() { return (reg(kGpioBIn) >> kInterruptPin & 1) != 0; }
+bool sensor_interrupt() { return interrupt_pin_is_high(); }
 
 }  // namespace kilotune::board

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CHIPS = ("lis2dw12", "adxl345", "lsm6dso")
 AXES = 3
+_FLAGS = ("virtual", "spi")
 _FULL_SCALE_G = 16.0  # of the raw file that the device reads, at 32768
 
 
@@ -23,6 +24,7 @@ class Feed:
     chip: str
     source: str
     virtual: bool
+    spi: bool = False  # the native device's; else I2C
 
     def arguments(self, folder: Path, rate_hz: float | None) -> list[str]:
         """Of the native program; the recording goes into a file in `folder`, at `rate_hz` where that is known."""
@@ -37,7 +39,10 @@ class Feed:
         frames[:, :axes] = segment.counts
         path = folder / "sensor.raw"
         path.write_bytes(frames.tobytes())
-        return ["--sensor", f"{self.chip}={path}", *(["--virtual-time"] if self.virtual else [])]
+        return ["--sensor", f"{self.chip}={path}", *self._flags()]
+
+    def _flags(self) -> list[str]:
+        return ["--virtual-time"] * self.virtual + ["--sensor-spi"] * self.spi
 
     def resd(self, folder: Path, rate_hz: float | None) -> Path:
         """The recording as a file that Renode's sensors read."""
@@ -61,13 +66,15 @@ class Feed:
 
 def parse_feed(text: str) -> Feed:
     """KilotuneError `usage` where it means nothing."""
-    first, comma, rest = text.partition(",")
-    virtual = bool(comma) and first == "virtual"
-    chip, sign, source = (rest if virtual else text).partition("=")
+    flags, rest = set(), text
+    while (word := rest.partition(","))[0] in _FLAGS and word[1]:
+        flags.add(word[0])
+        rest = word[2]
+    chip, sign, source = rest.partition("=")
     if not sign or not source or chip not in CHIPS:
         raise KilotuneError(
             "usage",
             f"'{text}' names no sensor",
-            f"write [virtual,]CHIP=RECORDING, as lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
+            f"write [virtual,][spi,]CHIP=RECORDING, as lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
         )
-    return Feed(chip, source, virtual)
+    return Feed(chip, source, virtual="virtual" in flags, spi="spi" in flags)

@@ -114,8 +114,8 @@ def _parse_renode(text: str, rest: str) -> Target:
 
     board_id, comma, sensor = rest.partition(",")
     feed = parse_feed(sensor) if comma else None
-    if feed is not None and feed.virtual:
-        raise KilotuneError("usage", f"'{text}': Renode's time is its own", "leave 'virtual,' away")
+    if feed is not None and (feed.virtual or feed.spi):
+        raise KilotuneError("usage", f"'{text}': time and bus are Renode's own", "leave 'virtual,' and 'spi,' away")
     renode.emulated(board_id, feed.chip if feed is not None else "")
     return Target("renode", text, board=board_id, feed=feed)
 

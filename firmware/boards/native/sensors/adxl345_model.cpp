@@ -102,6 +102,8 @@ class Adxl345 final : public SensorModel {
     if (reg == FIFO_CTL && value >> 6 == 0) fifo_.clear();
   }
 
+  uint8_t spi_burst_bit() const override { return 0x40; }  // MB
+
   std::array<uint8_t, 64> registers_{};
   std::deque<Frame> fifo_;
   Frame output_{};

@@ -11,6 +11,27 @@ void SensorModel::read(uint8_t reg, uint8_t* out, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i, reg = next(reg)) out[i] = read_register(reg);
 }
 
+void SensorModel::spi_select(bool on) { selected_ = first_ = on; }
+
+uint8_t SensorModel::spi_exchange(uint8_t in) {
+  if (!selected_) return 0xFF;  // not driven: the line is pulled up
+  if (first_) {
+    first_ = false;
+    reading_ = (in & 0x80) != 0;
+    counting_ = spi_burst_bit() == 0 || (in & spi_burst_bit()) != 0;
+    spi_register_ = static_cast<uint8_t>(in & 0x7F & ~spi_burst_bit());
+    return 0xFF;
+  }
+  uint8_t out = 0xFF;
+  if (reading_) {
+    out = read_register(spi_register_);
+  } else {
+    write_register(spi_register_, in);
+  }
+  if (counting_) spi_register_ = next(spi_register_);
+  return out;
+}
+
 int32_t to_digit(int64_t ug, int64_t digits_per_range, int64_t range_ug, int32_t low,
                  int32_t high) {
   const int64_t twice = 2 * ug * digits_per_range;

@@ -25,6 +25,9 @@ class SensorModel {
   // One burst, as both buses have it: the chip counts the register on by its own rules.
   void read(uint8_t reg, uint8_t* out, uint32_t n);
   void write(uint8_t reg, uint8_t value) { write_register(reg, value); }
+  // The same on SPI: chip select, and bytes in both directions.
+  void spi_select(bool on);
+  uint8_t spi_exchange(uint8_t in);
 
   // Output data rate that is set, in mHz; 0: it measures nothing.
   [[nodiscard]] virtual uint32_t rate_mhz() const = 0;
@@ -39,7 +42,14 @@ class SensorModel {
   virtual void write_register(uint8_t reg, uint8_t value) = 0;
   [[nodiscard]] virtual uint8_t next(uint8_t reg) const { return static_cast<uint8_t>(reg + 1); }
 
+  // Bit of the first byte on SPI without which the chip stays at one register; 0: always counts on.
+  [[nodiscard]] virtual uint8_t spi_burst_bit() const { return 0; }
+
   MicroG self_test_ug_;  // what the chip's own push adds
+
+ private:
+  bool selected_ = false, first_ = false, reading_ = false, counting_ = false;
+  uint8_t spi_register_ = 0;
 };
 
 // A chip by its name, in lower case; null: there is no such model.

@@ -1,0 +1,78 @@
+// A sensor on SPI2 of an STM32F4: chip select on PB12, clock PB13, from the sensor PB14, to it
+// PB15, its INT1 on PB5. SPI1 has its pins where these boards have a light, a sensor of their own,
+// or the debugger.
+//
+// Registers: ST RM0090, RM0390, chapter "Serial peripheral interface"; by polling, a byte takes 6
+// us.
+#include "boards/board.h"
+#include "boards/common/sleep.h"
+#include "sensor_pins.h"
+#include "sensors/spi.h"
+
+namespace kilotune::board {
+namespace {
+
+constexpr uintptr_t kRccConfig = 0x40023808, kRccApb1Enable = 0x40023840;
+constexpr uint32_t kRunsFromMask = 3u << 2, kRunsFromPll = 2u << 2, kSpi2 = 1u << 14;
+
+constexpr uint32_t kSelectPin = 12;
+constexpr uint32_t kPins12To15 = 0xFFu << 24, kOutputAndAlternate = 0xA9u << 24;
+constexpr uint32_t kInPulledUp = 1u << 28, kInPullMask = 3u << 28;  // of PB14
+constexpr uint32_t kFunctions13To15 = 0xFFFu << 20, kFunctionSpi = 0x555u << 20;
+
+constexpr uintptr_t kSpi = 0x40003800;
+constexpr uintptr_t kControl1 = kSpi + 0x00, kControl2 = kSpi + 0x04, kState = kSpi + 0x08,
+                    kData = kSpi + 0x0C;
+constexpr uint32_t kMode3 = 3u << 0, kMaster = 1u << 2, kOn = 1u << 6;
+constexpr uint32_t kSelectedByPin = 3u << 8;          // the bus has this master alone: SSM, SSI
+constexpr uint32_t kBy32 = 4u << 3, kBy16 = 3u << 3;  // 42 MHz: 1.3 MHz; 16 MHz: 1 MHz
+constexpr uint32_t kReceived = 1u << 0, kEmpty = 1u << 1;
+constexpr uint32_t kTurns = 20000;  // several times a byte's 8 us at 168 MHz
+
+void select(void*, bool on) { reg(kGpioBSet) = 1u << (on ? kSelectPin + 16 : kSelectPin); }
+
+// The byte that came in is there when the last edge of the clock is over.
+bool exchange(void*, uint8_t out, uint8_t& in) {
+  if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
+  reg(kData) = out;
+  if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) return false;
+  in = static_cast<uint8_t>(reg(kData));
+  return true;
+}
+
+constexpr SpiWire kWire = {nullptr, select, exchange};
+
+bool read_registers(void*, uint8_t, uint8_t number, uint8_t* out, uint32_t n) {
+  return spi_read(kWire, number, out, n);
+}
+
+bool write_register(void*, uint8_t, uint8_t number, uint8_t value) {
+  return spi_write(kWire, number, value);
+}
+
+void start_bus() {
+  const bool fast = (reg(kRccConfig) & kRunsFromMask) == kRunsFromPll;
+  reg(kControl1) = 0;
+  reg(kControl2) = 0;
+  reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16);
+  reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16) | kOn;
+}
+
+}  // namespace
+
+const SensorBus* sensor_bus() {
+  start_port_b();
+  reg(kRccApb1Enable) |= kSpi2;
+  static_cast<void>(wait_until([] { return (reg(kRccApb1Enable) & kSpi2) != 0; }, 100));
+  select(nullptr, false);
+  set_pins(kGpioBPull, kInPullMask, kInPulledUp);  // nobody there reads as 0xFF
+  set_pins(kGpioBFunction, kFunctions13To15, kFunctionSpi);
+  set_pins(kGpioBMode, kPins12To15, kOutputAndAlternate);
+  start_bus();
+  static constexpr SensorBus kBus = {nullptr, true, read_registers, write_register, sleep_ms};
+  return &kBus;
+}
+
+bool sensor_interrupt() { return interrupt_pin_is_high(); }
+
+}  // namespace kilotune::board

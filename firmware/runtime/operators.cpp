@@ -26,7 +26,8 @@ constexpr const OpKernel* kOperators[] = {  // opcode 1 first
     &kGather,
     &kReshape,
     &kTransposeConv,
-    &kAdaptedLayer};
+    &kAdaptedLayer,
+    &kLstm};
 constexpr uint32_t kCount = sizeof(kOperators) / sizeof(kOperators[0]);
 
 struct Table {

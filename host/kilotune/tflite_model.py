@@ -97,6 +97,9 @@ class Options:
     align_corners: bool = False
     half_pixel_centers: bool = False
     masks: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # begin, end, ellipsis, new axis, shrink axis
+    cell_limit: float = 0.0  # of an LSTM's states, 0: none
+    projection_limit: float = 0.0
+    time_major: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +360,15 @@ def _read_resize(o: Any) -> Options:
     return Options(align_corners=bool(o.AlignCorners()), half_pixel_centers=bool(o.HalfPixelCenters()))
 
 
+def _read_lstm(o: Any) -> Options:
+    return Options(
+        activation=_activation(o),
+        cell_limit=float(o.CellClip()),
+        projection_limit=float(o.ProjClip()),
+        time_major=bool(o.TimeMajor()),
+    )
+
+
 # Options table of the schema and its reader, by operator.
 _READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
     "FULLY_CONNECTED": ("FullyConnectedOptions", _read_dense),
@@ -379,6 +391,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
     "LEAKY_RELU": ("LeakyReluOptions", lambda o: Options(alpha=float(o.Alpha()))),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", _read_resize),
     "STRIDED_SLICE": ("StridedSliceOptions", _read_slice),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("UnidirectionalSequenceLSTMOptions", _read_lstm),
 }
 
 

@@ -36,6 +36,7 @@ def run(model: bytes, inputs: npt.NDArray[Any], all_tensors: bool) -> dict[str, 
         wanted |= {f"tensor_{t['index']}": t["index"] for t in interpreter.get_tensor_details()}
     rows: dict[str, list[npt.NDArray[Any]]] = {key: [] for key in wanted}
     for sample in inputs:
+        interpreter.reset_all_variables()  # each sample finds an empty state, as on the device
         interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
         interpreter.invoke()
         for key, index in wanted.items():

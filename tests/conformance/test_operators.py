@@ -436,6 +436,22 @@ def test_slice(bounds: Any) -> None:
     check_gradients(model, n=2)
 
 
+@pytest.mark.parametrize("axes", [(1,), (2,), (-1,)])
+def test_reverse(axes: Any) -> None:
+    net = Network(seed=1)
+    model = tail(net, net.conv(net.reverse(net.conv(net.source(6, 5, 2), 3), *axes), 3))
+    check_forward(model)
+    assert check_gradients(model, n=2) > 0
+
+
+@pytest.mark.parametrize("times", [(1, 2, 1, 1), (1, 1, 3, 2), (1, 1, 1, 1)])
+def test_tile(times: Any) -> None:
+    net = Network(seed=1)
+    model = tail(net, net.conv(net.tile(net.conv(net.source(4, 5, 2), 3), *times), 3))
+    check_forward(model)
+    assert check_gradients(model, n=2) > 0
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -23,6 +23,17 @@ def model() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 
+def sequence() -> bytes:
+    """An LSTM in front of what is trained, means over some axes, a constant, attention by place."""
+    net = Network(seed=2)
+    x = net.lstm(net.source(12, 3), 7)
+    x = net.conv(net.reshape(x, 4, 3, 7), 5, (2, 2))
+    gate = net.unary(net.mean(x, axes=(3,), keep=True), "LOGISTIC")
+    x = net.with_constant(net.mul(x, gate), "ADD", [10, -20, 30, 5, 0])
+    x = net.combine("SUB", x, net.mean(x, axes=(1,), keep=True))
+    return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
+
+
 def triples() -> bytes:
     """Depthwise 3x3 windows of stride 1, one of them into a sum; on few columns, and unpadded."""
     net = Network(seed=2)
@@ -47,8 +58,10 @@ def op_record(content: bytes, index: int) -> bytes:
     return content[start : start + 64]
 
 
-@pytest.mark.parametrize("build", [model, triples])
-@pytest.mark.parametrize("method", ["bias+head", "lora", "channels"])
+TRAINED = [(build, method) for method in ("bias+head", "lora", "channels") for build in (model, triples)]
+
+
+@pytest.mark.parametrize(("build", "method"), [*TRAINED, (sequence, "bias+head")])
 def test_outputs_and_adapter_are_those_of_the_twin(
     target: str, tmp_path: Path, method: Method, build: Callable[[], bytes]
 ) -> None:

@@ -27,7 +27,7 @@ LONGEST_INPUT = {"session": 400, "model": 6144, "checkpoint": 400, "adapter": 40
 # A report then lacks the stack of the allocation: run the input once more without these.
 QUICK_ALLOCATOR = "malloc_context_size=0:quarantine_size_mb=8:max_malloc_fill_size=0"
 OPERATORS = ("fully_connected", "softmax", "conv", "depthwise", "window", "pool", "mean", "lookup",
-             "elementwise", "concatenation", "gather", "reshape", "transpose_conv")  # fmt: skip
+             "elementwise", "concatenation", "gather", "reshape", "transpose_conv", "lstm")  # fmt: skip
 # What reads bytes from outside, and the target that answers for it.
 PARSERS = {
     "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",

@@ -75,6 +75,14 @@ def _broadcasts() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 3)))
 
 
+def _sequence() -> bytes:
+    """Two LSTMs, one of them backwards, in front of what is trained."""
+    net = Network(seed=4)
+    x = net.source(4, 3)
+    x = net.lstm(net.reverse(net.lstm(x, 3), 1), 2, cell_power=-13, limit=0.0)
+    return net.finish(net.softmax(net.dense(net.flatten(x), 3)))
+
+
 def images() -> dict[str, bytes]:
     """Small images, so that a run is short: with and without features, per tensor and per channel."""
     coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
@@ -92,6 +100,7 @@ def images() -> dict[str, bytes]:
                                      profile=_profile(16, 16)),
     }  # fmt: skip
     out["operators"] = kilotune.compile(_every_operator(), method="bias")
+    out["sequence"] = kilotune.compile(_sequence(), method="bias+head")
     out["broadcasts"] = kilotune.compile(_broadcasts(), method="bias")
     for method in ("lora", "channels"):
         out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])

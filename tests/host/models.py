@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 FULLY_CONNECTED, RESHAPE, SOFTMAX, QUANTIZE, DEQUANTIZE, TANH = 9, 22, 25, 114, 6, 28
 SHAPE, STRIDED_SLICE, PACK = 77, 45, 83
-FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
+FLOAT32, INT32, UINT8, INT16, INT8 = 0, 2, 3, 7, 9
 ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
+TANH_ACTIVATION = 4  # of an LSTM
 _OPTIONS = {FULLY_CONNECTED: 8, SOFTMAX: 9, RESHAPE: 17}
 # Versions that know int8, of the operators that need one beyond the first.
 _VERSIONS = {FULLY_CONNECTED: 4, SOFTMAX: 2, DEQUANTIZE: 2, QUANTIZE: 2}
@@ -28,6 +29,7 @@ class TensorSpec:
     buffer: int = 0
     name: str = "t"
     dimension: int = 0  # that several scales run along
+    variable: bool = False  # a state
 
 
 @dataclass
@@ -38,6 +40,7 @@ class OpSpec:
     activation: str = "NONE"
     beta: float = 1.0
     options: tuple[int, dict[int, tuple[str, Any]]] | None = None  # (type, fields) of another operator
+    intermediates: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -117,6 +120,8 @@ class ModelBuilder:
                 1: ("off", _ints(b, op.inputs)),
                 2: ("off", _ints(b, op.outputs)),
             }
+            if op.intermediates:
+                fields[8] = ("off", _ints(b, op.intermediates))
             if options is not None:
                 fields |= {3: ("u8", kind), 4: ("off", options)}
             ops.append(_table(b, 9, fields))
@@ -193,6 +198,7 @@ def _tensor(b: Any, t: TensorSpec) -> int:
         1: ("i8", t.dtype),
         2: ("u32", t.buffer),
         3: ("off", name),
+        5: ("i8", int(t.variable)),
     }
     return _table(b, 8, fields)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tflite
 
-from models import ACTIVATIONS, INT8, INT32, ModelBuilder, OpSpec
+from models import ACTIVATIONS, FLOAT32, INT8, INT16, INT32, TANH_ACTIVATION, ModelBuilder, OpSpec
 
 Code, Kinds = tflite.BuiltinOperator, tflite.BuiltinOptions
 SAME, VALID = 0, 1
@@ -224,6 +224,35 @@ class Network:
         inputs = [self.integers(*shape), weights, x.tensor, *([b] if b >= 0 else [])]
         return self.add_op(Code.TRANSPOSE_CONV, inputs, made, (Kinds.TransposeConvOptions, fields))
 
+    def lstm(
+        self, x: Node, units: int, *, cell_power: int = -11, limit: float = 10.0, spread: float = 1.0, **options: Any
+    ) -> Node:
+        """As Keras' layer is converted: `cell_power` gives the cell state's scale; `spread`: of the gates. `options`:
+        further fields of the operator, by number, and inputs that such a layer has not."""
+        steps, inputs = x.shape[-2:]
+        scale, zero = f32(self.rng.uniform(0.5, 1.0) / 128), int(self.rng.integers(-20, 21))
+        tensors = [x.tensor, *[-1] * 23]
+        for first, width, driver in ((1, inputs, x.spread), (5, units, 0.4)):
+            for i in range(first, first + 4):
+                values = self.rng.integers(-127, 128, (units, width)).astype(np.int8)
+                tensors[i] = self.m.weights(values, (f32(spread / (74.0 * width**0.5 * driver)),))
+        for i in range(12, 16):
+            unit = f32(np.float32(x.scale) * np.float32(self.m.tensors[tensors[i - 11]].scales[0]))
+            numbers = np.rint(self.rng.normal(0, 0.3 * spread, units) / unit).astype(np.int32)
+            tensors[i] = self.m.bias(numbers, (unit,))
+        hidden = [(1, units), INT8, (scale,), zero]
+        tensors[18] = self.m.tensor(*hidden, 0, "hidden state", variable=True)
+        tensors[19] = self.m.tensor((1, units), INT16, (2.0**cell_power,), 0, 0, "cell state", variable=True)
+        between = [self.m.tensor((0,), FLOAT32, (), 0, 0, "between") for _ in range(4)]
+        fields = {0: ("i8", TANH_ACTIVATION), 1: ("f32", limit), **options.pop("fields", {})}
+        for place, tensor in options.pop("inputs", {}).items():
+            tensors[place] = tensor
+        made = self.node((1, steps, units), scale, zero, 0.4)
+        kind = (Kinds.UnidirectionalSequenceLSTMOptions, fields)
+        self.add_op(Code.UNIDIRECTIONAL_SEQUENCE_LSTM, tensors, made, kind)
+        self.m.ops[-1].intermediates = [*between, self.m.tensor((0,), *hidden[1:], 0, "opened")]
+        return made
+
     def unary(self, x: Node, kind: str, *, alpha: float = 0.2) -> Node:
         scale, zero = x.scale * self.rng.uniform(0.6, 1.1), int(self.rng.integers(-60, 60))
         options = None
@@ -283,6 +312,14 @@ class Network:
         constant = np.array([(0, 0), *pads], "<i4")
         tensor = self.m.tensor(constant.shape, INT32, (), 0, self.m.buffer(constant.tobytes()), "paddings")
         return self.add_op(Code.PAD, [x.tensor, tensor], self.like(x, shape), (Kinds.PadOptions, {}))
+
+    def reverse(self, x: Node, *axes: int) -> Node:
+        made = self.like(x, x.shape)
+        return self.add_op(Code.REVERSE_V2, [x.tensor, self.integers(*axes)], made, (Kinds.ReverseV2Options, {}))
+
+    def tile(self, x: Node, *times: int) -> Node:
+        made = self.like(x, tuple(n * k for n, k in zip(x.shape, times, strict=True)))
+        return self.add_op(Code.TILE, [x.tensor, self.integers(*times)], made, (Kinds.TileOptions, {}))
 
     def resize(self, x: Node, height: int, width: int, *, align: bool = False, half: bool = False) -> Node:
         options = (Kinds.ResizeNearestNeighborOptions, {0: ("i8", int(align)), 1: ("i8", int(half))})

@@ -98,6 +98,7 @@ extern const OpKernel kGather;
 extern const OpKernel kReshape;
 extern const OpKernel kTransposeConv;
 extern const OpKernel kAdaptedLayer;
+extern const OpKernel kLstm;
 extern const OpKernel kAdam;
 
 // Exponent of a position whose mantissas are all 0, where there are several: below any other.

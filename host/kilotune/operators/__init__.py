@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from kilotune.operators import arrange, convolution, elementwise, lookup, pool, softmax
+from kilotune.operators import arrange, convolution, elementwise, lookup, lstm, pool, softmax
 from kilotune.operators.base import ImageOp, Lowering
 from kilotune.tflite_model import Operator, TfliteModel
 
@@ -27,10 +27,13 @@ LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
         "PADV2": arrange.lower_pad,
         "RESIZE_NEAREST_NEIGHBOR": arrange.lower_resize,
         "STRIDED_SLICE": arrange.lower_slice,
+        "REVERSE_V2": arrange.lower_reverse,
+        "TILE": arrange.lower_tile,
         "RESHAPE": arrange.lower_reshape,
         "SQUEEZE": arrange.lower_reshape,
         "EXPAND_DIMS": arrange.lower_reshape,
         "SOFTMAX": softmax.lower,
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": lstm.lower,
     }
 )
 # Operators that leave no trace in the image: names for one tensor, or the border to float.

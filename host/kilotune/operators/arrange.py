@@ -1,4 +1,5 @@
-"""Operators that only move values: CONCATENATION, PAD, RESIZE_NEAREST_NEIGHBOR, STRIDED_SLICE, RESHAPE."""
+"""Operators that only move values: CONCATENATION, PAD, RESIZE_NEAREST_NEIGHBOR, STRIDED_SLICE, TILE,
+REVERSE_V2, RESHAPE."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from kilotune.operators.checks import check_int8, check_same_quantisation, const
 
 CONCATENATION, GATHER, RESHAPE = 11, 12, 13
 FILL = 0xFFFF
+MAX_INDEX = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,35 @@ def lower_slice(context: Lowering) -> Gather:
         indices[axis] = numbers[bounds]
     maps = indices[1:] if len(indices) > 1 else indices
     return _gather(context, [[0]] * (3 - len(maps)) + maps[-3:])
+
+
+def lower_reverse(context: Lowering) -> Gather:
+    """REVERSE_V2: a sequence from its end on, for an LSTM that goes backwards."""
+    source = context.tensor(0)
+    check_int8(context, source)
+    check_same_quantisation(context, source)
+    rank = len(source.shape)
+    axes = constant_integers(context, 1, "axes").reshape(-1).tolist()
+    if any(not -rank <= axis < rank for axis in axes):
+        raise context.refuse(f"reverses axes {axes} of {list(source.shape)}", "the file is damaged: convert it again")
+    turned = {axis % rank + 3 - rank for axis in axes}
+    extents = extents_of(context, source)
+    return _gather(context, [list(range(n))[:: -1 if i in turned else 1] for i, n in enumerate(extents)])
+
+
+def lower_tile(context: Lowering) -> Gather:
+    """TILE: Keras' RepeatVector."""
+    source = context.tensor(0)
+    check_int8(context, source)
+    check_same_quantisation(context, source)
+    times = constant_integers(context, 1, "multiples").reshape(-1).tolist()
+    if len(times) != len(source.shape) or min(times, default=1) < 1 or (len(times) > 1 and times[0] != 1):
+        raise context.refuse(f"repeats {list(source.shape)} {times} times", "samples are not repeated along the batch")
+    extents = extents_of(context, source)
+    counts = [1] * 3 + (times[1:] if len(times) > 1 else times)
+    if max(n * k for n, k in zip(extents, counts[-3:], strict=True)) > MAX_INDEX:
+        raise context.refuse(f"repeats {list(source.shape)} {times} times", f"up to {MAX_INDEX} in a row are supported")
+    return _gather(context, [list(range(n)) * k for n, k in zip(extents, counts[-3:], strict=True)])
 
 
 def lower_reshape(context: Lowering) -> Reshape:

@@ -84,6 +84,7 @@ void add_operators() {
   add<&kReshape>();
   add<&kTransposeConv>();
   add<&kAdaptedLayer>();
+  add<&kLstm>();
 }
 
 alignas(4) uint8_t arena[1 << 20], adapter[1 << 18], state[4];

@@ -1,4 +1,4 @@
-"""Renode's LIS2DW12 beside the nRF52840: what `record-to-resd` wrote is sensed, learned, committed and judged."""
+"""Renode's sensors beside a board: what `record-to-resd` wrote is sensed, learned, committed and judged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from kilotune.basemodels import base_model
+from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.messages import Chip, DeviceStatus, Phase
 from kilotune.link.transport import open_port
+from kilotune.resd import encode_resd
 from kilotune.simulator import Machine
 from kilotune.targets import registry, renode
 
+import models
+
+ROOT = Path(__file__).parents[2]
 RATE_HZ = 1600.0
 WINDOWS = 16
 # Of the board's own time: 16 windows take 5.4 s, and training on them 3 s, in which nothing is sensed.
@@ -97,3 +102,57 @@ def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
     windows = faulty.counters.windows - healthy.counters.windows
     assert windows >= 8
     assert faulty.sensor.anomalies - healthy.sensor.anomalies >= 0.8 * windows
+
+
+SPI_BOARD = "stm32f4_discovery"
+# The LSM6DSO of Renode is on SPI alone; its chip select is PB12 of the firmware for SPI.
+SPI_SENSOR = (
+    "mux: SPI.SPIMultiplexer @ spi2; lsm6dso: Sensors.LSM6DSO_IMU @ mux 12; gpioPortB: { 12 -> mux@12 }"
+)
+
+
+@pytest.fixture(scope="module")
+def spi_firmware() -> Path:
+    folder = ROOT / "build" / f"{SPI_BOARD}-spi"
+    options = [f"-DKILOTUNE_BOARD={SPI_BOARD}", "-DKILOTUNE_SENSOR_BUS=spi"]
+    for command in (
+        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *options],
+        ["cmake", "--build", folder],
+    ):
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
+    return folder / "kilotune.elf"
+
+
+def test_a_sensor_on_spi_is_sensed(request: pytest.FixtureRequest, target: str, state: Path) -> None:
+    if target != f"renode:{SPI_BOARD}":
+        pytest.skip(f"{target}: a sensor of Renode on SPI is tested with the STM32F4 Discovery")
+    rate_hz, full_scale_g, windows = 833.0, 8.0, 16
+    features = FeatureConfig(
+        rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=full_scale_g
+    )
+    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=windows)
+    life = np.random.default_rng(1).normal(0, 0.5, (int(8 * rate_hz), 3)).astype(np.float32)
+    state.mkdir()
+    resd = state / "life.resd"
+    resd.write_bytes(encode_resd(life, rate_hz))
+    commands = [
+        f'machine LoadPlatformDescriptionFromString "{SPI_SENSOR}"',
+        "sysbus.spi2.mux SetActiveLow 12",
+        'emulation RunFor "0.2"',  # it can be fed once its rate is set
+        f"sysbus.spi2.mux.lsm6dso FeedAccelerationSamplesFromRESD @{resd}",
+    ]
+    firmware = request.getfixturevalue("spi_firmware")
+    with (
+        renode.run(SPI_BOARD, state, image.content, firmware=firmware, commands=commands) as (port, _),
+        Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device,
+    ):
+        assert device.status().sensor.chip is Chip.lsm6dso
+        committed = wait_until(device, lambda s: s.phase is Phase.detect and s.checkpoint.sequence == 1)
+        sensed = wait_until(device, lambda s: s.counters.windows >= windows + 4)
+        raw = np.frombuffer(device.raw().data, "<i2").reshape(-1, 3)
+    assert (committed.windows_learned, sensed.sensor.overruns) == (windows, 0)
+    # Renode gives whichever sample the time has come to, so some come twice: each is one that was recorded.
+    measured = raw * full_scale_g / 32768
+    assert len(np.unique(raw, axis=0)) > 20
+    off = np.abs(measured[:, None, :] - life[None, :, :]).max(axis=2).min(axis=1)
+    assert off.max() < 0.003

@@ -8,6 +8,7 @@
 #include "kernel/bytes.h"
 #include "runtime/engine.h"
 #include "runtime/key_store.h"
+#include "runtime/model_store.h"
 #include "runtime/session.h"
 
 namespace kilotune {
@@ -19,6 +20,7 @@ alignas(Session) uint8_t session_memory[sizeof(Session)];
 uint8_t unique_id[board::kMaxUniqueIdBytes];
 KeyStore keys;
 Board callbacks;
+ModelStore models(nullptr);
 
 const Link kLink = {nullptr, [](void*, const uint8_t* data, uint32_t n) { board::write(data, n); }};
 
@@ -42,6 +44,34 @@ void describe_board() {
   };
 }
 
+Engine& open_engine() {
+  Engine& engine = *new (engine_memory) Engine;
+  const Bytes image = models.find();
+  const board::Block ram = board::engine_ram();
+  callbacks.opened =
+      engine.open(image.data, image.size, ram.data, ram.size, board::checkpoint_flash());
+  return engine;
+}
+
+Status check_model(const Bytes& image, uint32_t& detail) {
+  Engine::Needs needs;
+  const Status status = Engine::measure(image.data, image.size, needs);
+  if (status != Status::ok) return status;
+  if (needs.ram_bytes > board::engine_ram().size) {
+    detail = needs.ram_bytes;
+    return Status::no_memory;
+  }
+  return sensing::check(needs.features);
+}
+
+Status open_model() {
+  open_engine();
+  sensing::begin_again();
+  return callbacks.opened;
+}
+
+constexpr ModelCalls kModelCalls = {&models, check_model, open_model};
+
 [[noreturn]] void serve(Engine& engine, Session& session) {
   Panel panel;
   for (;;) {
@@ -60,11 +90,9 @@ int main(int argc, char** argv) {
   using namespace kilotune;
   board::init(argc, argv);
   describe_board();
-  Engine& engine = *new (engine_memory) Engine;
-  const Bytes image = board::model_partition();
-  const board::Block ram = board::engine_ram();
-  callbacks.opened =
-      engine.open(image.data, image.size, ram.data, ram.size, board::checkpoint_flash());
+  models = ModelStore(board::model_flash());
+  callbacks.models = &kModelCalls;
+  Engine& engine = open_engine();
   sensing::describe(callbacks);
   Session& session = *new (session_memory) Session(engine, kLink, callbacks);
   sensing::begin(engine, session);

@@ -5,6 +5,8 @@ namespace kilotune::sensing {
 
 void describe(Board&) {}
 void begin(Engine&, Session&) {}
+void begin_again() {}
+Status check(const FeatureConfig&) { return Status::ok; }
 bool step(bool) { return false; }
 
 }  // namespace kilotune::sensing

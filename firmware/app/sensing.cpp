@@ -20,17 +20,18 @@ bool emptying = false;     // the FIFO may hold more
 bool gave_up = false;      // the image's settings for learning alone are not usable
 
 // The sensor must be what the model was made for.
-Status open_sensor() {
+Status open_sensor(const FeatureConfig* f) {
   const SensorBus* bus = board::sensor_bus();
   if (bus == nullptr) return Status::no_sensor;
-  if (!engine->is_open()) return Status::no_model;
-  const FeatureConfig& f = engine->features();
-  if (f.axes == 0) return Status::no_features;
-  if (f.axes > kSensorAxes) return Status::wrong_axes;
+  if (f == nullptr) return Status::no_model;
+  if (f->axes == 0) return Status::no_features;
+  if (f->axes > kSensorAxes) return Status::wrong_axes;
   // One and a half times what the FIFO takes to its watermark, of which it holds at least twice.
-  patience_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 1500000 / f.rate_mhz) + 1;
-  return sensor.open(*bus, f.rate_mhz, f.full_scale_ug);
+  patience_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 1500000 / f->rate_mhz) + 1;
+  return sensor.open(*bus, f->rate_mhz, f->full_scale_ug);
 }
+
+Status open_sensor() { return open_sensor(engine->is_open() ? &engine->features() : nullptr); }
 
 void fail(Status status) {
   state.state = status;
@@ -141,8 +142,23 @@ void describe(Board& callbacks) {
 void begin(Engine& e, Session& s) {
   engine = &e;
   session = &s;
+  begin_again();
+}
+
+void begin_again() {
+  state.sensing = gave_up = false;
   state.state = open_sensor();
   state.chip = static_cast<uint8_t>(sensor.chip());
+}
+
+// Asks the chip itself, and sets it back.
+Status check(const FeatureConfig& features) {
+  const Status status = open_sensor(&features);
+  static_cast<void>(open_sensor());
+  state.sensing = false;
+  const bool wrong =
+      status == Status::wrong_rate || status == Status::wrong_range || status == Status::wrong_axes;
+  return wrong ? status : Status::ok;
 }
 
 bool step(bool learn) {

@@ -13,6 +13,10 @@ namespace kilotune::sensing {
 void describe(Board& callbacks);
 // Looks for the sensor. Both must stay.
 void begin(Engine& engine, Session& session);
+// The engine has another model.
+void begin_again();
+// Whether the sensor, where one answers, has this rate, range and axes.
+[[nodiscard]] Status check(const FeatureConfig& features);
 // One piece of work; false: there was none. `learn`: learn anew, whatever was learned before.
 bool step(bool learn);
 

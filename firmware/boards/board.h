@@ -7,7 +7,6 @@
 
 #include <cstdint>
 
-#include "kernel/bytes.h"
 #include "runtime/flash.h"
 #include "sensors/sensor.h"
 
@@ -73,8 +72,9 @@ uint64_t instructions();
 
 // --- memory
 
-// [any] Mapped, and stays as it is while the device runs.
-Bytes model_partition();
+// [any] The model partition. Models are executed where they lie in it: mapped, with a sector size
+// that all of it has; where nothing writes it, erase and program give flash_failed.
+const Flash* model_flash();
 // [any] Null: nothing persists.
 const Flash* checkpoint_flash();
 // [any] A region of its own for the key; null: the device cannot be locked.

@@ -6,7 +6,6 @@
 namespace kilotune {
 namespace {
 
-constexpr uint32_t kMagic = 0x314D544Bu;  // "KTM1"
 constexpr uint16_t kVersion = 2;
 
 #define KILOTUNE_TRY(expression)               \
@@ -46,7 +45,7 @@ Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
 Status Model::check_header(uint32_t bytes) {
   if (bytes < kHeaderBytes) return Status::truncated;
   const uint8_t* h = image_.data;
-  if (load_u32(h) != kMagic) return Status::bad_magic;
+  if (load_u32(h) != kImageMagic) return Status::bad_magic;
   if (load_u16(h + 4) != kVersion || load_u16(h + 6) != kHeaderBytes) return Status::bad_version;
   const uint32_t size = load_u32(h + 8);
   if (size > bytes) return Status::truncated;

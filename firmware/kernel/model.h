@@ -10,8 +10,9 @@
 
 namespace kilotune {
 
-constexpr uint32_t kNone = 0xFFFFFFFFu;  // an absent offset
-constexpr uint16_t kNoTensor = 0xFFFFu;  // an absent tensor
+constexpr uint32_t kNone = 0xFFFFFFFFu;        // an absent offset
+constexpr uint16_t kNoTensor = 0xFFFFu;        // an absent tensor
+constexpr uint32_t kImageMagic = 0x314D544Bu;  // "KTM1"
 constexpr uint32_t kHeaderBytes = 128;
 constexpr uint32_t kTensorBytes = 32;
 constexpr uint32_t kOpBytes = 64;

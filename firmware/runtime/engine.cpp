@@ -42,12 +42,18 @@ Status open_image(const uint8_t* image, uint32_t bytes, Model& model, FeatureCon
 
 }  // namespace
 
-uint32_t Engine::ram_bytes(const uint8_t* image, uint32_t image_bytes) {
+Status Engine::measure(const uint8_t* image, uint32_t image_bytes, Needs& out) {
   Model model;
-  FeatureConfig features;
   Profile profile;
-  if (open_image(image, image_bytes, model, features, profile) != Status::ok) return 0;
-  return layout_of(model, features, profile).total();
+  out = {};
+  const Status status = open_image(image, image_bytes, model, out.features, profile);
+  if (status == Status::ok) out.ram_bytes = layout_of(model, out.features, profile).total();
+  return status;
+}
+
+uint32_t Engine::ram_bytes(const uint8_t* image, uint32_t image_bytes) {
+  Needs needs;
+  return measure(image, image_bytes, needs) == Status::ok ? needs.ram_bytes : 0;
 }
 
 Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,

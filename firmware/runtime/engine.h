@@ -59,8 +59,14 @@ struct Counters {
 
 class Engine {
  public:
-  // Bytes of RAM that the image needs beside the engine itself; 0 for an invalid image.
-  static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);
+  // What an image needs: bytes of RAM beside the engine itself, and samples (axes 0: none).
+  struct Needs {
+    uint32_t ram_bytes;
+    FeatureConfig features;
+  };
+  // The status that `open` would give for the image, with RAM enough.
+  static Status measure(const uint8_t* image, uint32_t image_bytes, Needs& out);
+  static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);  // 0: not valid
 
   // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
   // `flash` may be null: nothing persists then. On error the engine stays closed.
@@ -125,6 +131,9 @@ class Engine {
   Status push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc, uint32_t windows,
                     uint32_t steps);
   Status push_append(uint32_t off, const uint8_t* data, uint32_t n);
+  [[nodiscard]] uint32_t pushed() const {
+    return store_.staged();
+  }  // bytes, while one is under way
   Status push_end();
 
   // --- state -------------------------------------------------------------------------------
@@ -167,19 +176,18 @@ class Engine {
   RecordStore store_;
   LearnConfig learn_;
   Counters counters_{};
-  bool open_ = false;
+  bool open_ = false, streaming_ = false;
   Phase phase_ = Phase::idle;
+  StreamKind stream_kind_ = StreamKind::samples;
 
   uint8_t* adapter_ = nullptr;
   int16_t* q10_ = nullptr;          // features of the present window
   uint8_t* ring_memory_ = nullptr;  // the sample window; work area of the learner
   void* scratch_ = nullptr;         // the FFT's; shares memory with the arena
 
-  StreamKind stream_kind_ = StreamKind::samples;
   uint8_t stream_label_ = 0;
-  bool streaming_ = false;
+  uint8_t fingerprints_ = 0;      // of `fingerprint_`, that are known
   uint32_t fingerprint_[2] = {};  // of the two windows before, the last one first
-  uint8_t fingerprints_ = 0;      // that are known
   uint32_t results_end_ = 0;
   struct Kept {  // a WindowResult; its index follows from its place
     int16_t score;

@@ -26,8 +26,7 @@ bool RecordStore::is_live(const Slot& slot) const {
   const auto within = [&slot](const Record& record) {
     return record.there() && record.off < slot.end() && slot.off < record.end();
   };
-  if (!current_.there()) return slot.off < reserved_;
-  return within(current_) || within(fallback_record());
+  return slot.off < reserved_ || within(current_) || within(fallback_record());
 }
 
 // The next one in turn (that spreads wear) that holds neither the current record nor its fallback.

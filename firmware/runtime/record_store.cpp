@@ -22,6 +22,12 @@ bool RecordStore::fits(const Flash& flash, uint32_t payload_bytes) {
   return true;
 }
 
+uint32_t RecordStore::capacity(const Flash& flash) {
+  if (!flash_usable(flash)) return 0;
+  const uint32_t slot = flash.sector_count / 3 * flash_sector_bytes(flash, 0);
+  return slot <= kRecordOverhead ? 0 : slot - kRecordOverhead;
+}
+
 bool RecordStore::usable(const Record& record) const {
   return record.ours && (hash_ == nullptr ? record.info.bytes <= payload_bytes_
                                           : record.info.bytes == payload_bytes_);
@@ -88,6 +94,21 @@ Status RecordStore::begin_linked(const RecordSpec& spec, uint32_t fallback) {
   }
   staging_ = record.off;
   staging_bytes_ = spec.bytes;
+  return Status::ok;
+}
+
+Status RecordStore::resume(const Flash& flash, uint32_t staging, uint32_t staged) {
+  *this = RecordStore();
+  Record record;
+  if (staging == kNowhere || !record_at(flash, staging, record)) return Status::wrong_state;
+  flash_ = &flash;
+  staging_ = staging;
+  staging_bytes_ = record.info.bytes;
+  staged_ = staged;
+  // Sectors were erased as far as the payload has got.
+  while (erased_end_ < record.payload() + staged) {
+    erased_end_ += flash_sector_bytes(flash, next_sector_++);
+  }
   return Status::ok;
 }
 
@@ -195,6 +216,10 @@ Status RecordStore::write_again(const Record& record, uint32_t fallback, bool st
 
 Status RecordStore::commit(const uint8_t* payload, const RecordSpec& spec) {
   return write(payload, 0, spec, link());
+}
+
+Status RecordStore::adopt(uint32_t off, const RecordSpec& spec) {
+  return write(nullptr, off, spec, link());
 }
 
 Status RecordStore::rollback() {

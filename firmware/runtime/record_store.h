@@ -1,8 +1,7 @@
 // The record store: a log over flash sectors in which a power cut at any moment loses nothing.
 //
-// Holds the device's checkpoints; it takes model images too, of any length. What it promises, on
-// flash that tears words and leaves bits that do not read the same twice (tests/power tries every
-// cut):
+// Holds the device's checkpoints, and model images. What it promises, on flash that tears words and
+// leaves bits that do not read the same twice (tests/power tries every cut):
 //   - `mount` finds the record committed last, or the one that was being committed when the power
 //     went; having found it once, it finds it at every later start (it writes for that, if it
 //     must).
@@ -35,17 +34,25 @@ class RecordStore {
  public:
   // True when the region gives three slots (current, fallback, the next one) for such payloads.
   [[nodiscard]] static bool fits(const Flash& flash, uint32_t payload_bytes);
+  // The longest payload that fits where all sectors have one size, 0: none.
+  [[nodiscard]] static uint32_t capacity(const Flash& flash);
 
   // Finds the current record and its fallback. `hash` (32 bytes, must stay) selects records, of
   // exactly `payload_bytes`; null: all, of at most `payload_bytes`. Others are left alone until
-  // their sectors are needed. The first `reserved` bytes of the region are never erased while there
-  // is no current record. Status::unavailable: no flash, or too small (`fits`).
+  // their sectors are needed. The first `reserved` bytes of the region are never erased.
+  // Status::unavailable: no flash, or too small (`fits`).
   // Reads: two passes (three where something is in doubt, one more where the newest payload is
   // damaged) of kRecordOverhead bytes for each record, void and sector, and the payloads of current
   // record, fallback and those in doubt (of all, where the newest is damaged). Writes only after a
   // cut in the last two words of a commit: two words (a record, where the sector is worn).
   [[nodiscard]] Status mount(const Flash* flash, const uint8_t* hash, uint32_t payload_bytes,
                              uint32_t reserved = 0);
+
+  // From now on there is no current record: what was found is left alone no longer.
+  void forget() {
+    current_ = {};
+    fallback_ = kNowhere;
+  }
 
   [[nodiscard]] const RecordInfo& current() const { return current_.info; }
   [[nodiscard]] bool current_is_stable() const { return current_.stable; }
@@ -61,13 +68,22 @@ class RecordStore {
   // a gap before `off` gives out_of_order, and `staged` tells where to go on.
   [[nodiscard]] Status append(uint32_t off, const uint8_t* data, uint32_t n);
   [[nodiscard]] uint32_t staged() const { return staged_; }
+  [[nodiscard]] uint32_t staged_bytes() const { return staging_bytes_; }  // when it is complete
   [[nodiscard]] const uint8_t* staged_payload() const;  // in flash; null: nothing staged
+  // For who cannot keep a store in RAM while a payload arrives: where it is staged, and a store
+  // that goes on there with `append` and `seal` (nothing else) after `staged` bytes, whole flash
+  // words. wrong_state: nothing is staged there.
+  static constexpr uint32_t kNowhere = 0xFFFFFFFFu;
+  [[nodiscard]] uint32_t staging() const { return staging_; }
+  [[nodiscard]] Status resume(const Flash& flash, uint32_t staging, uint32_t staged);
   // Verifies the payload in flash against its CRC and makes it current. On error what was staged is
   // dropped, except for a payload that is not complete yet (truncated).
   [[nodiscard]] Status seal();
 
   // begin, append and seal, again in the next slot where flash fails. `payload` has `spec.bytes`.
   [[nodiscard]] Status commit(const uint8_t* payload, const RecordSpec& spec);
+  // The same with a payload that stands in the region already, from `off` on, not in a record.
+  [[nodiscard]] Status adopt(uint32_t off, const RecordSpec& spec);
 
   // Makes the fallback current again by writing it once more as the newest record, with the link of
   // the original. What it replaces is never returned to. no_checkpoint: none; nothing changes.
@@ -84,7 +100,6 @@ class RecordStore {
 
  private:
   static constexpr uint32_t kMaxWordBytes = 16;
-  static constexpr uint32_t kNowhere = 0xFFFFFFFFu;
   struct Newest {
     Record ours{};        // committed or not
     uint32_t sealed = 0;  // highest sequence of ours that is committed for sure

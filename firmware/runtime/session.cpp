@@ -99,7 +99,7 @@ void Session::receive(const uint8_t* bytes, uint32_t n) {
 bool Session::background() {
   if (engine_.phase() == Phase::train) {
     ++generation_;
-    push_.active = false;  // its end may write a note, and flash has one staging place
+    pushing_ = false;  // its end may write a note, and flash has one staging place
   }
   return engine_.background();
 }
@@ -217,6 +217,10 @@ const Session::Route* Session::find_route(uint8_t kind) {
       {&Session::on_push, Kind::push, true, Access::owner},
       {&Session::on_push_end, Kind::push_end, true, Access::owner, kSteers},
       {&Session::on_adapter_tag, Kind::adapter_tag, true, Access::owner},
+      {&Session::on_model_begin, Kind::model_begin, false, Access::owner},
+      {&Session::on_model_piece, Kind::model_piece, false, Access::owner},
+      {&Session::on_model_end, Kind::model_end, false, Access::owner},
+      {&Session::on_model_rollback, Kind::model_rollback, false, Access::owner},
       {&Session::on_sensor_test, Kind::sensor_test, false, Access::owner},
       {&Session::on_raw, Kind::raw, true, Access::owner},
   };

@@ -13,6 +13,7 @@
 #include "runtime/auth.h"
 #include "runtime/engine.h"
 #include "runtime/frame.h"
+#include "runtime/model_store.h"
 #include "runtime/wire.h"
 
 namespace kilotune {
@@ -47,6 +48,16 @@ struct SensorCalls {
   Status (*test)(SensorTest& out);
 };
 
+// What replaces the model.
+struct ModelCalls {
+  ModelStore* store;
+  // Whether this firmware could run the image, and its sensor feed it. `detail` of no_memory: the
+  // bytes of RAM that it needs.
+  Status (*check)(const Bytes& image, uint32_t& detail);
+  // Opens a new engine, where the session's is, with the image that counts now.
+  Status (*open)();
+};
+
 // What the application gives. Strings and bytes must stay; calls marked optional may be null.
 struct Board {
   void* context = nullptr;             // handed to the calls below
@@ -65,6 +76,7 @@ struct Board {
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
   LastFault (*last_fault)(void* context) = nullptr;         // optional
   const SensorCalls* sensor = nullptr;                      // optional: there is none
+  const ModelCalls* models = nullptr;                       // optional: the model stays
   uint8_t restart_cause = 0;  // what began this run, as status-answer has it; 0: unknown
 };
 
@@ -169,17 +181,17 @@ class Session {
   Status on_push_end(const Bytes& in);
   Status commit(const Bytes& in, bool stable);
   Status answer_checkpoint();
+  // session_model.cpp
+  Status on_model_begin(const Bytes& in);
+  Status on_model_piece(const Bytes& in);
+  Status on_model_end(const Bytes& in);
+  Status on_model_rollback(const Bytes& in);
+  [[nodiscard]] Status start_model();
   // session_sensor.cpp
   Status on_sensor_test(const Bytes& in);
   Status on_raw(const Bytes& in);
   void take_over();
   void hold_engine();
-
-  struct Push {
-    bool active = false;
-    uint32_t bytes = 0, crc = 0;
-    uint32_t next = 0;  // offset after the last piece taken
-  };
 
   Engine& engine_;
   const Link& link_;
@@ -192,7 +204,8 @@ class Session {
   bool tagged_ = false;    // the present request
   bool succeeds_ = false;  // a learn phase may be another session's, until this one may end it
   uint32_t counter_ = 0;
-  uint32_t answer_bytes_ = 0;  // CBOR of the stored answer
+  uint16_t answer_bytes_ = 0;  // CBOR of the stored answer
+  bool pushing_ = false;       // an adapter is on its way
   uint32_t detail_ = 0;        // of the error answer, set by handlers
   bool reset_pending_ = false;
   bool held_ = false;  // what the engine holds, as results and inputs, is a host's
@@ -201,12 +214,12 @@ class Session {
   uint32_t held_ms_ = 0;  // when a host last used the engine for itself
 
   uint16_t stream_ = 0;       // 0: none
-  uint32_t stream_next_ = 0;  // byte offset expected, modulo 2^32
   uint16_t passes_ = 0;       // asked for by learn_begin
+  uint32_t stream_next_ = 0;  // byte offset expected, modulo 2^32
   uint32_t generation_ = 0;   // of the adapter's contents
   uint32_t crc_generation_ = 0xFFFFFFFFu;
   uint32_t adapter_crc_ = 0;  // of generation crc_generation_
-  Push push_;
+  uint32_t push_crc_ = 0;     // of the adapter that is pushed
   Auth auth_;
 
   uint8_t rx_[kMaxFrame];
@@ -221,7 +234,7 @@ Status Session::answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*), cons
       encoder(tx_ + kWireHeaderBytes, kMaxFrame - kWireHeaderBytes - kTagBytes - kFrameCrcBytes,
               &message, &n);
   if (error != 0) return Status::bad_message;  // only by a board's over-long strings
-  answer_bytes_ = static_cast<uint32_t>(n);
+  answer_bytes_ = static_cast<uint16_t>(n);
   return Status::ok;
 }
 

@@ -11,21 +11,21 @@ Status Session::on_commit_candidate(const Bytes& in) { return commit(in, false);
 
 Status Session::commit(const Bytes& in, bool stable) {
   if (in.size != 0) return Status::bad_message;
-  push_.active = false;  // flash has one staging place
+  pushing_ = false;  // flash has one staging place
   const Status status = engine_.commit(stable);
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
 Status Session::on_mark_stable(const Bytes& in) {
   if (in.size != 0) return Status::bad_message;
-  push_.active = false;
+  pushing_ = false;
   const Status status = engine_.mark_stable();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
 Status Session::on_rollback(const Bytes& in) {
   if (in.size != 0) return Status::bad_message;
-  push_.active = false;
+  pushing_ = false;
   ++generation_;
   const Status status = engine_.rollback();
   return status == Status::ok ? answer_checkpoint() : status;
@@ -61,40 +61,36 @@ Status Session::on_push_begin(const Bytes& in) {
   if (decode(cbor_decode_push_begin_request, in, m) != Status::ok) return Status::bad_message;
   // The same adapter again, perhaps by another session: goes on where it was cut off.
   const bool ours = std::memcmp(m.image_hash.value, engine_.model().image_hash(), kHashBytes) == 0;
-  if (!ours || !push_.active || push_.bytes != m.total || push_.crc != m.crc) {
-    push_.active = false;
+  const bool same = m.total == engine_.adapter_bytes() && push_crc_ == m.crc;
+  if (!ours || !pushing_ || !same) {
+    pushing_ = false;
     const Status status =
         engine_.push_begin(m.image_hash.value, m.total, m.crc, m.windows, m.steps);
     if (status != Status::ok) return status;
-    push_ = {true, m.total, m.crc, 0};
+    pushing_ = true;
+    push_crc_ = m.crc;
   }
-  return answer(cbor_encode_push_answer, push_.next);
+  return answer(cbor_encode_push_answer, engine_.pushed());
 }
 
 Status Session::on_push(const Bytes& in) {
   push_request m;
   if (decode(cbor_decode_push_request, in, m) != Status::ok) return Status::bad_message;
-  if (!push_.active) return Status::wrong_state;
+  if (!pushing_) return Status::wrong_state;
   const Bytes data = to_bytes(m.data);
-  if (m.offset > push_.next) {
-    detail_ = push_.next;
-    return Status::out_of_order;
-  }
-  if (data.size > push_.bytes || m.offset > push_.bytes - data.size) return Status::bad_argument;
   const Status status = engine_.push_append(m.offset, data.data, data.size);
-  if (status != Status::ok) return status;
-  if (m.offset + data.size > push_.next) push_.next = m.offset + data.size;
-  return answer(cbor_encode_push_answer, push_.next);
+  if (status == Status::out_of_order) detail_ = engine_.pushed();
+  return status == Status::ok ? answer(cbor_encode_push_answer, engine_.pushed()) : status;
 }
 
 Status Session::on_push_end(const Bytes& in) {
   if (in.size != 0) return Status::bad_message;
-  if (!push_.active) return Status::wrong_state;
-  if (push_.next != push_.bytes) {
-    detail_ = push_.next;
+  if (!pushing_) return Status::wrong_state;
+  if (engine_.pushed() != engine_.adapter_bytes()) {
+    detail_ = engine_.pushed();
     return Status::truncated;
   }
-  push_.active = false;
+  pushing_ = false;
   ++generation_;
   const Status status = engine_.push_end();
   return status == Status::ok ? answer_checkpoint() : status;

@@ -60,6 +60,10 @@ enum class Kind : uint8_t {
   adapter_tag = 39,
   commit_candidate = 40,
   mark_stable = 41,
+  model_begin = 44,
+  model_piece = 45,
+  model_end = 46,
+  model_rollback = 47,
   sensor_test = 48,
   raw = 49,
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import socket
 import time
@@ -82,6 +83,10 @@ def payloads(image: Image) -> dict[Kind, bytes]:
         Kind.push: (0, blob[:100]),
         Kind.push_end: (),
         Kind.adapter_tag: (),
+        Kind.model_begin: (image.image_hash, len(image.content), zlib.crc32(image.content)),
+        Kind.model_piece: (0, image.content[:304]),
+        Kind.model_end: (hashlib.blake2s(image.content).digest(),),
+        Kind.model_rollback: (),
         Kind.sensor_test: (),
         Kind.raw: (0,),
     }
@@ -153,7 +158,7 @@ class NativeLine:
 
     def flash(self) -> bytes:
         content = (self._folder / "flash.bin").read_bytes()
-        return content[LAYOUT.checkpoint_offset : LAYOUT.checkpoint_offset + LAYOUT.checkpoint_bytes]
+        return content[LAYOUT.model_offset : LAYOUT.checkpoint_offset + LAYOUT.checkpoint_bytes]
 
 
 class Tap:

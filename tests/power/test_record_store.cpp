@@ -161,7 +161,7 @@ TEST_CASE("a store for any hash keeps records of different lengths, as models ar
     if (number == 1) std::fill_n(f.flash.bytes().begin(), 1000, uint8_t{0});  // flashed by cable
     REQUIRE(f.store.commit(p.data(), spec_of(p, number)) == Status::ok);
     if (number == 1) CHECK(f.flash.bytes()[999] == 0);
-    REQUIRE(f.store.mount(&f.port, nullptr, 1800, 1000) == Status::ok);
+    REQUIRE(f.store.mount(&f.port, nullptr, 1800) == Status::ok);
     REQUIRE(f.store.current().bytes == p.size());
     CHECK(std::memcmp(f.store.payload(), p.data(), p.size()) == 0);
     CHECK(f.store.fallback().windows == number - 1);

@@ -192,6 +192,17 @@ const Flash* checkpoint_flash() {
 #endif
 }
 
+const Flash* model_flash() {
+#if KILOTUNE_TORN_FLASH
+  static const Flash flash = torn_region<kModelSectorBytes>(
+      reinterpret_cast<uint8_t*>(kFlashBase + kModelOffset), kModelSectorCount);
+  return &flash;
+#else
+  return &MappedRegion<kModelOffset, kModelSectorBytes, kModelSectorCount,
+                       nor_erase<kModelSectorBytes>, nor_program>::kFlash;
+#endif
+}
+
 const Flash* key_flash() {
   return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, nor_erase<kKeySectorBytes>,
                        nor_program>::kFlash;

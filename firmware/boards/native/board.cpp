@@ -169,7 +169,11 @@ uint32_t millis() { return static_cast<uint32_t>(sensor.now_us() / 1000); }
 
 uint64_t instructions() { return 0; }
 
-Bytes model_partition() { return {flash + kModelOffset, kModelBytes}; }
+const Flash* model_flash() {
+  static const Flash region =
+      nor_region<kModelSectorBytes>(flash + kModelOffset, kModelSectorCount);
+  return &region;
+}
 
 #if KILOTUNE_TORN_FLASH
 volatile uint32_t* torn_fuse() {

@@ -174,6 +174,10 @@ const Flash* checkpoint_flash() {
   return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
 }
 
+const Flash* model_flash() {
+  return &MappedRegion<kModelOffset, kModelSectorBytes, kModelSectorCount, erase, program>::kFlash;
+}
+
 const Flash* key_flash() {
   static_assert(kKeySectorBytes == kSectorBytes, "all pages are alike");
   return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;

@@ -34,6 +34,8 @@ constexpr uint32_t kBusyTurns = 168000000;
 static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
 static_assert(kCheckpointOffset == kSectorBytes, "sectors 1 to 3");
 static_assert(kKeySectorBytes == 65536 && kKeyOffset == kKeySectorBytes, "sectors 4 and 5");
+static_assert(kModelSectorBytes == 2 * kKeySectorBytes, "sectors 7 and up");
+static_assert(kModelOffset % kModelSectorBytes == 0, "sectors 7 and up");
 static_assert(kWordBytes == 4, "32 bits at a time");
 
 // Errors of the operation that ended; kBusy when it did not end.
@@ -79,9 +81,10 @@ KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data,
   return errors;
 }
 
-// The sector that starts at `offset` of the flash, below sector 6.
+// The sector that starts at `offset` of the flash.
 uint32_t sector_at(uint32_t offset) {
-  return offset < kKeySectorBytes ? offset / kSectorBytes : offset / kKeySectorBytes + 3;
+  if (offset < kKeySectorBytes) return offset / kSectorBytes;
+  return offset < kModelSectorBytes ? 4 : offset / kModelSectorBytes + 4;
 }
 
 // `region` is where it starts.
@@ -107,6 +110,10 @@ void prepare_flash() {
 
 const Flash* checkpoint_flash() {
   return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
+}
+
+const Flash* model_flash() {
+  return &MappedRegion<kModelOffset, kModelSectorBytes, kModelSectorCount, erase, program>::kFlash;
 }
 
 const Flash* key_flash() {

@@ -7,8 +7,8 @@ from pathlib import Path
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FOLDER
-from kilotune.cli.output import Output, pairs, plain, table
+from kilotune.cli.options import EXISTING, FOLDER, Where, device_options
+from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 
@@ -51,6 +51,44 @@ def flash_command(
         done = flash(board, image=model, state=state, probe=probe, drive=drive)
     data = plain(done)
     out.result(data, pairs([(k, v) for k, v in data.items() if v not in ("", 0)]))
+
+
+@command(
+    "flash-model",
+    example="kilotune flash-model model.ktm -p /dev/ttyACM0\nkilotune flash-model --rollback -p /dev/ttyACM0",
+)
+@click.argument("model", type=EXISTING, required=False)
+@click.option("--rollback", is_flag=True, help="Return to the model before the present one, for good.")
+@device_options(image_option=False)
+def flash_model_command(out: Output, where: Where, model: Path | None, rollback: bool) -> None:
+    """Replace the model of a running device over its serial line; its firmware stays.
+
+    The old model runs on until the new one is verified in flash and fits this firmware, its RAM and its sensor,
+    and it is kept for --rollback. What the device committed for a model counts again when that model does.
+    """
+    from kilotune.image import Image
+
+    if (model is None) != rollback:
+        raise KilotuneError("usage", "give a model image, or --rollback", "kilotune flash-model model.ktm -p PORT")
+    image = Image.load(model) if model is not None else None
+    with where.connect(None) as device:
+        before = device.info().image_hash
+        if image is None:
+            after = device.rollback_model()
+        elif before == image.image_hash.hex():
+            after = device.info()
+        else:
+            with out.progress("sending the model"):
+                after = device.replace_model(image)
+        checkpoint = device.status().checkpoint
+    data = {
+        "done": "unchanged" if before == after.image_hash else "rollback" if rollback else "replaced",
+        "target": where.named(),
+        "image_hash": after.image_hash,
+        "former_image_hash": before,
+        "checkpoint": plain(checkpoint),
+    }
+    out.result(data, pairs(flattened(data)))
 
 
 @command("doctor", example="kilotune doctor")

@@ -11,7 +11,7 @@ from kilotune.cli.command import LazyGroup
 
 _MODULES = {
     "models": ("quantize", "compile", "inspect", "merge"),
-    "boards": ("build", "flash", "doctor"),
+    "boards": ("build", "flash", "flash-model", "doctor"),
     "devices": ("ports", "info", "commit", "mark-stable", "rollback", "reset", "pull", "push", "provision"),
     "running": ("stream", "infer", "train", "bench"),
     "sensors": ("record", "record-to-resd"),

@@ -30,6 +30,7 @@ from kilotune.link.outcomes import (
     train_config,
 )
 from kilotune.link.ready import ReadyInputs
+from kilotune.link.replace import replace
 from kilotune.link.samples import Samples, Segment, to_features, to_segments
 from kilotune.link.status import RefusedError, local_error
 from kilotune.link.stream import SampleStream, StreamSpec
@@ -475,6 +476,36 @@ class Device:
         load = carry.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
         size, chunk = len(adapter.blob), self._hello.chunk
         return carry.push(self._client, load, chunk, lambda n: _tell(progress, "push", n, size))
+
+    # --- model -----------------------------------------------------------------------------------
+
+    def replace_model(self, image: Image, *, progress: ProgressCall | None = None) -> DeviceInfo:
+        """Puts `image` in the place of the device's model, which it keeps for `rollback_model`.
+
+        The device verifies and judges the whole image before it counts. Where that fails, or anything on the
+        way, the old model runs on. What was learned and not committed is lost; what was committed counts
+        again whenever its model does. An interrupted transfer goes on where it was when it is called again.
+        """
+        size, chunk = len(image.content), self._hello.chunk
+        told = replace(
+            self._client, image.content, image.image_hash, chunk, lambda n: _tell(progress, "model", n, size)
+        )
+        if told.image_hash != image.image_hash:
+            raise KilotuneError(
+                "other_image",
+                f"the device runs image {told.image_hash.hex()[:12]} after it was given another",
+                "send the model again",
+            )
+        self._image = image
+        self._greet(self._client.open())
+        return self.info()
+
+    def rollback_model(self) -> DeviceInfo:
+        """Returns to the model before the present one, for good, and to what was committed for it."""
+        self._client.ask(messages.Model, Kind.model_rollback)
+        self._image = None
+        self._greet(self._client.open())
+        return self.info()
 
 
 def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:

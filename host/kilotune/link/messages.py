@@ -62,6 +62,10 @@ class Kind(IntEnum):
     adapter_tag = 39
     commit_candidate = 40
     mark_stable = 41
+    model_begin = 44
+    model_piece = 45
+    model_end = 46
+    model_rollback = 47
     sensor_test = 48
     raw = 49
 
@@ -97,6 +101,10 @@ DOING = {
     Kind.adapter_tag: "vouch for its adapter",
     Kind.commit_candidate: "commit a candidate",
     Kind.mark_stable: "mark its checkpoint as stable",
+    Kind.model_begin: "take another model",
+    Kind.model_piece: "take a piece of a model",
+    Kind.model_end: "use the model",
+    Kind.model_rollback: "return to its former model",
     Kind.sensor_test: "test its sensor",
     Kind.raw: "give raw samples",
 }

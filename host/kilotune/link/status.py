@@ -21,14 +21,14 @@ class Status:
 
 
 class RefusedError(KilotuneError):
-    """The device refused a request; `status` and `detail` are its own numbers."""
+    """The device refused a request; `status` and `detail` are its own numbers. `text` says more than the status."""
 
-    def __init__(self, status: int, detail: int, doing: str) -> None:
+    def __init__(self, status: int, detail: int, doing: str, text: str = "", hint: str = "") -> None:
         known = statuses().get(status)
         if known is None:
             known = Status("unknown_status", status, f"it gave status {status}, which is unknown here",
                            "use the firmware and the tools of one release")  # fmt: skip
-        super().__init__(known.name, f"the device refused to {doing}: {known.text}", known.hint)
+        super().__init__(known.name, f"the device refused to {doing}: {text or known.text}", hint or known.hint)
         self.status = status
         self.detail = detail
         self.doing = doing
@@ -37,8 +37,9 @@ class RefusedError(KilotuneError):
     def exit_code(self) -> int:
         return EXIT_REFUSED
 
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[int, int, str]]:  # type: ignore[override]
-        return (type(self), (self.status, self.detail, self.doing))
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[int, int, str, str, str]]:  # type: ignore[override]
+        text = self.message.removeprefix(f"the device refused to {self.doing}: ")
+        return (type(self), (self.status, self.detail, self.doing, text, self.hint))
 
 
 @cache

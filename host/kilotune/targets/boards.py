@@ -21,6 +21,7 @@ class FlashLayout:
     bytes: int
     model_offset: int
     model_bytes: int
+    model_sector_bytes: int  # what is erased of it at a time
     checkpoint_offset: int
     sector_bytes: int
     sector_count: int
@@ -155,6 +156,7 @@ def _parse(data: dict[str, Any]) -> Board:
             bytes=_number(flash["bytes"]),
             model_offset=_number(flash["model_offset"]),
             model_bytes=_number(flash["model_bytes"]),
+            model_sector_bytes=_number(flash.get("model_sector_bytes", flash["sector_bytes"])),
             checkpoint_offset=_number(flash["checkpoint_offset"]),
             sector_bytes=_number(flash["sector_bytes"]),
             sector_count=_number(flash["sector_count"]),

@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
+from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
 ERASED = 0xFF
@@ -18,7 +18,7 @@ _PIECE = 1 << 20
 
 
 def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
-    """Makes the file where it is missing; writes `image` into the model partition where it is not there yet.
+    """Makes the file where it is missing; writes `image` into the model partition where the device does not run it.
 
     Checkpoints stay unless `erase_checkpoints`: the device itself ignores those of other images.
     KilotuneError `too_large`: the partition is smaller than the image.
@@ -51,13 +51,10 @@ def check_size(layout: FlashLayout, image: bytes) -> None:
         )
 
 
-def model_in(content: bytes, layout: FlashLayout) -> bytes | None:
-    """The model image in a flash file's content, its length as its header says; None: none is there."""
+def model_in(content: bytes | mmap.mmap, layout: FlashLayout) -> bytes | None:
+    """The model image that a device runs on a flash file's content; None: none is there."""
     partition = content[layout.model_offset : layout.model_offset + layout.model_bytes]
-    if partition[:4] != b"KTM1":
-        return None
-    (size,) = struct.unpack_from("<I", partition, 8)
-    return partition[:size]
+    return partition_of.model_in(partition, layout.model_sector_bytes)
 
 
 def write_region(path: Path, offset: int, content: bytes | bytearray) -> None:
@@ -99,7 +96,7 @@ def _make(path: Path, layout: FlashLayout) -> None:
 
 
 def _write_model(memory: mmap.mmap, layout: FlashLayout, image: bytes) -> None:
+    if model_in(memory, layout) == image:
+        return  # by itself or as a record: then its former model stays too
     start = layout.model_offset
-    if memory[start : start + len(image)] == image:
-        return
     memory[start : start + layout.model_bytes] = image + bytes([ERASED]) * (layout.model_bytes - len(image))

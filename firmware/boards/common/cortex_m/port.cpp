@@ -1,4 +1,4 @@
-// The serial port's ring, sleep, and the model's place, as every Cortex-M board has them.
+// The serial port's ring and sleep, as every Cortex-M board has them.
 #include "boards/common/cortex_m/port.h"
 
 #include "boards/board.h"
@@ -19,10 +19,6 @@ void wait() {
   disable_interrupts();
   if (serial_ring.empty()) wait_for_interrupt();
   enable_interrupts();
-}
-
-Bytes model_partition() {
-  return {reinterpret_cast<const uint8_t*>(kFlashBase + kModelOffset), kModelBytes};
 }
 
 }  // namespace kilotune::board

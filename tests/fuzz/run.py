@@ -31,7 +31,8 @@ OPERATORS = ("fully_connected", "softmax", "conv", "depthwise", "window", "pool"
 # What reads bytes from outside, and the target that answers for it.
 PARSERS = {
     "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
-                "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp"),
+                "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp",
+                "runtime/session_model.cpp", "runtime/model_store.cpp"),
     "model": ("kernel/model.cpp", *(f"kernel/ops/{op}.cpp" for op in OPERATORS), "kernel/loss.cpp",
               "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
     "checkpoint": ("runtime/flash_map.cpp", "runtime/record.cpp", "runtime/record_recovery.cpp",

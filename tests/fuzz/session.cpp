@@ -4,6 +4,7 @@
 #include "runtime/session.h"
 
 #include "device.h"
+#include "runtime/blake2s.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;
@@ -78,9 +79,20 @@ constexpr Request kRequests[] = {
     {Kind::challenge, "n"},
     {Kind::key, "uk"},
     {Kind::adapter_tag, ""},
+    {Kind::model_begin, "huu"},
+    {Kind::model_piece, "ub"},
+    {Kind::model_end, "k"},
+    {Kind::model_rollback, ""},
     {Kind::sensor_test, ""},
     {Kind::raw, "u"},
 };
+
+// A partition for three of the largest image that there is.
+uint32_t model_sectors() {
+  uint32_t largest = 0;
+  for (const Exact& image : images()) largest = std::max(largest, image.size());
+  return 3 * ((record_bytes(largest) + 1023) / 1024);
+}
 
 class Device {
  public:
@@ -94,6 +106,16 @@ class Device {
     board_.reset = [](void* self) { static_cast<Device*>(self)->reset_ = true; };
     board_.millis = [](void*) -> uint32_t { return 1234; };
     board_.keys = &keys_;
+    present_ = this;
+    static constexpr ModelCalls kCalls = {
+        nullptr,
+        [](const Bytes& found, uint32_t& detail) { return present_->check(found, detail); },
+        [] { return present_->open(); }};
+    calls_ = kCalls;
+    calls_.store = &models_;
+    board_.models = &calls_;
+    std::memcpy(model_flash_.bytes.data(), image.data(), image.size());
+    model_content_ = model_flash_.bytes;
     if (lock != Lock::none) {
       const uint8_t key[KeyStore::kKeyBytes] = {1, 2, 3};
       REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
@@ -101,7 +123,7 @@ class Device {
     }
     boot();
     locked_ = lock;
-    adapter_.assign(engine_->adapter(), engine_->adapter() + engine_->adapter_bytes());
+    adapter_.assign(engine_.adapter(), engine_.adapter() + engine_.adapter_bytes());
     checkpoints_ = flash_->bytes;
   }
 
@@ -111,18 +133,16 @@ class Device {
     REQUIRE(keys_.lock() == locked_ && keys_.key()[0] == 1 && keys_.key()[2] == 3);
     REQUIRE(restarts_ == 0);
     REQUIRE(flash_->bytes == checkpoints_);
-    REQUIRE(std::equal(adapter_.begin(), adapter_.end(), engine_->adapter()));
-    REQUIRE(engine_->phase() == Phase::idle && engine_->train_steps() == 0);
+    REQUIRE(model_flash_.bytes == model_content_);
+    REQUIRE(std::equal(adapter_.begin(), adapter_.end(), engine_.adapter()));
+    REQUIRE(engine_.phase() == Phase::idle && engine_.train_steps() == 0);
   }
 
   void boot() {
     reset_ = false;
     REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
-    engine_ = std::make_unique<Engine>();
-    board_.opened =
-        engine_->open(image_.data(), image_.size(), ram_.data(), ram_.size(), &flash_->port);
-    REQUIRE(board_.opened == Status::ok);
-    session_ = std::make_unique<Session>(*engine_, link_, board_);
+    REQUIRE(open() == Status::ok);
+    session_ = std::make_unique<Session>(engine_, link_, board_);
     send(Kind::hello, {});
   }
 
@@ -157,10 +177,26 @@ class Device {
     }
   }
 
-  Engine& engine() { return *engine_; }
+  Engine& engine() { return engine_; }
   FuzzFlash& flash() { return *flash_; }
 
  private:
+  [[nodiscard]] Status check(const Bytes& image, uint32_t& detail) const {
+    Engine::Needs needs;
+    const Status status = Engine::measure(image.data, image.size, needs);
+    if (status != Status::ok) return status;
+    detail = needs.ram_bytes;
+    return needs.ram_bytes > ram_.size() ? Status::no_memory : Status::ok;
+  }
+  // The first image in an allocation of its size, those that came over the line where they lie.
+  Status open() {
+    Bytes found = models_.find();
+    if (found.data == model_flash_.bytes.data()) found = {image_.data(), image_.size()};
+    engine_.~Engine();
+    new (&engine_) Engine;
+    board_.opened = engine_.open(found.data, found.size, ram_.data(), ram_.size(), &flash_->port);
+    return board_.opened;
+  }
   static void append(void* out, const uint8_t* data, uint32_t n) {
     auto& bytes = *static_cast<std::vector<uint8_t>*>(out);
     bytes.insert(bytes.end(), data, data + n);
@@ -180,15 +216,19 @@ class Device {
   const Exact& image_;
   Exact ram_;
   std::unique_ptr<FuzzFlash> flash_;
-  std::unique_ptr<Engine> engine_;
+  Engine engine_;
   std::unique_ptr<Session> session_;
   Link link_{this, answer};
   Board board_;
   FuzzFlash key_flash_{1024, 2, 4};
+  FuzzFlash model_flash_{1024, model_sectors(), 4};
+  ModelStore models_{&model_flash_.port};
+  ModelCalls calls_{};
+  static inline Device* present_ = nullptr;  // of the calls, which have no context
   KeyStore keys_;
   Lock locked_ = Lock::none;
-  std::vector<uint8_t> adapter_, checkpoints_;  // at the start
-  uint32_t restarts_ = 0;                       // that a message asked for
+  std::vector<uint8_t> adapter_, checkpoints_, model_content_;  // at the start
+  uint32_t restarts_ = 0;                                       // that a message asked for
   bool reset_ = false;
   uint16_t sequence_ = 0;
   uint8_t host_buffer_[kMaxFrame];
@@ -298,6 +338,28 @@ void push(Device& device, Input& in) {
   device.send(Kind::push_end, {});
 }
 
+// Any image, damaged or not; most need more RAM than there is.
+void replace_model(Device& device, Input& in) {
+  const Exact& chosen = images()[in.u8() % images().size()];
+  std::vector<uint8_t> image(chosen.data(), chosen.data() + chosen.size());
+  for (uint32_t n = in.u8() % 3; n > 0; --n) image[in.u16() % image.size()] = in.u8();
+  const auto size = static_cast<uint32_t>(image.size());
+  const uint32_t crc = crc32(image.data(), size);
+  device.send(Kind::model_begin,
+              Message().bytes(image.data() + 16, kHashBytes).number(size).number(crc).finish());
+  for (uint32_t at = 0, piece = 16u * (1 + in.u8() % 20); at < size; at += piece) {
+    device.send(Kind::model_piece,
+                Message().number(at).bytes(image.data() + at, std::min(piece, size - at)).finish());
+    if (in.u8() == 0xFF) fuzzed_request(device, in);
+  }
+  uint8_t digest[kHashBytes];
+  Blake2s hash(sizeof digest);
+  hash.add(image.data(), size);
+  hash.finish(digest);
+  device.send(Kind::model_end, Message().bytes(digest, sizeof digest).finish());
+  if (in.u8() % 4 == 0) device.send(Kind::model_rollback, {});
+}
+
 void train(Device& device, Input& in) {
   Message begin;
   put_config(begin, read_train_config(in));
@@ -353,6 +415,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       case 5:
         train(*device, in);
+        break;
+      case 6:
+        replace_model(*device, in);
         break;
       default:
         fuzzed_request(*device, in);

@@ -1,11 +1,13 @@
-"""The firmware in QEMU loses its power at random flash words: python tests/device/test_power_cuts.py [cuts]
+"""The firmware in QEMU loses its power at random flash words: python tests/device/test_power_cuts.py [cuts [swaps]]
 
 A build of its own tears the flash word at which a fuse in the flash file burns down, and restarts. It must
-then have the checkpoint that was committed last, or the one that was being committed, and go on.
+then have the checkpoint that was committed last, or the one that was being committed, and go on; where it was
+given another model, that one or the one before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import random
 import shutil
@@ -32,7 +34,7 @@ import models
 
 BOARD = "mps2-an386"
 COMMITS = 3  # words of so many are what is drawn from
-CUTS = 10
+CUTS, SWAP_CUTS = 10, 6
 ROOT = Path(__file__).parents[2]
 
 
@@ -110,11 +112,62 @@ def test_a_board_that_loses_power_at_any_flash_word_keeps_its_checkpoint(image: 
     assert found.cuts == CUTS
 
 
+@pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-g++") is None,
+    reason="needs QEMU and the Arm compiler",
+)
+def test_a_board_that_loses_power_while_it_takes_a_model_runs_the_old_one_or_the_new(
+    image: Image, other_image: Image, tmp_path: Path
+) -> None:
+    found = cut_swaps((image, other_image), tmp_path, SWAP_CUTS)
+    assert found.wrong == []
+    assert found.cuts == SWAP_CUTS
+
+
+def cut_swaps(images: tuple[Image, Image], state: Path, cuts: int, seed: int = 1) -> Cuts:
+    """The first swap also makes the flashed image a record; later ones only write the other model."""
+    found, rng = Cuts(), random.Random(seed)
+    runs, words = images[0], 1 << 30
+    with (
+        qemu.run(BOARD, state, runs.content, firmware=torn_firmware(), timeout_s=60) as (port, _),
+        (state / "flash.bin").open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as flash,
+    ):
+        fuse = len(flash) - 8
+        while found.cuts < cuts:
+            wanted = images[1] if runs is images[0] else images[0]
+            budget = words if words == 1 << 30 else rng.randint(1, words)
+            struct.pack_into("<II", flash, fuse, budget, rng.getrandbits(32))
+            with contextlib.suppress(KilotuneError), Device(open_port(port, timeout_s=60), timeout_s=60) as device:
+                device.replace_model(wanted)
+            left = struct.unpack_from("<I", flash, fuse)[0]
+            struct.pack_into("<II", flash, fuse, 0, 0)
+            with Device(open_port(port, timeout_s=60), timeout_s=60) as device:
+                now = device.info().image_hash
+            if words == 1 << 30:  # the first one ran to its end, to count its words
+                words = words - left
+                if now != wanted.image_hash.hex():
+                    found.wrong.append("no swap without a cut")
+            elif left == 0:
+                found.cuts += 1
+                found.to_last += now == runs.image_hash.hex()
+                found.to_next += now == wanted.image_hash.hex()
+            elif now != wanted.image_hash.hex():
+                found.wrong.append(f"cut {found.cuts}: a swap that was not cut did not happen")
+            if now not in [i.image_hash.hex() for i in images]:
+                found.wrong.append(f"cut {found.cuts}: it runs {now[:12]}")
+                return found
+            runs = wanted if now == wanted.image_hash.hex() else runs
+    return found
+
+
 def main() -> None:
-    chosen = kilotune.compile(models.chain(24, 12, 24, seed=3), method="bias+head")
+    first, second = (kilotune.compile(models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
+    cuts = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     with tempfile.TemporaryDirectory() as folder:
-        found = cut(chosen, Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 200)
-    print(f"{found.cuts} cuts: {found.to_last} to the last committed, {found.to_next} to the one being committed")
+        swaps = sys.argv[2:] == ["swaps"]
+        found = cut_swaps((first, second), Path(folder), cuts) if swaps else cut(first, Path(folder), cuts)
+    print(f"{found.cuts} cuts: {found.to_last} to the one before, {found.to_next} to the one on its way")
     for what in found.wrong:
         print(f"WRONG: {what}")
     raise SystemExit(1 if found.wrong else 0)

@@ -1,6 +1,7 @@
 """Faults on a serial line, frame by frame, and ends of hosts and devices at any moment.
 
-    python tests/line/faults.py [--commits 1000] [--windows 100000] [--hosts 500] [--resets 500]
+    python tests/line/faults.py [--commits 1000] [--windows 100000] [--swaps 200] [--hosts 500]
+        [--resets 500]
 
 A native device and the host library, with a proxy between them that loses, repeats, flips, cuts, delays and
 swaps frames both ways, one in a hundred of each, and now and then a burst of them.
@@ -115,10 +116,10 @@ class Outcome:
 
 
 @functools.cache
-def image() -> Image:
+def image(seed: int = 3) -> Image:
     features = FeatureConfig(rate_hz=1600.0, window=WINDOW, hop=HOP, fft_points=64, axes=AXES, bands=BANDS)
     width = AXES * BANDS
-    return kilotune.compile(models.chain(width, 12, width, seed=3), method="bias+head", features=features)
+    return kilotune.compile(models.chain(width, 12, width, seed=seed), method="bias+head", features=features)
 
 
 @contextmanager
@@ -197,6 +198,31 @@ def stream(windows: int, *, seed: int) -> Outcome:
             out.require(got.lost == 0, f"{got.lost} results lost")
             out.require(got.results == expected.results, "results differ from the twin's")
             out.done["windows"] += len(got)
+        for channel in channels:
+            out.injected += channel.injected
+    return out
+
+
+def swaps(count: int, *, seed: int) -> Outcome:
+    """Models that take each other's place, every fourth one left again: what runs is what was sent, whole."""
+    images, out = (image(), image(4)), Outcome()
+    x = np.random.default_rng(seed).integers(-128, 128, (2, image().input_bytes)).astype(np.int8)
+    expected = []
+    for each in images:
+        with Twin(each) as twin:
+            expected.append(twin.infer(x).tobytes())
+    with behind_faults(images[0], seed) as (device, channels):
+        runs = 0
+        for n in range(count):
+            with out.timed("swap"):
+                device.replace_model(images[1 - runs])
+            runs = 1 - runs
+            out.require(device.infer(x).tobytes() == expected[runs], f"swap {n} runs another model")
+            if n % 4 == 3:
+                with out.timed("rollback"):
+                    device.rollback_model()
+                runs = 1 - runs
+                out.require(device.infer(x).tobytes() == expected[runs], f"rollback {n} runs another model")
         for channel in channels:
             out.injected += channel.injected
     return out
@@ -370,13 +396,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commits", type=int, default=1000)
     parser.add_argument("--windows", type=int, default=100_000)
+    parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--hosts", type=int, default=500)
     parser.add_argument("--resets", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     outcomes = []
     for title, campaign, count in (
-        ("commits", carry, options.commits), ("streams", stream, options.windows),
+        ("commits", carry, options.commits), ("streams", stream, options.windows), ("models", swaps, options.swaps),
         ("hosts killed", hosts, options.hosts), ("devices reset", resets, options.resets),
     ):  # fmt: skip
         outcomes.append(campaign(count, seed=options.seed))

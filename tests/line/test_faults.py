@@ -25,6 +25,13 @@ def test_streams_survive_a_faulty_line_whole() -> None:
     assert outcome.done["windows"] == 1500
 
 
+def test_models_survive_a_faulty_line_whole() -> None:
+    outcome = faults.swaps(8, seed=9)
+    _sound(outcome)
+    assert sum(outcome.injected.values()) > 0
+    assert (outcome.done["swap"], outcome.done["rollback"]) == (8, 2)
+
+
 def test_the_next_host_finds_a_sound_device() -> None:
     outcome = faults.hosts(40, seed=7)
     _sound(outcome)

@@ -57,8 +57,8 @@ void RecordStore::settle(const Newest& newest) {
   uint32_t sure = newest.sealed;
   if (current_.there() && !current_.sealed) {
     sure = current_.info.sequence;
-    if (record_confirm(*flash_, current_) !=
-        Status::ok) {  // worn: a copy outranks what is in doubt
+    if (record_confirm(*flash_, current_) != Status::ok) {
+      // Worn: a copy outranks what is in doubt.
       static_cast<void>(write_again(current_, current_.fallback, current_.stable));
       return;
     }

@@ -66,6 +66,7 @@ class Fed:
     refused: float  # share of the windows fed
     returned: int  # phases undone
     objections: str
+    shifts: tuple[int, ...]  # of each phase, as in the device's status
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def poison(
     stream = stream_of(attack, pools, cap, seed)
     refused: list[bool] = []
     returned, reasons, found = 0, Counter[str](), None
+    shifts: list[int] = []
     now, alarms = before, 0.0
     phase = AGE_PHASE if "recalibrate" in LEVELS[level] else PHASE
     for at in range(0, cap, phase):
@@ -179,6 +181,7 @@ def poison(
                      on_result=lambda r: refused.append(r.refused != 0), **settings)  # fmt: skip
         guard = device.status().guard
         returned += guard.returned
+        shifts.append(guard.shift)
         reasons.update(r.name or "" for r in kilotune.link.messages.Reason if guard.reasons & r)
         if not guard.returned:
             device.commit()
@@ -187,7 +190,8 @@ def poison(
             found = at + phase
             break
     told = ", ".join(f"{k} {v}" for k, v in reasons.most_common())
-    return Fed(name, kind, attack, level, seed, found, before, now, alarms, float(np.mean(refused)), returned, told)
+    return Fed(name, kind, attack, level, seed, found, before, now, alarms, float(np.mean(refused)), returned, told,
+               tuple(shifts))  # fmt: skip
 
 
 # --- sensors -----------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class CutLine(NativeLine):
 
     left: int | None = None  # bytes; None: for ever
     passed = 0
+    _armed = False
 
     def __init__(self, image: Image, flash: bytes, folder: Path) -> None:
         super().__init__(image, flash, folder, torn_firmware())
@@ -62,6 +63,7 @@ class CutLine(NativeLine):
         self.set_fuse(FOREVER)
 
     def set_fuse(self, words: int, seed: int = 0) -> None:
+        self._armed = words != FOREVER
         struct.pack_into("<II", self._flash, FUSE, words, seed)
 
     def fuse(self) -> int:
@@ -85,13 +87,12 @@ class CutLine(NativeLine):
         if data:
             self._socket.sendall(data)
         ends = time.monotonic() + (5 if data else 0.02)
-        burning = self.fuse() != FOREVER
         self._socket.settimeout(0.005)
         while time.monotonic() < ends:
             try:
                 answer = self._socket.recv(1 << 16)
             except TimeoutError:
-                if burning and self.fuse() == FOREVER:
+                if self._armed and self.fuse() == FOREVER:
                     raise PowerCutError from None
                 continue
             if self._count(len(answer)):

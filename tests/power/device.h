@@ -20,7 +20,6 @@ namespace kilotune::testing {
 using Payload = std::vector<uint8_t>;
 
 struct Plan {
-  const char* name;
   Geometry checkpoints, models;
   uint32_t model_capacity;
   std::array<uint32_t, 3> adapter_bytes;  // of each model

@@ -42,7 +42,7 @@ MUTATIONS = (
     Mutation("space is not looked at before it is used", "record_space.cpp",
              "erased_end_ - tail_ < need || !flash_blank(*flash_, tail_, need)", "erased_end_ - tail_ < need"),
     Mutation("the fallback's slot may be erased", "record_space.cpp",
-             "return within(current_) || within(fallback_record());", "return within(current_);"),
+             "within(current_) || within(fallback_record());", "within(current_);"),
     Mutation("the first word of a sector stays before its erase", "record_space.cpp",
              "Status status = flash_program_word(*flash_, erased_end_, 0);", "Status status = Status::ok;"),
     Mutation("a start confirms nothing", "record_recovery.cpp",

@@ -70,6 +70,8 @@ def compile(
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
     graph = graph_module.build(model)
+    if method != "none":
+        graph = graph_module.with_flat_output(graph)
     own = metadata.from_model(model)
     features = features if features is not None else own.features
     profile = profile if profile is not None else own.profile
@@ -119,7 +121,7 @@ def compile_within(
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
     own = metadata.from_model(model)
-    graph = graph_module.build(model)
+    graph = graph_module.with_flat_output(graph_module.build(model))
     kind = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
 
     def ready(chosen: Mapping[int, LayerChoice]) -> Image:
@@ -162,7 +164,7 @@ def trainable(tflite: bytes | str | Path, *, loss: Loss = "auto") -> tuple[Train
     """How each layer of the model can be trained with `loss`, or why it cannot be. Raises KilotuneError."""
     content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
     model = tflite_model.read(content)
-    graph = graph_module.build(model)
+    graph = graph_module.with_flat_output(graph_module.build(model))
     own = metadata.from_model(model).loss
     chosen = losses.choose_loss(graph, own if loss == "auto" and own else loss)
     return trainability(graph, losses.plan_loss(graph, chosen)[1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kilotune import operators
 from kilotune.errors import KilotuneError
+from kilotune.operators import arrange
 from kilotune.operators.base import Activation, ImageOp, Lowering
 from kilotune.tflite_model import Operator, Tensor, TfliteModel
 
@@ -101,6 +102,21 @@ def build(model: TfliteModel) -> Graph:
     )
 
 
+def with_flat_output(graph: Graph) -> Graph:
+    """The same with its output in a row, as losses need it: a copy of the last op's output, where it lies."""
+    last, x = graph.ops[graph.producer(graph.output)], graph.activations[graph.output]
+    if x.positions == 1 or x.elements > MAX_EXTENT or not last.has_backward:
+        return graph
+    flat = len(graph.activations)
+    copy = arrange.Reshape(source=last.source, name=last.name, input=graph.output, output=flat, operator="RESHAPE")
+    return replace(
+        graph,
+        activations=(*graph.activations, replace(x, height=1, width=1, channels=x.elements)),
+        ops=(*graph.ops, copy),
+        output=flat,
+    )
+
+
 def _border(tensor: Tensor) -> Border:
     return Border(tensor.name, tensor.dtype, tensor.shape)
 
@@ -131,6 +147,10 @@ def _extents(model: TfliteModel, skipped: frozenset[int]) -> dict[int, tuple[int
     found = {}
     for operator in model.operators:
         if operator.opcode in operators.TRANSPARENT or operator.index in skipped:
+            continue
+        tiled = operators.tiled_extents(model, operator)
+        if tiled is not None:
+            found[operator.inputs[0]], found[operator.outputs[0]] = tiled
             continue
         tensors = [i for i in (*operator.inputs, *operator.outputs) if i >= 0]
         if operator.opcode == "FULLY_CONNECTED" and not operators.has_rows(model, operator):
@@ -180,10 +200,16 @@ def _aliases(
             _join(root, source.index, target.index)
         else:
             raise _border_error(
-                model, operator, f"goes from {source.dtype} to {target.dtype} inside the model"
+                model, operator, f"goes from {source.dtype} to {target.dtype} inside the model{_maker(model, source)}"
             )
         elided.add(operator.index)
     return root, frozenset(elided)
+
+
+def _maker(model: TfliteModel, tensor: Tensor) -> str:
+    """Which operator computed it, and so in a type that is not int8."""
+    maker = next((op for op in model.operators if tensor.index in op.outputs), None)
+    return "" if maker is None else f", behind {model.describe(maker)}, which has no int8 form here"
 
 
 def _join(root: dict[int, int], first: int, second: int) -> None:

@@ -194,6 +194,19 @@ def test_mean_over_some_axes(axes: Any, keep: bool) -> None:
         assert check_gradients(model, n=3) > 0
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_maximum_over_all_positions(keep: bool) -> None:
+    for shape in ((7, 5, 9), (1, 13, 4)):
+        net = Network(seed=sum(shape))
+        x = net.maximum(net.conv(net.source(*shape), 5, activation="NONE"), keep=keep)
+        model = tail(net, x)
+        check_forward(model)
+        assert check_gradients(model, n=3) > 0
+    net = Network(seed=2)
+    x = net.reshape(net.conv(net.source(3, 3, 7), 5), 9, 5)
+    check_forward(tail(net, net.maximum(x)))
+
+
 def test_mean_of_a_sequence_and_of_a_row() -> None:
     for axes in ((1,), (2,), (1, 2)):
         net = Network(seed=sum(axes))
@@ -450,6 +463,18 @@ def test_tile(times: Any) -> None:
     model = tail(net, net.conv(net.tile(net.conv(net.source(4, 5, 2), 3), *times), 3))
     check_forward(model)
     assert check_gradients(model, n=2) > 0
+
+
+def test_an_autoencoder_of_convolutions() -> None:
+    """Whose output has positions, and which grows by a TILE of five dimensions, as Keras' UpSampling2D does."""
+    net = Network(seed=1)
+    x = net.conv(net.conv(net.source(8, 6, 2), 5, stride=(2, 2)), 4)
+    x = net.tile(net.reshape(x, 4, 1, 3, 4), 1, 1, 2, 1, 1)
+    x = net.tile(net.reshape(x, 8, 3, 1, 4), 1, 1, 1, 2, 1)
+    model = net.finish(net.conv(net.reshape(x, 8, 6, 4), 2, activation="NONE"))
+    check_forward(model)
+    assert check_gradients(model, n=3) > 0
+    assert kilotune.compile(model).loss == "reconstruction"
 
 
 @settings(max_examples=15, deadline=None)

@@ -185,6 +185,13 @@ class Network:
         options = (Kinds.ReducerOptions, {0: ("i8", int(keep))})
         return self.add_op(Code.MEAN, [x.tensor, self.integers(*axes)], made, options)
 
+    def maximum(self, x: Node, *, keep: bool = False) -> Node:
+        """Over all positions."""
+        axes = range(1, len(x.shape) - 1)
+        made = self.like(x, (1,) * len(axes) * keep + (1, x.shape[-1]))
+        options = (Kinds.ReducerOptions, {0: ("i8", int(keep))})
+        return self.add_op(Code.REDUCE_MAX, [x.tensor, self.integers(*axes)], made, options)
+
     def reshape(self, x: Node, *shape: int) -> Node:
         made = self.node((1, *shape), x.scale, x.zero, x.spread)
         return self.add_op(Code.RESHAPE, [x.tensor, self.integers(1, *shape)], made)

@@ -17,6 +17,7 @@ LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
         "AVERAGE_POOL_2D": pool.lower_pool,
         "MAX_POOL_2D": pool.lower_pool,
         "MEAN": pool.lower_mean,
+        "REDUCE_MAX": pool.lower_max,
         "TRANSPOSE_CONV": convolution.lower_transpose,
         **dict.fromkeys(lookup.KINDS, lookup.lower),
         "ADD": elementwise.lower,
@@ -48,6 +49,9 @@ def lower(context: Lowering) -> ImageOp:
         known = ", ".join(sorted({*LOWERINGS, *TRANSPARENT}))
         raise context.refuse("is not supported", f"supported are {known}: replace or remove the layer")
     return lowering(context)
+
+
+tiled_extents = arrange.tiled_extents
 
 
 def has_rows(model: TfliteModel, operator: Operator) -> bool:

@@ -3,6 +3,7 @@ REVERSE_V2, RESHAPE."""
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from kilotune.operators.base import (
     write_training,
 )
 from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
+from kilotune.tflite_model import Operator, TfliteModel
 
 CONCATENATION, GATHER, RESHAPE = 11, 12, 13
 FILL = 0xFFFF
+Extents = tuple[int, int, int]  # height, width, channels
 MAX_INDEX = 65535
 
 
@@ -138,9 +141,12 @@ def lower_concatenation(context: Lowering) -> Concatenation:
     )
 
 
-def _gather(context: Lowering, maps: list[list[int]], fill: int = 0) -> Gather:
+def _gather(
+    context: Lowering, maps: list[list[int]], fill: int = 0, *, whole: Extents | None = None
+) -> Gather:
+    """`whole`: the output's extents, where they are not those of its shape."""
     source, output = context.tensor(0), context.output_tensor()
-    whole = extents_of(context, output)
+    whole = whole or extents_of(context, output)
     if tuple(len(m) for m in maps) != whole:
         raise context.refuse(
             f"makes {list(output.shape)} of {list(source.shape)}",
@@ -260,11 +266,33 @@ def lower_tile(context: Lowering) -> Gather:
     times = constant_integers(context, 1, "multiples").reshape(-1).tolist()
     if len(times) != len(source.shape) or min(times, default=1) < 1 or (len(times) > 1 and times[0] != 1):
         raise context.refuse(f"repeats {list(source.shape)} {times} times", "samples are not repeated along the batch")
-    extents = extents_of(context, source)
-    counts = [1] * 3 + (times[1:] if len(times) > 1 else times)
+    tiled = tiled_extents(context.model, context.operator)
+    extents, counts = extents_of(context, source) if tiled is None else tiled[0], [1] * 3 + times[1:]
+    if tiled is not None:
+        counts = [1, max(times), 1]
+    elif len(times) == 1:
+        counts = [1, 1, times[0]]
     if max(n * k for n, k in zip(extents, counts[-3:], strict=True)) > MAX_INDEX:
         raise context.refuse(f"repeats {list(source.shape)} {times} times", f"up to {MAX_INDEX} in a row are supported")
-    return _gather(context, [list(range(n)) * k for n, k in zip(extents, counts[-3:], strict=True)])
+    maps = [list(range(n)) * k for n, k in zip(extents, counts[-3:], strict=True)]
+    return _gather(context, maps, whole=None if tiled is None else tiled[1])
+
+
+def tiled_extents(model: TfliteModel, operator: Operator) -> tuple[Extents, Extents] | None:
+    """Of input and output of a TILE of more than four dimensions along one of them (Keras' UpSampling2D): what is
+    before it, it, what is behind; None for others."""
+    if operator.opcode != "TILE" or min(operator.input(0), operator.input(1), len(operator.outputs) - 1) < 0:
+        return None
+    source, multiples = model.tensors[operator.input(0)], model.tensors[operator.input(1)]
+    if len(source.shape) <= 4 or not multiples.constant or multiples.elements != len(source.shape):
+        return None
+    times = multiples.values().reshape(-1).tolist()
+    axes = [i for i, k in enumerate(times) if k != 1]
+    if len(axes) != 1 or source.shape[0] != 1 or axes[0] == 0:
+        return None
+    axis = axes[0]
+    before, n, behind = math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1 :])
+    return (before, n, behind), (before, n * times[axis], behind)
 
 
 def lower_reshape(context: Lowering) -> Reshape:

@@ -1,4 +1,4 @@
-"""AVERAGE_POOL_2D, MAX_POOL_2D and MEAN."""
+"""AVERAGE_POOL_2D, MAX_POOL_2D, REDUCE_MAX and MEAN."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pool(ParameterFree):
         return ((self.input, 0),) if self.geometry.pad == (0, 0) else ()
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
-        return plan.to_input and self.operator == "MAX_POOL_2D"
+        return plan.to_input and self.operator != "AVERAGE_POOL_2D"
 
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         return pack_op(
@@ -109,6 +109,34 @@ def lower_pool(context: Lowering) -> Pool:
         geometry=window,
         act_range=activation_range(context, output.scale, output.zero_point),
         largest=largest,
+        size=output.elements,
+    )
+
+
+def lower_max(context: Lowering) -> Pool:
+    """REDUCE_MAX over all positions: the window of a MAX_POOL_2D that is as large as the input."""
+    source, output = context.tensor(0), context.output_tensor()
+    check_int8(context, source)
+    check_same_quantisation(context, source)
+    (height, width, channels), rank = extents_of(context, source), len(source.shape)
+    numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
+    reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
+    kept = [1 if axis in reduced else n for axis, n in enumerate((height, width, channels))]
+    fits = max(height, width) <= geometry.MAX_SIZE and height * width <= MAX_TAPS
+    if kept != [1, 1, channels] or output.elements != channels or not fits:
+        raise context.refuse(
+            f"reduces axes {numbers} of {list(source.shape)} to {list(output.shape)}",
+            f"the maximum over all positions, up to {MAX_TAPS}, is supported",
+        )
+    return Pool(
+        source=context.operator.index,
+        name=output.short_name,
+        input=context.activation(source.index),
+        output=context.activation(output.index),
+        operator="REDUCE_MAX",
+        geometry=Geometry((height, width), (1, 1), (1, 1), (0, 0)),
+        act_range=(-128, 127),
+        largest=height * width,
         size=output.elements,
     )
 

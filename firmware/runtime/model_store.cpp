@@ -9,7 +9,7 @@ namespace kilotune {
 namespace {
 
 constexpr uint32_t kPieceUnit = 16;  // the largest flash word
-constexpr uint32_t kAttempts = 4;    // behind the newest record, and in each of three slots
+constexpr uint32_t kAttempts = 4;    // behind the newest record, and in three slots
 
 // Length of the image at the start of the partition, 0: none.
 uint32_t plain_image(const Flash& flash) {

@@ -240,6 +240,32 @@ def test_a_model_for_another_sensor_is_refused_by_name(image, status: str, rows:
             device.raw()
 
 
+def test_a_model_that_the_sensor_cannot_feed_is_not_taken_and_the_next_one_learns_alone(tmp_path: Path) -> None:
+    recording = tmp_path / "minutes.npz"
+    rng = np.random.default_rng(2)
+    np.savez(recording, samples=rng.normal(0, 0.5, (96000, 3)).astype(np.float32), rate_hz=800.0)
+    image = small()
+    with (
+        run(tmp_path, image, Feed("lis2dw12", str(recording), virtual=False)) as (port, _),
+        Device(open_port(port, timeout_s=10)) as device,
+    ):
+        wrong = {"wrong_rate": small(1333.0), "wrong_range": small(full_scale_g=5.0), "wrong_axes": small(axes=4)}
+        for code, other in wrong.items():
+            with pytest.raises(RefusedError, match="the sensor beside the device") as refused:
+                device.replace_model(other)
+            assert refused.value.code == code
+            assert device.info().image_hash == image.image_hash.hex()
+            settled(device, device.status().sensor.samples + 200)
+            assert device.status().sensor.sensing == 1
+        device.replace_model(small(400.0))
+        end = time.monotonic() + 30
+        while (status := device.status()).checkpoint.sequence == 0:
+            assert time.monotonic() < end, status
+            time.sleep(0.1)
+        assert (status.sensor.sensor_state, status.sensor.overruns, status.phase) == (0, 0, Phase.detect)
+        assert status.windows_learned == 16
+
+
 def test_a_host_that_learns_takes_over_and_the_sensor_waits(rows: Path, tmp_path: Path) -> None:
     image = small()
     samples = np.random.default_rng(2).normal(0, 0.3, (64 * 20, 3)).astype(np.float32)

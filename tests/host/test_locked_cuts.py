@@ -11,7 +11,6 @@ import argparse
 import mmap
 import random
 import struct
-import subprocess
 import tempfile
 import time
 import zlib
@@ -27,21 +26,11 @@ from kilotune.link.auth import Lock
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from locked import KEY, LAYOUT, OTHER_KEY, NativeLine, Tap, Victim, tagged
+from torn import torn_firmware
 
-ROOT = Path(__file__).parents[2]
 FUSE = LAYOUT.bytes - 8
 REFUSED = {"locked", "wrong_key", "slowed"}
 FOREVER = 0  # a fuse that does not burn
-
-
-def torn_firmware() -> Path:
-    folder = ROOT / "build" / "native-torn-flash"
-    for command in (
-        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DKILOTUNE_BOARD=native", "-DKILOTUNE_TORN_FLASH=ON"],
-        ["cmake", "--build", folder],
-    ):
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
-    return folder / "kilotune-native"
 
 
 class PowerCutError(Exception):
@@ -56,7 +45,7 @@ class CutLine(NativeLine):
     _armed = False
 
     def __init__(self, image: Image, flash: bytes, folder: Path) -> None:
-        super().__init__(image, flash, folder, torn_firmware())
+        super().__init__(image, flash, folder, torn_firmware("native"))
         self._whole = flash
         with (folder / "flash.bin").open("r+b") as file:
             self._flash = mmap.mmap(file.fileno(), 0)

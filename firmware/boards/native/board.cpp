@@ -169,12 +169,6 @@ uint32_t millis() { return static_cast<uint32_t>(sensor.now_us() / 1000); }
 
 uint64_t instructions() { return 0; }
 
-const Flash* model_flash() {
-  static const Flash region =
-      nor_region<kModelSectorBytes>(flash + kModelOffset, kModelSectorCount);
-  return &region;
-}
-
 #if KILOTUNE_TORN_FLASH
 volatile uint32_t* torn_fuse() {
   return reinterpret_cast<volatile uint32_t*>(flash + kFlashBytes - 8);
@@ -194,6 +188,11 @@ Flash region_of(uint8_t* base, uint32_t sectors) {
 const Flash* checkpoint_flash() {
   static const Flash region = region_of<kSectorBytes>(flash + kCheckpointOffset, kSectorCount);
   return watched ? slow_flash.port() : &region;
+}
+
+const Flash* model_flash() {
+  static const Flash region = region_of<kModelSectorBytes>(flash + kModelOffset, kModelSectorCount);
+  return &region;
 }
 
 const Flash* key_flash() {

@@ -307,7 +307,8 @@ def main() -> None:
         "# Performance",
         "Made by `python tests/bench/performance.py > docs/PERFORMANCE.md`.",
         "Instructions are those that QEMU's `mps2-an386` (Cortex-M4F) executes, counted by `-icount shift=0`, "
-        f"batch 1, gcc {compiler} -O2 (files that run once a layer or less: -Os). They are not cycles: loads, "
+        f"batch 1, gcc {compiler} -O2 (files that run once a layer or less, element-wise operators and LSTMs: -Os). "
+        "They are not cycles: loads, "
         "branches and flash wait states cost more than one on silicon. The figures of others are quoted, not "
         "measured again here: CMSIS-NN, AIfES and hand-written float32 were counted in the same way on the same "
         "emulated core (gcc 12.2 -O2), TinyOL's is its authors'. Marks are the limits that this project has set "

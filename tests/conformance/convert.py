@@ -74,18 +74,55 @@ def decoder(k: Any, layers: Any) -> Any:
     return k.Model(source, layers.Dense(256)(layers.Flatten()(layers.Cropping2D(1)(x))))
 
 
-NETWORKS = (resnet8, mobilenet, wake_word, micro_speech, magic_wand, decoder)
+def squeeze_excite(k: Any, layers: Any) -> Any:
+    """A normalised input, and channels weighted by what all positions say."""
+    x = source = k.Input((12, 10, 3))
+    x = layers.Normalization(mean=[0.1, -0.2, 0.3], variance=[0.5, 1.0, 2.0])(x)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    gate = layers.Conv2D(2, 1, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = layers.Multiply()([x, layers.Conv2D(8, 1, activation="sigmoid")(gate)])
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, activation="hard_swish")(x))
+    return k.Model(source, layers.Dense(3, activation="softmax")(x))
+
+
+def keras_keywords(k: Any, layers: Any) -> Any:
+    x = source = k.Input((49, 10))
+    x = layers.Dropout(0.2)(layers.LSTM(32)(x))
+    return k.Model(source, layers.Dense(12, activation="softmax")(x))
+
+
+def keras_stacked(k: Any, layers: Any) -> Any:
+    x = source = k.Input((10, 7))
+    x = layers.LSTM(5)(layers.LSTM(9, return_sequences=True)(x))
+    return k.Model(source, layers.Dense(4, activation="softmax")(x))
+
+
+def keras_at_each_step(k: Any, layers: Any) -> Any:
+    x = source = k.Input((10, 7))
+    x = layers.LSTM(9, return_sequences=True)(layers.Conv1D(8, 3, activation="relu")(x))
+    x = layers.Flatten()(layers.Dense(6, activation="relu")(x))
+    return k.Model(source, layers.Dense(4, activation="softmax")(x))
+
+
+def keras_both_ways(k: Any, layers: Any) -> Any:
+    x = source = k.Input((10, 7))
+    return k.Model(source, layers.Dense(4)(layers.Bidirectional(layers.LSTM(9))(x)))
+
+
+NETWORKS = (resnet8, mobilenet, wake_word, micro_speech, magic_wand, decoder, squeeze_excite)
+# Only TensorFlow 2.15 converts them (see lstm_models.py).
+RECURRENT = (keras_keywords, keras_stacked, keras_at_each_step, keras_both_ways)
 
 
 def main() -> None:
     import tensorflow as tf
 
     tf.keras.utils.set_random_seed(1)
-    build = next(b for b in NETWORKS if b.__name__ == sys.argv[1])
+    build = next(b for b in (*NETWORKS, *RECURRENT) if b.__name__ == sys.argv[1])
     model = build(tf.keras, tf.keras.layers)
     shape = model.input_shape[1:]
     # One sample at a time: then the converter knows all shapes.
-    model = tf.keras.models.clone_model(model, tf.keras.Input(batch_shape=(1, *shape)))
+    model = tf.keras.models.clone_model(model, tf.keras.Input(shape, batch_size=1))
     rng = np.random.default_rng(1)
     normalisations = [n for n in model.layers if isinstance(n, tf.keras.layers.BatchNormalization)]
     for layer in normalisations:  # moments and biases as after training

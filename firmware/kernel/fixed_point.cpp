@@ -3,8 +3,14 @@
 
 namespace kilotune {
 
+int32_t shift_saturated(int32_t v, int n) {
+  if (v > kInt32Max >> n) return kInt32Max;
+  if (v < kInt32Min >> n) return kInt32Min;
+  return static_cast<int32_t>(static_cast<uint32_t>(v) << n);
+}
+
 int32_t requantise_rare(int32_t x, int32_t multiplier, int shift) {
-  const int32_t scaled = shift > 0 ? saturate32(static_cast<int64_t>(x) * (1ll << shift)) : x;
+  const int32_t scaled = shift > 0 ? shift_saturated(x, shift) : x;
   return divide_by_power_of_two(doubling_high_multiply(scaled, multiplier), shift < 0 ? -shift : 0);
 }
 

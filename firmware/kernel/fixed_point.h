@@ -25,6 +25,9 @@ inline T clamp(T v, typename Same<T>::type low, typename Same<T>::type high) {
 inline int16_t to_i16(int32_t v) { return static_cast<int16_t>(clamp(v, -32768, 32767)); }
 inline int8_t to_i8(int32_t v) { return static_cast<int8_t>(clamp(v, -128, 127)); }
 
+// v * 2^n, saturated; n in 0..31.
+int32_t shift_saturated(int32_t v, int n);
+
 // round(a * b / 2^31), halves towards plus infinity: gemmlowp's SaturatingRoundingDoublingHighMul.
 // (Its nudge and division towards zero come to the same: -(k + 1/2) gives -k either way.)
 inline int32_t doubling_high_multiply(int32_t a, int32_t b) {
@@ -34,7 +37,7 @@ inline int32_t doubling_high_multiply(int32_t a, int32_t b) {
 
 // round(x / 2^n), ties away from zero; n in 0..31. gemmlowp's RoundingDivideByPOT.
 inline int32_t divide_by_power_of_two(int32_t x, int n) {
-  const int32_t mask = static_cast<int32_t>((1ll << n) - 1);
+  const int32_t mask = static_cast<int32_t>((1u << n) - 1u);
   const int32_t remainder = x & mask;
   const int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
   return (x >> n) + (remainder > threshold ? 1 : 0);

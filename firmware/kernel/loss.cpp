@@ -57,13 +57,7 @@ struct Softmax {
 
 }  // namespace
 
-uint64_t loss_value(const Execution& run, const Training& training, const Target& target) {
-  if (training.loss == Loss::cross_entropy) {
-    const Softmax p(run, training);
-    const uint32_t mine = p.value(target.category);
-    const int32_t bits = log2_q16(p.sum) - log2_q16(mine == 0 ? 1 : mine);
-    return static_cast<uint64_t>(bits < 0 ? 0 : bits) << 4;
-  }
+uint64_t squared_error_value(const Execution& run, const Training& training, const Target& target) {
   const SquaredError e(run, training, target);
   uint64_t sum = 0;  // below 2^16 * 2^46 / 2^11
   for (uint32_t i = 0; i < e.count(); ++i) {
@@ -73,10 +67,20 @@ uint64_t loss_value(const Execution& run, const Training& training, const Target
   return sum;
 }
 
+uint64_t loss_value(const Execution& run, const Training& training, const Target& target) {
+  if (training.loss != Loss::cross_entropy) return squared_error_value(run, training, target);
+  const Softmax p(run, training);
+  const uint32_t mine = p.value(target.category);
+  const int32_t bits = log2_q16(p.sum) - log2_q16(mine == 0 ? 1 : mine);
+  return static_cast<uint64_t>(bits < 0 ? 0 : bits) << 4;
+}
+
 SquaredError::SquaredError(const Execution& run, const Training& training, const Target& target)
     : a_(training.a), b_(training.b) {
-  const Tensor y = run.model->tensor(training.tensor);
-  const Tensor t = training.loss == Loss::reconstruction ? run.model->tensor(run.model->input) : y;
+  const Model& model = *run.model;
+  const Tensor y = model.tensor(training.tensor);
+  const Tensor t =
+      model.tensor(training.loss == Loss::reconstruction ? model.input : training.tensor);
   y_ = run.data(y);
   t_ = target.values != nullptr ? target.values : run.data(t);
   offset_ = t.zero_point * b_ - y.zero_point * a_;
@@ -99,24 +103,28 @@ void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gra
   const int bits = yt.mantissa_bits;
   const int shift = largest == 0 ? 0 : mantissa_shift(largest, bits);
   int16_t* mantissa = run.mantissas(yt);
-  if (shift > 0 && !rounding_carries(largest, shift, bits)) {
+  if (!kSmallCode && shift > 0 && !rounding_carries(largest, shift, bits)) {
     for (uint32_t i = 0; i < n; ++i)
       mantissa[i] = static_cast<int16_t>(((gradient(i) >> (shift - 1)) + 1) >> 1);
   } else {
     for (uint32_t i = 0; i < n; ++i)
-      mantissa[i] = static_cast<int16_t>(largest == 0 ? 0 : to_mantissa(gradient(i), shift, bits));
+      mantissa[i] = static_cast<int16_t>(to_mantissa(gradient(i), shift, bits));
   }
   run.exponents(yt)[0] = static_cast<int16_t>(shift);
 }
 
-void squared_error_gradient(const Execution& run, const Training& training, const Target& target,
-                            const Tensor& yt) {
+}  // namespace
+
+void squared_error_gradient(const Execution& run, const Training& training, const Target& target) {
   const SquaredError e(run, training, target);
   const PassRange range(run, training);
-  store_squared_error(run, yt, e.count(), [e, range](uint32_t i) {
+  const Tensor y = run.model->tensor(training.tensor);
+  store_squared_error(run, y, e.count(), [e, range](uint32_t i) {
     return range.passes(e.output(i)) ? e.difference(i) : int32_t{0};
   });
 }
+
+namespace {
 
 // Few outputs: compiled for size.
 [[gnu::cold, gnu::noinline]] void cross_entropy_gradient(const Execution& run,
@@ -135,11 +143,10 @@ void squared_error_gradient(const Execution& run, const Training& training, cons
 }  // namespace
 
 void loss_gradient(const Execution& run, const Training& training, const Target& target) {
-  const Tensor y = run.model->tensor(training.tensor);
   if (training.loss == Loss::cross_entropy) {
-    cross_entropy_gradient(run, training, target, y);
+    cross_entropy_gradient(run, training, target, run.model->tensor(training.tensor));
   } else {
-    squared_error_gradient(run, training, target, y);
+    squared_error_gradient(run, training, target);
   }
 }
 

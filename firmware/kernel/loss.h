@@ -25,6 +25,10 @@ uint64_t loss_value(const Execution& run, const Training& training, const Target
 // op clamped passes nothing; no mask is needed for that.
 void loss_gradient(const Execution& run, const Training& training, const Target& target);
 
+// The same where the loss is known to be a squared error.
+uint64_t squared_error_value(const Execution& run, const Training& training, const Target& target);
+void squared_error_gradient(const Execution& run, const Training& training, const Target& target);
+
 // A squared-error loss on what the last forward pass left in the arena.
 class SquaredError {
  public:

@@ -38,7 +38,6 @@ Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
   KILOTUNE_TRY(check_header(bytes));
   KILOTUNE_TRY(check_tensors());
   KILOTUNE_TRY(check_ops());
-  KILOTUNE_TRY(check_parameters());
   return check_training();
 }
 
@@ -115,6 +114,9 @@ Status Model::check_ops() const {
   const Bytes adapter = {nullptr, adapter_bytes}, state = {nullptr, state_bytes};
   const bool planned = trainable() && image_.holds(training_offset_, 1, kTrainingBytes, 4);
   const uint32_t bias_state_bytes = planned && training().adam ? 2 : 4;
+  // Parameters lie in the order of the ops, biases before weights: none shares bytes with another,
+  // whose range would not be its own.
+  uint32_t end = 0;
   for (uint16_t i = 0; i < op_count; ++i) {
     const Op o = op(i);
     const OpKernel* k = kernel(o.opcode);
@@ -134,8 +136,11 @@ Status Model::check_ops() const {
         return Status::bad_image;
       if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
       if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
-      if (o.has(kBiasTrained) && !adapter.holds(o.bias_param, channels, 4, 4))
-        return Status::bad_image;
+      if (o.has(kBiasTrained)) {
+        if (o.bias_param < end || !adapter.holds(o.bias_param, channels, 4, 4))
+          return Status::bad_image;
+        end = o.bias_param + 4 * channels;
+      }
       if (t.bias_state != kNone && !state.holds(t.bias_state, channels, bias_state_bytes, 4))
         return Status::bad_image;
       if ((o.has(kBackwardToInput2) && o.input2 == kNoTensor) ||
@@ -152,27 +157,10 @@ Status Model::check_ops() const {
       if (k->weights == nullptr) return Status::bad_image;
       const uint32_t count = k->weights->count(*this, o);
       const uint32_t own = op_training(o).weight_state;
-      if (!adapter.holds(o.weight_param, count, 2, 4)) return Status::bad_image;
+      if (o.weight_param < end || !adapter.holds(o.weight_param, count, 2, 4))
+        return Status::bad_image;
+      end = o.weight_param + 2 * count;
       if (own != kNone && !state.holds(own, count, 2, 4)) return Status::bad_image;
-    }
-  }
-  return Status::ok;
-}
-
-// Parameters lie in the order of the ops, biases before weights: none shares bytes with another,
-// whose range would not be its own.
-Status Model::check_parameters() const {
-  uint64_t end = 0;
-  for (uint16_t i = 0; i < op_count; ++i) {
-    const Op o = op(i);
-    const uint64_t out = tensor(o.output).channels;
-    if (o.has(kBiasTrained)) {
-      if (o.bias_param < end) return Status::bad_image;
-      end = o.bias_param + 4 * out;
-    }
-    if (o.has(kWeightsTrained)) {
-      if (o.weight_param < end) return Status::bad_image;
-      end = o.weight_param + 2ull * kernel(o.opcode)->weights->count(*this, o);
     }
   }
   return Status::ok;
@@ -204,23 +192,6 @@ Status Model::check_reruns(const Training& t) const {
   return Status::ok;
 }
 
-// Adam needs a state for every parameter, and floats that are positive and far from their ends.
-Status Model::check_adam() const {
-  if (kernel(kAdamOpcode) == nullptr) return Status::unsupported_op;
-  const auto positive = [](uint32_t bits) { return bits >= 0x01000000u && bits < 0x7E000000u; };
-  for (uint16_t i = 0; i < op_count; ++i) {
-    const Op o = op(i);
-    if (o.training == 0) continue;
-    const OpTraining t = op_training(o);
-    if (!positive(load_u32(at(o.training + 16))) || !positive(scale_bits(o.input)) ||
-        (o.has(kBiasTrained) && t.bias_state == kNone) ||
-        (o.has(kWeightsTrained) && t.weight_state == kNone)) {
-      return Status::bad_image;
-    }
-  }
-  return Status::ok;
-}
-
 Status Model::check_training() const {
   if (training_offset_ == 0) return Status::ok;
   if (!image_.holds(training_offset_, 1, kTrainingBytes, 4)) return Status::bad_image;
@@ -228,7 +199,11 @@ Status Model::check_training() const {
   if (t.first_op >= op_count || t.last_op > t.first_op) return Status::bad_image;
   if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
   if (load_u16(at(training_offset_) + 26) > 1) return Status::bad_image;
-  if (t.adam) KILOTUNE_TRY(check_adam());
+  if (t.adam) {
+    const OpKernel* adam = kernel(kAdamOpcode);
+    if (adam == nullptr) return Status::unsupported_op;
+    KILOTUNE_TRY(adam->adam->check(*this));
+  }
   KILOTUNE_TRY(check_reruns(t));
   const Tensor y = tensor(t.tensor);
   if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;

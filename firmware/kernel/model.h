@@ -136,9 +136,7 @@ class Model {
   [[nodiscard]] Status check_header(uint32_t bytes);
   [[nodiscard]] Status check_tensors() const;
   [[nodiscard]] Status check_ops() const;
-  [[nodiscard]] Status check_parameters() const;
   [[nodiscard]] Status check_training() const;
-  [[nodiscard]] Status check_adam() const;
   [[nodiscard]] Status check_reruns(const Training& t) const;
 
   Bytes image_;

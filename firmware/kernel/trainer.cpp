@@ -1,23 +1,32 @@
 // Forward, loss, backward, update: in the order of the image's op table and back.
 #include "kernel/trainer.h"
 
+#include "kernel/ops/copy.h"
+#include "kernel/ops/update.h"
+
 namespace kilotune {
 
+const Methods kAllMethods = {loss_value, loss_gradient, true, general_change};
+const Methods kPlainSquaredError = {squared_error_value, squared_error_gradient, false, nullptr};
+
 Status Trainer::open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
-                     const Observer* observer) {
+                     const Methods& methods, const Observer* observer) {
   model_ = &model;
+  methods_ = &methods;
   run_ = {&model, arena, adapter, state, observer};
   if (model.trainable()) training_ = model.training();
-  adam_ = Adam{};
+  adam_.kernel = nullptr;
   steps_ = saturated_ = 0;
-  return Status::ok;
+  const bool classifies = model.trainable() && training_.loss == Loss::cross_entropy;
+  return classifies && !methods.classifies ? Status::unsupported_op : Status::ok;
 }
 
 void Trainer::reset_parameters() {
   for (uint16_t i = 0; i < model_->op_count; ++i) {
     const Op op = model_->op(i);
     const Tensor y = model_->tensor(op.output);
-    if (op.has(kBiasTrained)) std::memset(run_.adapter + op.bias_param, 0, 4u * y.channels);
+    if (op.has(kBiasTrained))
+      clear_words(reinterpret_cast<int32_t*>(run_.adapter + op.bias_param), y.channels);
     if (op.has(kWeightsTrained)) {
       model_->kernel(op.opcode)->weights->reset(
           *model_, op, reinterpret_cast<int16_t*>(run_.adapter + op.weight_param));
@@ -65,9 +74,12 @@ Status Trainer::begin(const TrainConfig& config) {
   const bool needs_state = training_.adam || config.accumulate > 1 || config.momentum_q15 > 0;
   if (needs_state && (model_->state_bytes == 0 || run_.state == nullptr))
     return Status::bad_argument;
+  const bool plain = run_.state == nullptr && config.decay.is_zero();
+  if (!plain && methods_->rule == nullptr) return Status::bad_argument;
   config_ = config;
   scale_rate(make_real(1, 0));
-  if (run_.state != nullptr) std::memset(run_.state, 0, model_->state_bytes);
+  if (run_.state != nullptr)
+    clear_words(reinterpret_cast<int32_t*>(run_.state), model_->state_bytes / 4);
   steps_ = saturated_ = 0;
   return Status::ok;
 }
@@ -93,8 +105,9 @@ void Trainer::run_op(uint16_t index, bool recording) {
 
 void Trainer::step(const Target& target) {
   forward(true);
-  loss_gradient(run_, training_, target);
+  methods_->gradient(run_, training_, target);
   Step step;
+  step.rule = methods_->rule;
   step.rate = step_rate_;
   step.decay = step_decay_;
   step.momentum_q15 = config_.momentum_q15;
@@ -119,10 +132,7 @@ void Trainer::step(const Target& target) {
       if (load_u16(next) != i) break;
       run_op(load_u16(next + 2), false);  // the pass masks are there already
     }
-    if (step.adam != nullptr) {
-      const uint32_t unit = load_u32(model_->at(op.training + 16));
-      adam_.kernel->enter(adam_, unit, model_->scale_bits(op.input));
-    }
+    if (step.adam != nullptr) adam_.kernel->enter(adam_, *model_, op);
     model_->kernel(op.opcode)->backward(run_, op, step);
   }
   saturated_ += step.saturated;
@@ -131,7 +141,7 @@ void Trainer::step(const Target& target) {
 
 uint64_t Trainer::loss(const Target& target) {
   forward(true);
-  return loss_value(run_, training_, target);
+  return methods_->loss(run_, training_, target);
 }
 
 }  // namespace kilotune

@@ -23,13 +23,29 @@ struct TrainConfig {
   uint32_t seed = 1;          // of the stochastic rounding
 };
 
+// What a program can train with: it links what the one names that its trainer opens with.
+struct Methods {
+  uint64_t (*loss)(const Execution& run, const Training& training, const Target& target);
+  void (*gradient)(const Execution& run, const Training& training, const Target& target);
+  bool classifies;   // knows cross-entropy
+  ChangeRule* rule;  // null: no momentum, accumulation or decay
+};
+extern const Methods kAllMethods;
+// Autoencoders and regression by plain gradient descent, for less code.
+extern const Methods kPlainSquaredError;
+
 class Trainer {
  public:
   // All memory is 4-aligned: `arena` of model.arena_bytes, `adapter` of model.adapter_bytes,
   // `state` of model.state_bytes (null if 0). The adapter's parameters are not touched: see
   // reset().
   Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
-              const Observer* observer = nullptr);
+              const Observer* observer = nullptr) {
+    return open(model, arena, adapter, state, kAllMethods, observer);
+  }
+  // An image that trains with more than `methods` is refused: unsupported_op.
+  [[nodiscard]] Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
+                            const Methods& methods, const Observer* observer = nullptr);
 
   // Sets every trained parameter back to the base model's.
   void reset_parameters();
@@ -64,9 +80,10 @@ class Trainer {
   void run_op(uint16_t index, bool recording);
 
   const Model* model_ = nullptr;
+  const Methods* methods_ = nullptr;
   Execution run_{};
   Training training_{};
-  TrainConfig config_;
+  TrainConfig config_{{}, {}, 0, 0, 0};  // zeros take no room in a program
   Real step_rate_, step_decay_;
   Adam adam_;  // its kernel is null where the image does not use it
   uint32_t steps_ = 0, saturated_ = 0;

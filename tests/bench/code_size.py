@@ -19,6 +19,7 @@ from pathlib import Path
 KERNEL = Path(__file__).parents[2] / "firmware" / "kernel"
 CORES = {"M0": ["-mcpu=cortex-m0"], "M4": ["-mcpu=cortex-m4"]}
 FIRST = "kFullyConnected"
+ALL_METHODS, PLAIN = "state", "nullptr, kilotune::kPlainSquaredError"
 FLAGS = ["-std=c++17", "-mthumb", "--specs=nano.specs", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
          "-ffunction-sections", "-fdata-sections", f"-I{KERNEL.parent}", f"-I{KERNEL / 'include'}"]  # fmt: skip
 # The model and its RAM lie at addresses that the linker is told: they are not part of the program.
@@ -32,7 +33,7 @@ int main() {
   static kilotune::Model model;
   static kilotune::Trainer trainer;
   if (model.open(model_image, 4096, ops) != kilotune::Status::ok) return 1;
-  if (trainer.open(model, arena, adapter, state) != kilotune::Status::ok) return 1;
+  if (trainer.open(model, arena, adapter, %s) != kilotune::Status::ok) return 1;
   trainer.reset_parameters();
   kilotune::TrainConfig config;
   config.rate = kilotune::make_real(1, -3);
@@ -49,6 +50,7 @@ class Sizes:
 
     optimise: str
     program: dict[str, int]  # training program that knows the first operator alone: whole
+    biases: dict[str, int]  # the same with kDenseBiases and kPlainSquaredError: an autoencoder's biases alone
     frame: dict[str, int]  # the same that knows no operator
     operators: dict[str, dict[str, int]]  # operator -> core -> bytes that it adds
 
@@ -61,6 +63,7 @@ def operators() -> list[str]:
 def measure(optimise: str = "-Os") -> Sizes:
     names = operators()
     program: dict[str, int] = {}
+    biases: dict[str, int] = {}
     frame: dict[str, int] = {}
     added: dict[str, dict[str, int]] = {name: {} for name in names}
     for core, cpu in CORES.items():
@@ -70,10 +73,11 @@ def measure(optimise: str = "-Os") -> Sizes:
             objects = _compile(folder, flags)
             frame[core] = _linked(folder, flags, objects, [])
             program[core] = _linked(folder, flags, objects, [FIRST])
+            biases[core] = _linked(folder, flags, objects, ["kDenseBiases"], PLAIN)
             for name in names:
                 whole = _linked(folder, flags, objects, [FIRST, name])
                 added[name][core] = whole - (frame[core] if name == FIRST else program[core])
-    return Sizes(optimise, program, frame, added)
+    return Sizes(optimise, program, biases, frame, added)
 
 
 def _compile(folder: Path, flags: list[str]) -> list[str]:
@@ -82,10 +86,22 @@ def _compile(folder: Path, flags: list[str]) -> list[str]:
     return sorted(str(p) for p in folder.glob("*.o"))
 
 
-def _linked(folder: Path, flags: list[str], objects: list[str], names: list[str]) -> int:
+def biases_alone(optimise: str = "-Os") -> dict[str, int]:
+    """Sizes.biases and no more."""
+    sizes = {}
+    for core, cpu in CORES.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            flags = [*FLAGS, *cpu, optimise]
+            sizes[core] = _linked(folder, flags, _compile(folder, flags), ["kDenseBiases"], PLAIN)
+    return sizes
+
+
+def _linked(folder: Path, flags: list[str], objects: list[str], names: list[str], methods: str = ALL_METHODS) -> int:
     """Bytes of .text, .rodata and initialised data of the linked program."""
     source, elf = folder / "program.cpp", folder / "program.elf"
-    source.write_text(PROGRAM % "".join(f"&kilotune::{name}," for name in dict.fromkeys(names)), encoding="utf-8")
+    table = "".join(f"&kilotune::{name}," for name in dict.fromkeys(names))
+    source.write_text(PROGRAM % (table, methods), encoding="utf-8")
     symbols = [f"-Wl,--defsym={name}={address:#x}" for name, address in MEMORY.items()]
     subprocess.run(
         ["arm-none-eabi-g++", *flags, "-nostartfiles", "-Wl,--gc-sections", "-Wl,-e,main", *symbols, str(source),
@@ -108,7 +124,8 @@ def main() -> None:
         print(json.dumps(asdict(sizes)))
         return
     rows = [("frame: model, trainer, loss", sizes.frame), *((f"+ {n}", s) for n, s in sizes.operators.items()),
-            ("training program, dense layers only", sizes.program)]  # fmt: skip
+            ("training program, dense layers only", sizes.program),
+            ("the same, biases by squared error alone", sizes.biases)]  # fmt: skip
     print(f"| bytes, gcc {sizes.optimise} | {' | '.join(CORES)} |\n|---|{'---:|' * len(CORES)}")
     for name, by_core in rows:
         print(f"| {name} | {' | '.join(f'{by_core[core]:,}' for core in CORES)} |")

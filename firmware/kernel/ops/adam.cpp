@@ -56,7 +56,9 @@ void advance(Adam& adam) {
   adam.correction = real_power((square - 31 * kOne) / 2 - (mean - 31 * kOne));
 }
 
-void enter(Adam& adam, uint32_t unit, uint32_t scale) {
+void enter(Adam& adam, const Model& model, const Op& op) {
+  // Floats, both above 0: C and the input's scale.
+  const uint32_t unit = load_u32(model.at(op.training + 16)), scale = model.scale_bits(op.input);
   adam.bias_unit = inverse_of_float(unit);
   adam.weight_unit = adam.bias_unit * inverse_of_float(scale);
   adam.unit_log2_q16 = log2_of_float(unit);
@@ -141,7 +143,23 @@ void weights(const Execution& run, const Op& op, const OpTraining& plan, uint32_
   }
 }
 
-constexpr AdamKernel kKernel = {begin, advance, enter, biases, weights, values};
+// A state for every parameter, and floats that are positive and far from their ends.
+Status check(const Model& model) {
+  const auto positive = [](uint32_t bits) { return bits >= 0x01000000u && bits < 0x7E000000u; };
+  for (uint16_t i = 0; i < model.op_count; ++i) {
+    const Op o = model.op(i);
+    if (o.training == 0) continue;
+    const OpTraining t = model.op_training(o);
+    if (!positive(load_u32(model.at(o.training + 16))) || !positive(model.scale_bits(o.input)) ||
+        (o.has(kBiasTrained) && t.bias_state == kNone) ||
+        (o.has(kWeightsTrained) && t.weight_state == kNone)) {
+      return Status::bad_image;
+    }
+  }
+  return Status::ok;
+}
+
+constexpr AdamKernel kKernel = {check, begin, advance, enter, biases, weights, values};
 
 }  // namespace
 

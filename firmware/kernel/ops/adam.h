@@ -6,6 +6,7 @@
 
 #include "kernel/fixed_point.h"
 #include "kernel/random.h"
+#include "kernel/status.h"
 
 namespace kilotune {
 
@@ -13,6 +14,7 @@ constexpr uint8_t kAdamOpcode = 31;     // kAdam's place among operators; no op 
 constexpr uint16_t kAdamBeta1 = 29491;  // 0.9 in Q15, where a configuration names no momentum
 constexpr int kAdamMemory = 10;         // beta2 = 1 - 2^-10
 
+class Model;
 struct AdamKernel;
 struct Execution;
 struct Op;
@@ -32,10 +34,12 @@ struct Adam {
 };
 
 struct AdamKernel {
+  // What an image needs for it.
+  Status (*check)(const Model& model);
   void (*begin)(Adam& adam, uint16_t beta1_q15);
   void (*advance)(Adam& adam);  // to the next step
-  // `unit` and `scale` are the float32 bits of C and of the input's scale, both above 0.
-  void (*enter)(Adam& adam, uint32_t unit, uint32_t scale);
+  // To the op whose parameters are updated next.
+  void (*enter)(Adam& adam, const Model& model, const Op& op);
   // Updates of int32 deltas of biases that share `rate`, the learning rate over a unit of theirs;
   // and as update_weights and update_values (kernel/ops/update.h) do.
   void (*biases)(int32_t* delta, uint8_t* state, const int16_t* mantissa, uint32_t count,

@@ -43,7 +43,10 @@ inline void clear_words(int32_t* words, uint32_t n) {
     words[0] = words[1] = words[2] = words[3] = 0;
     keep_loop();
   }
-  for (; n != 0; --n) *words++ = 0;
+  for (; n != 0; --n) {
+    *words++ = 0;
+    keep_loop();
+  }
 }
 
 }  // namespace kilotune

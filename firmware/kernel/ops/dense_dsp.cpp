@@ -34,15 +34,8 @@ inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const 
   const int8_t* v = w + 2 * n;
   if (n >= 4) {
     uint32_t left = n >> 2, t, u, e, o;
-    // Two turns a branch; an odd number begins with the second.
     __asm__ volatile(
-        "tst %[left], #1\n"
-        "add %[left], %[left], #1\n"
-        "lsr %[left], %[left], #1\n"
-        "bne 2f\n"
-        "1:\n" KILOTUNE_FOUR_INPUTS "2:\n" KILOTUNE_FOUR_INPUTS
-        "subs %[left], %[left], #1\n"
-        "bne 1b\n"
+        KILOTUNE_TURNS(KILOTUNE_FOUR_INPUTS)
         : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [w] "+r"(w), [v] "+r"(v), [x] "+r"(x),
           [left] "+r"(left), [t] "=&r"(t), [u] "=&r"(u), [e] "=&r"(e), [o] "=&r"(o)
         : [n] "r"(n)

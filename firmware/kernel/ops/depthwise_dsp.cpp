@@ -100,19 +100,11 @@ void finish_channel(const ChannelFinish& finish, const int32_t* sums, uint32_t n
 void add_products(const int8_t* w, const int16_t* m, int32_t* values, uint32_t n) {
   if (n >= 4) {
     uint32_t left = n >> 2, p, q, e, t;
-    // Two turns a branch; an odd number begins with the second.
-    __asm__ volatile(
-        "tst %[left], #1\n"
-        "add %[left], %[left], #1\n"
-        "lsr %[left], %[left], #1\n"
-        "bne 2f\n"
-        "1:\n" KILOTUNE_FOUR_PRODUCTS "2:\n" KILOTUNE_FOUR_PRODUCTS
-        "subs %[left], %[left], #1\n"
-        "bne 1b\n"
-        : [v] "+r"(values), [m] "+r"(m), [weights] "+r"(w), [left] "+r"(left), [p] "=&r"(p),
-          [q] "=&r"(q), [e] "=&r"(e), [w] "=&r"(t)
-        :
-        : "r4", "r5", "r6", "r8", "cc", "memory");
+    __asm__ volatile(KILOTUNE_TURNS(KILOTUNE_FOUR_PRODUCTS)
+                     : [v] "+r"(values), [m] "+r"(m), [weights] "+r"(w), [left] "+r"(left),
+                       [p] "=&r"(p), [q] "=&r"(q), [e] "=&r"(e), [w] "=&r"(t)
+                     :
+                     : "r4", "r5", "r6", "r8", "cc", "memory");
   }
   for (uint32_t left = n & 3u; left != 0; --left) *values++ += *m++ * *w++;
 }

@@ -40,6 +40,24 @@ inline int32_t high_multiply_rounded(int32_t a, int32_t b) {
   return r;
 }
 
+// A loop of %[left] turns, two of them a branch where the compiler is not asked for small code; an
+// odd number begins with the second.
+#ifdef __OPTIMIZE_SIZE__
+#define KILOTUNE_TURNS(turn)    \
+  "1:\n" turn                   \
+  "subs %[left], %[left], #1\n" \
+  "bne 1b\n"
+#else
+#define KILOTUNE_TURNS(turn)    \
+  "tst %[left], #1\n"           \
+  "add %[left], %[left], #1\n"  \
+  "lsr %[left], %[left], #1\n"  \
+  "bne 2f\n"                    \
+  "1:\n" turn "2:\n" turn       \
+  "subs %[left], %[left], #1\n" \
+  "bne 1b\n"
+#endif
+
 // Shifts by the lowest byte of `n`, whatever lies above it.
 inline int32_t shift_left(int32_t v, uint32_t n) {
   int32_t r;

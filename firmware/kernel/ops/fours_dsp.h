@@ -40,6 +40,20 @@ class FinishFours {
     return packed(output(s.a, m.a, n), output(s.b, m.b, n >> 8), output(s.c, m.c, n >> 16),
                   output(s.d, m.d, n >> 24));
   }
+  // With either (`stride` 0: one for all), one after the other.
+  [[nodiscard]] uint32_t pack_in_turn(const Four& s, const uint8_t* multipliers,
+                                      const int8_t* shifts, uint32_t stride) const {
+    const int32_t sums[4] = {s.a, s.b, s.c, s.d};
+    uint32_t packed = 0;
+    for (const int32_t sum : sums) {
+      const uint32_t n = static_cast<uint32_t>(~*shifts);
+      const int32_t q = clamp(output(sum, load_i32(multipliers), n), low_, high_);
+      packed = packed >> 8 | static_cast<uint32_t>(q) << 24;
+      multipliers += 4 * stride;
+      shifts += stride;
+    }
+    return packed;
+  }
   // Bit k: output k of `packed` lies strictly between the ends of the activation.
   [[nodiscard]] uint32_t passes(uint32_t packed) const { return test_.passes(packed); }
 
@@ -88,7 +102,11 @@ class FourWriter {
   // Outputs o to o + 4, o a multiple of 4.
   void put(uint32_t o, const Four& sums) {
     uint32_t packed = 0;
-    if (way_ == Way::one_scale) {
+    if (kSmallCode && way_ != Way::any) {
+      const uint32_t at = o * finish_.stride;
+      packed = fours_.pack_in_turn(sums, finish_.multipliers + 4 * at, finish_.shifts + at,
+                                   finish_.stride);
+    } else if (way_ == Way::one_scale) {
       packed = fours_.pack(sums);
     } else if (way_ == Way::scales) {
       packed = fours_.pack(sums, finish_.multipliers + 4 * o, finish_.shifts + o);

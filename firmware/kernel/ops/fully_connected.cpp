@@ -6,6 +6,13 @@
 namespace kilotune {
 namespace {
 
+// `kWhole`: of kFullyConnected; otherwise of kDenseBiases, which leaves out what biases of plain
+// dense layers do not need. Conditions on it are decided while compiling.
+template <bool kWhole>
+bool trains_weights(const Op& op) {
+  return kWhole && op.has(kWeightsTrained);
+}
+
 const int8_t* frozen_weights(const Model& model, const Op& op) {
   return reinterpret_cast<const int8_t*>(model.at(op.weights));
 }
@@ -27,28 +34,32 @@ bool columns_fit(const int8_t* w, uint32_t out, uint32_t in, int mantissa_bits, 
   return true;
 }
 
+template <bool kWhole>
 Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const uint32_t out = y.channels, in = x.elements();
-  const uint32_t most = op.has(kWeightsTrained) ? kMaxTrainedFanIn : kMaxFanIn;
+  if (!kWhole && op.has(kWeightsTrained)) return Status::unsupported_op;
+  const uint32_t most = trains_weights<kWhole>(op) ? kMaxTrainedFanIn : kMaxFanIn;
   if (y.positions() != 1 || in > most) return Status::bad_image;
   const Status layer = check_layer(model, op, uint64_t{out} * in, in);
   if (layer != Status::ok) return layer;
   if (op.has(kBackwardToInput)) {
     const OpTraining t = model.op_training(op);
-    if (t.rescale != 0 && op.has(kWeightsTrained) && !model.holds_gradient(y, 4))
+    if (!kWhole && t.scratch != kNone) return Status::unsupported_op;
+    if (t.rescale != 0 && trains_weights<kWhole>(op) && !model.holds_gradient(y, 4))
       return Status::bad_image;
     if (t.scratch != kNone ? !scratch_holds(model, t.scratch, 4ull * x.channels)
                            : x.positions() != 1 || op.has(kAddsToInput) || !t.factor.is_zero())
       return Status::bad_image;
     if (!columns_fit(frozen_weights(model, op), out, in, y.mantissa_bits,
-                     op.has(kWeightsTrained))) {
+                     trains_weights<kWhole>(op))) {
       return Status::bad_image;
     }
   }
   return Status::ok;
 }
 
+template <bool kWhole>
 void forward(const Execution& run, const Op& op, bool training) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
@@ -56,7 +67,7 @@ void forward(const Execution& run, const Op& op, bool training) {
   const uint32_t in = xt.elements(), out = yt.channels;
   const DenseBias bias = dense_bias(run, op);
   Finish finish = make_finish(run, op, yt, training);
-  if (op.has(kWeightsTrained)) {
+  if (trains_weights<kWhole>(op)) {
     const int16_t* w = reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
     for (uint32_t o = 0; o < out; ++o, w += in)
       finish.put(o, bias.at(o) + dot_trained(w, x, xt.zero_point, in));
@@ -98,6 +109,7 @@ void backward_by_position(const Execution& run, const Op& op, const OpTraining& 
   }
 }
 
+template <bool kWhole>
 void backward(const Execution& run, const Op& op, Step& step) {
   const Model& model = *run.model;
   const Tensor xt = model.tensor(op.input), yt = model.tensor(op.output);
@@ -107,21 +119,23 @@ void backward(const Execution& run, const Op& op, Step& step) {
   const int exponent = run.exponents(yt)[0];
   if (op.has(kBiasTrained)) update_bias(run, op, plan, out, mantissa, exponent, step);
   if (op.has(kBackwardToInput)) {  // before the weights change
-    const int16_t* m =
-        plan.rescale == 0 ? mantissa
-                          : rescale(model.at(plan.rescale), mantissa, out, op.has(kWeightsTrained));
+    const int16_t* m = plan.rescale == 0 ? mantissa
+                                         : rescale(model.at(plan.rescale), mantissa, out,
+                                                   trains_weights<kWhole>(op));
     int32_t* values = reinterpret_cast<int32_t*>(run.mantissas(xt));
-    if (plan.scratch != kNone) {
+    if (kWhole && plan.scratch != kNone) {
       backward_by_position(run, op, plan, xt, m, out, exponent);
-    } else if (op.has(kWeightsTrained)) {
-      transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,
-                         in, values);
     } else {
-      transpose_multiply(frozen_weights(model, op), m, out, in, values);
+      if (trains_weights<kWhole>(op)) {
+        transpose_multiply(reinterpret_cast<const int16_t*>(run.adapter + op.weight_param), m, out,
+                           in, values);
+      } else {
+        transpose_multiply(frozen_weights(model, op), m, out, in, values);
+      }
+      store_gradient(run, xt, 0, values, exponent + plan.factor.exponent);
     }
-    if (plan.scratch == kNone) store_gradient(run, xt, 0, values, exponent + plan.factor.exponent);
   }
-  if (op.has(kWeightsTrained)) {
+  if (trains_weights<kWhole>(op)) {
     update_weights(run, op, plan, out, in, mantissa, exponent, run.data(xt), xt.zero_point, step);
   }
 }
@@ -140,6 +154,7 @@ constexpr TrainedWeights kWeights = {weight_count, reset_weights, weights_valid}
 
 }  // namespace
 
-const OpKernel kFullyConnected = {1, validate, forward, backward, &kWeights};
+const OpKernel kFullyConnected = {1, validate<true>, forward<true>, backward<true>, &kWeights};
+const OpKernel kDenseBiases = {1, validate<false>, forward<false>, backward<false>};
 
 }  // namespace kilotune

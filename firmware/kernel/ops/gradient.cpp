@@ -37,20 +37,19 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
   // Mantissas may lie over the values: each int16 is written after the int32 at or behind it.
   int16_t* mantissa = run.mantissas(t) + position * n;
   int16_t* exponents = run.exponents(t);
-  if (largest == 0) {
-    for (uint32_t i = 0; i < n; ++i) mantissa[i] = 0;
-    exponents[position] = t.positions() == 1 ? int16_t{0} : kZeroExponent;
-    return;
-  }
-  const int shift = mantissa_shift(largest, t.mantissa_bits);
-  if (shift > 1 && !rounding_carries(largest, shift, t.mantissa_bits)) {
+  const int shift = largest == 0 ? 0 : mantissa_shift(largest, t.mantissa_bits);
+  if (!kSmallCode && shift > 1 && !rounding_carries(largest, shift, t.mantissa_bits)) {
     round_values(values, shift, n, mantissa);
   } else {
     for (uint32_t i = 0; i < n; ++i)
       mantissa[i] = static_cast<int16_t>(to_mantissa(values[i], shift, t.mantissa_bits));
   }
-  exponents[position] =
-      static_cast<int16_t>(clamp(exponent + shift, -kRealExponentMax, kRealExponentMax));
+  if (largest == 0) {
+    exponents[position] = t.positions() == 1 ? int16_t{0} : kZeroExponent;
+  } else {
+    exponents[position] =
+        static_cast<int16_t>(clamp(exponent + shift, -kRealExponentMax, kRealExponentMax));
+  }
 }
 
 void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,

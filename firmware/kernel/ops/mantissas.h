@@ -5,6 +5,13 @@
 
 #include <cstdint>
 
+// Small code is plain code.
+#if defined(__ARM_FEATURE_DSP) && !defined(__OPTIMIZE_SIZE__)
+#define KILOTUNE_MANTISSAS_DSP 1
+#else
+#define KILOTUNE_MANTISSAS_DSP 0
+#endif
+
 namespace kilotune {
 
 // Values whose bit of the mask (null: all ones) is 0 become 0. Returns the largest magnitude, v or

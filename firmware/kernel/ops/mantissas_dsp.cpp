@@ -1,7 +1,7 @@
 // Gradients of one position with the instructions of Cortex-M4, M7 and M33.
 #include "kernel/ops/mantissas.h"
 
-#ifdef __ARM_FEATURE_DSP
+#if KILOTUNE_MANTISSAS_DSP
 
 #include "kernel/ops/dsp.h"
 
@@ -30,6 +30,8 @@ uint32_t magnitude(int32_t v) { return static_cast<uint32_t>(v ^ (v >> 31)); }
           KILOTUNE_MASK("r8", b3) "stm %[v]!, {r4, r5, r6, r8}\n" KILOTUNE_MAGNITUDE("r4") \
               KILOTUNE_MAGNITUDE("r5") KILOTUNE_MAGNITUDE("r6") KILOTUNE_MAGNITUDE("r8")   \
                   KILOTUNE_LARGEST("r4", "r5") KILOTUNE_LARGEST("r6", "r8")
+#define KILOTUNE_MASK_EIGHT \
+  KILOTUNE_MASK_FOUR("0", "1", "2", "3") KILOTUNE_MASK_FOUR("4", "5", "6", "7")
 
 // Four values: nine instructions.
 #define KILOTUNE_ROUND_FOUR       \
@@ -49,17 +51,18 @@ void store_pair(int16_t* p, int16x2_t pair) { std::memcpy(p, &pair, sizeof pair)
 
 uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
   int32_t* v = values;
-  uint32_t top = 0, bits = 0xFFu;
+  uint32_t top = 0, bits = 0;
   for (const int32_t* end = values + (n & ~7u); v != end;) {
-    if (mask != nullptr) bits = *mask++;
-    uint32_t t;
-    __asm__ volatile(KILOTUNE_MASK_FOUR("0", "1", "2", "3") KILOTUNE_MASK_FOUR("4", "5", "6", "7")
-                     : [v] "+r"(v), [top] "+r"(top), [t] "=&r"(t)
-                     : [bits] "r"(bits)
-                     : "r4", "r5", "r6", "r8", "cc", "memory");
+    bits = mask != nullptr ? *mask++ : 0xFFu;
+    uint32_t t, left;
+    __asm__ volatile(
+        KILOTUNE_MASK_EIGHT
+        : [v] "+r"(v), [top] "+r"(top), [t] "=&r"(t), [bits] "+r"(bits), [left] "=&r"(left)
+        :
+        : "r4", "r5", "r6", "r8", "cc", "memory");
   }
   top = larger(top & 0xFFFFu, top >> 16);
-  if ((n & 7u) != 0 && mask != nullptr) bits = *mask;
+  if ((n & 7u) != 0) bits = mask != nullptr ? *mask : 0xFFu;
   for (uint32_t left = n & 7u; left != 0; --left, bits >>= 1, ++v) {
     *v &= -static_cast<int32_t>(bits & 1u);
     top = larger(top, magnitude(*v) >> 16);
@@ -120,4 +123,4 @@ void align_mantissas(int16_t* m, const uint16_t* factors, uint32_t n, int d) {
 
 }  // namespace kilotune
 
-#endif  // __ARM_FEATURE_DSP
+#endif  // KILOTUNE_MANTISSAS_DSP

@@ -1,13 +1,13 @@
 // Gradients of one position in plain C++.
 #include "kernel/ops/mantissas.h"
 
-#ifndef __ARM_FEATURE_DSP
+#if !KILOTUNE_MANTISSAS_DSP
 
 namespace kilotune {
 namespace {
 
 // Returns the largest of the value's magnitude and `largest`.
-inline uint32_t mask_value(int32_t& value, uint32_t bits, int k, uint32_t largest) {
+inline uint32_t mask_value(int32_t& value, uint32_t bits, uint32_t k, uint32_t largest) {
   const int32_t v = value & -static_cast<int32_t>((bits >> k) & 1u);
   value = v;
   const uint32_t magnitude = static_cast<uint32_t>(v ^ (v >> 31));
@@ -18,6 +18,7 @@ inline uint32_t mask_value(int32_t& value, uint32_t bits, int k, uint32_t larges
 
 uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
   uint32_t largest = 0, bits = 0xFFu;
+#ifndef __OPTIMIZE_SIZE__
   for (; n >= 8; n -= 8, values += 8) {
     if (mask != nullptr) bits = *mask++;
     largest = mask_value(values[0], bits, 0, largest);
@@ -29,8 +30,11 @@ uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
     largest = mask_value(values[6], bits, 6, largest);
     largest = mask_value(values[7], bits, 7, largest);
   }
-  if (n != 0 && mask != nullptr) bits = *mask;
-  for (; n != 0; --n, bits >>= 1) largest = mask_value(*values++, bits, 0, largest);
+#endif
+  for (uint32_t i = 0; i < n; ++i) {
+    if (mask != nullptr && (i & 7u) == 0) bits = *mask++;
+    largest = mask_value(values[i], bits, i & 7u, largest);
+  }
   return largest;
 }
 
@@ -55,4 +59,4 @@ void align_mantissas(int16_t* m, const uint16_t* factors, uint32_t n, int d) {
 
 }  // namespace kilotune
 
-#endif  // __ARM_FEATURE_DSP
+#endif  // KILOTUNE_MANTISSAS_DSP

@@ -11,6 +11,13 @@
 
 namespace kilotune {
 
+// Compiled for size: one way where there is a faster one for the usual case; the same bits.
+#ifdef __OPTIMIZE_SIZE__
+constexpr bool kSmallCode = true;
+#else
+constexpr bool kSmallCode = false;
+#endif
+
 // Optional witness for tests and tools: sees each tensor and each gradient when it is complete.
 struct Observer {
   void* context;
@@ -21,6 +28,11 @@ struct Observer {
   void (*gradient)(void* context, uint16_t op, const int16_t* mantissa, const int16_t* exponent);
 };
 
+struct Step;
+// What to add to a parameter with momentum, accumulation and decay: general_change() in update.h.
+using ChangeRule = int32_t(int32_t change, int32_t* state, int32_t limit, int32_t distance,
+                           Step& step);
+
 // How a training step changes parameters; fixed for one step.
 struct Step {
   Real rate;              // learning rate / accumulated windows
@@ -30,6 +42,7 @@ struct Step {
   Random random{0};
   uint32_t saturated = 0;      // parameters that hit their range
   const Adam* adam = nullptr;  // null: plain gradient descent, or momentum
+  ChangeRule* rule = nullptr;  // null: plain gradient descent alone
 };
 
 // Everything an operator touches.
@@ -84,6 +97,9 @@ struct OpKernel {
 };
 
 extern const OpKernel kFullyConnected;
+// In its place for less code: no trained weights, no sums of gradients, one position
+// (unsupported_op otherwise).
+extern const OpKernel kDenseBiases;
 extern const OpKernel kSoftmax;
 extern const OpKernel kConv2D;
 extern const OpKernel kDepthwiseConv2D;

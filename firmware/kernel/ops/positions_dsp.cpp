@@ -59,20 +59,12 @@ inline __attribute__((always_inline)) void add_two_rows(const int8_t* w, const Q
   int32_t a = first_a, b = first_b, c = second_a, d = second_b;
   if (n >= 4) {
     uint32_t left = n >> 2, t, s, u, x0, x1;
-    // Two turns a branch; an odd number begins with the second.
-    __asm__ volatile(
-        "tst %[left], #1\n"
-        "add %[left], %[left], #1\n"
-        "lsr %[left], %[left], #1\n"
-        "bne 2f\n"
-        "1:\n" KILOTUNE_QUAD "2:\n" KILOTUNE_QUAD
-        "subs %[left], %[left], #1\n"
-        "bne 1b\n"
-        : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [w] "+r"(w), [x] "+r"(x),
-          [left] "+r"(left), [t] "=&r"(t), [s] "=&r"(s), [u] "=&r"(u), [x0] "=&r"(x0),
-          [x1] "=&r"(x1)
-        : [n] "r"(n)
-        : "cc", "memory");
+    __asm__ volatile(KILOTUNE_TURNS(KILOTUNE_QUAD)
+                     : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [w] "+r"(w), [x] "+r"(x),
+                       [left] "+r"(left), [t] "=&r"(t), [s] "=&r"(s), [u] "=&r"(u), [x0] "=&r"(x0),
+                       [x1] "=&r"(x1)
+                     : [n] "r"(n)
+                     : "cc", "memory");
   }
   // The last 1 to 3 inputs: weights behind a row are not its own.
   for (uint32_t i = 0; i < (n & 3u); ++i) {

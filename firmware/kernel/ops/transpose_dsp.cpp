@@ -42,15 +42,8 @@ inline __attribute__((always_inline)) Four four_columns(const int8_t* w, const i
   int32_t a = sums.a, b = sums.b, c = sums.c, d = sums.d;
   if (out >= 4) {
     uint32_t left = out >> 2, t, u, q, pair;
-    // Two turns a branch; an odd number begins with the second.
     __asm__ volatile(
-        "tst %[left], #1\n"
-        "add %[left], %[left], #1\n"
-        "lsr %[left], %[left], #1\n"
-        "bne 2f\n"
-        "1:\n" KILOTUNE_FOUR_ROWS "2:\n" KILOTUNE_FOUR_ROWS
-        "subs %[left], %[left], #1\n"
-        "bne 1b\n"
+        KILOTUNE_TURNS(KILOTUNE_FOUR_ROWS)
         : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [w] "+r"(w), [mantissa] "+r"(m),
           [left] "+r"(left), [t] "=&r"(t), [u] "=&r"(u), [q] "=&r"(q), [m] "=&r"(pair)
         : [in] "r"(in), [three] "r"(3 * in)

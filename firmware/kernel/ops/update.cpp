@@ -11,7 +11,7 @@ namespace kilotune {
                                                           Random& random) {
   if (exponent >= 0) {
     if (exponent > 31) return value == 0 ? 0 : (value > 0 ? kInt32Max : -kInt32Max);
-    return saturate32(static_cast<int64_t>(value) * (1ll << exponent));
+    return shift_saturated(value, exponent);
   }
   int shift = -exponent;
   if (shift > 30) {  // so that value + random stays in int32; what is cut off is below 2^-30
@@ -90,8 +90,9 @@ namespace {
   for (uint32_t o = 0; o < count; ++o) {
     const int32_t change = round_stochastically(-mantissa[o] * factor, scale, step.random);
     int32_t* own = state == nullptr ? nullptr : state + o;
-    delta[o] = add_clamped(delta[o], general_change(change, own, kBiasDeltaMax, delta[o], step),
-                           -kBiasDeltaMax, kBiasDeltaMax, step);
+    const int32_t total =
+        step.rule == nullptr ? change : step.rule(change, own, kBiasDeltaMax, delta[o], step);
+    delta[o] = add_clamped(delta[o], total, -kBiasDeltaMax, kBiasDeltaMax, step);
   }
 }
 

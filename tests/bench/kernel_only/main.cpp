@@ -1,4 +1,5 @@
-// The smallest program that trains: dense layers only. Its linked size is the kernel's.
+// The smallest program that trains: biases of dense layers, by squared error. Its linked size is
+// the kernel's.
 #include "kernel/trainer.h"
 
 using namespace kilotune;
@@ -10,7 +11,7 @@ const uint32_t model_image_bytes = sizeof model_image;
 
 namespace {
 
-const OpKernel* const kOperators[] = {&kFullyConnected, nullptr};
+const OpKernel* const kOperators[] = {&kDenseBiases, nullptr};
 alignas(4) uint8_t arena[1024], adapter[512];
 Model model;
 Trainer trainer;
@@ -19,7 +20,7 @@ Trainer trainer;
 
 int main() {
   if (model.open(model_image, model_image_bytes, kOperators) != Status::ok) return 1;
-  if (trainer.open(model, arena, adapter, nullptr) != Status::ok) return 1;
+  if (trainer.open(model, arena, adapter, nullptr, kPlainSquaredError) != Status::ok) return 1;
   trainer.reset_parameters();
   if (trainer.begin({make_real(1, -6), {}}) != Status::ok) return 1;
   for (;;) trainer.step({});

@@ -107,7 +107,9 @@ int32_t tanh_q15(const uint8_t* table, int32_t x, int power) {
 
 int32_t product(const int8_t* w, const int8_t* x, uint32_t n) {
   int32_t sum = 0;
-  for (uint32_t i = 0; i < n; ++i) sum += w[i] * x[i];
+  for (; n >= 4; n -= 4, w += 4, x += 4)
+    sum += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+  for (; n != 0; --n) sum += *w++ * *x++;
   return sum;
 }
 

@@ -24,6 +24,15 @@ void repair(Exact& image) {
   store_u32(h + 12, crc32(h + 16, size - 16));
 }
 
+// Operators whose first word is the extent of a window.
+bool has_window(uint8_t opcode) {
+  for (const OpKernel* k : {&kConv2D, &kDepthwiseConv2D, &kAveragePool2D, &kMaxPool2D,
+                            &kTransposeConv, &kAdaptedLayer}) {
+    if (k->opcode == opcode) return true;
+  }
+  return false;
+}
+
 // Whether a few passes take moments: a valid image may describe hours of work.
 bool is_short(const Exact& image) {
   constexpr uint64_t kMostProducts = 1u << 22;
@@ -34,8 +43,9 @@ bool is_short(const Exact& image) {
     const Op op = model.op(i);
     const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
     const uint64_t window = uint64_t{op.words[0] & 0xFFFFu} * (op.words[0] >> 16);
+    const uint64_t taps = has_window(op.opcode) && window < 1u << 24 ? window + 1 : 1;
     const uint64_t positions = uint64_t{x.positions()} + y.positions();
-    products += positions * (window < 1u << 24 ? window + 1 : 1) * x.channels * y.channels;
+    products += positions * taps * x.channels * y.channels;
   }
   return products <= kMostProducts;
 }
@@ -59,7 +69,12 @@ void train(const Exact& image, Input& in) {
   };
   fill();
   trainer.forward();
-  if (trainer.begin(read_train_config(in)) != Status::ok) return;
+  TrainConfig config = read_train_config(in);
+  if (trainer.begin(config) != Status::ok) {  // most images have no room for more than plain steps
+    config.momentum_q15 = 0;
+    config.accumulate = 1;
+    if (trainer.begin(config) != Status::ok) return;
+  }
   const Training t = model.training();
   const std::vector<int8_t> values(model.tensor(t.tensor).elements(), 17);
   const Target target = {t.loss == Loss::regression ? values.data() : nullptr, 1};

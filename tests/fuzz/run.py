@@ -27,19 +27,21 @@ LONGEST_INPUT = {"session": 400, "model": 6144, "checkpoint": 400, "adapter": 40
 # A report then lacks the stack of the allocation: run the input once more without these.
 QUICK_ALLOCATOR = "malloc_context_size=0:quarantine_size_mb=8:max_malloc_fill_size=0"
 OPERATORS = ("fully_connected", "softmax", "conv", "depthwise", "window", "pool", "mean", "lookup",
-             "elementwise", "concatenation", "gather", "reshape", "transpose_conv", "lstm")  # fmt: skip
+             "elementwise", "concatenation", "gather", "reshape", "transpose_conv", "lstm", "adapted",
+             "adapted_weights", "adapted_update", "adam")  # fmt: skip
 # What reads bytes from outside, and the target that answers for it.
 PARSERS = {
     "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
                 "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp",
-                "runtime/session_model.cpp", "runtime/model_store.cpp"),
+                "runtime/session_model.cpp", "runtime/model_store.cpp", "runtime/session_auth.cpp",
+                "runtime/auth.cpp", "runtime/session_sensor.cpp"),
     "model": ("kernel/model.cpp", *(f"kernel/ops/{op}.cpp" for op in OPERATORS), "kernel/loss.cpp",
               "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
     "checkpoint": ("runtime/flash_map.cpp", "runtime/record.cpp", "runtime/record_recovery.cpp",
                    "runtime/record_space.cpp", "runtime/record_store.cpp"),
     "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/learner_measure.cpp",
                 "runtime/learner_train.cpp", "runtime/learner_windows.cpp", "runtime/reservoir.cpp",
-                "runtime/score.cpp"),
+                "runtime/score.cpp", "runtime/guard.cpp", "runtime/learner_guard.cpp"),
 }  # fmt: skip
 
 

@@ -57,6 +57,12 @@ def model_in(content: bytes | mmap.mmap, layout: FlashLayout) -> bytes | None:
     return partition_of.model_in(partition, layout.model_sector_bytes)
 
 
+def model_partition(content: bytes, layout: FlashLayout) -> bytes:
+    """What is in the model partition, whatever it is, without the erased bytes at its end."""
+    partition = content[layout.model_offset : layout.model_offset + layout.model_bytes]
+    return partition.rstrip(bytes([ERASED]))
+
+
 def write_region(path: Path, offset: int, content: bytes | bytearray) -> None:
     """Replaces a region of a flash file."""
     with path.open("r+b") as file:

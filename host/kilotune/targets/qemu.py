@@ -89,12 +89,12 @@ def _flash_in_file(chosen: Board, flash: Path) -> list[str]:
 
 
 def _flash_of_chip(chosen: Board, flash: Path, model: Path) -> list[str]:
-    """The emulated chip has flash of its own, which ends with it: only the model is put there.
+    """The emulated chip has flash of its own, which ends with it: only the model partition is put there.
 
     It is put there again by every reset of the chip, as the firmware is; checkpoints stay until the end.
     """
     arguments = ["-M", chosen.emulator.machine]
-    content = flashfile.model_in(flash.read_bytes(), chosen.flash)
+    content = flashfile.model_partition(flash.read_bytes(), chosen.flash)
     if content:
         model.write_bytes(content)
         loader = f"loader,file={_escaped(model)},addr={chosen.model_address:#x},force-raw=on"

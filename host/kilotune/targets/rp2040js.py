@@ -30,7 +30,7 @@ def run(
     flash = state / "flash.bin"
     with flashfile.locked(flash):
         flashfile.prepare(flash, chosen.flash, image)
-        model = flashfile.model_in(flash.read_bytes(), chosen.flash)
+        model = flashfile.model_partition(flash.read_bytes(), chosen.flash) or None
         file = state / "kilotune.uf2"
         segments = hardware.segments_of(chosen, Path(build(board_id).firmware), model)
         file.write_bytes(uf2.encode(segments, chosen.usb.uf2_family))

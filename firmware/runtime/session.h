@@ -181,6 +181,7 @@ class Session {
   Status on_push_end(const Bytes& in);
   Status commit(const Bytes& in, bool stable);
   Status answer_checkpoint();
+  Status answer_piece(Status status, uint32_t next);  // `next`: byte that is to follow
   // session_model.cpp
   Status on_model_begin(const Bytes& in);
   Status on_model_piece(const Bytes& in);

@@ -79,8 +79,12 @@ Status Session::on_push(const Bytes& in) {
   if (!pushing_) return Status::wrong_state;
   const Bytes data = to_bytes(m.data);
   const Status status = engine_.push_append(m.offset, data.data, data.size);
-  if (status == Status::out_of_order) detail_ = engine_.pushed();
-  return status == Status::ok ? answer(cbor_encode_push_answer, engine_.pushed()) : status;
+  return answer_piece(status, engine_.pushed());
+}
+
+Status Session::answer_piece(Status status, uint32_t next) {
+  if (status == Status::out_of_order) detail_ = next;
+  return status == Status::ok ? answer(cbor_encode_push_answer, next) : status;
 }
 
 Status Session::on_push_end(const Bytes& in) {

@@ -24,8 +24,7 @@ Status Session::on_model_piece(const Bytes& in) {
   ModelStore& store = *board_.models->store;
   const Bytes data = to_bytes(m.data);
   const Status status = store.append(m.offset, data.data, data.size);
-  if (status == Status::out_of_order) detail_ = store.staged();
-  return status == Status::ok ? answer(cbor_encode_push_answer, store.staged()) : status;
+  return answer_piece(status, store.staged());
 }
 
 Status Session::on_model_end(const Bytes& in) {

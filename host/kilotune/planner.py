@@ -64,7 +64,10 @@ def plan(
 
     if not recompute:  # who asks for that wants the smallest arena
         _spend_on_triples(graph, ops, lambda: arena.lower_bound(ordered(frozenset())[1]))
-    tried = [ordered(frozenset()), ordered(frozenset(), overwrite=False)]
+    tried = [ordered(frozenset())]
+    apart = ordered(frozenset(), overwrite=False)
+    if apart != tried[0]:
+        tried.append(apart)
     if recompute:
         tried.append(ordered(choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))))
     order, placed = min(((o, arena.plan(b)) for o, b in tried), key=lambda made: made[1].size)

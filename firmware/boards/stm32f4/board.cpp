@@ -10,16 +10,13 @@
 #include "boards/common/cortex_m/startup.h"
 #include "chip.h"
 #include "flash.h"
+#include "rcc.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kRcc = 0x40023800;
 constexpr uintptr_t kRccControl = kRcc + 0x00;
 constexpr uintptr_t kRccPll = kRcc + 0x04;
-constexpr uintptr_t kRccConfig = kRcc + 0x08;
-constexpr uintptr_t kRccAhb1Enable = kRcc + 0x30;
-constexpr uintptr_t kRccApb1Enable = kRcc + 0x40;
 constexpr uintptr_t kRccResets = kRcc + 0x74;
 constexpr uint32_t kByWatchdog = 1u << 29, kForgetResets = 1u << 24;
 constexpr uint32_t kCrystalOn = 1u << 16, kCrystalReady = 1u << 17, kCrystalBypass = 1u << 18;
@@ -28,7 +25,7 @@ constexpr uint32_t kPllOn = 1u << 24, kPllReady = 1u << 25;
 // STM32F446 that is not used, and the STM32F407's reserved value.
 constexpr uint32_t kPll = 8u | 336u << 6 | 0u << 16 | 1u << 22 | 7u << 24 | 2u << 28;
 constexpr uint32_t kApb1By4 = 5u << 10, kApb2By2 = 4u << 13;
-constexpr uint32_t kFromPll = 2, kRunsFromPll = 2u << 2, kRunsFromMask = 3u << 2;
+constexpr uint32_t kFromPll = 2;
 constexpr uint32_t kInternalHz = 16000000, kPllHz = 168000000;
 constexpr uint32_t kGpioA = 1u << 0, kUsart2 = 1u << 17;
 
@@ -89,16 +86,14 @@ uint32_t start_clock() {
   prepare_flash();
   reg(kRccConfig) = kApb1By4 | kApb2By2;
   reg(kRccConfig) |= kFromPll;
-  const bool fast =
-      wait_until([] { return (reg(kRccConfig) & kRunsFromMask) == kRunsFromPll; }, 100000);
+  const bool fast = wait_until(runs_from_pll, 100000);
   return fast ? kPllHz : kInternalHz;
 }
 
 void start_serial(uint32_t core_hz) {
   const uint32_t peripheral_hz = core_hz == kPllHz ? core_hz / 4 : core_hz;
   reg(kRccAhb1Enable) |= kGpioA;
-  reg(kRccApb1Enable) |= kUsart2;
-  static_cast<void>(wait_until([] { return (reg(kRccApb1Enable) & kUsart2) != 0; }, 100));
+  start_apb1(kUsart2);
   reg(kGpioAFunction) = (reg(kGpioAFunction) & ~kFunctions2And3) | kFunctionUsart2;
   reg(kGpioAPull) |= kReceivePulledUp;
   reg(kGpioAMode) = (reg(kGpioAMode) & ~kPins2And3) | kAlternate;

@@ -1,13 +1,12 @@
 // Light and button of an STM32F4 board, on the pins that its chip.h names (ST RM0090, RM0390,
 // chapter GPIO).
 #include "boards/board.h"
-#include "boards/common/cortex_m/core.h"
 #include "chip.h"
+#include "rcc.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kRccAhb1Enable = 0x40023830;
 constexpr uintptr_t port(uint32_t letter) { return 0x40020000 + 0x400 * letter; }  // 0: A
 constexpr uintptr_t kMode = 0x00, kIn = 0x10, kSetAndClear = 0x18;
 

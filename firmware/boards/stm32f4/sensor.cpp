@@ -10,8 +10,7 @@
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kRccConfig = 0x40023808, kRccApb1Enable = 0x40023840;
-constexpr uint32_t kRunsFromMask = 3u << 2, kRunsFromPll = 2u << 2, kI2c1 = 1u << 21;
+constexpr uint32_t kI2c1 = 1u << 21;  // of RCC's APB1
 
 constexpr uint32_t kPins8And9 = 0xFu << 16, kAlternate = 0xAu << 16, kPulledUp = 5u << 16;
 constexpr uint32_t kOpenDrain = 3u << 8, kFunctions8And9 = 0xFFu, kFunctionI2c = 0x44u;
@@ -30,7 +29,7 @@ constexpr uint32_t kPllMhz = 42, kInternalMhz = 16;  // of APB1, as board.cpp se
 constexpr uint32_t kTurns = 20000;                   // several times a byte's 23 us at 168 MHz
 
 void start_bus() {
-  const bool fast = (reg(kRccConfig) & kRunsFromMask) == kRunsFromPll;
+  const bool fast = runs_from_pll();
   const uint32_t mhz = fast ? kPllMhz : kInternalMhz;
   reg(kControl1) = kReset;
   reg(kControl1) = 0;
@@ -105,8 +104,7 @@ bool write_register(void*, uint8_t chip, uint8_t number, uint8_t value) {
 
 const SensorBus* sensor_bus() {
   start_port_b();
-  reg(kRccApb1Enable) |= kI2c1;
-  static_cast<void>(wait_until([] { return (reg(kRccApb1Enable) & kI2c1) != 0; }, 100));
+  start_apb1(kI2c1);
   reg(kGpioBType) |= kOpenDrain;
   set_pins(kGpioBPull, kPins8And9, kPulledUp);
   set_pins(kGpioBFunction, kFunctions8And9, kFunctionI2c);

@@ -3,7 +3,7 @@
 #ifndef KILOTUNE_BOARDS_STM32F4_SENSOR_PINS_H_
 #define KILOTUNE_BOARDS_STM32F4_SENSOR_PINS_H_
 
-#include "boards/common/cortex_m/core.h"
+#include "rcc.h"
 
 namespace kilotune::board {
 
@@ -20,7 +20,6 @@ inline void set_pins(uintptr_t address, uint32_t mask, uint32_t value) {
 }
 
 inline void start_port_b() {
-  constexpr uintptr_t kRccAhb1Enable = 0x40023830;
   reg(kRccAhb1Enable) |= 1u << 1;
   set_pins(kGpioBPull, 3u << 2 * kInterruptPin, 2u << 2 * kInterruptPin);  // down
 }

@@ -12,8 +12,7 @@
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kRccConfig = 0x40023808, kRccApb1Enable = 0x40023840;
-constexpr uint32_t kRunsFromMask = 3u << 2, kRunsFromPll = 2u << 2, kSpi2 = 1u << 14;
+constexpr uint32_t kSpi2 = 1u << 14;  // of RCC's APB1
 
 constexpr uint32_t kSelectPin = 12;
 constexpr uint32_t kPins12To15 = 0xFFu << 24, kOutputAndAlternate = 0xA9u << 24;
@@ -51,7 +50,7 @@ bool write_register(void*, uint8_t, uint8_t number, uint8_t value) {
 }
 
 void start_bus() {
-  const bool fast = (reg(kRccConfig) & kRunsFromMask) == kRunsFromPll;
+  const bool fast = runs_from_pll();
   reg(kControl1) = 0;
   reg(kControl2) = 0;
   reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16);
@@ -62,8 +61,7 @@ void start_bus() {
 
 const SensorBus* sensor_bus() {
   start_port_b();
-  reg(kRccApb1Enable) |= kSpi2;
-  static_cast<void>(wait_until([] { return (reg(kRccApb1Enable) & kSpi2) != 0; }, 100));
+  start_apb1(kSpi2);
   select(nullptr, false);
   set_pins(kGpioBPull, kInPullMask, kInPulledUp);  // nobody there reads as 0xFF
   set_pins(kGpioBFunction, kFunctions13To15, kFunctionSpi);

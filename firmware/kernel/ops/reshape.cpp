@@ -25,9 +25,7 @@ void backward(const Execution& run, const Op& op, Step&) {
   constexpr int kFraction = 8;
   for (uint32_t p = 0; p < xt.positions(); ++p) {
     const uint32_t first = p * n / yt.channels, last = (p * n + n - 1) / yt.channels;
-    int top = kZeroExponent;
-    for (uint32_t q = first; q <= last; ++q)
-      top = run.exponents(yt)[q] > top ? run.exponents(yt)[q] : top;
+    const int top = largest_exponent(run.exponents(yt) + first, last - first + 1);
     for (uint32_t i = 0; i < n; ++i) {
       const int d = top - run.exponents(yt)[(p * n + i) / yt.channels];
       const int32_t m = run.mantissas(yt)[p * n + i];

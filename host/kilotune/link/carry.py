@@ -65,12 +65,18 @@ def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) ->
     begun = client.ask(
         messages.PushNext, Kind.push_begin, load.image_hash, len(blob), zlib.crc32(blob), *counts
     )
-    at = begun.next
-    while at < len(blob):
-        piece = blob[at : at + chunk]
-        taken = client.ask(messages.PushNext, Kind.push, at, piece)
+    send(client, Kind.push, blob, begun.next, chunk, "adapter", done)
+    return client.ask(messages.Checkpoint, Kind.push_end)
+
+
+def send(
+    client: Client, kind: Kind, content: bytes, at: int, step: int, what: str, done: Callable[[int], None]
+) -> None:
+    """`content` from `at` on, in messages of `kind` with `step` bytes each. `what` it is a piece of."""
+    while at < len(content):
+        piece = content[at : at + step]
+        taken = client.ask(messages.PushNext, kind, at, piece)
         if taken.next != at + len(piece):
-            raise bad_message("it took another piece of the adapter than it was given")
+            raise bad_message(f"it took another piece of the {what} than it was given")
         at = taken.next
         done(at)
-    return client.ask(messages.Checkpoint, Kind.push_end)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2s
 
 from kilotune.errors import KilotuneError
-from kilotune.link import messages
-from kilotune.link.cbor import bad_message
+from kilotune.link import carry, messages
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError
@@ -44,14 +43,7 @@ def replace(
 
 def _send(client: Client, content: bytes, image_hash: bytes, chunk: int, done: Callable[[int], None]) -> None:
     begun = client.ask(messages.PushNext, Kind.model_begin, image_hash, len(content), zlib.crc32(content))
-    at, step = begun.next, chunk // _UNIT * _UNIT
-    while at < len(content):
-        piece = content[at : at + step]
-        taken = client.ask(messages.PushNext, Kind.model_piece, at, piece)
-        if taken.next != at + len(piece):
-            raise bad_message("it took another piece of the model than it was given")
-        at = taken.next
-        done(at)
+    carry.send(client, Kind.model_piece, content, begun.next, chunk // _UNIT * _UNIT, "model", done)
 
 
 def _explained(error: RefusedError, size: int) -> KilotuneError:

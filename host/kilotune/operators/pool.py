@@ -118,10 +118,8 @@ def lower_max(context: Lowering) -> Pool:
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     check_same_quantisation(context, source)
-    (height, width, channels), rank = extents_of(context, source), len(source.shape)
-    numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
-    reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
-    kept = [1 if axis in reduced else n for axis, n in enumerate((height, width, channels))]
+    height, width, channels = extents_of(context, source)
+    numbers, _, kept = _reduction(context, source)
     fits = max(height, width) <= geometry.MAX_SIZE and height * width <= MAX_TAPS
     if kept != [1, 1, channels] or output.elements != channels or not fits:
         raise context.refuse(
@@ -145,11 +143,7 @@ def lower_mean(context: Lowering) -> Mean:
     """Over any axes: all positions (a global average pool of Keras), some of height, width and channels."""
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
-    extents, rank = extents_of(context, source), len(source.shape)
-    numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
-    # The batch, of 1, takes no part; the others stand at the end of (height, width, channels).
-    reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
-    kept = [1 if axis in reduced else n for axis, n in enumerate(extents)]
+    numbers, reduced, kept = _reduction(context, source)
     if not reduced or math.prod(kept) != output.elements or math.prod(extents_of(context, output)) != math.prod(kept):
         raise context.refuse(
             f"reduces axes {numbers} of {list(source.shape)} to {list(output.shape)}",
@@ -168,6 +162,15 @@ def lower_mean(context: Lowering) -> Mean:
         axes=sum(1 << axis for axis in reduced),
         count=count,
     )
+
+
+def _reduction(context: Lowering, source: Tensor) -> tuple[list[int], set[int], list[int]]:
+    """The axes as given; those of (height, width, channels) that they name; and what is left of these."""
+    rank = len(source.shape)
+    numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
+    # The batch, of 1, takes no part; the others stand at the end of (height, width, channels).
+    reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
+    return numbers, reduced, [1 if axis in reduced else n for axis, n in enumerate(extents_of(context, source))]
 
 
 def _mean_scaling(source: Tensor, output: Tensor, count: int) -> tuple[int, int]:

@@ -125,7 +125,8 @@ Status ModelStore::commit() {
   return status;
 }
 
-Status ModelStore::former(Bytes& out) const {
+Status ModelStore::former(Bytes& out) {
+  drop();  // mount settles what is not sealed
   RecordStore store;
   if (plain_ != 0 && !left_) return Status::no_former;
   const Status status = mount(store);

@@ -44,8 +44,8 @@ class ModelStore {
   [[nodiscard]] Status commit();
   void drop() { staging_ = RecordStore::kNowhere; }
 
-  // The image that counted before. no_former: there is none.
-  [[nodiscard]] Status former(Bytes& out) const;
+  // The image that counted before. no_former: there is none. A transfer under way ends.
+  [[nodiscard]] Status former(Bytes& out);
   // Makes that one count again; the present one is never returned to.
   [[nodiscard]] Status rollback();
 

@@ -1,48 +1,15 @@
 // Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields,
-// noise, background training and restarts on the same flash, in any order. Some devices are locked:
-// nothing that comes without their key may change them.
+// noise, background training, a sensor and restarts on the same flash, in any order. Some devices
+// are locked: nothing that comes without their key may change them.
 #include "runtime/session.h"
 
-#include "device.h"
-#include "runtime/blake2s.h"
+#include "message.h"
+#include "session_device.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;
 
 namespace {
-
-// One CBOR array of the fields given; of indefinite length, as the host's may be.
-class Message {
- public:
-  Message& number(uint32_t v) { return head(0x00, v); }
-  Message& integer(int32_t v) {
-    return v >= 0 ? head(0x00, static_cast<uint32_t>(v))
-                  : head(0x20, static_cast<uint32_t>(-1 - v));
-  }
-  Message& bytes(const uint8_t* data, size_t n) {
-    head(0x40, static_cast<uint32_t>(n));
-    out_.insert(out_.end(), data, data + n);
-    return *this;
-  }
-  Message& bytes(const std::vector<uint8_t>& v) { return bytes(v.data(), v.size()); }
-  [[nodiscard]] std::vector<uint8_t> finish() {
-    out_.push_back(0xFF);
-    return out_;
-  }
-
- private:
-  Message& head(uint8_t type, uint32_t v) {
-    if (v < 24) {
-      out_.push_back(static_cast<uint8_t>(type | v));
-    } else {
-      const int n = v < 0x100 ? 1 : (v < 0x10000 ? 2 : 4);
-      out_.push_back(static_cast<uint8_t>(type | (n == 1 ? 24 : (n == 2 ? 25 : 26))));
-      for (int i = n; i-- > 0;) out_.push_back(static_cast<uint8_t>(v >> (8 * i)));
-    }
-    return *this;
-  }
-  std::vector<uint8_t> out_{0x9F};
-};
 
 // The fields of each request: u number, i integer, b bytes, n 16 of them, k 32, h the image's hash.
 struct Request {
@@ -85,154 +52,6 @@ constexpr Request kRequests[] = {
     {Kind::model_rollback, ""},
     {Kind::sensor_test, ""},
     {Kind::raw, "u"},
-};
-
-// A partition for three of the largest image that there is.
-uint32_t model_sectors() {
-  uint32_t largest = 0;
-  for (const Exact& image : images()) largest = std::max(largest, image.size());
-  return 3 * ((record_bytes(largest) + 1023) / 1024);
-}
-
-class Device {
- public:
-  Device(const Exact& image, uint8_t flash_choice, Lock lock)
-      : image_(image),
-        ram_(Engine::ram_bytes(image.data(), image.size())),
-        flash_(flash_for(load_u32(image.data() + 120), flash_choice)) {
-    board_.context = this;
-    board_.id = "fuzz";
-    board_.receive_bytes = 4096;
-    board_.reset = [](void* self) { static_cast<Device*>(self)->reset_ = true; };
-    board_.millis = [](void*) -> uint32_t { return 1234; };
-    board_.keys = &keys_;
-    present_ = this;
-    static constexpr ModelCalls kCalls = {
-        nullptr,
-        [](const Bytes& found, uint32_t& detail) { return present_->check(found, detail); },
-        [] { return present_->open(); }};
-    calls_ = kCalls;
-    calls_.store = &models_;
-    board_.models = &calls_;
-    std::memcpy(model_flash_.bytes.data(), image.data(), image.size());
-    model_content_ = model_flash_.bytes;
-    if (lock != Lock::none) {
-      const uint8_t key[KeyStore::kKeyBytes] = {1, 2, 3};
-      REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
-      REQUIRE(keys_.set(lock, key) == Status::ok);
-    }
-    boot();
-    locked_ = lock;
-    adapter_.assign(engine_.adapter(), engine_.adapter() + engine_.adapter_bytes());
-    checkpoints_ = flash_->bytes;
-  }
-
-  // What a locked device keeps whatever strangers send.
-  void require_untouched() const {
-    if (locked_ == Lock::none) return;
-    REQUIRE(keys_.lock() == locked_ && keys_.key()[0] == 1 && keys_.key()[2] == 3);
-    REQUIRE(restarts_ == 0);
-    REQUIRE(flash_->bytes == checkpoints_);
-    REQUIRE(model_flash_.bytes == model_content_);
-    REQUIRE(std::equal(adapter_.begin(), adapter_.end(), engine_.adapter()));
-    REQUIRE(engine_.phase() == Phase::idle && engine_.train_steps() == 0);
-  }
-
-  void boot() {
-    reset_ = false;
-    REQUIRE(keys_.mount(&key_flash_.port) == Status::ok);
-    REQUIRE(open() == Status::ok);
-    session_ = std::make_unique<Session>(engine_, link_, board_);
-    send(Kind::hello, {});
-  }
-
-  void receive(const std::vector<uint8_t>& bytes) {
-    const Exact exact(bytes.data(), bytes.size());
-    session_->receive(exact.data(), exact.size());
-    if (!reset_) return;
-    ++restarts_;
-    boot();
-  }
-
-  void send(Kind kind, const std::vector<uint8_t>& message, int step = 1, uint16_t session = 77) {
-    sequence_ = static_cast<uint16_t>(sequence_ + step);
-    std::vector<uint8_t> frame = {kProtocolVersion, static_cast<uint8_t>(kind), 0, 0, 0, 0};
-    store_u16(frame.data() + 2, session);
-    store_u16(frame.data() + 4, sequence_);
-    frame.insert(frame.end(), message.begin(), message.end());
-    send_frame(frame);
-  }
-
-  void send_frame(std::vector<uint8_t> frame) {
-    const size_t body = frame.size();
-    frame.resize(body + kFrameCrcBytes);
-    std::vector<uint8_t> line;
-    line.reserve(frame_worst_case_bytes(static_cast<uint32_t>(frame.size())));
-    frame_write(frame.data(), static_cast<uint32_t>(body), {&line, append});
-    receive(line);
-  }
-
-  void background(uint32_t steps) {
-    while (steps-- > 0 && session_->background()) {
-    }
-  }
-
-  Engine& engine() { return engine_; }
-  FuzzFlash& flash() { return *flash_; }
-
- private:
-  [[nodiscard]] Status check(const Bytes& image, uint32_t& detail) const {
-    Engine::Needs needs;
-    const Status status = Engine::measure(image.data, image.size, needs);
-    if (status != Status::ok) return status;
-    detail = needs.ram_bytes;
-    return needs.ram_bytes > ram_.size() ? Status::no_memory : Status::ok;
-  }
-  // The first image in an allocation of its size, those that came over the line where they lie.
-  Status open() {
-    Bytes found = models_.find();
-    if (found.data == model_flash_.bytes.data()) found = {image_.data(), image_.size()};
-    engine_.~Engine();
-    new (&engine_) Engine;
-    board_.opened = engine_.open(found.data, found.size, ram_.data(), ram_.size(), &flash_->port);
-    return board_.opened;
-  }
-  static void append(void* out, const uint8_t* data, uint32_t n) {
-    auto& bytes = *static_cast<std::vector<uint8_t>*>(out);
-    bytes.insert(bytes.end(), data, data + n);
-  }
-  // Every byte that leaves the device belongs to an intact frame with a header.
-  static void answer(void* context, const uint8_t* data, uint32_t n) {
-    auto& self = *static_cast<Device*>(context);
-    for (uint32_t i = 0; i < n; ++i) {
-      if (!self.host_.push(data[i])) continue;
-      REQUIRE(self.host_.body_bytes() >= kWireHeaderBytes);
-      REQUIRE((self.host_.body()[1] & kAnswer) != 0);
-    }
-    const FrameCounters& c = self.host_.counters();
-    REQUIRE(c.bad_crc == 0 && c.bad_cobs == 0 && c.too_long == 0);
-  }
-
-  const Exact& image_;
-  Exact ram_;
-  std::unique_ptr<FuzzFlash> flash_;
-  Engine engine_;
-  std::unique_ptr<Session> session_;
-  Link link_{this, answer};
-  Board board_;
-  FuzzFlash key_flash_{1024, 2, 4};
-  FuzzFlash model_flash_{1024, model_sectors(), 4};
-  ModelStore models_{&model_flash_.port};
-  ModelCalls calls_{};
-  static inline Device* present_ = nullptr;  // of the calls, which have no context
-  KeyStore keys_;
-  Lock locked_ = Lock::none;
-  std::vector<uint8_t> adapter_, checkpoints_, model_content_;  // at the start
-  uint32_t restarts_ = 0;                                       // that a message asked for
-  bool reset_ = false;
-  uint16_t sequence_ = 0;
-  uint8_t host_buffer_[kMaxFrame];
-  FrameDecoder host_{host_buffer_, sizeof host_buffer_};
 };
 
 // What a field may well be: a number of this very device.
@@ -280,7 +99,7 @@ void fuzzed_request(Device& device, Input& in) {
   if (flaw >= 0xF8) message.resize(flaw == 0xFF ? message.size() / 2 : message.size() + 1);
   const uint8_t place = in.u8();
   device.send(r.kind, message, place < 240 ? 1 : place - 248,
-              place == 0 ? uint16_t{9} : uint16_t{77});
+              place == 0 ? uint16_t{9} : uint16_t{0});
 }
 
 void put_config(Message& m, const TrainConfig& c) {
@@ -299,10 +118,14 @@ void learn(Device& device, Input& in) {
   begin.number(static_cast<uint32_t>(c.guard)).number(c.recalibrate);
   device.send(Kind::learn_begin, begin.finish());
   const uint8_t kind = in.u8() % 4 == 0 ? 0 : 1;
-  const uint8_t label = in.u8() % 3;
-  device.send(
-      Kind::stream_begin,
-      Message().number(5).number(kind).number(f.rate_mhz).number(f.axes).number(label).finish());
+  const uint8_t label = in.u8() % 6;
+  device.send(Kind::stream_begin, Message()
+                                      .number(5)
+                                      .number(kind)
+                                      .number(f.rate_mhz)
+                                      .number(f.axes)
+                                      .number(label % 3)
+                                      .finish());
   const uint32_t frame = device.engine().frame_bytes();
   uint32_t offset = 0;
   for (uint32_t n = in.u8() % 4; n > 0 && frame > 0; --n) {
@@ -311,6 +134,7 @@ void learn(Device& device, Input& in) {
     device.send(Kind::samples, Message().number(5).number(offset).number(0).bytes(data).finish());
     offset += static_cast<uint32_t>(data.size());
   }
+  if (label < 3) device.send(Kind::stream_end, Message().number(5).finish());
   device.send(Kind::learn_end, {});
   device.background(in.u8() % 64);
 }
@@ -383,44 +207,73 @@ void noise(Device& device, Input& in) {
   const uint8_t how = in.u8();
   std::vector<uint8_t> raw = in.bytes(in.u8() * (how % 4 == 0 ? 4u : 1u));
   if (how >= 128) return device.receive(raw);
-  std::vector<uint8_t> frame = {kProtocolVersion, in.u8(), 77, 0, in.u8(), in.u8()};
+  const auto session = static_cast<uint8_t>(device.session_id());
+  std::vector<uint8_t> frame = {kProtocolVersion, in.u8(), session, 0, in.u8(), in.u8()};
   frame.insert(frame.end(), raw.begin(), raw.end());
   device.send_frame(how % 2 == 0 ? frame : raw);
+}
+
+void sense(Device& device, Input& in) {
+  const uint8_t how = in.u8();
+  if (how >= 224) return device.fail_sensor(how);
+  device.sense(in.u8(), how, how % 4 == 0);
+  if (how % 8 == 1) device.send(Kind::raw, Message().number(in.u8()).finish());
+}
+
+void act(Device& device, Input& in, uint8_t what) {
+  switch (what) {
+    case 0:
+      return noise(device, in);
+    case 1:
+      return device.background(in.u8() % 128);
+    case 2:
+      return device.power_cycle();
+    case 3:
+      return learn(device, in);
+    case 4:
+      return push(device, in);
+    case 5:
+      return train(device, in);
+    case 6:
+      return replace_model(device, in);
+    case 7:
+      return sense(device, in);
+    case 8:
+      return device.wait(in.u8() * 512u);
+    default:
+      return fuzzed_request(device, in);
+  }
+}
+
+// One who has the key: up to three acts in a session of its own.
+void act_with_key(Device& device, Input& in) {
+  const uint8_t how = in.u8();
+  if (how % 4 == 0 || !device.has_session_key()) {
+    std::vector<uint8_t> nonce = in.bytes(kChallengeBytes);
+    nonce.resize(kChallengeBytes);
+    device.rightly([&] { device.authenticate(Message().bytes(nonce).finish(), nonce); });
+  }
+  const uint8_t flaw = how >= 224 ? how : uint8_t{0};
+  device.with_tags(flaw, [&] {
+    for (int i = how / 4 % 4; i > 0 && !in.empty(); --i) act(device, in, in.u8() % 16);
+  });
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input in(data, size);
-  const size_t start = in.u8();
-  const Exact& image = images()[start % images().size()];
-  const auto lock = static_cast<Lock>(start / images().size() % 3);
-  const auto device = std::make_unique<Device>(image, in.u8(), lock);
+  const Exact& image = images()[in.u8() % images().size()];
+  const uint8_t nature = in.u8();
+  const auto lock = static_cast<Lock>(nature % 4 % 3);
+  const int tries = nature < 192 ? 0 : (nature - 192) / 8 * 16;
+  const auto device = std::make_unique<Device>(image, in.u8(), lock, tries, nature % 8 < 4);
   for (int i = 0; i < 10 && !in.empty(); ++i) {
-    switch (in.u8() % 16) {
-      case 0:
-        noise(*device, in);
-        break;
-      case 1:
-        device->background(in.u8() % 128);
-        break;
-      case 2:
-        device->boot();
-        break;
-      case 3:
-        learn(*device, in);
-        break;
-      case 4:
-        push(*device, in);
-        break;
-      case 5:
-        train(*device, in);
-        break;
-      case 6:
-        replace_model(*device, in);
-        break;
-      default:
-        fuzzed_request(*device, in);
+    const uint8_t what = in.u8() % 16;
+    if (what >= 9 && what < 12 && device->locked()) {
+      act_with_key(*device, in);
+    } else {
+      act(*device, in, what);
     }
     device->require_untouched();
   }

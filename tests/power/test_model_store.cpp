@@ -79,7 +79,7 @@ class Device {
     return image_.empty() ||
            std::equal(image_.begin() + 16, image_.end(), flash.bytes().begin() + running_ + 16);
   }
-  [[nodiscard]] Image former() const {
+  [[nodiscard]] Image former() {
     Bytes found;
     return store.former(found) == Status::ok ? Image(found.data, found.data + found.size) : Image{};
   }
@@ -241,6 +241,19 @@ TEST_CASE("A transfer goes on where it was, and only whole flash words are taken
   CHECK(store.begin(image.data() + 16, 404, crc + 1) == Status::ok);  // another one
   CHECK(store.staged() == 0);
   CHECK(device.start().empty());
+}
+
+TEST_CASE("Asking for the former model ends a transfer, and the next one is whole") {
+  Device device(kGeometries[0], std::vector<uint8_t>(kGeometries[0].bytes(), 0xFF));
+  const Image image = make_image(1, 404);
+  device.start();
+  ModelStore& store = device.store;
+  send(store, image, 404);
+  Bytes former;
+  CHECK(store.former(former) == Status::no_former);
+  CHECK(store.commit() == Status::wrong_state);
+  replace(store, image);
+  CHECK(device.start() == image);
 }
 
 TEST_CASE("What does not fit beside the model that runs is refused and changes nothing") {

@@ -84,9 +84,10 @@ void use(Device& device, Input& in) {
   LearnConfig config = read_learn_config(in, labelled(engine));
   if (in.u8() % 4 != 0) config.resume = 1;
   if (engine.learn_begin(config) == Status::ok) {
-    feed(engine, in.u8() % 24, in.u8());
+    const uint8_t windows = in.u8();  // sometimes enough to follow a machine's age
+    feed(engine, windows < 192 ? windows % 24 : windows % 64, in.u8());
     (void)engine.learn_end();
-    for (int i = 0; i < 60 && engine.background(); ++i) {
+    for (int i = in.u8(); i > 0 && engine.background(); --i) {
     }
     if (engine.phase() != Phase::detect && in.u8() % 2 == 0) (void)engine.learn_cancel();
   }

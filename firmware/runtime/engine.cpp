@@ -410,12 +410,6 @@ const LearnReport& Engine::report() const { return learner_.report(); }
 const RecordInfo& Engine::checkpoint() const { return store_.current(); }
 uint32_t Engine::windows_learned() const { return windows_; }
 uint32_t Engine::steps_trained() const { return steps_; }
-CalibrationHead Engine::calibration() const {
-  return open_ && model_.features != 0 ? view_.head() : CalibrationHead{};
-}
 const FeatureConfig& Engine::features() const { return features_; }
-uint16_t Engine::progress_permille() const {
-  return phase_ == Phase::train ? learner_.progress_permille() : 1000;
-}
 
 }  // namespace kilotune

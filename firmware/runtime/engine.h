@@ -144,10 +144,8 @@ class Engine {
   [[nodiscard]] const LearnReport& report() const;
   [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
   [[nodiscard]] bool checkpoint_is_stable() const { return store_.current_is_stable(); }
-  [[nodiscard]] uint32_t windows_learned() const;     // into the present adapter
-  [[nodiscard]] uint32_t steps_trained() const;       // that made the present adapter
-  [[nodiscard]] CalibrationHead calibration() const;  // all zero without features
-  [[nodiscard]] uint16_t progress_permille() const;   // of learning, 1000 when none runs
+  [[nodiscard]] uint32_t windows_learned() const;  // into the present adapter
+  [[nodiscard]] uint32_t steps_trained() const;    // that made the present adapter
  private:
   void load_adapter();  // newest checkpoint, or the base model
   void base_adapter();

@@ -41,15 +41,6 @@ bool Learner::picks() const {
   return config_->scorer == Scorer::automatic && held_ > 0 && !classifies();
 }
 
-uint16_t Learner::progress_permille() const {
-  if (stage_ == Stage::done) return 1000;
-  if (total_steps_ == 0) return 0;
-  if (stage_ == Stage::train || stage_ == Stage::validate) {
-    return static_cast<uint16_t>(50 + uint64_t{step_} * 800 / total_steps_);
-  }
-  return round_ == Round::start && step_ == 0 ? 20 : 900;
-}
-
 bool Learner::step() {
   switch (stage_) {
     case Stage::calibrate:

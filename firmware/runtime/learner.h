@@ -78,7 +78,6 @@ class Learner {
   [[nodiscard]] uint32_t kept_steps() const {
     return kept_steps_;
   }  // that made the parameters in use
-  [[nodiscard]] uint16_t progress_permille() const;
 
  private:
   enum class Stage : uint8_t {

@@ -207,6 +207,7 @@ void noise(Device& device, Input& in) {
   const uint8_t how = in.u8();
   std::vector<uint8_t> raw = in.bytes(in.u8() * (how % 4 == 0 ? 4u : 1u));
   if (how >= 128) return device.receive(raw);
+  if (how >= 96) return device.replay(in.u8());
   const auto session = static_cast<uint8_t>(device.session_id());
   std::vector<uint8_t> frame = {kProtocolVersion, in.u8(), session, 0, in.u8(), in.u8()};
   frame.insert(frame.end(), raw.begin(), raw.end());

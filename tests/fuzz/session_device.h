@@ -101,8 +101,18 @@ class Device {
     store_u16(frame.data() + 2, session == 0 ? session_id_ : session);
     store_u16(frame.data() + 4, static_cast<uint16_t>(counter_));
     frame.insert(frame.end(), message.begin(), message.end());
-    if (tags_) put_tag(frame);
+    if (!tags_) return send_frame(frame);
+    const bool spoilt = flaw_ != 0;
+    put_tag(frame);
+    recorded_.push_back(frame);
+    answer_.clear();
     send_frame(frame);
+    if (spoilt && !answer_.empty()) REQUIRE(answer_[1] == kErrorAnswer);
+  }
+
+  // What someone who listened sends once more.
+  void replay(uint8_t which) {
+    if (!recorded_.empty()) send_frame(recorded_[which % recorded_.size()]);
   }
 
   void send_frame(std::vector<uint8_t> frame) {
@@ -282,7 +292,8 @@ class Device {
   bool has_session_key_ = false, tags_ = false;
   uint8_t flaw_ = 0;
   uint8_t session_key_[Blake2s::kMaxDigestBytes] = {};
-  std::vector<uint8_t> answer_;  // the last one
+  std::vector<std::vector<uint8_t>> recorded_;  // frames with a tag
+  std::vector<uint8_t> answer_;                 // the last one
   uint8_t host_buffer_[kMaxFrame];
   FrameDecoder host_{host_buffer_, sizeof host_buffer_};
 };

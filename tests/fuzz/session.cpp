@@ -11,7 +11,8 @@ using namespace kilotune::fuzz;
 
 namespace {
 
-// The fields of each request: u number, i integer, b bytes, n 16 of them, k 32, h the image's hash.
+// The fields of each request: u number, f few, i integer, b bytes, n 16 of them, k 32, h the
+// image's hash.
 struct Request {
   Kind kind;
   const char* fields;
@@ -33,7 +34,7 @@ constexpr Request kRequests[] = {
     {Kind::output_read, "u"},
     {Kind::train_begin, "uiuiuuu"},
     {Kind::train_step, "uubb"},
-    {Kind::bench, "uuu"},
+    {Kind::bench, "ufu"},
     {Kind::commit, ""},
     {Kind::commit_candidate, ""},
     {Kind::mark_stable, ""},
@@ -87,6 +88,8 @@ void fuzzed_request(Device& device, Input& in) {
       m.bytes(in.bytes(how < 16 ? known(device, in) % 512 : how));
     } else if (*f == 'r' && how < 240) {
       m.number(device.engine().features().rate_mhz);
+    } else if (*f == 'f' && how < 240) {  // as many runs as asked for: they take time
+      m.number(how % 4u);
     } else if (*f == 'i') {
       m.integer(static_cast<int8_t>(how) - 20);
     } else {
@@ -152,7 +155,7 @@ void push(Device& device, Input& in) {
                                     .number(1)
                                     .number(2)
                                     .finish());
-  const uint32_t piece = 100 + in.u8();
+  const uint32_t piece = kChunkBytes - in.u8();
   for (uint32_t at = 0; at < size; at += piece) {
     device.send(
         Kind::push,
@@ -171,7 +174,7 @@ void replace_model(Device& device, Input& in) {
   const uint32_t crc = crc32(image.data(), size);
   device.send(Kind::model_begin,
               Message().bytes(image.data() + 16, kHashBytes).number(size).number(crc).finish());
-  for (uint32_t at = 0, piece = 16u * (1 + in.u8() % 20); at < size; at += piece) {
+  for (uint32_t at = 0, piece = 16u * (24 - in.u8() % 24u); at < size; at += piece) {
     device.send(Kind::model_piece,
                 Message().number(at).bytes(image.data() + at, std::min(piece, size - at)).finish());
     if (in.u8() == 0xFF) fuzzed_request(device, in);

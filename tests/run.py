@@ -72,7 +72,8 @@ def cpp() -> None:
 
 def fuzz() -> None:
     """Each fuzz target for a moment, on from where the last run stopped; `make fuzz` takes its time."""
-    run(PYTHON, "tests/fuzz/run.py", "--seconds", os.environ.get("FUZZ_SECONDS", "15"))
+    seconds, jobs = os.environ.get("FUZZ_SECONDS", "15"), str(os.cpu_count() or 1)
+    run(PYTHON, "tests/fuzz/run.py", "--seconds", seconds, "--jobs", jobs)
 
 
 def tidy() -> None:

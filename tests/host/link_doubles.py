@@ -258,6 +258,17 @@ class Clock:
         return self.now_s
 
 
+class Drawn(random.Random):
+    """Draws these numbers."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self._numbers = list(numbers)
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        return self._numbers.pop(0)
+
+
 @dataclass(frozen=True)
 class Faults:
     """Probabilities a frame, either way."""

@@ -20,7 +20,7 @@ from kilotune.link.device import Device
 from kilotune.link.messages import HEADER, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import InProcess
-from link_doubles import Clock, Faults, FaultyLine
+from link_doubles import Clock, Drawn, Faults, FaultyLine
 
 from models import chain
 
@@ -311,3 +311,16 @@ def test_an_interrupted_learn_phase_is_cancelled(clean: Device) -> None:
 
 def test_firmware_and_tools_have_one_version(clean: Device) -> None:
     assert clean.info().firmware == kilotune.__version__
+
+
+def test_a_session_whose_number_the_device_has_open_already_gets_another(image: Image) -> None:
+    clock = Clock()
+    line = FaultyLine(start(image).exchange, clock, Faults(), 0)
+    first = Client(line, timeout_s=6.0, clock=clock, rng=Drawn(7, 100))
+    first.open()
+    first.request(Kind.status)
+    second = Client(line, timeout_s=6.0, clock=clock, rng=Drawn(7, 50, 8, 50))
+    second.open()
+    second.request(Kind.status)
+    with pytest.raises(RefusedError, match="session"):
+        first.request(Kind.status)

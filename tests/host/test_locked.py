@@ -18,9 +18,11 @@ from kilotune.errors import KilotuneError
 from kilotune.image import Image
 from kilotune.link import frames, messages
 from kilotune.link.auth import TAG_BYTES, Lock
+from kilotune.link.client import Client
 from kilotune.link.messages import ANSWER, HEADER, TAGGED, Kind
 from kilotune.link.status import RefusedError
-from locked import ANYONE, OTHER_KEY, OWNERS, READERS, Victim, tagged
+from link_doubles import Drawn
+from locked import ANYONE, OTHER_KEY, OWNERS, READERS, Tap, Victim, tagged
 
 REFUSED = {"locked", "wrong_key", "slowed"}
 ROOT = Path(__file__).parents[2]
@@ -252,6 +254,14 @@ def test_a_session_opened_by_anyone_does_not_end_learning(
         other, _ = victim.owner()
         with pytest.raises(RefusedError, match="phase"):  # the new owner's session has ended it
             other.request(Kind.learn_end)
+
+
+def test_a_session_whose_number_the_owner_has_open_gets_another(victim: Victim) -> None:
+    owner = Client(Tap(victim.line), timeout_s=3, rng=Drawn(7, 100))
+    owner.authenticate(locked.KEY, owner.open().unique_id)
+    owner.request(Kind.status)
+    other = Client(Tap(victim.line), timeout_s=3, rng=Drawn(7, 200, 8, 200))
+    assert other.open().lock != Lock.none
 
 
 def test_ten_wrong_keys_slow_the_device_down(image: Image, flash: bytes, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ namespace kilotune {
 // Stochastic gradient descent on the adapter's parameters in real units (a bias of 1.0 is 1.0):
 //   v = momentum * v + mean gradient over `accumulate` windows
 //   p = p - rate * v - rate * decay * (p - base)
-// An image for Adam: p = p - rate * m / sqrt(v) - rate * decay * (p - base) with the bias-corrected
-// means m of the gradient (beta1 = momentum, 0.9 where that is 0) and v of its square (1 - 2^-10).
+// An image for Adam (Kingma and Ba, 2015; decay apart from the gradient: Loshchilov and Hutter,
+// 2019): p = p - rate * m / sqrt(v) - rate * decay * (p - base) with the bias-corrected means m of
+// the gradient (beta1 = momentum, 0.9 where that is 0) and v of its square (beta2 = 1 - 2^-10).
 struct TrainConfig {
   Real rate;                  // learning rate
   Real decay;                 // weight decay towards the base model, 0: none
@@ -38,7 +39,7 @@ class Trainer {
  public:
   // All memory is 4-aligned: `arena` of model.arena_bytes, `adapter` of model.adapter_bytes,
   // `state` of model.state_bytes (null if 0). The adapter's parameters are not touched: see
-  // reset().
+  // reset_parameters(). Never fails with kAllMethods.
   Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
               const Observer* observer = nullptr) {
     return open(model, arena, adapter, state, kAllMethods, observer);
@@ -55,7 +56,9 @@ class Trainer {
   void copy_parameters(const uint8_t* adapter);
   [[nodiscard]] bool parameters_valid(const uint8_t* adapter) const;
 
-  // Validates `config` and starts counting steps from 0.
+  // Validates `config` and starts counting steps from 0. not_trainable: the image is for inference.
+  // bad_argument: a field out of range, or one that the image has no state or `methods` no code
+  // for.
   [[nodiscard]] Status begin(const TrainConfig& config);
 
   [[nodiscard]] int8_t* input() { return run_.data(model_->tensor(model_->input)); }
@@ -69,9 +72,11 @@ class Trainer {
   // One training step on input(). The same (parameters, input, step count, seed) gives the same
   // bits.
   void step(const Target& target);
-  // Loss of the present parameters on input(); runs forward.
+  // Loss of the present parameters on input(), in the units of loss_value(); runs forward.
   [[nodiscard]] uint64_t loss(const Target& target);
 
+  // Since begin(): windows stepped on, and parameters that an update would have left their range
+  // by.
   [[nodiscard]] uint32_t steps() const { return steps_; }
   [[nodiscard]] uint32_t saturated() const { return saturated_; }
   [[nodiscard]] const Execution& execution() const { return run_; }

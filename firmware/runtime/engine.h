@@ -69,18 +69,21 @@ class Engine {
   static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);  // 0: not valid
 
   // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
-  // `flash` may be null: nothing persists then. On error the engine stays closed.
+  // `flash` may be null: nothing persists then. On error the engine stays closed: what Model::open
+  // gives for the image, or no_memory.
+  // Calls below give no_model while it is closed, and busy while training where that is in the way.
   Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
               const Flash* flash);
   [[nodiscard]] bool is_open() const;
 
   // --- streams -----------------------------------------------------------------------------
   // A stream is a gap-free run of samples (or of ready feature vectors); beginning one empties
-  // the window. `label` is used while a labelled learn phase runs.
+  // the window. `label` is used while a labelled learn phase runs. no_features, wrong_axes,
+  // wrong_rate (more than 1 % off), bad_argument (the label).
   enum class StreamKind : uint8_t { samples = 0, features = 1 };
   Status stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label);
-  // `bytes` holds whole frames: int16 little-endian, `axes` (or `features`) values a frame.
-  // Computes every window that completes and appends its result.
+  // `bytes` holds whole frames (bad_argument): int16 little-endian, `axes` (or `features`) values a
+  // frame. Computes every window that completes and appends its result. wrong_state: no stream.
   Status stream_push(const uint8_t* bytes, uint32_t n);
   [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
   void stream_gap() { window_.gap(); }         // what comes next does not follow what came last
@@ -96,13 +99,17 @@ class Engine {
                             WindowResult& out) const;  // false: not (or no longer) there
 
   // --- learning ----------------------------------------------------------------------------
+  // no_features; wrong_state: one is under way; bad_argument: a field is out of range or has no
+  // meaning for this model.
   Status learn_begin(const LearnConfig& config);
   // What the image says that a device learns with when no host tells it; windows 0: it does not.
   [[nodiscard]] LearnConfig alone_config() const;
   [[nodiscard]] uint32_t alone_windows() const {
     return features_.axes == 0 ? 0 : Profile::alone(model_).windows;
   }
-  Status learn_end();     // calibrates, then goes to phase train (or detect, with 0 passes)
+  // Calibrates, then goes to phase train (or detect, with 0 passes). too_few_windows: none to learn
+  // from, or none held back though that was asked for; the phase goes on.
+  Status learn_end();
   Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
   bool background();      // one bounded piece of training; true while more remains
 
@@ -113,8 +120,8 @@ class Engine {
   [[nodiscard]] uint32_t output_bytes() const;
   Status infer();
   Status train_begin(const TrainConfig& config);  // step counter to 0, optimiser state cleared
-  // One step on input(); `label` for cross-entropy, `target` (output_bytes, or null) for
-  // regression.
+  // One step on input(); `label` for cross-entropy, `target` (output_bytes) for regression, else
+  // ignored. wrong_state: a learn phase collects; bad_argument: label or target.
   Status train_step(uint16_t label, const int8_t* target);
   [[nodiscard]] uint32_t train_steps() const;  // since train_begin
 
@@ -122,12 +129,15 @@ class Engine {
   [[nodiscard]] const uint8_t* adapter() const;
   [[nodiscard]] uint32_t adapter_bytes() const;
   // Adapter to flash; returns after verification. A rollback returns to the last stable checkpoint
-  // before the present one; a candidate becomes stable by `mark_stable`.
+  // before the present one; a candidate becomes stable by `mark_stable`. unavailable: no flash, or
+  // too little; flash_failed: no sector took it, and the checkpoint before still counts.
   Status commit(bool stable = true);
   Status mark_stable();
-  Status rollback();  // return to the checkpoint before the newest one, for good
+  Status rollback();  // to the checkpoint before the newest one, for good; no_checkpoint: none
   Status restore();   // drop what is not committed: newest checkpoint, or the base model
-  // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint.
+  // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint. begin:
+  // wrong_base, bad_argument (its length); append: out_of_order, see RecordStore::append; end:
+  // truncated, bad_crc, or bad_argument for values out of range.
   Status push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc, uint32_t windows,
                     uint32_t steps);
   Status push_append(uint32_t off, const uint8_t* data, uint32_t n);

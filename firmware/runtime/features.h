@@ -1,5 +1,6 @@
 // Spectral and statistical features of one window of samples, in integers: the same bits on every
-// core.
+// core. Band energies, RMS, peak, crest factor and kurtosis, all as log2 in Q10; formulas and
+// tables: docs/SPEC.md, 1.6.
 #ifndef KILOTUNE_RUNTIME_FEATURES_H_
 #define KILOTUNE_RUNTIME_FEATURES_H_
 
@@ -31,8 +32,8 @@ struct FeatureConfig {
   const int32_t* hann_q31 = nullptr;
 };
 
-// Validates every field and table of the section; `image` is 4-aligned. `out` is untouched on
-// error.
+// Validates every field and table of the section; `image` is 4-aligned. no_features: section_off is
+// 0; bad_image: anything out of range. `out` is untouched on error.
 [[nodiscard]] Status features_open(const uint8_t* image, uint32_t image_bytes, uint32_t section_off,
                                    FeatureConfig& out);
 

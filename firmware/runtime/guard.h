@@ -71,10 +71,11 @@ struct GuardReport {
   int16_t shift;                     // of the phase's windows, Q10: see shift_q10
 };
 
-// Distance of a model input (features,) from the first calibration's mean, Q10 log2 of its mean
-// square in input steps.
+// Distance of a model input (features,) from the first calibration's mean: log2 of the mean over
+// features of (input - zero point)^2, Q10.
 int32_t origin_distance(const Profile& profile, const AdapterView& view, const int8_t* x);
-// Distance to the nearest early windows, `skip` left out; Q10 log2. At least one must be left.
+// Distance to the two nearest early windows, slot `skip` left out: log2 of the mean over both and
+// over features of (input - entry)^2, Q10. At least one must be left.
 int32_t early_distance(const AdapterView& view, const int8_t* x, uint32_t early, uint32_t skip);
 // What a phase that resumes was offered, windows of a broken sensor not counted.
 struct Offered {
@@ -84,11 +85,12 @@ struct Offered {
 // True where `x` is farther from the first healthy windows than they are from each other; its
 // distances are added to `sum`.
 bool offer_drifted(const Profile& profile, const AdapterView& view, const int8_t* x, Offered& sum);
-// How far the phase's windows lie out on average, of the two distances: 0 as the early windows do,
-// 1024 at the limits. Needs kLeastEarly windows and one offered.
+// How far the phase's windows lie out on average: the mean over both distances of
+// (mean of the phase - mean of the early windows) / (limit - the latter), Q10, each clamped to +-4.
+// 0: as the early windows do, 1024: at the limits. Needs kLeastEarly windows and one offered.
 int32_t shift_q10(const Profile& profile, const AdapterView& view, const Offered& sum);
 
-// RMS sigma between the trend and the calibrated means, 1/1000: 0 for a machine that kept still.
+// RMS over features of (trend - calibrated mean) / sigma, 1/1000: 0 for a machine that kept still.
 uint16_t unsteadiness(const AdapterView& view, const Trend& trend);
 // Moves the feature means after the machine by a bounded step. `trend`: of model inputs less the
 // zero point, Q6. False, and nothing is moved, where the budget is spent.

@@ -26,14 +26,15 @@ struct LearnConfig {
   Scorer scorer = Scorer::automatic;
   uint8_t force = 0;  // 1: keep the trained candidate even where calibration is better
   // Seeded augmentation. Noise goes into the input only: the network learns to remove it.
-  uint8_t noise = 8;   // standard deviation in 1/16 sigma
+  uint8_t noise = 8;   // standard deviation in 1/16 sigma, 0 = none
   uint8_t gain = 0;    // one gain of up to +-gain/16 log2 units a window and axis
   uint8_t jitter = 0;  // 1: bands move by up to one
   Guard guard = Guard::all;
   uint8_t recalibrate = 0;  // with resume, 1: follow a machine that ages, slowly and within limits
 };
 
-// What learning came to; losses and scores in Q10 log2.
+// What learning came to. Losses and threshold in Q10 log2: of the mean over a share's windows, held
+// back from training or learned from; before training (calibration) and after (candidate).
 struct LearnReport {
   uint16_t learned, held;  // windows in the reservoir's two shares
   uint16_t dropped;        // windows that looked unlike all others once calibrated
@@ -71,7 +72,7 @@ class Learner {
   // too_few_windows: not even one window to learn from, or none held back though asked for.
   // `config` must stay until step() returns false.
   [[nodiscard]] Status begin(const Parts& parts, const LearnConfig& config);
-  // One bounded piece; true while more remains.
+  // One bounded piece (a window's score, or a training step); true while more remains.
   bool step();
 
   [[nodiscard]] const LearnReport& report() const { return report_; }

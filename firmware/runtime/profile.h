@@ -1,5 +1,7 @@
-// What the base model's machine looked like, and how a new machine is calibrated against it.
-// Image section 1.7 of docs/SPEC.md.
+// What the base model's machine looked like, and how a new machine is calibrated against it: means
+// of the machine's own windows, variances shrunk towards the base's by pseudo-windows,
+//   (n * variance + k * base variance * level) / (n + k),
+// level the machine's mean variance over the base's. Image section 1.7 of docs/SPEC.md.
 #ifndef KILOTUNE_RUNTIME_PROFILE_H_
 #define KILOTUNE_RUNTIME_PROFILE_H_
 
@@ -24,7 +26,7 @@ class Profile {
   // Read from the image each time: it is asked for seldom.
   [[nodiscard]] static AloneConfig alone(const Model& model);
 
-  // Validates the section and the model's fit to it.
+  // Validates the section and the model's fit to it: bad_image otherwise.
   [[nodiscard]] Status open(const Model& model, const FeatureConfig& features);
 
   // The adapter of a device that has learned nothing: the base model's own calibration.

@@ -33,8 +33,8 @@ class Reservoir {
   struct Places {
     int32_t slot, early;
   };
-  // Counts one more window. Vitter's algorithm R: each window of a share is kept with equal
-  // probability. Early windows are taken in the first phase only.
+  // Counts one more window. Algorithm R (Vitter, ACM TOMS 11, 1985): each window of a share is kept
+  // with equal probability. Early windows are taken in the first phase only.
   [[nodiscard]] Places offer(uint8_t label);
   // Stores Q10 features (features,) in a slot that `offer` gave, before the calibration.
   void store_raw(uint32_t slot, const int16_t* features_q10);

@@ -58,8 +58,10 @@ class Scoring {
   const AdapterView* view_ = nullptr;
 };
 
-// Threshold from the log2 scores (n,) of held-back windows, Q10: Student's t on their mean and a
-// spread shrunk towards the profile's. n >= 1.
+// Threshold from the log2 scores (n,) of held-back windows, all Q10: where one more healthy window
+// would lie by Student's t, mean + t * s * sqrt(1 + 1/n). With k pseudo-windows of the profile's
+// spread: s^2 = (sum of (score - mean)^2 + k spread^2) / f, f = n - 1 + k, t = quantile + tail / f.
+// 1 <= n <= 255.
 int32_t threshold_q10(const Profile& profile, const int16_t* scores, uint32_t n);
 
 }  // namespace kilotune

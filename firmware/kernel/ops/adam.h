@@ -1,4 +1,6 @@
-// Adam with a state of two bytes a parameter. Linked only where a table of operators lists kAdam.
+// Adam (Kingma and Ba, 2015) with a state of two bytes a parameter: the logarithm of the root of
+// the mean square gradient, and the mean gradient over that root (docs/SPEC.md, 1.5). Linked only
+// where a table of operators lists kAdam.
 #ifndef KILOTUNE_KERNEL_OPS_ADAM_H_
 #define KILOTUNE_KERNEL_OPS_ADAM_H_
 

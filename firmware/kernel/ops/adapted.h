@@ -1,4 +1,6 @@
-// Layers whose weights are trained in part: some output channels, or a low-rank sum on all of them.
+// Layers whose weights are trained in part: some output channels, or a low-rank sum B A on all of
+// them (LoRA: Hu and others, 2021), rounded into the int8 weights. Units and steps:
+// docs/SPEC.md, 1.4.
 #ifndef KILOTUNE_KERNEL_OPS_ADAPTED_H_
 #define KILOTUNE_KERNEL_OPS_ADAPTED_H_
 

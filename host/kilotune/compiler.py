@@ -62,8 +62,10 @@ def compile(
     `reservoir`, 0 = none; each costs as many bytes as the model has inputs. `alone_windows`: healthy
     windows that a device with a sensor and without a host learns from, 0: none; twice the reservoir unless
     it is said. `recompute`: activations that the backward pass reads are computed again for it where that
-    makes the arena smaller, at the price of instructions; the learned bits are the same. Raises
-    KilotuneError.
+    makes the arena smaller, at the price of instructions; the learned bits are the same.
+    Raises KilotuneError: `no_file`, `bad_model` (no int8 .tflite that can be read), `unsupported_model` (an
+    operator, or a way to train it, that there is not: the message names it), `shared_tensor`, `bad_features`,
+    `bad_argument`.
     """
     if adam and (momentum or accumulate):
         raise KilotuneError("bad_argument", "Adam has a momentum of its own and does not accumulate", "choose one")

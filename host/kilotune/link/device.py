@@ -205,12 +205,19 @@ class Device:
 
         `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
         `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
-        `rate_hz` is checked where it is given. `passes` 0: calibration only. `noise`: in 1/16 sigma, of the
-        inputs trained on. `resume`: go on from the checkpoint. Such a phase refuses windows that are unlike
+        `rate_hz` is checked where it is given. `hold_count` of every `hold_period` windows are held back from
+        training. `passes` over the others (0: calibration only), with a rate that falls from `lr` to 0;
+        `patience`: passes without a lower held-back loss after which training ends, 0: never. `momentum` (below
+        1) and `accumulate` (windows a step) need an image compiled for them; `weight_decay` pulls towards the
+        base model. `noise`: in 1/16 sigma, of the inputs trained on; `gain`: in 1/16 log2, of a random gain a
+        window and axis; `jitter`: bands move by up to one. `force`: keep what was trained even where calibration
+        is better. `resume`: go on from the checkpoint. Such a phase refuses windows that are unlike
         the first healthy ones, and is undone where it would blunt the device (`status().guard` says why);
         `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
         `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
         (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
+        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
+        `timeout` or `device_lost`.
         """
         model = self._require_features(rate_hz)
         segments = self._segments(samples, ready_features)
@@ -250,7 +257,10 @@ class Device:
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> Scores:
-        """The device's result of every window. `samples` as in `learn`."""
+        """The device's result of every window: score in log2, anomalous or not, why it was refused.
+
+        `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
+        """
         self._require_features(rate_hz)
         phase = self.status().phase
         if phase not in (Phase.idle, Phase.detect):

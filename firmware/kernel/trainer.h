@@ -75,8 +75,7 @@ class Trainer {
   // Loss of the present parameters on input(), in the units of loss_value(); runs forward.
   [[nodiscard]] uint64_t loss(const Target& target);
 
-  // Since begin(): windows stepped on, and parameters that an update would have left their range
-  // by.
+  // Since begin(): windows stepped on, and updates that a parameter's range has cut.
   [[nodiscard]] uint32_t steps() const { return steps_; }
   [[nodiscard]] uint32_t saturated() const { return saturated_; }
   [[nodiscard]] const Execution& execution() const { return run_; }

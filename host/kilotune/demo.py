@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+from kilotune.files import write_atomically
 from kilotune.metrics import Separation
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ def _merge(
     from kilotune.tensors import save_array
 
     merged = folder / "merged.tflite"
-    merged.write_bytes(merge(model.read_bytes(), adapter))
+    write_atomically(merged, merge(model.read_bytes(), adapter))
     inputs = np.random.default_rng(SEED).integers(-128, 128, (MERGE_ROWS, image.input_bytes)).astype(np.int8)
     with connect_fresh("twin", image=image, timeout_s=timeout_s) as twin:
         twin.push(adapter)
@@ -412,5 +413,5 @@ def _report(
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
     page = folder / "report.html"
-    page.write_text(render(data), encoding="utf-8")
+    write_atomically(page, render(data).encode())
     return page

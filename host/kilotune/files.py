@@ -10,9 +10,18 @@ from kilotune.errors import KilotuneError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """All or nothing: a temporary file in the same folder, renamed when it is on the disk."""
+    """All or nothing: a temporary file in the same folder, renamed when it is on the disk; makes the folder.
+
+    A link stays one: the file that it names is replaced. What is no file (a pipe, /dev/null) is written to,
+    since a rename would put a file in its place. KilotuneError `cannot_write`.
+    """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -22,13 +31,44 @@ def write_atomically(path: Path, content: bytes) -> None:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
+            temporary.replace(target)
         except BaseException:
             temporary.unlink()
             raise
     except OSError as error:
-        raise KilotuneError(
-            "cannot_write",
-            f"cannot write {path}: {error.strerror}",
-            "check that the folder exists and has room",
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def require_writable(path: Path) -> None:
+    """KilotuneError `cannot_write` before long work rather than after it; makes the folder that is missing."""
+    try:
+        if path.exists() and not path.is_file():
+            return
+        folder = Path(os.path.realpath(path)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
+    """KilotuneError `usage` where an output would replace an input or another output; keys name them."""
+    taken = {os.path.realpath(path): name for name, path in inputs.items() if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if place in taken and (path.is_file() or not path.exists()):
+            raise KilotuneError(
+                "usage", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own"
+            )
+        taken[place] = name
+
+
+def _cannot_write(path: Path, error: OSError) -> KilotuneError:
+    return KilotuneError(
+        "cannot_write",
+        f"cannot write {path}: {error.strerror}",
+        "check its folder, your rights there, and the room on the disk; or choose another place",
+    )

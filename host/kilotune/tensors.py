@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def load_array(path: Path) -> npt.NDArray[Any]:
     """Any array of numbers from a .npy file."""
+    from zipfile import BadZipFile
+
     import numpy as np
 
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError, BadZipFile) as error:
         raise KilotuneError(
             "bad_file", f"{path} is not a .npy array: {error}", "write it with numpy.save"
         ) from None
@@ -67,7 +69,7 @@ def load_calibration(path: Path, row_bytes: int, scale: float, zero_point: int) 
             f"{path} holds {array.dtype}, or numbers that are not finite, or nothing",
             "give int8 model inputs, or floats in the units of the model's input, one row a sample",
         )
-    rows = array.reshape(len(array), -1)
+    rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
     if rows.shape[1] != row_bytes:
         raise KilotuneError(
             "bad_samples",
@@ -121,9 +123,13 @@ def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: 
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Writes `array` to exactly `path` (numpy.save alone would append .npy)."""
+    """Writes `array` to exactly `path` (numpy.save alone would append .npy), whole or not at all."""
+    import io
+
     import numpy as np
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    from kilotune.files import write_atomically
+
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomically(path, content.getvalue())

@@ -16,12 +16,16 @@ _SHORTEST = 16  # an array with fewer rows is a constant, not a signal: the shor
 
 
 def load_npy(path: Path, options: ReadOptions) -> Table:
+    from zipfile import BadZipFile
+
     import numpy as np
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
         raise _unreadable(path, error) from None
+    if not isinstance(array, np.ndarray):
+        raise KilotuneError("bad_file", f"{path.name} is an .npz file by another name", "rename it")
     columns = _columns("", array, path.name)
     chosen = (
         pick_columns(tuple(columns), options.columns, path.name)
@@ -36,6 +40,7 @@ def load_npy(path: Path, options: ReadOptions) -> Table:
 
 def load_npz(path: Path, options: ReadOptions) -> Table:
     import zipfile
+    import zlib
 
     import numpy as np
 
@@ -47,12 +52,14 @@ def load_npz(path: Path, options: ReadOptions) -> Table:
                     arrays[key] = archive[key]
                 except ValueError:  # an object array: never unpickled
                     continue
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from None
     return _from_arrays(arrays, options, path.name)
 
 
 def load_mat(path: Path, options: ReadOptions) -> Table:
+    import zlib
+
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -64,7 +71,7 @@ def load_mat(path: Path, options: ReadOptions) -> Table:
             f"{path.name} is a MATLAB 7.3 file, which is not read here",
             "store it again in MATLAB with: save('name.mat', '-v7')",
         ) from None
-    except (MatReadError, ValueError, TypeError, EOFError, OSError) as error:
+    except (MatReadError, LookupError, ValueError, TypeError, EOFError, OSError, MemoryError, zlib.error) as error:
         raise _unreadable(path, error) from None
     return _from_arrays({k: v for k, v in loaded.items() if not k.startswith("__")}, options, path.name)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from kilotune.errors import KilotuneError
 from kilotune.sources.recording import Recording
+from kilotune.sources.table import MAX_VALUES
 
 if TYPE_CHECKING:
     from kilotune.simulator import Fault
 
 PREFIX = "synthetic:"
+AXES = 3
 _NUMBERS = ("severity", "seed", "machine", "rpm", "load", "seconds", "rate")
 
 
@@ -40,6 +43,8 @@ def parse_synthetic(spec: str) -> Synthetic:
             if not sign or key not in _NUMBERS:
                 raise ValueError
             values[key] = float(text)
+            if not isfinite(values[key]):
+                raise ValueError
         except ValueError:
             raise KilotuneError(
                 "bad_argument",
@@ -80,6 +85,10 @@ def simulate(spec: str, *, rate_hz: float, seconds: float | None = None) -> Reco
     if not (rate > 0 and length_s > 0):
         raise KilotuneError(
             "bad_argument", f"{spec!r}: rate and seconds must be above 0", "correct the source"
+        )
+    if AXES * length_s * rate > MAX_VALUES:
+        raise KilotuneError(
+            "too_large", f"{spec!r}: {length_s:g} s at {rate:g} Hz are too much to hold at once", "give fewer seconds"
         )
     machine = Machine.random(wish.machine)
     samples = machine.record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -128,19 +129,20 @@ def _kept(unit: str) -> str:
 
 
 def _cut(values: npt.NDArray[Any], options: ReadOptions, rate_hz: float, name: str) -> npt.NDArray[Any]:
-    if options.start_s < 0 or (options.seconds is not None and options.seconds <= 0):
+    start, seconds = options.start_s, options.seconds
+    if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise KilotuneError(
-            "bad_argument", "--start and --seconds cannot be negative", "leave them away for all of it"
+            "bad_argument", "--start must be 0 or more, --seconds above 0", "leave them away for all of it"
         )
-    first = round(options.start_s * rate_hz)
-    if first >= values.shape[0]:
+    if round(min(start * rate_hz, values.shape[0])) >= values.shape[0]:
         raise KilotuneError(
             "bad_argument",
             f"{name} has {values.shape[0] / rate_hz:.3f} s: nothing is left from {options.start_s:g} s on",
             "choose a smaller --start",
         )
-    end = values.shape[0] if options.seconds is None else first + max(1, round(options.seconds * rate_hz))
-    return values[first:end]
+    first = round(start * rate_hz)
+    wanted = values.shape[0] if seconds is None else round(min(seconds * rate_hz, values.shape[0]))
+    return values[first : first + max(1, wanted)]
 
 
 def _convert(values: npt.NDArray[Any], table: Table, options: ReadOptions, unit: str, name: str) -> Any:
@@ -174,7 +176,7 @@ def _convert(values: npt.NDArray[Any], table: Table, options: ReadOptions, unit:
     if unit == "ms2":
         out /= STANDARD_GRAVITY
     elif unit == "volts":
-        if not options.sensitivity_v_per_g:
+        if not options.sensitivity_v_per_g or not np.isfinite(options.sensitivity_v_per_g):
             raise KilotuneError(
                 "bad_argument",
                 "volts need the sensor's sensitivity",
@@ -206,7 +208,9 @@ def _per_axis(
                     "give a number",
                 ) from None
             numbers += [float(v) for v in np.ravel(table.constants[text])]
-    if len(numbers) not in (1, axes) or not all(np.isfinite(numbers)):
+    if not all(np.isfinite(numbers)):
+        raise KilotuneError("bad_argument", f"{option} gives {numbers}, which are not all finite", "correct it")
+    if len(numbers) not in (1, axes):
         raise KilotuneError(
             "bad_argument",
             f"{option} gives {len(numbers)} values for {axes} columns",

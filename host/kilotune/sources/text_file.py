@@ -37,7 +37,7 @@ def load_text(path: Path, options: ReadOptions) -> Table:
         )
     lines = _opening(path, name)
     delimiter = _delimiter(lines[-1])
-    first = [cell.strip() for cell in next(csv.reader([lines[0]], delimiter=delimiter))]
+    first = [cell.strip() for cell in _cells(lines[0], delimiter)]
     has_header = not all(_is_number(cell) for cell in first)
     width = len(first)
     names = tuple(first) if has_header else tuple(str(i) for i in range(width))
@@ -103,6 +103,13 @@ def _delimiter(line: str) -> str:
     return best if counts[best] else (" " if " " in line else ",")
 
 
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:  # a cell without end
+        return [line[:20]]
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -150,7 +157,7 @@ def _diagnosis(
         for number, line in enumerate(file, 1):
             if number < first_row or not line.strip() or line.startswith("#"):
                 continue
-            cells = line.split() if delimiter == " " else next(csv.reader([line], delimiter=delimiter))
+            cells = line.split() if delimiter == " " else _cells(line, delimiter)
             if len(cells) <= max(used) or len(cells) != width:
                 return KilotuneError(
                     "bad_file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def load_wav(path: Path, options: ReadOptions) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)
             rate, data = wavfile.read(path)
-    except (ValueError, EOFError, OSError, wavfile.WavFileWarning) as error:
+    except (ValueError, EOFError, OSError, struct.error, wavfile.WavFileWarning) as error:
         short = str(error).rstrip(".").splitlines()[0] if str(error) else "unknown format"
         raise KilotuneError(
             "bad_file", f"{path.name} could not be read as a sound file: {short}", "it is damaged or cut off"

@@ -80,13 +80,35 @@ def record(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[float, float], None] | None = None,
+    rescue: Callable[[LiveRecording], None] | None = None,
 ) -> LiveRecording:
     """The sensor's samples from now on, `seconds` of them. `progress`: seconds done, of how many.
+
+    `rescue` gets what there is where the recording ends early, by an error or by Ctrl-C, before that is raised.
 
     KilotuneError where the device has no sensor, is locked, or the sensor gives nothing for `timeout_s`.
     """
     info = device.info()
     keeper = _Keeper(info.rate_hz, info.axes, round(seconds * info.rate_hz))
+    chip = device.status().sensor.chip.name
+    try:
+        _fill(keeper, device, info.rate_hz, info.axes, clock, progress)
+    except BaseException:
+        if rescue is not None and keeper.count:
+            rescue(keeper.recording(info.full_scale_g, chip))
+        raise
+    return keeper.recording(info.full_scale_g, chip)
+
+
+def _fill(
+    keeper: _Keeper,
+    device: Device,
+    rate_hz: float,
+    axes: int,
+    clock: Callable[[], float],
+    progress: Callable[[float, float], None] | None,
+) -> None:
+    """Asks the device, without a pause while there is more, until the keeper has all that it wants."""
     found = _ask(device, _NEWEST, clock)
     at, gaps = found.frames_end, found.gaps
     heard_s = clock()
@@ -106,13 +128,11 @@ def record(
         else:
             time.sleep(_PAUSE_S)
         gap_at = found.gap_at if found.gaps != gaps else None
-        keeper.take(at, found.frames_first, found.data, gap_at, found.gaps - gaps, now_s - _behind(found, info.rate_hz))
+        keeper.take(at, found.frames_first, found.data, gap_at, found.gaps - gaps, now_s - _behind(found, rate_hz))
         gaps = found.gaps
-        at = found.frames_first + len(found.data) // (2 * info.axes)
+        at = found.frames_first + len(found.data) // (2 * axes)
         if progress is not None:
-            progress(keeper.count / info.rate_hz, seconds)
-    sensor = device.status().sensor
-    return keeper.recording(info.full_scale_g, sensor.chip.name)
+            progress(keeper.count / rate_hz, keeper.wanted / rate_hz)
 
 
 def _behind(found: messages.RawFrames, rate_hz: float) -> float:
@@ -137,7 +157,7 @@ class _Keeper:
     def __init__(self, rate_hz: float, axes: int, wanted: int) -> None:
         self._rate_hz = rate_hz
         self._axes = axes
-        self._wanted = wanted
+        self.wanted = wanted
         self._pieces: list[npt.NDArray[np.int16]] = []
         self._starts: list[tuple[int, float]] = []  # of stretches: index here, time of it in s
         self._base: int | None = None  # the device's index of this stretch's first sample
@@ -146,7 +166,7 @@ class _Keeper:
 
     @property
     def missing(self) -> bool:
-        return self.count < self._wanted
+        return self.count < self.wanted
 
     def break_off(self, overruns: int = 0) -> None:
         """What comes next does not follow; by how much, only the computer's clock can tell."""
@@ -170,7 +190,7 @@ class _Keeper:
         self._keep(first, frames, arrived_s)
 
     def _keep(self, first: int, frames: npt.NDArray[np.int16], arrived_s: float) -> None:
-        frames = frames[: self._wanted - self.count]
+        frames = frames[: self.wanted - self.count]
         if not len(frames):
             return
         if self._base is None:

@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import kilotune
 import numpy as np
 import pytest
-from kilotune.errors import KilotuneError
+import rich_click as click
+from kilotune import connection, ports, recorder
+from kilotune.cli.command import Ended
+from kilotune.cli.main import main
+from kilotune.errors import EXIT_USAGE, KilotuneError, exit_code
 from kilotune.files import keep_apart, require_writable, write_atomically
 from kilotune.sources import ReadOptions, read
 from kilotune.tensors import load_array
 from scipy.io import savemat
+from test_cli import commands
+
+import models
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
+
+
+def ended(*arguments: object) -> int:
+    """Exit code of a command in this process."""
+    with pytest.raises(SystemExit) as leaving:
+        main([str(a) for a in arguments])
+    return int(leaving.value.code or 0)
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The error that a command with --json prints: one JSON document, with the exit code that it ends with."""
+    code = ended(*arguments, "--json")
+    error: dict[str, Any] = json.loads(capsys.readouterr().out)["error"]
+    assert error["exit_code"] == code
+    return error
+
+
+@pytest.fixture
+def tflite(tmp_path: Path) -> Path:
+    path = tmp_path / "ae.tflite"
+    path.write_bytes(models.chain(12, 8, 12, seed=3))
+    return path
 
 
 # --- outputs -------------------------------------------------------------------------------------
@@ -55,6 +95,80 @@ def test_an_output_is_kept_apart_from_inputs_and_from_other_outputs(tmp_path: Pa
     for outputs in ({"--out": tmp_path / "link"}, {"--out": tmp_path / "new", "--plot": tmp_path / "x" / ".." / "new"}):
         with pytest.raises(KilotuneError, match="would overwrite"):
             keep_apart(dict(outputs), {"the model": model})
+
+
+def test_no_command_replaces_its_own_input(tflite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, rows, table = tmp_path / "ae.ktm", tmp_path / "x.npy", tmp_path / "x.csv"
+    kilotune.compile(tflite, method="bias").save(image)
+    np.save(rows, np.zeros((4, 12), np.int8))
+    table.write_text("x\n1\n2\n")
+    adapter = tmp_path / "adapter"
+    assert ended("train", image, "-t", "twin", "-i", rows, "--steps", 1, "--lr", 0.1, "--seed", 1, "-o", adapter) == 0
+    before = {path: path.read_bytes() for path in (tflite, image, rows, table)}
+    for command in (
+        ("compile", tflite, "-o", tflite),
+        ("compile", tflite, "-o", tmp_path / "n", "--c-array", tmp_path / "n"),
+        ("inspect", image, "--plan", image),
+        ("merge", tflite, adapter, "-o", tflite),
+        ("quantize", tflite, "--samples", rows, "-o", rows),
+        ("infer", image, "-t", "twin", "-i", rows, "-o", rows),
+        ("record-to-resd", table, "--rate", 100, "-o", table),
+        ("report", "--image", image, "--healthy", table, "--fault", "synthetic:inner", "-t", "twin", "-o", table),
+    ):
+        capsys.readouterr()
+        error = failed(capsys, *command)
+        assert error["exit_code"] == EXIT_USAGE, command
+        assert "would overwrite" in error["message"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+def test_no_option_takes_a_number_that_is_none() -> None:
+    found = 0
+    for name, command in commands().items():
+        for p in command.params:
+            if isinstance(p.type, (click.FloatRange, click.types.FloatParamType)):
+                found += 1
+                for text in ("nan", "inf", "-inf"):
+                    with pytest.raises(click.BadParameter):
+                        print(name, p.opts, p.type.convert(text, p, None))
+    assert found > 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--passes", "3"),
+        ("--resume",),
+        ("--learn", "--recalibrate"),
+        ("--learn", "--guard", "none"),
+        ("--learn", "--detect", "--learn-files", "1", "--learn-seconds", "1"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = failed(capsys, "stream", "synthetic:healthy", "-t", "twin", *options)
+    assert (error["code"], error["exit_code"]) == ("usage", EXIT_USAGE)
+
+
+def test_an_empty_target_is_not_the_one_board_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ports, "list_ports", lambda: [ports.Port("/dev/board", "", "0d28:0204", "")])
+    assert failed(capsys, "rollback", "-t", "")["code"] == "usage"
+
+
+def test_digits_that_are_no_numbers_and_boards_that_are_none_are_wrong_usage(
+    tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("compile", tflite, "-o", tflite.with_suffix(".ktm"), "--method", "channels")
+    for channels in ("²", "0:²"):
+        assert failed(capsys, *arguments, "--channels", channels)["code"] == "usage"
+    assert failed(capsys, "info", "-t", "socket://localhost:²")["code"] == "usage"
+    assert failed(capsys, "info", "-t", "qemu:nowhere")["exit_code"] == EXIT_USAGE == exit_code("no_emulator")
 
 
 # --- inputs --------------------------------------------------------------------------------------
@@ -106,3 +220,102 @@ def test_a_machine_cannot_be_simulated_without_bounds(spec: str, code: str) -> N
     with pytest.raises(KilotuneError) as error:
         read(spec)
     assert error.value.code == code
+
+
+# --- how a command ends --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "exits"),
+    [
+        (KeyboardInterrupt(), "interrupted", 130),
+        (Ended(signal.SIGTERM), "interrupted", 143),
+        (MemoryError("too much"), "no_memory", 1),
+        (ZeroDivisionError("a bug"), "internal", 1),
+    ],
+)
+def test_whatever_ends_a_command_is_one_json_document(
+    fault: BaseException, code: str, exits: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise fault
+
+    monkeypatch.setattr(ports, "list_ports", fail)
+    assert ended("ports", "--json") == exits
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"]["code"] == code
+    assert ("Traceback" in told.err) == (code == "internal")  # a bug is told with where it is
+
+
+def test_a_program_that_is_told_to_end_ends_its_device_first(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import sys, time
+        from pathlib import Path
+        from kilotune.cli.command import command
+        from kilotune.targets.process import DeviceProcess
+
+        @command("hold", example="kilotune hold")
+        def hold(out):
+            "Holds a device that does not watch its input, as QEMU does not."
+            with DeviceProcess(["sleep", "60"], Path({str(tmp_path / "log")!r}), "the device") as process:
+                print(process.pid, flush=True)
+                time.sleep(60)
+
+        hold()
+        """
+    )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=ENVIRONMENT) as held:
+            assert held.stdout is not None
+            device = int(held.stdout.readline())
+            held.send_signal(number)
+            assert held.wait(30) == 128 + number
+        end = time.monotonic() + 10
+        while Path(f"/proc/{device}").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{device}").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "kilotune", "ports", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        assert (process.wait(60), told) == (0, b"")
+
+
+def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    class Line:
+        def __enter__(self) -> Line:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            asked.append("closed")
+
+    def connect(target: str, image: object, state: object, timeout_s: float, key_file: object) -> Line:
+        asked.append(key_file)
+        return Line()
+
+    def stopped(device: object, *, seconds: float, progress: object, rescue: Any) -> None:
+        part = recorder.LiveRecording(
+            np.ones((50, 3), np.int16), np.arange(50) / 100, 100.0, 8.0, "lis2dw12", (0,), 0, 0
+        )
+        rescue(part)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "connect", connect)
+    monkeypatch.setattr(recorder, "record", stopped)
+    key, file = tmp_path / "key", tmp_path / "new" / "r.npz"
+    assert ended("record", "-t", "native", "--key-file", key, "-o", file, "--seconds", 10, "--json") == 130
+    assert asked == [key, "closed"]
+    assert len(read(file).samples) == 50
+    told = capsys.readouterr()
+    assert "0.5 s" in told.err
+    assert json.loads(told.out)["error"]["code"] == "interrupted"

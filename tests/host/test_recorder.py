@@ -122,6 +122,26 @@ def test_a_device_that_is_busy_is_waited_for_and_a_silent_sensor_is_not_for_ever
             record(broken, seconds=1.0, clock=broken.clock)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), KilotuneError("device_lost", "unplugged")])
+def test_what_was_recorded_until_an_early_end_is_rescued(fault: BaseException) -> None:
+    sensor, rescued = Sensor(), []
+
+    def stop(done_s: float, wanted_s: float) -> None:
+        assert wanted_s == 2.0
+        if done_s >= 1.0:
+            raise fault
+
+    with pytest.raises(type(fault)):
+        record(sensor, seconds=2.0, clock=sensor.clock, progress=stop, rescue=rescued.append)  # type: ignore[arg-type]
+    (part,) = rescued
+    assert 100 <= len(part.counts) < 200
+    np.testing.assert_allclose(part.time_s, np.arange(len(part.counts)) / RATE_HZ)
+    silent = Sensor(silent=True)
+    with pytest.raises(KilotuneError):  # nothing was recorded: nothing to rescue
+        record(silent, seconds=1.0, clock=silent.clock, rescue=rescued.append)  # type: ignore[arg-type]
+    assert len(rescued) == 1
+
+
 @pytest.mark.parametrize("ending", [".npz", ".csv"])
 def test_what_was_written_is_read_as_a_recording_and_a_gap_in_it_is_refused(ending: str, tmp_path: Path) -> None:
     sensor = Sensor()

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any, ClassVar
 
 import rich_click as click
-from click.exceptions import Exit
+from click.exceptions import Abort, ClickException, Exit
 
 from kilotune.cli.output import Output
 from kilotune.errors import KilotuneError
+
+
+class Ended(KeyboardInterrupt):
+    """Another program asked this one to end: all that is open is closed, as by Ctrl-C."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def endings() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Ended`; else they would leave an emulator behind that writes to its flash file."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Ended(signal.Signals(number))
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        wanted = []  # only the main thread may
+    taken = [number for number in wanted if signal.getsignal(number) is signal.SIG_DFL]  # nohup stays
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Command(click.RichCommand):
@@ -56,6 +89,10 @@ class LazyGroup(click.RichGroup):
             sys.exit(told.exit_code)
         except Exit as leaving:
             sys.exit(leaving.exit_code)
+        except Abort:  # Ctrl-C before the command began
+            told, code = as_told(KeyboardInterrupt())
+            Output(as_json=True).error(told, code)
+            sys.exit(code)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -77,24 +114,13 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Comma
     def wrap(function: Callable[..., None]) -> Command:
         @functools.wraps(function)
         def run(as_json: bool, **options: Any) -> None:
-            out = Output(as_json=as_json)
             try:
-                function(out, **options)
-            except KilotuneError as error:
-                out.error(error, error.exit_code)
-                sys.exit(error.exit_code)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                sys.exit(130)
-            except BrokenPipeError:  # the reader of a stream went away: not an error
-                sys.stderr.close()
-                sys.exit(0)
-            except OSError as error:
-                wrapped = KilotuneError(
-                    "os_error", str(error), "check the file's name, its folder and your rights"
-                )
-                out.error(wrapped, wrapped.exit_code)
-                sys.exit(wrapped.exit_code)
+                code = run_to_end(Output(as_json=as_json), functools.partial(function, **options))
+            except BrokenPipeError:  # the reader of the output went away: not an error
+                discard_output()
+                code = 0
+            if code:
+                sys.exit(code)
 
         run = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(run)
         made = click.command(name, cls=Command, context_settings={"help_option_names": ["-h", "--help"]})(run)
@@ -103,3 +129,42 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Comma
         return made
 
     return wrap
+
+
+def run_to_end(out: Output, function: Callable[[Output], None]) -> int:
+    """The exit code; what went wrong has been told."""
+    try:
+        with endings():
+            function(out)
+    except (BrokenPipeError, ClickException, Exit, Abort):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        told, code = as_told(error)
+        out.error(told, code)
+        return code
+    return 0
+
+
+def as_told(error: Exception | KeyboardInterrupt) -> tuple[KilotuneError, int]:
+    """What a person is told of an error that ended a command, and the exit code."""
+    if isinstance(error, KilotuneError):
+        return error, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        return KilotuneError("interrupted", f"interrupted by {number.name}"), 128 + number
+    if isinstance(error, MemoryError):
+        told = KilotuneError("no_memory", f"not enough memory: {error}", "give less at a time, such as with --seconds")
+    elif isinstance(error, OSError):
+        told = KilotuneError("os_error", str(error), "check the file's name, its folder and your rights")
+    else:
+        import traceback
+
+        traceback.print_exception(error)
+        what = f"kilotune itself failed: {type(error).__name__}: {error}"
+        told = KilotuneError("internal", what, "this is a bug: report it with the lines above and the command")
+    return told, told.exit_code
+
+
+def discard_output() -> None:
+    """Lets the interpreter end in silence when nobody reads what it has still to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -119,7 +119,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     out.result(data, pairs([(name, value or "-") for name, value in data.items()]))
 
 
-@command("pull", example="kilotune pull -p /dev/ttyACM0 -o adapter/")
+@command("pull", example="kilotune pull -p /dev/ttyACM0 --image model.ktm -o adapter/")
 @device_options()
 @click.option(
     "-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter; needs --image."

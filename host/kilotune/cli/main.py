@@ -55,7 +55,7 @@ def main() -> None:
     """Adapt an int8 TensorFlow Lite model on the microcontroller that runs it.
 
     Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 no or ambiguous device, 4 refused by the device,
-    5 verification mismatch.
+    5 verification mismatch, 128 and more: ended by a signal (130: Ctrl-C).
     """
 
 

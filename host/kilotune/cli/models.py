@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
     """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
+    from kilotune.files import keep_apart, require_writable, write_atomically
     from kilotune.quantize import quantize
     from kilotune.tensors import load_array
 
+    keep_apart({"--out": target}, {"the model": model, "the samples": samples})
+    typical = load_array(samples)
+    require_writable(target)
     with out.progress("quantizing"):
-        data = quantize(model, load_array(samples))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+        data = quantize(model, typical)
+    write_atomically(target, data)
     out.result({"tflite": str(target), "bytes": len(data)}, f"{target}: {len(data):,} bytes")
 
 
@@ -121,7 +124,13 @@ def compile_command(
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.compiler import compile as compile_model
     from kilotune.compiler import trainable
+    from kilotune.files import keep_apart
 
+    read, plot = {"the model": model, "the features": settings}, None
+    if wanted is not None:
+        read |= {"the calibration": wanted.calibration, "the labels": wanted.labels, "the targets": wanted.targets}
+        plot = wanted.plot
+    keep_apart({"--out": target, "--c-array": c_array, "--plot": plot}, read)
     features, profile = read_settings(settings) if settings is not None else (None, None)
     searched: Found | None = None
     if wanted is not None:
@@ -157,7 +166,6 @@ def compile_command(
             early=early,
             alone_windows=alone_windows,
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target)
     data: dict[str, object] = {"image": str(target), **plain(summary(image))}
     if c_array is not None:
@@ -180,12 +188,12 @@ def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] |
     """One number for every layer, or `layer:channel,channel,...` by layer."""
     if not texts:
         return None
-    if len(texts) == 1 and texts[0].isdigit():
+    if len(texts) == 1 and texts[0].isdecimal():
         return int(texts[0])
     found: dict[str | int, list[int]] = {}
     for text in texts:
         name, _, channels = text.rpartition(":")
-        if not name or not all(c.strip().isdigit() for c in channels.split(",")):
+        if not name or not all(c.strip().isdecimal() for c in channels.split(",")):
             raise KilotuneError("usage", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
         found[name] = [int(c) for c in channels.split(",")]
     return found
@@ -216,9 +224,11 @@ def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
 @click.option("--plan", type=FILE, help="Draw the memory plan: what lies where in the arena, and when (.svg).")
 def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
     """Show an image's layers, its memory budget and which boards it fits, before flashing."""
+    from kilotune.files import keep_apart, write_atomically
     from kilotune.image import Image
     from kilotune.inspection import fits, optimisers, ram_budget
 
+    keep_apart({"--plan": plan}, {"the image": image})
     loaded = Image.load(image)
     boards = fits(loaded)
     data = {
@@ -230,7 +240,6 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
         "boards": plain(boards),
     }
     if plan is not None:
-        from kilotune.files import write_atomically
         from kilotune.report.memoryplan import memory_plan
 
         write_atomically(plan, memory_plan(loaded).encode())
@@ -312,14 +321,15 @@ def merge_command(
     out: Output, model: Path, adapter: Path, target: Path, key_file: Path | None, require_tag: bool
 ) -> None:
     """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
+    from kilotune.files import keep_apart, write_atomically
     from kilotune.keys import KeyRing
     from kilotune.merge import merge, write_calibration
     from kilotune.trust import trust
 
+    keep_apart({"--out": target}, {"the base model": model})
     learned = load_adapter(out, adapter, key_file, require_tag)
     merged = merge(model.read_bytes(), learned)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(merged)
+    write_atomically(target, merged)
     beside = write_calibration(learned, target)
     text = f"{target}: {len(merged):,} bytes" + (f"\n{beside}: calibration and threshold" if beside else "")
     data = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,18 @@ Decorated = Callable[..., Any]
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Real(click.FloatRange):
+    """A number within a range. Unlike click's it refuses NaN, which passes every comparison, and infinities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 METHODS = ("bias", "head", "bias+head", "lora", "channels")
 LOSSES = ("auto", "reconstruction", "regression", "classification")
 SCORERS = ("automatic", "residual", "nearest", "combined")
@@ -77,7 +90,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             if target is not None and port is not None:
                 raise KilotuneError("usage", "--target and --port name two devices", "give one of them")
             image = rest.pop("image_file", None) if image_option else rest.get("image")
-            function(out, where=Where(target or port, image, state, timeout, key_file), **rest)
+            function(out, where=Where(target if target is not None else port, image, state, timeout, key_file), **rest)
 
         decorators = [
             click.option(
@@ -91,7 +104,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             ),
             click.option(
                 "--timeout",
-                type=click.FloatRange(min=0.1, max=86400),
+                type=Real(min=0.1, max=86400),
                 default=30.0,
                 show_default=True,
                 metavar="S",
@@ -168,7 +181,10 @@ def source_options(function: Decorated) -> Decorated:
             help="Columns in the order of the model's axes: names or numbers from 0.",
         ),
         click.option(
-            "--rate", type=float, metavar="HZ", help="Sampling rate, where the file does not say it."
+            "--rate",
+            type=Real(min=0, min_open=True),
+            metavar="HZ",
+            help="Sampling rate, where the file does not say it.",
         ),
         click.option(
             "--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."
@@ -179,11 +195,13 @@ def source_options(function: Decorated) -> Decorated:
         click.option(
             "--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."
         ),
-        click.option("--sensitivity", type=float, metavar="V/G", help="Volts per g, with --unit volts."),
+        click.option("--sensitivity", type=Real(), metavar="V/G", help="Volts per g, with --unit volts."),
         click.option(
-            "--start", type=float, default=0.0, metavar="S", help="Leave away the first seconds of a file."
+            "--start", type=Real(min=0), default=0.0, metavar="S", help="Leave away the first seconds of a file."
         ),
-        click.option("--seconds", type=float, metavar="S", help="Use at most so much of each file."),
+        click.option(
+            "--seconds", type=Real(min=0, min_open=True), metavar="S", help="Use at most so much of each file."
+        ),
         click.option(
             "--upsample", is_flag=True, help="Raise a rate below the model's, though its upper bands stay empty."
         ),
@@ -214,6 +232,8 @@ def learn_options(function: Decorated) -> Decorated:
     ) -> None:
         from kilotune.streaming import LearnOptions
 
+        if not resume and (recalibrate or guard != "all"):
+            raise KilotuneError("usage", "--recalibrate and --guard need --resume", "add --resume, or leave them out")
         learning = LearnOptions(
             passes=passes,
             lr=lr,
@@ -231,7 +251,7 @@ def learn_options(function: Decorated) -> Decorated:
             type=click.IntRange(0, 65535),
             help="Times the stored windows are trained on: 40, for classifiers 100; 0: calibration only.",
         ),
-        click.option("--lr", type=float, help="Learning rate: 0.5, for classifiers 0.05."),
+        click.option("--lr", type=Real(min=0), help="Learning rate: 0.5, for classifiers 0.05."),
         click.option(
             "--seed",
             type=click.IntRange(0, 2**32 - 1),

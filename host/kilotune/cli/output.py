@@ -31,7 +31,7 @@ class Output:
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """The one result of a command: with --json nothing follows it on stdout."""
         self._told = True
-        print(encode(data) if self.as_json else text)
+        print(encode(data) if self.as_json else text, flush=True)
 
     def row(self, data: Mapping[str, Any], text: str) -> None:
         """One of many results: a JSON line, or a line of text; seen at once."""
@@ -48,7 +48,7 @@ class Output:
     def error(self, error: KilotuneError, code: int) -> None:
         if self.as_json and not self._told:
             body = {"code": str(error.code), "message": error.message, "hint": error.hint, "exit_code": code}
-            print(encode({"error": body}))
+            print(encode({"error": body}), flush=True)
             return
         lines = [f"error: {error.message}"]
         if error.hint:

@@ -12,6 +12,7 @@ from kilotune.cli.options import (
     EXISTING,
     FILE,
     FOLDER,
+    Real,
     Where,
     device_options,
     learn_options,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--learn-files", type=click.IntRange(min=1), help="With both: learn from so many files [1].")
 @click.option(
     "--learn-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     help="With both: learn from so many seconds of the whole.",
 )
 @click.option("--labels", metavar="0,1,..", help="Class of each file learned from, for classifiers.")
@@ -67,17 +68,24 @@ def stream_command(
     labels: str | None,
     do_commit: bool,
 ) -> None:
-    """Stream recordings, or a simulated machine, through a device: learn, detect, or both."""
+    """Stream recordings, or a simulated machine, through a device: learn, detect, or both.
+
+    With --json each window is one line of JSON, and the last line is the summary, or the error.
+    """
     from kilotune.guardrails import told
-    from kilotune.streaming import run, split
+    from kilotune.streaming import LearnOptions, run, split
 
     both = do_learn and do_detect
     if not both and (learn_files is not None or learn_seconds is not None):
         raise KilotuneError(
             "usage", "--learn-files and --learn-seconds need --learn and --detect", "give both"
         )
+    if learn_files is not None and learn_seconds is not None:
+        raise KilotuneError("usage", "--learn-files and --learn-seconds both say how much", "give one of them")
     if not do_learn and (labels is not None or do_commit):
         raise KilotuneError("usage", "--labels and --commit need --learn", "add --learn")
+    if not do_learn and learning != LearnOptions():
+        raise KilotuneError("usage", "options say how to learn, but none to learn", "add --learn, or leave them out")
     with (
         where.connect(where.image) as device,
         out.progress("streaming") as bar,
@@ -87,6 +95,10 @@ def stream_command(
             first, rest = split(recordings, files=learn_files, seconds=learn_seconds)
         else:
             first, rest = (recordings, []) if do_learn else ([], recordings)
+        for empty in (r.name for r in rest if len(r.samples) < device.info().window):
+            out.note(f"{empty} is shorter than one window: nothing in it is scored")
+        if both and not rest:
+            out.note("all of the recordings is learned from: nothing is left to detect in")
 
         def emit(event: StreamEvent) -> None:
             w = event.window
@@ -165,11 +177,14 @@ def infer_command(
     """Run ready int8 inputs through the model on the device."""
     import numpy as np
 
+    from kilotune.files import keep_apart, require_writable
     from kilotune.image import Image
     from kilotune.tensors import load_inputs, save_array
 
+    keep_apart({"--out": result}, {"the image": image, "the inputs": source})
     model = Image.load(image)
     inputs = load_inputs(source, model.input_bytes)
+    require_writable(result)
     loaded = load_adapter(out, adapter, where.key_file) if adapter is not None else None
     with where.connect_fresh(model) as device:
         if loaded is not None:
@@ -202,17 +217,17 @@ def infer_command(
 @click.option(
     "--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round."
 )
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), required=True, help="Learning rate.")
+@click.option("--lr", type=Real(min=0, min_open=True), required=True, help="Learning rate.")
 @click.option(
     "--momentum",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Real(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Needs an image compiled with --momentum.",
 )
 @click.option(
     "--decay",
-    type=click.FloatRange(min=0),
+    type=Real(min=0),
     default=0.0,
     show_default=True,
     help="Weight decay towards the base model.",
@@ -237,6 +252,8 @@ def train_command(
     folder: Path,
 ) -> None:
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
+    from kilotune.adapter import CONFIG_FILE
+    from kilotune.files import require_writable
     from kilotune.image import Image
     from kilotune.tensors import load_inputs, load_labels, load_targets
 
@@ -248,6 +265,7 @@ def train_command(
         classes = load_targets(labels, rows, model.output_bytes, *model.output_quantisation)
     elif labels is not None:
         classes = load_labels(labels, rows)
+    require_writable(folder / CONFIG_FILE)
     with where.connect_fresh(model) as device:
         with out.progress("training") as bar:
             device.train(

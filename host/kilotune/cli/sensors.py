@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import FILE, Where, device_options, source_options
+from kilotune.cli.options import FILE, Real, Where, device_options, source_options
 from kilotune.cli.output import Output, pairs, plain
 
 if TYPE_CHECKING:
@@ -23,27 +23,36 @@ _RENODE_FORMATS = ("resd", "adxl345", "g")
     "kilotune record -t native:lis2dw12=synthetic:healthy --image model.ktm -o healthy.csv --seconds 5 --json",
 )
 @device_options()
-@click.option("-o", "--out", "file", type=FILE, required=True, help="A new .npz or .csv file.")
+@click.option("-o", "--out", "file", type=FILE, required=True, help="The .npz or .csv file to write.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True, max=86400),
+    type=Real(min=0, min_open=True, max=86400),
     default=10.0,
     show_default=True,
     help="So much of the sensor's time.",
 )
 def record_command(out: Output, where: Where, file: Path, seconds: float) -> None:
-    """Record the sensor of a device, with time stamps and what was lost. Raw samples leave the device."""
-    from kilotune.connection import connect
+    """Record the sensor of a device, with time stamps and what was lost. Raw samples leave the device.
+
+    What was recorded until Ctrl-C, or until the device was lost, is written too.
+    """
     from kilotune.errors import KilotuneError
-    from kilotune.recorder import FORMATS, record
+    from kilotune.files import require_writable
+    from kilotune.recorder import FORMATS, LiveRecording, record
 
     if file.suffix.lower() not in FORMATS:
         raise KilotuneError("usage", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
+    require_writable(file)
+
+    def rescue(part: LiveRecording) -> None:
+        part.save(file)
+        out.note(f"{file} holds the {len(part.counts) / part.rate_hz:.1f} s that were recorded until then")
+
     with (
-        connect(where.named(), image=where.image, state=where.state, timeout_s=where.timeout_s) as device,
+        where.connect(where.image) as device,
         out.progress("recording") as bar,
     ):
-        found = record(device, seconds=seconds, progress=bar)
+        found = record(device, seconds=seconds, progress=bar, rescue=rescue)
     found.save(file)
     data = {
         "file": str(file),
@@ -76,7 +85,7 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
     show_default=True,
     help="resd; text for FeedSample of the ADXL345; text in g for FeedAccelerationSample.",
 )
-@click.option("--begin", type=click.FloatRange(min=0), default=0.0, help="Virtual seconds of the first sample.")
+@click.option("--begin", type=Real(min=0), default=0.0, help="Virtual seconds of the first sample.")
 @click.option("--channel", type=click.IntRange(0, 65535), default=0, help="Channel in the RESD file.")
 def record_to_resd_command(
     out: Output, source: str, read: ReadOptions, target: Path, form: str, begin: float, channel: int
@@ -84,9 +93,10 @@ def record_to_resd_command(
     """Turn a recording into what the sensors of Renode read."""
     from kilotune import resd
     from kilotune.errors import KilotuneError
-    from kilotune.files import write_atomically
+    from kilotune.files import keep_apart, write_atomically
     from kilotune.sources import read as read_source
 
+    keep_apart({"--out": target}, {"the recording": Path(source)})
     recording = read_source(source, read)
     if recording.unit != "g":
         raise KilotuneError("usage", f"{recording.name} has counts", "Renode's sensors measure g: give --unit, --scale")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FILE, FOLDER, Where, device_options, learn_options, source_options
+from kilotune.cli.options import EXISTING, FILE, FOLDER, Real, Where, device_options, learn_options, source_options
 from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--share",
-    type=click.FloatRange(0.1, 0.9),
+    type=Real(0.1, 0.9),
     default=0.5,
     show_default=True,
     help="Part of each healthy recording to learn from.",
@@ -128,7 +128,7 @@ def evaluation_text(found: Evaluation) -> str:
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
 @click.option(
     "--share",
-    type=click.FloatRange(0.1, 0.9),
+    type=Real(0.1, 0.9),
     default=0.5,
     show_default=True,
     help="Part of each healthy recording to learn from.",
@@ -154,6 +154,7 @@ def report_command(
     """
     from kilotune.benchmark import benchmark, firmware_for
     from kilotune.evaluation import split_healthy
+    from kilotune.files import keep_apart, require_writable, write_atomically
     from kilotune.image import Image
     from kilotune.inspection import report_budgets
     from kilotune.report import render
@@ -162,6 +163,7 @@ def report_command(
 
     if where.image is None:
         raise KilotuneError("usage", "a report needs the model image", "give it with --image model.ktm")
+    keep_apart({"--out": page}, {"the image": where.image, **{name: Path(name) for name in (*healthy, *fault)}})
     image = Image.load(where.image)
     config = image.features
     if config is None:
@@ -169,6 +171,7 @@ def report_command(
     ok, bad = (read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, fault))
     notes = tuple(dict.fromkeys(n for r in (*ok, *bad) for n in r.notes))
     to_learn, test = split_healthy(ok, share=share, window=config.window)
+    require_writable(page)
     with (
         where.connect(image) as device,
         out.progress("studying") as bar,
@@ -187,8 +190,7 @@ def report_command(
         notes=notes,
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(render(data), encoding="utf-8")
+    write_atomically(page, render(data).encode())
     result = {
         "report": str(page),
         "before": plain(found.before.separation),
@@ -218,7 +220,7 @@ def report_command(
 @click.option("--fault", multiple=True, help="Faulty recordings, with --data.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Real(min=0.1, max=86400),
     default=60.0,
     show_default=True,
     metavar="S",

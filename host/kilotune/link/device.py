@@ -439,7 +439,7 @@ class Device:
             raise KilotuneError(
                 "no_image",
                 "an adapter can only be pulled with the model image at hand",
-                "give the .ktm file that the device was flashed with",
+                "give the .ktm file that the device was flashed with: --image model.ktm",
             )
         if not self._hello.lock:
             blob, status = self.pull_bytes(progress=progress), self.status()

@@ -57,7 +57,7 @@ class _Flashed:
                 raise KilotuneError(
                     "no_model",
                     "the twin has no model image",
-                    "give one with --image, or flash one with `kilotune flash`",
+                    "give one with --image model.ktm",
                 )
             name = _unique_id(self._path)
             self._session = _native_session(image, self._checkpoints, self._keys, layout, name)

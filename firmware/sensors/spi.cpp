@@ -6,24 +6,25 @@ namespace {
 
 constexpr uint8_t kRead = 1 << 7;
 
-}  // namespace
-
-bool spi_read(const SpiWire& wire, uint8_t reg, uint8_t* out, uint32_t n) {
-  uint8_t nothing = 0;
+bool transfer(const SpiWire& wire, uint8_t* bytes, uint32_t n) {
   wire.select(wire.context, true);
-  bool worked = wire.exchange(wire.context, static_cast<uint8_t>(reg | kRead), nothing);
-  for (uint32_t i = 0; worked && i < n; ++i) worked = wire.exchange(wire.context, 0, out[i]);
+  const bool worked = wire.exchange(wire.context, bytes, n);
   wire.select(wire.context, false);
   return worked;
 }
 
+}  // namespace
+
+bool spi_read(const SpiWire& wire, uint8_t reg, uint8_t* out, uint32_t n) {
+  uint8_t bytes[kSpiLongest] = {static_cast<uint8_t>(reg | kRead)};
+  if (n >= kSpiLongest || !transfer(wire, bytes, n + 1)) return false;
+  for (uint32_t i = 0; i < n; ++i) out[i] = bytes[i + 1];
+  return true;
+}
+
 bool spi_write(const SpiWire& wire, uint8_t reg, uint8_t value) {
-  uint8_t nothing = 0;
-  wire.select(wire.context, true);
-  const bool worked =
-      wire.exchange(wire.context, reg, nothing) && wire.exchange(wire.context, value, nothing);
-  wire.select(wire.context, false);
-  return worked;
+  uint8_t bytes[] = {reg, value};
+  return transfer(wire, bytes, sizeof bytes);
 }
 
 }  // namespace kilotune

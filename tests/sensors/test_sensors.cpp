@@ -34,11 +34,13 @@ class Bench {
     bus.sleep_ms = [](void* self, uint32_t ms) { static_cast<Bench*>(self)->pass_us(ms * 1000); };
     wire.context = this;
     wire.select = [](void* self, bool on) { static_cast<Bench*>(self)->model->spi_select(on); };
-    wire.exchange = [](void* self, uint8_t out, uint8_t& in) {
+    wire.exchange = [](void* self, uint8_t* bytes, uint32_t n) {
       auto& bench = *static_cast<Bench*>(self);
-      if (bench.bytes_until_broken == 0) return false;
-      --bench.bytes_until_broken;
-      in = bench.model->spi_exchange(out);
+      for (uint32_t i = 0; i < n; ++i) {
+        if (bench.bytes_until_broken == 0) return false;
+        --bench.bytes_until_broken;
+        bytes[i] = bench.model->spi_exchange(bytes[i]);
+      }
       return true;
     };
   }

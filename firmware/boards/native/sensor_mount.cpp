@@ -115,8 +115,9 @@ SpiWire SensorMount::wire() {
   catch_up();
   return {model_.get(),
           [](void* chip, bool on) { static_cast<SensorModel*>(chip)->spi_select(on); },
-          [](void* chip, uint8_t out, uint8_t& in) {
-            in = static_cast<SensorModel*>(chip)->spi_exchange(out);
+          [](void* chip, uint8_t* bytes, uint32_t n) {
+            auto& model = *static_cast<SensorModel*>(chip);
+            for (uint32_t i = 0; i < n; ++i) bytes[i] = model.spi_exchange(bytes[i]);
             return true;
           }};
 }

@@ -31,23 +31,17 @@ constexpr uint32_t kTurns = 20000;  // several times a byte's 8 us at 168 MHz
 void select(void*, bool on) { reg(kGpioBSet) = 1u << (on ? kSelectPin + 16 : kSelectPin); }
 
 // The byte that came in is there when the last edge of the clock is over.
-bool exchange(void*, uint8_t out, uint8_t& in) {
-  if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
-  reg(kData) = out;
-  if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) return false;
-  in = static_cast<uint8_t>(reg(kData));
+bool exchange(void*, uint8_t* bytes, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) {
+    if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
+    reg(kData) = bytes[i];
+    if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) return false;
+    bytes[i] = static_cast<uint8_t>(reg(kData));
+  }
   return true;
 }
 
 constexpr SpiWire kWire = {nullptr, select, exchange};
-
-bool read_registers(void*, uint8_t, uint8_t number, uint8_t* out, uint32_t n) {
-  return spi_read(kWire, number, out, n);
-}
-
-bool write_register(void*, uint8_t, uint8_t number, uint8_t value) {
-  return spi_write(kWire, number, value);
-}
 
 void start_bus() {
   const bool fast = runs_from_pll();
@@ -67,7 +61,7 @@ const SensorBus* sensor_bus() {
   set_pins(kGpioBFunction, kFunctions13To15, kFunctionSpi);
   set_pins(kGpioBMode, kPins12To15, kOutputAndAlternate);
   start_bus();
-  static constexpr SensorBus kBus = {nullptr, true, read_registers, write_register, sleep_ms};
+  static constexpr SensorBus kBus = spi_bus<kWire>(sleep_ms);
   return &kBus;
 }
 

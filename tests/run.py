@@ -6,6 +6,7 @@ machine lacks (clang tools, a cross compiler, an emulator) is named and skipped.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -95,12 +96,16 @@ def _listed(files: list[Path]) -> Path:
 
 
 def boards() -> None:
-    """Every board builds without a warning and within its budgets."""
+    """Every board builds without a warning and within its budgets, with its sensors on each of its buses."""
     for board in BOARDS:
         if board != "native" and not have("arm-none-eabi-g++"):
             continue
         run("cmake", "--preset", board)
         run("cmake", "--build", "--preset", board)
+        if "spi" in json.loads((ROOT / "firmware" / "boards" / board / "board.json").read_text()).get("sensor", {}):
+            folder = BUILD / f"{board}-spi"
+            run("cmake", "--preset", board, "-B", folder, "-DKILOTUNE_SENSOR_BUS=spi")
+            run("cmake", "--build", folder)
 
 
 def python() -> None:

@@ -1,14 +1,11 @@
 // Light and button of a Nordic board, on the pins of port 0 that its chip.h names.
 #include "boards/board.h"
-#include "boards/common/cortex_m/core.h"
-#include "chip.h"
+#include "pins.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uintptr_t kPinSet = 0x50000508, kPinClear = 0x5000050C, kPinsIn = 0x50000510;
-constexpr uintptr_t pin_config(uint32_t pin) { return 0x50000700 + 4 * pin; }
-constexpr uint32_t kOutput = 3, kPulledUp = 3u << 2;  // an output's buffer for input is off
+constexpr uintptr_t kPinSet = 0x50000508, kPinClear = 0x5000050C;
 
 }  // namespace
 

@@ -5,9 +5,8 @@
 // is told to go on; on the first silicon of the nRF51 shortcuts of the TWI do not work (product
 // anomaly 36). Every wait is bounded.
 #include "boards/board.h"
-#include "boards/common/cortex_m/core.h"
 #include "boards/common/sleep.h"
-#include "chip.h"
+#include "pins.h"
 
 namespace kilotune::board {
 namespace {
@@ -22,9 +21,7 @@ constexpr uintptr_t kPinData = kTwi + 0x50C, kReceive = kTwi + 0x518, kTransmit 
 constexpr uintptr_t kFrequency = kTwi + 0x524, kAddress = kTwi + 0x588;
 constexpr uint32_t kSuspendAfterByte = 1, kStopAfterByte = 2, kEnabled = 5, k400kHz = 0x06680000;
 
-constexpr uintptr_t kPinsIn = 0x50000510;
-constexpr uintptr_t pin_config(uint32_t pin) { return 0x50000700 + 4 * pin; }
-constexpr uint32_t kPulledDown = 1u << 2, kPulledUp = 3u << 2, kOpenDrain = 6u << 8;
+constexpr uint32_t kOpenDrain = 6u << 8;
 constexpr uint32_t kTurns = 20000;  // several times a byte's 23 us at 64 MHz
 
 void start_bus() {
@@ -92,12 +89,12 @@ bool write_register(void*, uint8_t chip, uint8_t number, uint8_t value) {
 }  // namespace
 
 const SensorBus* sensor_bus() {
-  reg(pin_config(kSensorInterruptPin)) = kPulledDown;
+  start_interrupt_pin();
   start_bus();
   static constexpr SensorBus kBus = {nullptr, false, read_registers, write_register, sleep_ms};
   return &kBus;
 }
 
-bool sensor_interrupt() { return (reg(kPinsIn) >> kSensorInterruptPin & 1) != 0; }
+bool sensor_interrupt() { return interrupt_pin_is_high(); }
 
 }  // namespace kilotune::board

@@ -1,6 +1,6 @@
 # RP2040: Cortex-M0+, 264 KB of RAM, 2 MB of flash beside the chip.
 set(BOARD_CPU_FLAGS -mcpu=cortex-m0plus)
-kilotune_sensor_source(rpi_pico/sensor.cpp)
+kilotune_sensor_source(rpi_pico/sensor.cpp rpi_pico/sensor_spi.cpp)
 set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico/board.cpp
                   ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico/flash.cpp
                   ${BOARD_SENSOR_SOURCE}

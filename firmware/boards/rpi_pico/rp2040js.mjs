@@ -1,11 +1,14 @@
 // Runs a UF2 file in rp2040js, with UART 0 on a TCP port of this computer.
-//   node rp2040js.mjs firmware.uf2 PORT        (needs `npm install rp2040js`)
+//   node rp2040js.mjs firmware.uf2 PORT [adxl345=FILE]        (needs `npm install rp2040js`)
+//
+// With the last argument, an ADXL345 is on SPI0 that measures FILE: int16 x y z, little-endian, 16 g at 32768.
 //
 // The package brings no boot ROM, so the few routines that the firmware calls there are done here. The
 // emulator does not end a WFI while interrupts are masked, as the core does, so that is done here too.
 import { createRequire } from 'node:module';
 import fs from 'node:fs';
 import net from 'node:net';
+import { connect as connectAdxl345 } from './adxl345.mjs';
 
 const require = createRequire(`${process.env.KILOTUNE_RP2040JS || process.cwd()}/`);
 const { Simulator } = require('rp2040js');
@@ -16,7 +19,7 @@ const BYTE_NS = 87000; // at 115,200 baud
 const STEPS_A_TURN = 20000;
 const RETURN = 0x4770; // bx lr
 
-const [file, port] = process.argv.slice(2);
+const [file, port, sensor] = process.argv.slice(2);
 const { rp2040: chip, clock } = new Simulator();
 const { core } = chip;
 chip.logger = { debug() {}, info() {}, warn() {}, error(from, what) { console.error(from, what); } };
@@ -71,6 +74,18 @@ let restart = false;
 chip.peripherals[0x40058].onWatchdogTrigger = () => { restart = true; };
 boot();
 
+// --- the sensor
+function connectSensor() {
+  if (sensor === undefined) return () => {};
+  const [name, recording] = sensor.split('=');
+  if (name !== 'adxl345' || !recording) throw new Error(`there is no model of the sensor: ${sensor}`);
+  const bytes = fs.readFileSync(recording);
+  const frames = new Int16Array(Math.floor(bytes.length / 6) * 3);
+  for (let i = 0; i < frames.length; i++) frames[i] = bytes.readInt16LE(2 * i);
+  return connectAdxl345(chip, clock, frames);
+}
+const advanceSensor = connectSensor();
+
 // --- the serial line
 let client = null;
 let received = [];
@@ -101,6 +116,7 @@ function turn() {
       calls[core.PC]?.();
       clock.tick(core.executeInstruction() * CYCLE_NS);
     }
+    advanceSensor();
     if (received.length > 0 && clock.nanos >= nextByteNs) {
       chip.uart[0].feedByte(received.shift());
       nextByteNs = clock.nanos + BYTE_NS;

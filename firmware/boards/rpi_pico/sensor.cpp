@@ -3,21 +3,14 @@
 // Registers: Raspberry Pi "RP2040 Datasheet", chapters I2C, IO_BANK0, PADS_BANK0. Every wait is
 // bounded.
 #include "boards/board.h"
-#include "boards/common/cortex_m/core.h"
 #include "boards/common/sleep.h"
+#include "sensor_pins.h"
 
 namespace kilotune::board {
 namespace {
 
-constexpr uint32_t kDataPin = 4, kClockPin = 5, kInterruptPin = 6;
-constexpr uintptr_t kClearAlias = 0x3000, kSetAlias = 0x2000;
-constexpr uintptr_t kResets = 0x4000C000, kResetsDone = 0x4000C008;
-constexpr uint32_t kResetI2c0 = 1u << 3;
-constexpr uintptr_t pin_function(uint32_t pin) { return 0x40014004 + 8 * pin; }
-constexpr uintptr_t pad(uint32_t pin) { return 0x4001C004 + 4 * pin; }
-constexpr uint32_t kFunctionI2c = 3, kFunctionPlain = 5;
-constexpr uint32_t kPadSchmitt = 1u << 1, kPadDown = 1u << 2, kPadUp = 1u << 3, kPadInput = 1u << 6;
-constexpr uintptr_t kPinsIn = 0xD0000004;  // SIO
+constexpr uint32_t kDataPin = 4, kClockPin = 5;
+constexpr uint32_t kResetI2c0 = 1u << 3, kFunctionI2c = 3;
 
 constexpr uintptr_t kI2c = 0x40044000;
 constexpr uintptr_t kControl = kI2c + 0x00, kTarget = kI2c + 0x04, kDataCommand = kI2c + 0x10;
@@ -61,9 +54,7 @@ bool write_register(void*, uint8_t chip, uint8_t number, uint8_t value) {
 }  // namespace
 
 const SensorBus* sensor_bus() {
-  reg(kResets + kSetAlias) = kResetI2c0;
-  reg(kResets + kClearAlias) = kResetI2c0;
-  if (!wait_until([] { return (reg(kResetsDone) & kResetI2c0) != 0; })) return nullptr;
+  if (!restart_block(kResetI2c0)) return nullptr;
   reg(kEnable) = 0;
   reg(kControl) = kSettings;
   reg(kLow) = kLowPart;
@@ -74,12 +65,11 @@ const SensorBus* sensor_bus() {
     reg(pad(pin)) = kPadInput | kPadUp | kPadSchmitt;
     reg(pin_function(pin)) = kFunctionI2c;
   }
-  reg(pad(kInterruptPin)) = kPadInput | kPadDown | kPadSchmitt;
-  reg(pin_function(kInterruptPin)) = kFunctionPlain;
+  start_interrupt_pin();
   static constexpr SensorBus kBus = {nullptr, false, read_registers, write_register, sleep_ms};
   return &kBus;
 }
 
-bool sensor_interrupt() { return (reg(kPinsIn) >> kInterruptPin & 1) != 0; }
+bool sensor_interrupt() { return interrupt_pin_is_high(); }
 
 }  // namespace kilotune::board

@@ -1,0 +1,158 @@
+// An ADXL345 on the pins that sensor_spi.cpp names, for rp2040js: by Analog Devices' data sheet, Rev. G, and
+// written without a look at the driver. Identity, data rate, range, FIFO, interrupts, 4-wire SPI.
+//
+// What the chip would not bear ends the emulator: another mode than 3, a clock above 5 MHz, and a FIFO read
+// within 5 us of the one before.
+const PINS = { interrupt: 6, select: 17 };
+const FASTEST_HZ = 5e6;
+const BETWEEN_READS_NS = 5000;
+const FULL_SCALE_G = 16; // of a frame's 32768
+const R = {
+  DEVID: 0x00, BW_RATE: 0x2c, POWER_CTL: 0x2d, INT_ENABLE: 0x2e, INT_MAP: 0x2f, INT_SOURCE: 0x30,
+  DATA_FORMAT: 0x31, DATAX0: 0x32, DATAZ1: 0x37, FIFO_CTL: 0x38, FIFO_STATUS: 0x39,
+};
+const FIFO_FRAMES = 32;
+const STREAM = 2;
+
+class Adxl345 {
+  // `frames`: int16 x y z, one after the other; behind the last one nothing is measured any more.
+  constructor(frames) {
+    this.frames = frames;
+    this.next = 0;
+    this.registers = new Uint8Array(64);
+    this.registers[R.BW_RATE] = 0x0a;
+    this.fifo = [];
+    this.output = [0, 0, 0];
+    this.overrun = false;
+    this.ready = false;
+    this.selected = false;
+    this.measuredNs = null; // null: it does not measure
+    this.readEndNs = -Infinity; // of a burst that took a frame
+  }
+
+  get mode() { return this.registers[R.FIFO_CTL] >> 6; }
+  get periodNs() { return 1e9 / (3200 / 2 ** (15 - (this.registers[R.BW_RATE] & 15))); }
+
+  get sources() {
+    const watermark = this.registers[R.FIFO_CTL] & 31;
+    const reached = this.mode !== 0 && watermark !== 0 && this.fifo.length >= watermark;
+    return (this.ready ? 0x80 : 0) | (reached ? 2 : 0) | (this.overrun ? 1 : 0);
+  }
+
+  get int1() {
+    const raised = (this.sources & this.registers[R.INT_ENABLE] & ~this.registers[R.INT_MAP]) !== 0;
+    return raised !== ((this.registers[R.DATA_FORMAT] & 0x20) !== 0);
+  }
+
+  // Measures what has become due.
+  advance(nanos) {
+    if ((this.registers[R.POWER_CTL] & 8) === 0) {
+      this.measuredNs = null;
+      return;
+    }
+    this.measuredNs ??= nanos;
+    while (nanos - this.measuredNs >= this.periodNs && this.next < this.frames.length) {
+      this.measuredNs += this.periodNs;
+      this.measure(this.frames.subarray(this.next, this.next + 3));
+      this.next += 3;
+    }
+  }
+
+  measure(counts) {
+    const frame = Array.from(counts, (value) => this.digit((value * FULL_SCALE_G) / 32768));
+    if (this.mode === 0) {
+      this.overrun ||= this.ready;
+      this.output = frame;
+    } else {
+      this.fifo.push(frame);
+      if (this.fifo.length > FIFO_FRAMES) {
+        this.overrun = true;
+        if (this.mode === STREAM) this.fifo.shift();
+        else this.fifo.pop();
+      }
+    }
+    this.ready = true;
+  }
+
+  digit(g) {
+    const format = this.registers[R.DATA_FORMAT];
+    const range = format & 3;
+    const full = (format & 8) !== 0;
+    const limit = 2 ** (full ? 9 + range : 9);
+    let digit = Math.min(limit - 1, Math.max(-limit, Math.round((g / (2 << range)) * limit)));
+    if ((this.registers[R.BW_RATE] & 15) >= 14 && (full || range === 0)) digit &= ~1;
+    return digit;
+  }
+
+  select(on, nanos) {
+    if (this.selected && !on && this.tookFrame) this.readEndNs = nanos;
+    this.selected = on;
+    this.command = null;
+    this.tookFrame = false;
+  }
+
+  // The byte that goes out while `byte` comes in; `nanos` is when that begins.
+  exchange(byte, nanos) {
+    if (!this.selected) return 0xff; // the line is pulled up
+    if (this.command === null) {
+      this.command = byte;
+      this.register = byte & 63;
+      return 0;
+    }
+    const register = this.register;
+    if ((this.command & 0x40) !== 0) this.register = (register + 1) & 63;
+    if ((this.command & 0x80) !== 0) return this.read(register, nanos);
+    this.write(register, byte);
+    return 0;
+  }
+
+  read(register, nanos) {
+    if ((register === R.DATAX0 || register === R.FIFO_STATUS) && nanos - this.readEndNs < BETWEEN_READS_NS) {
+      throw new Error(`ADXL345: its FIFO is read ${nanos - this.readEndNs} ns after the frame before`);
+    }
+    if (register === R.DEVID) return 0xe5;
+    if (register === R.INT_SOURCE) return this.sources;
+    if (register === R.FIFO_STATUS) return this.fifo.length;
+    if (register < R.DATAX0 || register > R.DATAZ1) return this.registers[register];
+    if (register === R.DATAX0) {
+      this.output = this.fifo.shift() ?? this.output;
+      this.overrun = false;
+      this.tookFrame = true;
+    }
+    this.ready = this.fifo.length > 0;
+    const at = register - R.DATAX0;
+    return (this.output[at >> 1] >> (8 * (at & 1))) & 0xff;
+  }
+
+  write(register, value) {
+    const fixed = register === R.INT_SOURCE || (register >= R.DATAX0 && register <= R.DATAZ1);
+    if (register < 0x1d || register > R.FIFO_CTL || fixed) return;
+    this.registers[register] = value;
+    if (this.mode === 0) this.fifo = [];
+  }
+}
+
+// Wires it to the chip of rp2040js; gives what is to be called as time goes on.
+export function connect(chip, clock, frames) {
+  const sensor = new Adxl345(frames);
+  const spi = chip.spi[0];
+  let answer = 0;
+  const byteEnds = clock.createAlarm(() => spi.completeTransmit(answer));
+  spi.onTransmit = (byte) => {
+    const clockHz = spi.clockFrequency;
+    if ((spi.control0 & 0xcf) !== 0xc7) throw new Error(`SPI0 is set to ${spi.control0.toString(16)}: not mode 3`);
+    if (!(clockHz > 0 && clockHz <= FASTEST_HZ)) throw new Error(`ADXL345: its clock is ${clockHz} Hz`);
+    sensor.advance(clock.nanos);
+    answer = sensor.exchange(byte, clock.nanos);
+    byteEnds.schedule(8e9 / clockHz);
+  };
+  const LOW = 0;
+  chip.gpio[PINS.select].addListener((state) => sensor.select(state === LOW, clock.nanos));
+  let level = null;
+  return () => {
+    sensor.advance(clock.nanos);
+    if (level === sensor.int1) return;
+    level = sensor.int1;
+    chip.gpio[PINS.interrupt].setInputValue(level);
+  };
+}

@@ -20,6 +20,8 @@ _EXIT_CODES = {
     "busy_target": EXIT_NO_DEVICE,
     "unknown_board": EXIT_USAGE,
     "no_emulator": EXIT_USAGE,
+    "unknown_sensor": EXIT_USAGE,
+    "no_sensor_bus": EXIT_USAGE,
     # What the device would refuse is refused before it is sent, too.
     "wrong_rate": EXIT_REFUSED,
     "wrong_axes": EXIT_REFUSED,

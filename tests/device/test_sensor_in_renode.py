@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import kilotune
@@ -16,15 +14,16 @@ from kilotune.basemodels import base_model
 from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
-from kilotune.link.messages import Chip, DeviceStatus, Phase
+from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
 from kilotune.resd import encode_resd
 from kilotune.simulator import Machine
 from kilotune.targets import registry, renode
+from kilotune.targets.firmware import SensorChoice, build
+from sensing import off_by_g, wait_until
 
 import models
 
-ROOT = Path(__file__).parents[2]
 RATE_HZ = 1600.0
 WINDOWS = 16
 # Of the board's own time: 16 windows take 5.4 s, and training on them 3 s, in which nothing is sensed.
@@ -56,28 +55,12 @@ def resd(life: npt.NDArray[np.float32], tmp_path: Path) -> Path:
     return file
 
 
-def wait_until(device: Device, reached: Callable[[DeviceStatus], bool], timeout_s: float = 500.0) -> DeviceStatus:
-    """Asks for nothing but the status."""
-    end = time.monotonic() + timeout_s
-    while not reached(status := device.status()):
-        assert time.monotonic() < end, status
-        time.sleep(0.2)
-    return status
-
-
-def off_by_g(raw: npt.NDArray[np.int16], life: npt.NDArray[np.float32], full_scale_g: float) -> float:
-    """The largest difference to what was recorded, where it fits best."""
-    measured = raw * full_scale_g / 32768
-    stretches = np.lib.stride_tricks.sliding_window_view(life, len(raw), axis=0)
-    return float(min(np.abs(np.moveaxis(s, -1, 0) - measured).max() for s in stretches))
-
-
 def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
     target: str, ae: Image, life: npt.NDArray[np.float32], resd: Path, state: Path
 ) -> None:
     parsed = registry.parse_target(target)
     if parsed.kind != "renode" or not renode.script_of(parsed.board, "lis2dw12").is_file():
-        pytest.skip(f"{target}: Renode has a sensor on the bus of the nRF52840 alone")
+        pytest.skip(f"{target}: Renode has a sensor on the I2C of the nRF52840 alone")
     state.mkdir()
     with (
         renode.run(parsed.board, state, ae.content, chip="lis2dw12", resd=resd) as (port, _),
@@ -104,28 +87,18 @@ def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
     assert faulty.sensor.anomalies - healthy.sensor.anomalies >= 0.8 * windows
 
 
-SPI_BOARD = "stm32f4_discovery"
-# The LSM6DSO of Renode is on SPI alone; its chip select is PB12 of the firmware for SPI.
-SPI_SENSOR = (
-    "mux: SPI.SPIMultiplexer @ spi2; lsm6dso: Sensors.LSM6DSO_IMU @ mux 12; gpioPortB: { 12 -> mux@12 }"
-)
+# The LSM6DSO of Renode is on SPI alone; its chip select is pin 12 of this port in the firmware for SPI.
+SPI_SELECT = {"stm32f4_discovery": "gpioPortB", "nrf52840dk": "gpio1"}
 
 
-@pytest.fixture(scope="module")
-def spi_firmware() -> Path:
-    folder = ROOT / "build" / f"{SPI_BOARD}-spi"
-    options = [f"-DKILOTUNE_BOARD={SPI_BOARD}", "-DKILOTUNE_SENSOR_BUS=spi"]
-    for command in (
-        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *options],
-        ["cmake", "--build", folder],
-    ):
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
-    return folder / "kilotune.elf"
-
-
-def test_a_sensor_on_spi_is_sensed(request: pytest.FixtureRequest, target: str, state: Path) -> None:
-    if target != f"renode:{SPI_BOARD}":
-        pytest.skip(f"{target}: a sensor of Renode on SPI is tested with the STM32F4 Discovery")
+def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
+    parsed = registry.parse_target(target)
+    if parsed.kind != "renode" or parsed.board not in SPI_SELECT:
+        pytest.skip(f"{target}: a sensor of Renode on SPI is tested with {', '.join(SPI_SELECT)}")
+    sensor = (
+        "mux: SPI.SPIMultiplexer @ spi2; lsm6dso: Sensors.LSM6DSO_IMU @ mux 12; "
+        f"{SPI_SELECT[parsed.board]}: {{ 12 -> mux@12 }}"
+    )
     rate_hz, full_scale_g, windows = 833.0, 8.0, 16
     features = FeatureConfig(
         rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=full_scale_g
@@ -136,14 +109,14 @@ def test_a_sensor_on_spi_is_sensed(request: pytest.FixtureRequest, target: str, 
     resd = state / "life.resd"
     resd.write_bytes(encode_resd(life, rate_hz))
     commands = [
-        f'machine LoadPlatformDescriptionFromString "{SPI_SENSOR}"',
+        f'machine LoadPlatformDescriptionFromString "{sensor}"',
         "sysbus.spi2.mux SetActiveLow 12",
         'emulation RunFor "0.2"',  # it can be fed once its rate is set
         f"sysbus.spi2.mux.lsm6dso FeedAccelerationSamplesFromRESD @{resd}",
     ]
-    firmware = request.getfixturevalue("spi_firmware")
+    firmware = Path(build(parsed.board, sensors=SensorChoice(bus="spi")).firmware)
     with (
-        renode.run(SPI_BOARD, state, image.content, firmware=firmware, commands=commands) as (port, _),
+        renode.run(parsed.board, state, image.content, firmware=firmware, commands=commands) as (port, _),
         Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device,
     ):
         assert device.status().sensor.chip is Chip.lsm6dso

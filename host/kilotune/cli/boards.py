@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FOLDER, Where, device_options
+from kilotune.cli.options import EXISTING, FOLDER, Where, device_options, sensor_options
 from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
 
+if TYPE_CHECKING:
+    from kilotune.targets.sensors import SensorChoice
 
-@command("build", example="kilotune build --board mps2-an386 --image model.ktm -o build/firmware")
+
+@command(
+    "build",
+    example="kilotune build --board mps2-an386 --image model.ktm -o build/firmware\n"
+    "kilotune build --board nrf52840dk --sensors lsm6dso,adxl345 --sensor-bus spi",
+)
 @click.option("-b", "--board", required=True, help="Board id; a folder of firmware/boards.")
 @click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
 @click.option("-o", "--out", "folder", type=FOLDER, help="Where the firmware goes.")
 @click.option(
     "--source", type=FOLDER, help="Folder of the firmware's source, where it is not beside the package."
 )
+@sensor_options
 def build_command(
-    out: Output, board: str, image: Path | None, folder: Path | None, source: Path | None
+    out: Output,
+    board: str,
+    image: Path | None,
+    folder: Path | None,
+    source: Path | None,
+    sensors: SensorChoice,
 ) -> None:
     """Build the firmware of a board and print its memory budget."""
     from kilotune.targets.firmware import build
 
     with out.progress(f"building {board}"):
-        built = build(board, image=image, out=folder, source=source)
+        built = build(board, image=image, out=folder, source=source, sensors=sensors)
     data = plain(built)
-    out.result(data, pairs(list(data.items())))
+    text = data | {"sensors": ", ".join(built.sensors)}
+    out.result(data, pairs([(k, v) for k, v in text.items() if v != ""]))
 
 
 @command(
@@ -41,14 +56,21 @@ def build_command(
 @click.option("--probe", help="Id of the debug probe, or a part of it, where there are several.")
 @click.option("--drive", type=FOLDER, help="Folder of the boot drive, where there are none or several.")
 @click.option("--state", type=FOLDER, help="Folder that keeps an emulated board's flash.")
+@sensor_options
 def flash_command(
-    out: Output, board: str, model: Path | None, probe: str | None, drive: Path | None, state: Path | None
+    out: Output,
+    board: str,
+    model: Path | None,
+    probe: str | None,
+    drive: Path | None,
+    state: Path | None,
+    sensors: SensorChoice,
 ) -> None:
     """Build the firmware and write it to a board, by debug probe or boot drive, or to its emulator."""
     from kilotune.targets.firmware import flash
 
     with out.progress(f"flashing {board}"):
-        done = flash(board, image=model, state=state, probe=probe, drive=drive)
+        done = flash(board, image=model, state=state, probe=probe, drive=drive, sensors=sensors)
     data = plain(done)
     out.result(data, pairs([(k, v) for k, v in data.items() if v not in ("", 0)]))
 

@@ -150,6 +150,28 @@ def load_adapter(out: Output, folder: Path, key_file: Path | None = None, requir
     return adapter
 
 
+def sensor_options(function: Decorated) -> Decorated:
+    """Adds which sensors the firmware drives, and how: the command gets it as `sensors` (a `SensorChoice`)."""
+
+    @click.option(
+        "--sensors",
+        "drivers",
+        metavar="A,B",
+        help="Sensors that the firmware looks for, in this order; '': none. Else as the board has it.",
+    )
+    @click.option(
+        "--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given."
+    )
+    @functools.wraps(function)
+    def run(out: Any, drivers: str | None, sensor_bus: str | None, **rest: Any) -> None:
+        from kilotune.targets.sensors import SensorChoice
+
+        choice = SensorChoice(None if drivers is None else _split(drivers), sensor_bus)
+        function(out, sensors=choice, **rest)
+
+    return run
+
+
 def source_options(function: Decorated) -> Decorated:
     """Adds what a reader needs to know of a file: the command gets it as `read`."""
 

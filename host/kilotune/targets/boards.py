@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ class Usb:
     uf2_drive: str = ""  # label of its drive
 
 
+BUSES = ("i2c", "spi")
+
+
+@dataclass(frozen=True, slots=True)
+class Sensors:
+    """What the board's firmware does about sensors where nothing else is asked for."""
+
+    drivers: tuple[str, ...]  # in the order of looking
+    pins: Mapping[str, str]  # of each of BUSES that the board has
+
+
 @dataclass(frozen=True, slots=True)
 class Board:
     id: str
@@ -83,6 +95,7 @@ class Board:
     emulator: Emulator
     flash_base: int  # address of the flash above
     usb: Usb
+    sensors: Sensors
     hardware: str  # what has been tried on silicon
 
     @property
@@ -143,6 +156,7 @@ def _parse(data: dict[str, Any]) -> Board:
     emulator = data.get("emulator", {})
     budget = data.get("budget", {})
     usb = data.get("usb", {})
+    sensor = data.get("sensor", {})
     return Board(
         id=str(data["id"]),
         title=str(data["title"]),
@@ -180,6 +194,10 @@ def _parse(data: dict[str, Any]) -> Board:
             ids=tuple(str(i) for i in usb.get("ids", [])),
             uf2_family=_number(usb.get("uf2_family", 0)),
             uf2_drive=str(usb.get("uf2_drive", "")),
+        ),
+        sensors=Sensors(
+            drivers=tuple(str(sensor.get("drivers", "")).split()),
+            pins={bus: str(sensor[bus]) for bus in BUSES if bus in sensor},
         ),
         hardware=str(data.get("hardware", "not tried")),
     )

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 from kilotune.errors import KilotuneError
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
+from kilotune.targets.sensors import SensorChoice
 
 if TYPE_CHECKING:
     from kilotune.targets.registry import Target
 
 _BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
 _BUILD_S = 600.0
+_AS_THE_BOARD = SensorChoice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class FirmwareBuild:
     flash_left: int
     ram_bytes: int
     ram_left: int
+    sensors: tuple[str, ...]  # in the order of looking
+    sensor_bus: str  # "": none
+    sensor_pins: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,18 @@ class Flashed:
 
 
 def build(
-    board_id: str, image: Path | None = None, out: Path | None = None, source: Path | None = None
+    board_id: str,
+    image: Path | None = None,
+    out: Path | None = None,
+    source: Path | None = None,
+    sensors: SensorChoice = _AS_THE_BOARD,
 ) -> FirmwareBuild:
     """Builds (again, where sources changed) a board's firmware; with `image`, its RAM is exactly the model's.
 
-    KilotuneError: `unknown_board`, `missing_tool`, `no_source`, `build_failed`.
+    KilotuneError: `unknown_board`, `unknown_sensor`, `no_sensor_bus`, `missing_tool`, `no_source`, `build_failed`.
     """
     chosen = board(board_id)
+    sensors.require(chosen)
     root = source if source is not None else source_root()
     if root is None or not (root / "CMakeLists.txt").is_file():
         raise KilotuneError(
@@ -78,12 +88,12 @@ def build(
     compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
         _need(tool, package, board_id)
-    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image)
+    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image, sensors)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
-        _cmake(root, folder, board_id, image)
+        _cmake(root, folder, board_id, image, sensors)
     elf = folder / ("kilotune-native" if chosen.core == "host" else "kilotune.elf")
-    return _sized(chosen, elf)
+    return _sized(chosen, elf, sensors)
 
 
 def native_program() -> Path:
@@ -101,8 +111,9 @@ def flash(
     *,
     probe: str | None = None,
     drive: Path | None = None,
+    sensors: SensorChoice = _AS_THE_BOARD,
 ) -> Flashed:
-    """Builds the firmware and writes it, with the model, to a board on the desk.
+    """Builds the firmware, with these sensors, and writes it, with the model, to a board on the desk.
 
     Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
     flash file.
@@ -125,9 +136,15 @@ def flash(
         content = model.content
     image_hash = content[16:48].hex() if content is not None else ""
     if target is not None:
+        if sensors != _AS_THE_BOARD:
+            raise KilotuneError(
+                "usage",
+                f"'{target.name}' starts the firmware with the board's own sensors",
+                "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
+            )
         return _flash_emulated(target, content, image_hash, state)
     chosen = board(board_id)
-    elf = Path(build(board_id).firmware)  # with room for any model
+    elf = Path(build(board_id, sensors=sensors).firmware)  # with room for any model
     written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
     ports = ports_of(chosen)
     return Flashed(
@@ -171,10 +188,11 @@ def _find(tool: str) -> str | None:
     return shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
 
 
-def _variant(board_id: str, image: Path | None) -> str:
+def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
+    name = board_id + sensors.variant()
     if image is None:
-        return board_id
-    return f"{board_id}-{hashlib.sha256(image.read_bytes()).hexdigest()[:12]}"
+        return name
+    return f"{name}-{hashlib.sha256(image.read_bytes()).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager
@@ -188,7 +206,7 @@ def _lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _cmake(root: Path, folder: Path, board_id: str, image: Path | None) -> None:
+def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice) -> None:
     cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
     configure = [
         cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",
@@ -196,6 +214,7 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None) -> None:
         f"-DKILOTUNE_BOARD={board_id}",
         f"-DKILOTUNE_PYTHON={sys.executable}",
         f"-DKILOTUNE_MODEL={image.resolve() if image is not None else ''}",
+        *sensors.cmake_options(),
     ]  # fmt: skip
     log = folder / "build.log"
     with log.open("w", encoding="utf-8") as output:
@@ -233,14 +252,16 @@ def _reason(log: Path) -> str:
     return " | ".join((telling or lines)[:3]) or "no output"
 
 
-def _sized(chosen: Board, elf: Path) -> FirmwareBuild:
+def _sized(chosen: Board, elf: Path, choice: SensorChoice) -> FirmwareBuild:
     sizes = section_sizes(elf)
     text = sum(sizes.get(n, 0) for n in (".boot", ".text", ".rodata", ".ARM.exidx"))
     data, bss = sizes.get(".data", 0), sizes.get(".bss", 0) + sizes.get(".noinit", 0)
     stack, engine = sizes.get(".stack", 0), sizes.get(".engine", 0)
     flash_bytes, ram_bytes = text + data, data + bss + stack + engine
+    bus = choice.bus_on(chosen)
     return FirmwareBuild(
         board=chosen.id, firmware=str(elf), text=text, data=data, bss=bss, stack=stack, engine=engine,
         flash_bytes=flash_bytes, flash_left=max(0, chosen.program_bytes - flash_bytes),
         ram_bytes=ram_bytes, ram_left=max(0, chosen.ram_bytes - ram_bytes),
+        sensors=choice.drivers_on(chosen), sensor_bus=bus, sensor_pins=chosen.sensors.pins.get(bus, ""),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
@@ -19,11 +19,18 @@ START_S = 30.0
 
 @contextlib.contextmanager
 def run(
-    board_id: str, state: Path, image: bytes | None = None, *, timeout_s: float = START_S
+    board_id: str,
+    state: Path,
+    image: bytes | None = None,
+    *,
+    firmware: Path | None = None,
+    options: Sequence[str] = (),
+    timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the board with the model kept in `state`; gives its port (`socket://...`) and its process.
 
-    The chip's flash outlives resets of the chip and ends with the emulator.
+    The chip's flash outlives resets of the chip and ends with the emulator. `firmware`: an ELF file, built where
+    None is given. `options`: further ones of the board's script.
     """
     chosen = emulated(board_id)
     node = find_node()
@@ -32,10 +39,11 @@ def run(
         flashfile.prepare(flash, chosen.flash, image)
         model = flashfile.model_partition(flash.read_bytes(), chosen.flash) or None
         file = state / "kilotune.uf2"
-        segments = hardware.segments_of(chosen, Path(build(board_id).firmware), model)
+        elf = firmware if firmware is not None else Path(build(board_id).firmware)
+        segments = hardware.segments_of(chosen, elf, model)
         file.write_bytes(uf2.encode(segments, chosen.usb.uf2_family))
         port = free_port()
-        command = [node, str(_script(board_id)), str(file), str(port)]
+        command = [node, str(_script(board_id)), str(file), str(port), *options]
         with DeviceProcess(command, state / "rp2040js.log", "rp2040js") as process:
             process.wait_for(lambda: accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process

@@ -1,0 +1,69 @@
+"""Which sensors a firmware looks for, and on which bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kilotune.errors import KilotuneError
+from kilotune.targets.boards import BUSES, Board, boards
+from kilotune.targets.feed import CHIPS
+
+
+@dataclass(frozen=True, slots=True)
+class SensorChoice:
+    """What is asked for; None: as the board's board.json has it, on I2C."""
+
+    drivers: tuple[str, ...] | None = None  # in the order of looking; (): none, and no code for them
+    bus: str | None = None
+
+    def drivers_on(self, board: Board) -> tuple[str, ...]:
+        return board.sensors.drivers if self.drivers is None else self.drivers
+
+    def bus_on(self, board: Board) -> str:
+        """ "": there are no drivers, or the board has no bus of its own for a sensor."""
+        bus = self.bus or BUSES[0]
+        return bus if self.drivers_on(board) and bus in board.sensors.pins else ""
+
+    def variant(self) -> str:
+        """Part of a folder's name, different for each choice."""
+        named = "" if self.drivers is None else "-" + ("+".join(self.drivers) or "no-sensors")
+        return named + (f"-{self.bus}" if self.bus not in (None, BUSES[0]) else "")
+
+    def cmake_options(self) -> list[str]:
+        """Also take back what a former build in the same folder was given."""
+        drivers = "-UKILOTUNE_SENSORS" if self.drivers is None else f"-DKILOTUNE_SENSORS={';'.join(self.drivers)}"
+        return [drivers, f"-DKILOTUNE_SENSOR_BUS={self.bus or BUSES[0]}"]
+
+    def require(self, board: Board) -> None:
+        """KilotuneError `unknown_sensor`, `no_sensor_bus` or `usage` where the board cannot have this."""
+        drivers = self.drivers_on(board)
+        if unknown := [name for name in drivers if name not in CHIPS]:
+            raise KilotuneError(
+                "unknown_sensor",
+                f"there is no driver for the sensor '{unknown[0]}'",
+                f"drivers: {', '.join(CHIPS)}; separate several with commas",
+            )
+        if len(set(drivers)) < len(drivers):
+            raise KilotuneError("usage", f"{','.join(drivers)} names a sensor twice", "name each once")
+        if drivers and not board.sensors.drivers and not board.sensors.pins:
+            raise _no_bus(board, "a sensor", BUSES)
+        if self.bus is None:
+            return
+        if self.bus not in board.sensors.pins:
+            raise _no_bus(board, f"sensors on {self.bus}", (self.bus,))
+        if not drivers:
+            raise KilotuneError(
+                "usage",
+                f"a bus is named for '{board.id}', but no sensor",
+                f"name drivers with --sensors: {', '.join(CHIPS)}",
+            )
+
+
+def _no_bus(board: Board, what: str, wanted: tuple[str, ...]) -> KilotuneError:
+    able = [b.id for b in boards() if any(bus in b.sensors.pins for bus in wanted)]
+    has = ", ".join(board.sensors.pins)
+    return KilotuneError(
+        "no_sensor_bus",
+        f"the board '{board.id}' has no bus for {what}",
+        (f"it has {has}; " if has else "") + f"boards that can: {', '.join(able)}",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,13 @@ def test_what_a_board_cannot_have_is_refused_before_anything_is_built(
     assert says in error["message"]
     assert hint in error["hint"]
     assert not (tmp_path / "build").exists()
+
+
+@needs_arm
+def test_more_drivers_than_the_memory_holds_are_told_by_bytes() -> None:
+    error = run("--board", "microbit", "--sensors", "lis2dw12,adxl345,lsm6dso", code=1)["error"]
+    assert error["code"] == "build_failed"
+    assert re.search(r"region `PROGRAM' overflowed by \d+ bytes", error["message"])
 
 
 @needs_arm

@@ -248,7 +248,8 @@ def _reason(log: Path) -> str:
     for i, line in enumerate(lines):
         if line.startswith("CMake Error"):
             return " ".join(lines[i + 1 : i + 3])
-    telling = [line for line in lines if "error:" in line or "undefined reference" in line]
+    full = [line.rpartition("ld: ")[2] for line in lines if "overflowed by" in line]
+    telling = full or [line for line in lines if "error:" in line or "undefined reference" in line]
     return " | ".join((telling or lines)[:3]) or "no output"
 
 

@@ -88,7 +88,7 @@ def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
 
 
 # The LSM6DSO of Renode is on SPI alone; its chip select is pin 12 of this port in the firmware for SPI.
-SPI_SELECT = {"stm32f4_discovery": "gpioPortB", "nrf52840dk": "gpio1"}
+SPI_SELECT = {"stm32f4_discovery": "gpioPortB", "nucleo_f446re": "gpioPortB", "nrf52840dk": "gpio1"}
 
 
 def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:

@@ -1,4 +1,4 @@
-"""An ADXL345 on the Pico's SPI: what the model in rp2040js measures is sensed, learned, committed and judged."""
+"""An ADXL345 beside the Pico in rp2040js, on either bus: what it measures is sensed, learned, committed and judged."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ from sensing import off_by_g, wait_until
 
 import models
 
-RATE_HZ, FULL_SCALE_G, WINDOWS = 1600.0, 8.0, 16  # the chip has this rate on SPI alone
+FULL_SCALE_G, WINDOWS = 8.0, 16
 RAW_FULL_SCALE_G = 16.0
 
 
-def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
+@pytest.mark.parametrize(
+    ("bus", "option", "rate_hz"),
+    [("i2c", "adxl345", 800.0), ("spi", "spi,adxl345", 1600.0)],  # the chip has the higher rate on SPI alone
+    ids=["i2c", "spi"],
+)
+def test_a_sensor_is_sensed_on_each_bus(target: str, bus: str, option: str, rate_hz: float, state: Path) -> None:
     if target != "rp2040js:rpi_pico":
         pytest.skip(f"{target}: this sensor is rp2040js's")
     features = FeatureConfig(
-        rate_hz=RATE_HZ, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
+        rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
     )
     image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=WINDOWS)
-    life = np.random.default_rng(1).normal(0, 0.5, (int(30 * RATE_HZ), 3)).astype(np.float32)
+    life = np.random.default_rng(1).normal(0, 0.5, (int(30 * rate_hz), 3)).astype(np.float32)
     state.mkdir()
     recording = state / "sensor.raw"
     recording.write_bytes(np.round(life * (32768 / RAW_FULL_SCALE_G)).astype("<i2").tobytes())
-    firmware = Path(build("rpi_pico", sensors=SensorChoice(bus="spi")).firmware)
-    options = [f"adxl345={recording}"]
+    firmware = Path(build("rpi_pico", sensors=SensorChoice(bus=bus)).firmware)
+    options = [f"{option}={recording}"]
     with (
         rp2040js.run("rpi_pico", state, image.content, firmware=firmware, options=options) as (port, _),
         Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device,
@@ -44,5 +49,5 @@ def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
         raw = np.frombuffer(device.raw().data, "<i2").reshape(-1, 3)
     assert (committed.windows_learned, sensed.sensor.overruns) == (WINDOWS, 0)
     assert len(raw) > 50
-    # At this rate the chip leaves a digit's last bit away: steps of 1/128 g, towards the lower one.
+    # At 1600 Hz the chip leaves a digit's last bit away: steps of 1/128 g, towards the lower one.
     assert off_by_g(raw, life, FULL_SCALE_G) < 1 / 128 + 1 / 512 + 0.001

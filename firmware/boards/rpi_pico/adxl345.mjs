@@ -1,10 +1,13 @@
-// An ADXL345 on the pins that sensor_spi.cpp names, for rp2040js: by Analog Devices' data sheet, Rev. G, and
-// written without a look at the driver. Identity, data rate, range, FIFO, interrupts, 4-wire SPI.
+// An ADXL345 on SPI0 or I2C0, for rp2040js, at the pins of docs/BOARDS.md: by Analog Devices' data sheet,
+// Rev. G. Identity, data rate, range, FIFO, interrupts, 4-wire SPI, I2C.
 //
-// What the chip would not bear ends the emulator: another mode than 3, a clock above 5 MHz, and a FIFO read
-// within 5 us of the one before.
+// What the chip would not bear ends the emulator: another mode than 3, a clock above 5 MHz (SPI) or 400 kHz
+// (I2C), and a FIFO read within 5 us of the one before.
 const PINS = { interrupt: 6, select: 17 };
-const FASTEST_HZ = 5e6;
+const LOW = 0; // a pin's state
+const FASTEST_SPI_HZ = 5e6;
+const FASTEST_I2C_HZ = 401e3; // whole cycles of 125 MHz come no nearer to 400 kHz
+const I2C_ADDRESS = 0x53;
 const BETWEEN_READS_NS = 5000;
 const FULL_SCALE_G = 16; // of a frame's 32768
 const R = {
@@ -25,7 +28,10 @@ class Adxl345 {
     this.output = [0, 0, 0];
     this.overrun = false;
     this.ready = false;
-    this.selected = false;
+    this.selected = false; // on SPI
+    this.command = null; // null: the next byte begins a transfer
+    this.register = 0;
+    this.tookFrame = false;
     this.measuredNs = null; // null: it does not measure
     this.readEndNs = -Infinity; // of a burst that took a frame
   }
@@ -84,23 +90,33 @@ class Adxl345 {
     return digit;
   }
 
-  select(on, nanos) {
-    if (this.selected && !on && this.tookFrame) this.readEndNs = nanos;
-    this.selected = on;
+  // The end of a transfer on either bus.
+  end(nanos) {
+    if (this.tookFrame) this.readEndNs = nanos;
     this.command = null;
     this.tookFrame = false;
   }
 
-  // The byte that goes out while `byte` comes in; `nanos` is when that begins.
+  begin(byte) {
+    this.command = byte;
+    this.register = byte & 63;
+  }
+
+  // The register of the present byte; then comes the one behind it.
+  count() {
+    const register = this.register;
+    this.register = (register + 1) & 63;
+    return register;
+  }
+
+  // The byte that goes out on SPI while `byte` comes in; `nanos` is when that begins.
   exchange(byte, nanos) {
     if (!this.selected) return 0xff; // the line is pulled up
     if (this.command === null) {
-      this.command = byte;
-      this.register = byte & 63;
+      this.begin(byte);
       return 0;
     }
-    const register = this.register;
-    if ((this.command & 0x40) !== 0) this.register = (register + 1) & 63;
+    const register = (this.command & 0x40) !== 0 ? this.count() : this.register;
     if ((this.command & 0x80) !== 0) return this.read(register, nanos);
     this.write(register, byte);
     return 0;
@@ -132,22 +148,59 @@ class Adxl345 {
   }
 }
 
-// Wires it to the chip of rp2040js; gives what is to be called as time goes on.
-export function connect(chip, clock, frames) {
-  const sensor = new Adxl345(frames);
-  const spi = chip.spi[0];
+function wireSpi(sensor, spi, select, clock) {
   let answer = 0;
   const byteEnds = clock.createAlarm(() => spi.completeTransmit(answer));
   spi.onTransmit = (byte) => {
     const clockHz = spi.clockFrequency;
     if ((spi.control0 & 0xcf) !== 0xc7) throw new Error(`SPI0 is set to ${spi.control0.toString(16)}: not mode 3`);
-    if (!(clockHz > 0 && clockHz <= FASTEST_HZ)) throw new Error(`ADXL345: its clock is ${clockHz} Hz`);
+    if (!(clockHz > 0 && clockHz <= FASTEST_SPI_HZ)) throw new Error(`ADXL345: its clock is ${clockHz} Hz`);
     sensor.advance(clock.nanos);
     answer = sensor.exchange(byte, clock.nanos);
     byteEnds.schedule(8e9 / clockHz);
   };
-  const LOW = 0;
-  chip.gpio[PINS.select].addListener((state) => sensor.select(state === LOW, clock.nanos));
+  select.addListener((state) => {
+    sensor.end(clock.nanos);
+    sensor.selected = state === LOW;
+  });
+}
+
+function wireI2c(sensor, i2c, coreHz, clock) {
+  let then = () => {};
+  const byteEnds = clock.createAlarm(() => then());
+  const takes = (next) => {
+    const clockHz = coreHz / (i2c.sclLowPeriod + i2c.sclHighPeriod);
+    if (clockHz > FASTEST_I2C_HZ) throw new Error(`ADXL345: its clock is ${clockHz} Hz`);
+    then = next;
+    byteEnds.schedule(9e9 / clockHz); // with the acknowledge
+  };
+  let reads = false; // as the start said
+  i2c.onConnect = (address, mode) => {
+    reads = mode === 1;
+    takes(() => i2c.completeConnect(address === I2C_ADDRESS));
+  };
+  i2c.onWriteByte = (byte) => {
+    sensor.advance(clock.nanos);
+    takes(() => i2c.completeWrite(true));
+    if (sensor.command === null) sensor.begin(byte);
+    else sensor.write(sensor.count(), byte);
+  };
+  i2c.onReadByte = () => {
+    sensor.advance(clock.nanos);
+    const answer = reads ? sensor.read(sensor.count(), clock.nanos) : 0xff;
+    takes(() => i2c.completeRead(answer));
+  };
+  i2c.onStop = () => {
+    sensor.end(clock.nanos);
+    i2c.completeStop();
+  };
+}
+
+// Wires it to the chip of rp2040js; gives what is to be called as time goes on.
+export function connect(chip, clock, frames, onSpi) {
+  const sensor = new Adxl345(frames);
+  if (onSpi) wireSpi(sensor, chip.spi[0], chip.gpio[PINS.select], clock);
+  else wireI2c(sensor, chip.i2c[0], chip.clkSys, clock);
   let level = null;
   return () => {
     sensor.advance(clock.nanos);

@@ -1,7 +1,8 @@
 // Runs a UF2 file in rp2040js, with UART 0 on a TCP port of this computer.
-//   node rp2040js.mjs firmware.uf2 PORT [adxl345=FILE]        (needs `npm install rp2040js`)
+//   node rp2040js.mjs firmware.uf2 PORT [[spi,]adxl345=FILE]        (needs `npm install rp2040js`)
 //
-// With the last argument, an ADXL345 is on SPI0 that measures FILE: int16 x y z, little-endian, 16 g at 32768.
+// With the last argument, an ADXL345 is on I2C0 or SPI0 that measures FILE: int16 x y z, little-endian, 16 g at
+// 32768.
 //
 // The package brings no boot ROM, so the few routines that the firmware calls there are done here. The
 // emulator does not end a WFI while interrupts are masked, as the core does, so that is done here too.
@@ -77,12 +78,12 @@ boot();
 // --- the sensor
 function connectSensor() {
   if (sensor === undefined) return () => {};
-  const [name, recording] = sensor.split('=');
-  if (name !== 'adxl345' || !recording) throw new Error(`there is no model of the sensor: ${sensor}`);
-  const bytes = fs.readFileSync(recording);
+  const parts = /^(spi,)?adxl345=(.+)$/.exec(sensor);
+  if (parts === null) throw new Error(`there is no model of the sensor: ${sensor}`);
+  const bytes = fs.readFileSync(parts[2]);
   const frames = new Int16Array(Math.floor(bytes.length / 6) * 3);
   for (let i = 0; i < frames.length; i++) frames[i] = bytes.readInt16LE(2 * i);
-  return connectAdxl345(chip, clock, frames);
+  return connectAdxl345(chip, clock, frames, parts[1] !== undefined);
 }
 const advanceSensor = connectSensor();
 

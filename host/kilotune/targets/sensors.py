@@ -20,7 +20,7 @@ class SensorChoice:
         return board.sensors.drivers if self.drivers is None else self.drivers
 
     def bus_on(self, board: Board) -> str:
-        """ "": there are no drivers, or the board has no bus of its own for a sensor."""
+        """Empty where there are no drivers, or the board has no bus of its own for a sensor."""
         bus = self.bus or BUSES[0]
         return bus if self.drivers_on(board) and bus in board.sensors.pins else ""
 

@@ -243,6 +243,28 @@ def test_a_twin_without_model_says_so(tmp_path: Path) -> None:
         pass  # the failed open let go of it
 
 
+def test_a_device_that_outlives_its_command_keeps_its_flash_to_itself(tmp_path: Path) -> None:
+    flash = tmp_path / "flash.bin"
+    with flashfile.locked(flash) as lock:
+        process = DeviceProcess(["sleep", "60"], tmp_path / "log", "the chip", holds=lock)
+    try:
+        with pytest.raises(KilotuneError) as error, flashfile.locked(flash, patience_s=0.1):
+            pass
+        assert code_of(error) == "busy_target"
+    finally:
+        process.close()
+    with flashfile.locked(flash, patience_s=0.0):
+        pass
+
+
+def test_a_device_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
+    flash = tmp_path / "flash.bin"
+    with flashfile.locked(flash) as lock:
+        process = DeviceProcess(["sleep", "0.3"], tmp_path / "log", "the chip", holds=lock)
+    with process, flashfile.locked(flash, patience_s=30.0):
+        pass
+
+
 def test_a_process_that_dies_at_the_start_is_reported_with_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such chip')"]
     with (

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
 ERASED = 0xFF
+PATIENCE_S = 1.0
 _PIECE = 1 << 20
 
 
@@ -71,22 +73,34 @@ def write_region(path: Path, offset: int, content: bytes | bytearray) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a flash file: two devices must not share one. KilotuneError `busy_target` where one does."""
+def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
+    """Holds a flash file: two devices must not share one. KilotuneError `busy_target` where one does.
+
+    Gives the lock's file descriptor: a process that inherits it holds the file until it has ended, even where
+    the command that started it was killed. `patience_s`: how long a device that is just ending is waited for.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        _lock(handle, path, time.monotonic() + patience_s)
+        yield handle
+    finally:
+        os.close(handle)  # gives up the lock, unless a device that outlives this command has it too
+
+
+def _lock(handle: int, path: Path, deadline: float) -> None:
+    while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise KilotuneError(
-                "busy_target",
-                f"another command runs a device on the flash file {path}",
-                "wait for it, end it, or give this one a flash of its own with --state FOLDER",
-            ) from error
-        yield
-    finally:
-        os.close(handle)  # gives up the lock
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise KilotuneError(
+                    "busy_target",
+                    f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
+                    f"wait for it, end it (`fuser {path}` names it), or give this one a flash of its own with --state",
+                ) from error
+            time.sleep(0.05)
 
 
 def _make(path: Path, layout: FlashLayout) -> None:

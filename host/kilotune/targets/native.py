@@ -31,7 +31,7 @@ def run(
     flash = state / "flash.bin"
     port_file = state / "port"
     program = native_program() if program is None else program
-    with flashfile.locked(flash):
+    with flashfile.locked(flash) as lock:
         flashfile.prepare(flash, layout, image)
         port_file.unlink(missing_ok=True)
         command = [
@@ -45,7 +45,7 @@ def run(
             "--exit-with-stdin",
             *options,
         ]
-        with DeviceProcess(command, state / "native.log", "the native device") as process:
+        with DeviceProcess(command, state / "native.log", "the native device", holds=lock) as process:
             process.wait_for(port_file.is_file, timeout_s)
             port = int(port_file.read_text(encoding="ascii"))
             yield f"socket://127.0.0.1:{port}", process

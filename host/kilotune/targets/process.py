@@ -20,9 +20,10 @@ class DeviceProcess:
     """One process in a group of its own, with its output in `log`. Use it with `with`, or `close` it.
 
     Its standard input is a pipe that this side holds: a device that watches it ends with its parent.
+    `holds`: the lock of its flash file, so that the lock lasts as long as the process.
     """
 
-    def __init__(self, command: list[str], log: Path, name: str) -> None:
+    def __init__(self, command: list[str], log: Path, name: str, *, holds: int | None = None) -> None:
         self._log = log
         self._name = name
         try:
@@ -33,6 +34,7 @@ class DeviceProcess:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=() if holds is None else (holds,),
                 )
         except OSError as error:
             raise KilotuneError(

@@ -36,7 +36,7 @@ def run(
     program = find_qemu(chosen)
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
     flash = state / "flash.bin"
-    with flashfile.locked(flash):
+    with flashfile.locked(flash) as lock:
         flashfile.prepare(flash, chosen.flash, image)
         port = free_port()
         if chosen.emulator.flash == "file":
@@ -44,7 +44,7 @@ def run(
         else:
             memory = _flash_of_chip(chosen, flash, state / "model.bin")
         command = command_line(chosen, program, elf, memory, port, counting=counting)
-        with DeviceProcess(command, state / "qemu.log", f"QEMU ({chosen.emulator.machine})") as process:
+        with DeviceProcess(command, state / "qemu.log", f"QEMU ({chosen.emulator.machine})", holds=lock) as process:
             process.wait_for(lambda: accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
 

@@ -40,13 +40,13 @@ def run(
     program = find_renode()
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
     flash = state / "flash.bin"
-    with flashfile.locked(flash):
+    with flashfile.locked(flash) as lock:
         flashfile.prepare(flash, chosen.flash, image)
         port = free_port()
         script = state / "run.resc"
         script.write_text(script_for(chosen, elf, flash, port, commands, chip=chip, resd=resd), encoding="utf-8")
         command = command_line(program, script, state)
-        with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})") as process:
+        with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})", holds=lock) as process:
             process.wait_for(lambda: _started(process.output()) and accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
 

@@ -35,7 +35,7 @@ def run(
     chosen = emulated(board_id)
     node = find_node()
     flash = state / "flash.bin"
-    with flashfile.locked(flash):
+    with flashfile.locked(flash) as lock:
         flashfile.prepare(flash, chosen.flash, image)
         model = flashfile.model_partition(flash.read_bytes(), chosen.flash) or None
         file = state / "kilotune.uf2"
@@ -44,7 +44,7 @@ def run(
         file.write_bytes(uf2.encode(segments, chosen.usb.uf2_family))
         port = free_port()
         command = [node, str(_script(board_id)), str(file), str(port), *options]
-        with DeviceProcess(command, state / "rp2040js.log", "rp2040js") as process:
+        with DeviceProcess(command, state / "rp2040js.log", "rp2040js", holds=lock) as process:
             process.wait_for(lambda: accepts(port), timeout_s)
             yield f"socket://127.0.0.1:{port}", process
 

@@ -217,6 +217,7 @@ def model_rate_hz(device: Device) -> float:
     """Sampling rate of the device's model; an error where it has no features."""
     model = device.info()
     if model.axes == 0:
+        device.require_model()
         raise KilotuneError(
             "no_features",
             "the device's model takes ready inputs, not samples",

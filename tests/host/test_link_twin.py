@@ -20,6 +20,7 @@ from kilotune.link.device import Device
 from kilotune.link.messages import HEADER, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import InProcess
+from kilotune.streaming import model_rate_hz
 from link_doubles import Clock, Drawn, Faults, FaultyLine
 
 from models import chain
@@ -267,11 +268,21 @@ def test_a_device_without_a_model_tells_so_and_why(image: Image) -> None:
     with Device(InProcess(native.Session(bytes(content), None, 4096))) as device:
         assert device.info().model == "bad_crc"
         assert device.status().phase is messages.Phase.idle
-        for use in (lambda: device.score(samples(0)), lambda: device.infer(np.zeros((1, 24), np.int8))):
+        for use in (
+            lambda: device.score(samples(0)),
+            lambda: device.infer(np.zeros((1, 24), np.int8)),
+            lambda: model_rate_hz(device),  # as `kilotune stream` asks: not that the model takes no samples
+            device.commit,
+            device.mark_stable,
+            device.rollback,
+            device.raw,
+        ):
             with pytest.raises(KilotuneError) as caught:
                 use()
             assert caught.value.code == "bad_crc"
             assert caught.value.exit_code == EXIT_REFUSED
+            assert "no valid model image on the device" in caught.value.message
+            assert "flash-model" in caught.value.hint
         with pytest.raises(KilotuneError) as caught:
             device.client.tell(Kind.commit)
         assert caught.value.code == "bad_crc"

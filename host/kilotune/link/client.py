@@ -254,5 +254,6 @@ class Client:
         return KilotuneError(
             "timeout",
             f"{name} gave no answer within {seconds}",
-            "check the cable and that the firmware runs (press reset); a longer --timeout helps slow devices",
+            "check the cable, that the firmware runs (press reset), and that no other program speaks to it; "
+            "a longer --timeout helps slow devices",
         )

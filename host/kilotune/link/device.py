@@ -32,7 +32,7 @@ from kilotune.link.outcomes import (
 from kilotune.link.ready import ReadyInputs
 from kilotune.link.replace import replace
 from kilotune.link.samples import Samples, Segment, to_features, to_segments
-from kilotune.link.status import RefusedError, local_error
+from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
 from kilotune.profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
@@ -101,6 +101,12 @@ class Device:
         """The device and its model; none of it changes while connected."""
         return device_info(self._client.transport.name, self._hello, self._model)
 
+    def require_model(self) -> messages.Model:
+        """The model that runs; RefusedError with the device's own reason where there is none of use."""
+        if self._model is None:
+            raise no_model(self._hello.opened)
+        return self._model
+
     def status(self) -> messages.DeviceStatus:
         """Phase, progress, checkpoint, counters and memory, as they are now."""
         return self._client.ask(messages.DeviceStatus, Kind.status)
@@ -153,13 +159,8 @@ class Device:
             raise bad_message("it has another key than it was given")
         self._greet(self._client.open())
 
-    def _require_model(self) -> messages.Model:
-        if self._model is None:
-            raise RefusedError(self._hello.opened, 0, "use its model")
-        return self._model
-
     def _require_features(self, rate_hz: float | None) -> messages.Model:
-        model = self._require_model()
+        model = self.require_model()
         if model.axes == 0:
             raise local_error("no_features")
         if (
@@ -272,7 +273,7 @@ class Device:
 
     def classify(self, samples: Samples, *, rate_hz: float | None = None) -> npt.NDArray[np.int64]:
         """(windows,) the winning class of every window; the model must be a classifier."""
-        if self._require_model().classes == 0:
+        if self.require_model().classes == 0:
             raise local_error("unavailable", "the model on the device is no classifier")
         return self.score(samples, rate_hz=rate_hz).categories
 
@@ -290,7 +291,7 @@ class Device:
         return SampleStream(self._client, self._hello, spec, self._stream)
 
     def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:
-        model = self._require_model()
+        model = self.require_model()
         if ready_features:
             return to_features(samples, features=model.features)
         return to_segments(samples, axes=model.axes, full_scale_g=model.full_scale_ug / 1e6)
@@ -365,8 +366,9 @@ class Device:
 
     def raw(self, start: int = 0) -> messages.RawFrames:
         """Raw samples of the sensor from frame `start` on: what one message holds, of the last window."""
+        axes = self._require_features(None).axes
         found = self._client.ask(messages.RawFrames, Kind.raw, start)
-        if len(found.data) % (2 * self._require_features(None).axes):
+        if len(found.data) % (2 * axes):
             raise bad_message("raw samples that are no whole frames")
         return found
 
@@ -374,7 +376,7 @@ class Device:
 
     def infer(self, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """int8 (n, inputs) to int8 (n, outputs)."""
-        return ReadyInputs(self._client, self._hello, self._require_model()).infer(inputs)
+        return ReadyInputs(self._client, self._hello, self.require_model()).infer(inputs)
 
     def train(
         self,
@@ -397,7 +399,7 @@ class Device:
         config = train_config(
             lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
         )
-        ready = ReadyInputs(self._client, self._hello, self._require_model())
+        ready = ReadyInputs(self._client, self._hello, self.require_model())
         ready.train(inputs, labels, steps, config, lambda n: _tell(progress, "train", n, steps))
 
     def bench(self, *, runs: int = 1, input_row: npt.NDArray[np.int8] | None = None) -> BenchResult:
@@ -406,7 +408,7 @@ class Device:
         Training steps change the adapter; afterwards the device goes back to its last checkpoint (or
         the base model): commit first what is to be kept.
         """
-        return ReadyInputs(self._client, self._hello, self._require_model()).bench(runs, input_row)
+        return ReadyInputs(self._client, self._hello, self.require_model()).bench(runs, input_row)
 
     # --- adapter ---------------------------------------------------------------------------------
 
@@ -415,19 +417,23 @@ class Device:
 
         A rollback from later checkpoints passes over a candidate, to the last stable one, until `mark_stable`.
         """
-        return self._client.ask(messages.Checkpoint, Kind.commit_candidate if candidate else Kind.commit)
+        return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
 
     def mark_stable(self) -> messages.Checkpoint:
         """Makes the newest checkpoint, a candidate, one that a rollback returns to; a stable one stays as it is."""
-        return self._client.ask(messages.Checkpoint, Kind.mark_stable)
+        return self._checkpoint(Kind.mark_stable)
 
     def rollback(self) -> messages.Checkpoint:
         """Returns to the checkpoint before the newest one, for good."""
-        return self._client.ask(messages.Checkpoint, Kind.rollback)
+        return self._checkpoint(Kind.rollback)
 
     def restore(self) -> messages.Checkpoint:
         """Drops what was not committed: the newest checkpoint counts again, or the base model."""
-        return self._client.ask(messages.Checkpoint, Kind.restore)
+        return self._checkpoint(Kind.restore)
+
+    def _checkpoint(self, kind: Kind) -> messages.Checkpoint:
+        self.require_model()
+        return self._client.ask(messages.Checkpoint, kind)
 
     def reset(self) -> None:
         """Restarts the device and connects again; only what was committed survives."""
@@ -472,7 +478,7 @@ class Device:
 
     def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
         """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
-        size, chunk = self._require_model().adapter_bytes, self._hello.chunk
+        size, chunk = self.require_model().adapter_bytes, self._hello.chunk
         return carry.pull(self._client, size, chunk, lambda n: _tell(progress, "pull", n, size))
 
     def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
@@ -480,7 +486,7 @@ class Device:
 
         An interrupted push goes on where it was when it is called again with the same adapter.
         """
-        model, config = self._require_model(), adapter.config
+        model, config = self.require_model(), adapter.config
         if config.image_hash != model.image_hash.hex():
             raise local_error("wrong_base")
         load = carry.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)

@@ -42,6 +42,16 @@ class RefusedError(KilotuneError):
         return (type(self), (self.status, self.detail, self.doing, text, self.hint))
 
 
+def no_model(status: int) -> RefusedError:
+    """What a device without a model, or with one of no use, is told; its own reason stays the code."""
+    known = statuses().get(status)
+    why = f" ({known.text})" if known is not None else ""
+    return RefusedError(
+        status, 0, "use its model", f"no valid model image on the device{why}",
+        "put one there: `kilotune flash`, `kilotune flash-model model.ktm`, or without hardware --image model.ktm",
+    )  # fmt: skip
+
+
 @cache
 def statuses() -> dict[int, Status]:
     """By code. The file lies in the package once installed, beside the kernel in a source tree."""

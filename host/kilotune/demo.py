@@ -413,5 +413,5 @@ def _report(
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
     page = folder / "report.html"
-    write_atomically(page, render(data).encode())
+    write_atomically(page, render(data).encode(errors="replace"))
     return page

@@ -17,7 +17,7 @@ import kilotune
 import numpy as np
 import pytest
 import rich_click as click
-from kilotune import connection, ports, recorder
+from kilotune import connection, metadata, ports, recorder
 from kilotune.cli.command import Ended
 from kilotune.cli.main import main
 from kilotune.errors import EXIT_USAGE, KilotuneError, exit_code
@@ -25,7 +25,7 @@ from kilotune.files import keep_apart, require_writable, write_atomically
 from kilotune.sources import ReadOptions, read
 from kilotune.tensors import load_array
 from scipy.io import savemat
-from test_cli import commands
+from test_cli import commands, features
 
 import models
 
@@ -285,6 +285,28 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         told = process.stderr.read()
         assert (process.wait(60), told) == (0, b"")
+
+
+def test_names_that_are_no_text_go_in_and_out_as_they_are(tflite: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.ktm"
+    for encoding, shown in (("utf-8:strict", b"\xff.ktm"), ("ascii:strict", rb"\udcff.ktm")):
+        done = subprocess.run(
+            [os.fsencode(sys.executable), b"-m", b"kilotune", b"compile", os.fsencode(tflite), b"-o", name],
+            capture_output=True, timeout=120, check=False, env={**ENVIRONMENT, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert shown in done.stdout
+    assert Path(os.fsdecode(name)).is_file()
+
+
+def test_a_title_that_is_no_text_does_not_cost_the_report(tflite: Path, tmp_path: Path) -> None:
+    about = metadata.ModelMetadata(features=features(), loss="reconstruction")
+    tflite.write_bytes(metadata.write(tflite.read_bytes(), about))
+    image, page = tmp_path / "ae.ktm", tmp_path / "report.html"
+    kilotune.compile(tflite, method="bias").save(image)
+    recordings = ("--healthy", "synthetic:healthy,seconds=8", "--fault", "synthetic:inner,seconds=2", "--passes", 1)
+    assert ended("report", "-t", "twin", "--image", image, *recordings, "--title", "\udcff", "-o", page) == 0
+    assert page.read_text(encoding="utf-8").startswith("<!")
 
 
 def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_early(

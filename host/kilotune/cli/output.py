@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -27,6 +28,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self._told = False
+        _take_any_name()
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """The one result of a command: with --json nothing follows it on stdout."""
@@ -77,6 +79,13 @@ class Output:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield bar
+
+
+def _take_any_name() -> None:
+    """A file's name that is no text in the terminal's encoding goes out as the bytes that it is."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def _silent(done: float, total: float, note: str = "") -> None:

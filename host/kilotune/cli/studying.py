@@ -190,7 +190,7 @@ def report_command(
         notes=notes,
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
-    write_atomically(page, render(data).encode())
+    write_atomically(page, render(data).encode(errors="replace"))
     result = {
         "report": str(page),
         "before": plain(found.before.separation),

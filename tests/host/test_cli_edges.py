@@ -277,14 +277,15 @@ def test_a_program_that_is_told_to_end_ends_its_device_first(tmp_path: Path) -> 
         assert not Path(f"/proc/{device}").exists()
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = [sys.executable, "-m", "kilotune", "ports", "--json"]
+@pytest.mark.parametrize(("arguments", "code"), [(("ports",), 0), (("info", "-t", "nowhere"), EXIT_USAGE)])
+def test_a_reader_that_goes_away_is_no_error_and_hides_none(arguments: tuple[str, ...], code: int) -> None:
+    command = [sys.executable, "-m", "kilotune", *arguments, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         told = process.stderr.read()
-        assert (process.wait(60), told) == (0, b"")
+        assert (process.wait(60), told) == (code, b"")
 
 
 def test_names_that_are_no_text_go_in_and_out_as_they_are(tflite: Path, tmp_path: Path) -> None:

@@ -140,7 +140,10 @@ def run_to_end(out: Output, function: Callable[[Output], None]) -> int:
         raise
     except (Exception, KeyboardInterrupt) as error:
         told, code = as_told(error)
-        out.error(told, code)
+        try:
+            out.error(told, code)
+        except BrokenPipeError:
+            discard_output()
         return code
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
@@ -64,6 +65,21 @@ def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) 
                 "usage", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own"
             )
         taken[place] = name
+
+
+def take_lock(handle: int, patience_s: float) -> bool:
+    """Locks an open file for this process and those that inherit `handle`; False: others kept it so long."""
+    import fcntl
+
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(0.05)
 
 
 def _cannot_write(path: Path, error: OSError) -> KilotuneError:

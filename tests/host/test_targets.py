@@ -257,6 +257,15 @@ def test_a_device_that_outlives_its_command_keeps_its_flash_to_itself(tmp_path: 
         pass
 
 
+def test_a_build_waits_for_another_within_bounds(tmp_path: Path) -> None:
+    with firmware._lock(tmp_path):
+        with pytest.raises(KilotuneError) as error, firmware._lock(tmp_path, patience_s=0.1):
+            pass
+        assert code_of(error) == "build_failed"
+    with firmware._lock(tmp_path, patience_s=0.0):
+        pass
+
+
 def test_a_device_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
     flash = tmp_path / "flash.bin"
     with flashfile.locked(flash) as lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+from kilotune.files import take_lock
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
 from kilotune.targets.sensors import SensorChoice
@@ -90,8 +90,8 @@ def build(
         _need(tool, package, board_id)
     folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image, sensors)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
-        _cmake(root, folder, board_id, image, sensors)
+    with _lock(folder) as lock:
+        _cmake(root, folder, board_id, image, sensors, lock=lock)
     elf = folder / ("kilotune-native" if chosen.core == "host" else "kilotune.elf")
     return _sized(chosen, elf, sensors)
 
@@ -196,17 +196,24 @@ def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One build at a time in a folder."""
+def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
+    """One build at a time in a folder, one that outlives its command too: the build inherits the lock given."""
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        if not take_lock(handle, patience_s):
+            raise KilotuneError(
+                "build_failed",
+                f"another build in {folder} did not end within {patience_s:g} s",
+                f"end it (`fuser {folder / '.lock'}` names it), or build elsewhere",
+            )
+        yield handle
     finally:
         os.close(handle)
 
 
-def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice) -> None:
+def _cmake(
+    root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice, *, lock: int
+) -> None:
     cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
     configure = [
         cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",
@@ -226,6 +233,7 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     timeout=_BUILD_S,
+                    pass_fds=(lock,),
                     check=False,
                 )
             except subprocess.TimeoutExpired as error:

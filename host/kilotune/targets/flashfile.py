@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
+from kilotune.files import take_lock
 from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
@@ -82,25 +81,15 @@ def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _lock(handle, path, time.monotonic() + patience_s)
+        if not take_lock(handle, patience_s):
+            raise KilotuneError(
+                "busy_target",
+                f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
+                f"wait for it, end it (`fuser {path}` names it), or give this one a flash of its own with --state",
+            )
         yield handle
     finally:
         os.close(handle)  # gives up the lock, unless a device that outlives this command has it too
-
-
-def _lock(handle: int, path: Path, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline:
-                raise KilotuneError(
-                    "busy_target",
-                    f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
-                    f"wait for it, end it (`fuser {path}` names it), or give this one a flash of its own with --state",
-                ) from error
-            time.sleep(0.05)
 
 
 def _make(path: Path, layout: FlashLayout) -> None:

@@ -31,6 +31,7 @@ import models
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it hides what is written when the interpreter ends
 
 
 def ended(*arguments: object) -> int:

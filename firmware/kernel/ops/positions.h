@@ -4,6 +4,7 @@
 #define KILOTUNE_KERNEL_OPS_POSITIONS_H_
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernel/ops/dense.h"
 #include "kernel/ops/window.h"
@@ -38,7 +39,7 @@ class Patches {
   const int8_t* next_apart(uint8_t* scratch) {
     const int8_t* x = next();
     if (!pointwise_ || !overwritten_) return x;
-    std::memcpy(scratch, x, xt_.channels);
+    std::memmove(scratch, x, xt_.channels);  // an image may lay both over each other
     return reinterpret_cast<const int8_t*>(scratch);
   }
 

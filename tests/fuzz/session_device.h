@@ -113,7 +113,7 @@ class Device {
 
   // What someone who listened sends once more.
   void replay(uint8_t which) {
-    if (!recorded_.empty()) send_frame(recorded_[which % recorded_.size()]);
+    if (!recorded_.empty()) send_frame(recorded_.rbegin()[which % recorded_.size()]);
   }
 
   void send_frame(std::vector<uint8_t> frame) {

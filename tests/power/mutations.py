@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
+import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mutation import Mutation, copy_sources, mutated
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutations"
@@ -20,15 +23,6 @@ TESTS = {
     "test_record_store": ["kilotune_tests", "-sf=*test_record_store*"],
     "test_power_cuts": ["kilotune_power"],
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    what: str
-    file: str
-    before: str
-    after: str
-
 
 MUTATIONS = (
     Mutation("no void behind the newest record after a start", "record_space.cpp",
@@ -75,17 +69,6 @@ MUTATIONS = (
 )  # fmt: skip
 
 
-def copy_sources() -> Path:
-    source = FOLDER / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    for name in ("firmware", "tests"):  # as new: an object may be of a mutation of the same file
-        shutil.copytree(ROOT / name, source / name, copy_function=shutil.copy)
-    for name in ("CMakeLists.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, source / name)
-    return source
-
-
 def build(source: Path) -> bool:
     configured = FOLDER / "build"
     if not (configured / "build.ninja").is_file():
@@ -114,15 +97,8 @@ def caught_by(commits: int) -> str:
 
 
 def mutate(source: Path, mutation: Mutation, commits: int) -> str:
-    path = source / "firmware" / "runtime" / mutation.file
-    text = path.read_text(encoding="utf-8")
-    if text.count(mutation.before) != 1:
-        raise SystemExit(f"'{mutation.what}' is not in {mutation.file} once: change this list with the store")
-    path.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
-    try:
+    with mutated(source, mutation):
         return caught_by(commits) if build(source) else "no build"
-    finally:
-        path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -130,7 +106,7 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=60, help="length of the life under power cuts")
     parser.add_argument("--only", default="", help="mutations whose description has this in it")
     options = parser.parse_args()
-    source = copy_sources()
+    source = copy_sources(FOLDER)
     if not build(source) or (found := caught_by(options.commits)):
         raise SystemExit(f"the sources fail as they are: {found}")
     missed = 0

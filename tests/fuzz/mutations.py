@@ -1,0 +1,96 @@
+"""Does the session's fuzz target have teeth? It must break on each of these changes: python tests/fuzz/mutations.py
+
+Each is made in a copy of the sources. The target then runs on the corpus of build/fuzz, which a run of it without
+changes has grown, or from the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mutation import Mutation, copy_sources, mutated
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "fuzz-mutations"
+FUZZ = ROOT / "build" / "fuzz"
+
+MUTATIONS = (
+    Mutation("anyone may roll back", "session.cpp",
+             "Kind::rollback, true, Access::owner", "Kind::rollback, true, Access::anyone"),
+    Mutation("readers may commit", "session.cpp",
+             "Kind::commit, true, Access::owner", "Kind::commit, true, Access::reader"),
+    Mutation("anyone may change the key", "session.cpp",
+             "Kind::key, false, Access::owner", "Kind::key, false, Access::anyone"),
+    Mutation("anyone may replace the model", "session.cpp",
+             "Kind::model_begin, false, Access::owner", "Kind::model_begin, false, Access::anyone"),
+    Mutation("an opening ends what the owner has begun to learn", "session.cpp",
+             "if (auth_.lock() == Lock::none) succeed_session();", "succeed_session();"),
+    Mutation("a repeated request is carried out again", "session.cpp",
+             "if (!opens && ahead == 0) {", "if (!opens && ahead == 0 && !tagged_) {"),
+    Mutation("any tag is right", "auth.cpp",
+             "same_bytes(right, frame + n, kTagBytes)", "same_bytes(right, frame + n, 0)"),
+    Mutation("a transfer outlives a question for the former model", "model_store.cpp",
+             "  drop();  // mount settles what is not sealed\n", ""),
+)  # fmt: skip
+
+
+def build(source: Path) -> bool:
+    configured = FOLDER / "build"
+    if not (configured / "build.ninja").is_file():
+        subprocess.run(["cmake", "-S", source, "-B", configured, "-G", "Ninja", "-DKILOTUNE_FUZZ=ON",
+                        "-DKILOTUNE_SANITIZE=ON", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"],
+                       check=True, capture_output=True, timeout=600)  # fmt: skip
+    done = subprocess.run(["cmake", "--build", configured, "--target", "fuzz_session"],
+                          capture_output=True, text=True, timeout=1800)  # fmt: skip
+    if done.returncode != 0:
+        print(done.stdout[-2000:])
+    return done.returncode == 0
+
+
+def caught(seconds: int) -> str:
+    """What the target required when it broke; empty: it did not."""
+    corpus = FOLDER / "corpus"
+    shutil.rmtree(corpus, ignore_errors=True)
+    shutil.copytree(FUZZ / "corpus" / "session", corpus)
+    done = subprocess.run(
+        [FOLDER / "build" / "tests" / "fuzz" / "fuzz_session", f"-max_total_time={seconds}", "-max_len=400",
+         "-entropic=0", f"-artifact_prefix={FOLDER}/", corpus],
+        capture_output=True, text=True, errors="replace", timeout=seconds + 600,
+        env=os.environ | {"KILOTUNE_FUZZ_IMAGES": str(FUZZ / "images")},
+    )  # fmt: skip
+    if done.returncode == 0:
+        return ""
+    told = re.search(r"not so: (.*)|ERROR: (.*)", done.stderr)
+    return (told[1] or told[2]) if told else "a crash"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=120, help="for each change")
+    parser.add_argument("--only", default="", help="changes whose description has this in it")
+    options = parser.parse_args()
+    if not (FUZZ / "images").is_dir():
+        raise SystemExit("run tests/fuzz/run.py first: its images and corpus are used")
+    source = copy_sources(FOLDER)
+    missed = 0
+    print("| change | what was not so any more | seconds |\n|---|---|---|")
+    for mutation in (m for m in MUTATIONS if options.only in m.what):
+        with mutated(source, mutation):
+            begin = time.monotonic()
+            found = caught(options.seconds) if build(source) else "no build"
+        missed += found in ("", "no build")
+        print(f"| {mutation.what} | {found or '**nothing**'} | {time.monotonic() - begin:.0f} |", flush=True)
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

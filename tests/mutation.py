@@ -1,0 +1,45 @@
+"""Changes to the sources that tests must notice: made in a copy, one at a time, and taken back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    what: str
+    file: str  # in firmware/runtime
+    before: str  # stands there once
+    after: str
+
+
+def copy_sources(folder: Path) -> Path:
+    """The C++ sources and tests, in folder/source."""
+    source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in ("firmware", "tests"):  # as new: an object may be of a mutation of the same file
+        shutil.copytree(ROOT / name, source / name, copy_function=shutil.copy)
+    for name in ("CMakeLists.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, source / name)
+    return source
+
+
+@contextmanager
+def mutated(source: Path, mutation: Mutation) -> Iterator[None]:
+    """SystemExit where the text is not in the sources any more."""
+    path = source / "firmware" / "runtime" / mutation.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutation.before) != 1:
+        raise SystemExit(f"'{mutation.what}' is not in {mutation.file} once: change the list with the code")
+    path.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")

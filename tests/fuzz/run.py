@@ -34,7 +34,7 @@ PARSERS = {
     "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
                 "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp",
                 "runtime/session_model.cpp", "runtime/model_store.cpp", "runtime/session_auth.cpp",
-                "runtime/auth.cpp", "runtime/session_sensor.cpp"),
+                "runtime/auth.cpp", "runtime/key_store.cpp", "runtime/session_sensor.cpp"),
     "model": ("kernel/model.cpp", *(f"kernel/ops/{op}.cpp" for op in OPERATORS), "kernel/loss.cpp",
               "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
     "checkpoint": ("runtime/flash_map.cpp", "runtime/record.cpp", "runtime/record_recovery.cpp",
@@ -113,7 +113,7 @@ def _llvm(tool: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for each target")
-    parser.add_argument("--executions", type=int, help="of each target, however long they take")
+    parser.add_argument("--executions", type=int, help="of each target, however long they take; 0: just the corpus")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("targets", nargs="*", default=TARGETS)
@@ -126,8 +126,8 @@ def main() -> None:
     build("fuzz")
     subprocess.run([sys.executable, Path(__file__).parent / "seeds.py", BUILD], check=True)
     seconds, executions = options.seconds, options.executions
-    limit = f"-runs={executions}" if executions else f"-max_total_time={seconds}"
-    timeout_s = None if executions else seconds + 300.0
+    limit = f"-max_total_time={seconds}" if executions is None else f"-runs={executions}"
+    timeout_s = seconds + 300.0 if executions is None else None
     with ThreadPoolExecutor(options.jobs) as pool:
         for figures in pool.map(lambda target: fuzz(target, limit, timeout_s), options.targets):
             print(figures, flush=True)

@@ -60,7 +60,7 @@ void start_pins() {
   reg(kPort1Set) = 1u << kSpiClockPin;
   reg(port1_config(kSelectPin)) = kOutput;
   reg(port1_config(kOutPin)) = kOutput;
-  reg(port1_config(kSpiClockPin)) = kOutput;
+  reg(port1_config(kSpiClockPin)) = kOutputHeard;
   reg(port1_config(kInPin)) = kPulledUp;  // nobody there reads as 0xFF
 }
 

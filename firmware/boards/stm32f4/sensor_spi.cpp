@@ -30,19 +30,6 @@ constexpr uint32_t kTurns = 20000;  // several times a byte's 8 us at 168 MHz
 
 void select(void*, bool on) { reg(kGpioBSet) = 1u << (on ? kSelectPin + 16 : kSelectPin); }
 
-// The byte that came in is there when the last edge of the clock is over.
-bool exchange(void*, uint8_t* bytes, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) {
-    if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
-    reg(kData) = bytes[i];
-    if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) return false;
-    bytes[i] = static_cast<uint8_t>(reg(kData));
-  }
-  return true;
-}
-
-constexpr SpiWire kWire = {nullptr, select, exchange};
-
 void start_bus() {
   const bool fast = runs_from_pll();
   reg(kControl1) = 0;
@@ -50,6 +37,27 @@ void start_bus() {
   reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16);
   reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16) | kOn;
 }
+
+// The byte that came in is there when the last edge of the clock is over.
+bool exchange_byte(uint8_t& byte) {
+  if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
+  reg(kData) = byte;
+  if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) return false;
+  byte = static_cast<uint8_t>(reg(kData));
+  return true;
+}
+
+bool exchange(void*, uint8_t* bytes, uint32_t n) {
+  for (uint32_t i = 0; i < n; ++i) {
+    if (exchange_byte(bytes[i])) continue;
+    start_bus();
+    [[maybe_unused]] const uint32_t late = reg(kData);  // it must not be taken for the next byte
+    return false;
+  }
+  return true;
+}
+
+constexpr SpiWire kWire = {nullptr, select, exchange};
 
 }  // namespace
 

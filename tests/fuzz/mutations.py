@@ -81,6 +81,9 @@ def main() -> None:
     if not (FUZZ / "images").is_dir():
         raise SystemExit("run tests/fuzz/run.py first: its images and corpus are used")
     source = copy_sources(FOLDER)
+    found = caught(min(30, options.seconds)) if build(source) else "no build"
+    if found:
+        raise SystemExit(f"the sources fail as they are: {found}")
     missed = 0
     print("| change | what was not so any more | seconds |\n|---|---|---|")
     for mutation in (m for m in MUTATIONS if options.only in m.what):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -29,15 +30,22 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            temporary.chmod(_mode(target))
             temporary.replace(target)
         except BaseException:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def _mode(target: Path) -> int:
+    """Of the file that is replaced, or of a new one."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def require_writable(path: Path) -> None:
@@ -69,8 +77,13 @@ def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) 
 
 def take_lock(handle: int, patience_s: float) -> bool:
     """Locks an open file for this process and those that inherit `handle`; False: others kept it so long."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError as error:  # Windows
+        raise KilotuneError(
+            "unavailable", "builds, emulators and flash files need Linux or macOS",
+            "use a board on a port (-p COM3) here, or a Linux environment for the rest",
+        ) from error  # fmt: skip
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -33,7 +33,7 @@ def write(path: Path, key: Key) -> None:
                 os.fsync(file.fileno())
             Path(name).replace(path)
         except BaseException:
-            Path(name).unlink()
+            Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise KilotuneError(

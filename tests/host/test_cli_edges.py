@@ -251,7 +251,7 @@ def test_whatever_ends_a_command_is_one_json_document(
 def test_a_program_that_is_told_to_end_ends_its_device_first(tmp_path: Path) -> None:
     program = textwrap.dedent(
         f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from kilotune.cli.command import command
         from kilotune.targets.process import DeviceProcess
@@ -263,6 +263,8 @@ def test_a_program_that_is_told_to_end_ends_its_device_first(tmp_path: Path) -> 
                 print(process.pid, flush=True)
                 time.sleep(60)
 
+        for number in (signal.SIGTERM, signal.SIGHUP):  # `nohup` leaves them ignored
+            signal.signal(number, signal.SIG_DFL)
         hold()
         """
     )
@@ -343,3 +345,38 @@ def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_e
     told = capsys.readouterr()
     assert "0.5 s" in told.err
     assert json.loads(told.out)["error"]["code"] == "interrupted"
+
+
+@pytest.mark.parametrize(("fault", "code"), [("", 0), ("1 / 0", 1)])
+def test_notes_that_nobody_reads_do_not_end_the_work(fault: str, code: int, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    program = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from kilotune.cli.command import command
+
+        @command("work", example="kilotune work")
+        def work(out):
+            "Notes, then works."
+            for _ in range(3):
+                out.note("x" * 100000)
+            Path({str(done)!r}).touch()
+            {fault}
+
+        work()
+        """
+    )
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen([sys.executable, "-c", program], stderr=write, env=ENVIRONMENT) as process:
+        os.close(write)
+        assert process.wait(30) == code
+    assert done.exists()
+
+
+def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_atomically(path, b"1")
+    path.chmod(0o600)
+    write_atomically(path, b"2")
+    assert path.stat().st_mode & 0o777 == 0o600

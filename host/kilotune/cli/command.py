@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import rich_click as click
 from click.exceptions import Abort, ClickException, Exit
 
-from kilotune.cli.output import Output
+from kilotune.cli.output import Output, ReaderGone, discard
 from kilotune.errors import KilotuneError
 
 
@@ -33,6 +32,8 @@ def endings() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `Ended`; else they would leave an emulator behind that writes to its flash file."""
 
     def end(number: int, _: FrameType | None) -> None:
+        for other in taken:  # closing is not interrupted: `timeout` and terminals signal twice
+            signal.signal(other, signal.SIG_IGN)
         raise Ended(signal.Signals(number))
 
     wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -116,8 +117,8 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Comma
         def run(as_json: bool, **options: Any) -> None:
             try:
                 code = run_to_end(Output(as_json=as_json), functools.partial(function, **options))
-            except BrokenPipeError:  # the reader of the output went away: not an error
-                discard_output()
+            except ReaderGone:  # not an error
+                discard(sys.stdout)
                 code = 0
             if code:
                 sys.exit(code)
@@ -136,14 +137,14 @@ def run_to_end(out: Output, function: Callable[[Output], None]) -> int:
     try:
         with endings():
             function(out)
-    except (BrokenPipeError, ClickException, Exit, Abort):
+    except (ReaderGone, ClickException, Exit, Abort):
         raise
     except (Exception, KeyboardInterrupt) as error:
         told, code = as_told(error)
         try:
             out.error(told, code)
-        except BrokenPipeError:
-            discard_output()
+        except ReaderGone:
+            discard(sys.stdout)
         return code
     return 0
 
@@ -162,12 +163,9 @@ def as_told(error: Exception | KeyboardInterrupt) -> tuple[KilotuneError, int]:
     else:
         import traceback
 
-        traceback.print_exception(error)
+        with suppress(OSError):
+            traceback.print_exception(error)
         what = f"kilotune itself failed: {type(error).__name__}: {error}"
         told = KilotuneError("internal", what, "this is a bug: report it with the lines above and the command")
     return told, told.exit_code
 
-
-def discard_output() -> None:
-    """Lets the interpreter end in silence when nobody reads what it has still to write."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

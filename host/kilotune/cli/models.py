@@ -124,13 +124,16 @@ def compile_command(
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.compiler import compile as compile_model
     from kilotune.compiler import trainable
-    from kilotune.files import keep_apart
+    from kilotune.files import keep_apart, require_writable
 
     read, plot = {"the model": model, "the features": settings}, None
     if wanted is not None:
         read |= {"the calibration": wanted.calibration, "the labels": wanted.labels, "the targets": wanted.targets}
         plot = wanted.plot
     keep_apart({"--out": target, "--c-array": c_array, "--plot": plot}, read)
+    for path in (target, c_array, plot):
+        if path is not None:
+            require_writable(path)
     features, profile = read_settings(settings) if settings is not None else (None, None)
     searched: Found | None = None
     if wanted is not None:

@@ -36,6 +36,9 @@ class Real(click.FloatRange):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 METHODS = ("bias", "head", "bias+head", "lora", "channels")
 LOSSES = ("auto", "reconstruction", "regression", "classification")

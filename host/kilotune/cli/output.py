@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from kilotune.errors import KilotuneError
 
@@ -20,6 +21,10 @@ class Bar(Protocol):
     """Progress of one piece of work, shown where somebody looks."""
 
     def __call__(self, done: float, total: float, note: str = "") -> None: ...
+
+
+class ReaderGone(BrokenPipeError):
+    """Nobody reads the results any more."""
 
 
 class Output:
@@ -33,29 +38,29 @@ class Output:
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """The one result of a command: with --json nothing follows it on stdout."""
         self._told = True
-        print(encode(data) if self.as_json else text, flush=True)
+        _give(encode(data) if self.as_json else text)
 
     def row(self, data: Mapping[str, Any], text: str) -> None:
         """One of many results: a JSON line, or a line of text; seen at once."""
-        print(encode(data) if self.as_json else text, flush=True)
+        _give(encode(data) if self.as_json else text)
 
     def note(self, text: str) -> None:
         """For the person at the terminal; never part of the result."""
-        print(f"note: {text}", file=sys.stderr)
+        _tell(f"note: {text}")
 
     def say(self, text: str) -> None:
         """A step of a longer story: stdout for people, stderr beside JSON."""
-        print(text, file=sys.stderr if self.as_json else sys.stdout, flush=True)
+        (_tell if self.as_json else _give)(text)
 
     def error(self, error: KilotuneError, code: int) -> None:
         if self.as_json and not self._told:
             body = {"code": str(error.code), "message": error.message, "hint": error.hint, "exit_code": code}
-            print(encode({"error": body}), flush=True)
+            _give(encode({"error": body}))
             return
         lines = [f"error: {error.message}"]
         if error.hint:
             lines.append(f"  what to do: {error.hint}")
-        print("\n".join(lines), file=sys.stderr)
+        _tell("\n".join(lines))
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Bar]:
@@ -79,6 +84,26 @@ class Output:
                 progress.update(task, completed=done, total=total, note=note)
 
             yield bar
+
+
+def _give(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
+def _tell(text: str) -> None:
+    """On stderr. That nobody reads it must not end the work."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Lets the interpreter end in silence when nobody reads what it has still to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _take_any_name() -> None:

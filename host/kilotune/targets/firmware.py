@@ -198,7 +198,7 @@ def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
 @contextlib.contextmanager
 def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
     """One build at a time in a folder, one that outlives its command too: the build inherits the lock given."""
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         if not take_lock(handle, patience_s):
             raise KilotuneError(

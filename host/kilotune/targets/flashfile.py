@@ -79,13 +79,13 @@ def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
     the command that started it was killed. `patience_s`: how long a device that is just ending is waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         if not take_lock(handle, patience_s):
             raise KilotuneError(
                 "busy_target",
                 f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
-                f"wait for it, end it (`fuser {path}` names it), or give this one a flash of its own with --state",
+                f"wait for it, end it (`fuser {path}.lock` names it), or give this one a flash of its own with --state",
             )
         yield handle
     finally:

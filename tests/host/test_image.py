@@ -109,6 +109,7 @@ def test_a_missing_file_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(KilotuneError) as caught:
-        IMAGE.save(tmp_path / "none" / "m.ktm")
+        IMAGE.save(tmp_path / "file" / "m.ktm")
     assert caught.value.code == "cannot_write"

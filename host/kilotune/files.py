@@ -6,6 +6,8 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
@@ -23,20 +25,28 @@ def write_atomically(path: Path, content: bytes) -> None:
             return
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(_mode(target))
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace(target, content, _mode(target))
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def replace(target: Path, content: bytes, mode: int) -> None:
+    """Puts a file with this mode at `target`, whatever is there, all or nothing; OSError.
+
+    Nobody but the owner can read it before it has its mode.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _mode(target: Path) -> int:
@@ -75,8 +85,23 @@ def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) 
         taken[place] = name
 
 
-def take_lock(handle: int, patience_s: float) -> bool:
-    """Locks an open file for this process and those that inherit `handle`; False: others kept it so long."""
+@contextmanager
+def lock_file(path: Path, patience_s: float, busy: KilotuneError) -> Iterator[int]:
+    """Holds the lock file `path`, which is made where it is missing; raises `busy` where others keep it so long.
+
+    Gives its descriptor: a process that inherits it holds the lock until it has ended, even where the command
+    that started it was killed.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _take_lock(handle, patience_s):
+            raise busy
+        yield handle
+    finally:
+        os.close(handle)  # gives up the lock, unless a process that outlives this one has it too
+
+
+def _take_lock(handle: int, patience_s: float) -> bool:
     try:
         import fcntl
     except ImportError as error:  # Windows

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
+from kilotune.files import replace
 from kilotune.link.auth import KEY_BYTES, Key
 from kilotune.link.status import local_error
 
@@ -25,16 +25,7 @@ def write(path: Path, key: Key) -> None:
     """All or nothing, and never readable by others, not even for a moment."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(key.secret.hex().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace(path, key.secret.hex().encode() + b"\n", 0o600)
     except OSError as error:
         raise KilotuneError(
             "cannot_write", f"cannot write the key file {path}: {error.strerror}", "name another with --key-file"

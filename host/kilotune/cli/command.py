@@ -168,4 +168,3 @@ def as_told(error: Exception | KeyboardInterrupt) -> tuple[KilotuneError, int]:
         what = f"kilotune itself failed: {type(error).__name__}: {error}"
         told = KilotuneError("internal", what, "this is a bug: report it with the lines above and the command")
     return told, told.exit_code
-

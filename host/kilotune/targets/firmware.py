@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
-from kilotune.files import take_lock
+from kilotune.files import lock_file
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
 from kilotune.targets.sensors import SensorChoice
@@ -198,17 +197,13 @@ def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
 @contextlib.contextmanager
 def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
     """One build at a time in a folder, one that outlives its command too: the build inherits the lock given."""
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-    try:
-        if not take_lock(handle, patience_s):
-            raise KilotuneError(
-                "build_failed",
-                f"another build in {folder} did not end within {patience_s:g} s",
-                f"end it (`fuser {folder / '.lock'}` names it), or build elsewhere",
-            )
+    busy = KilotuneError(
+        "build_failed",
+        f"another build in {folder} did not end within {patience_s:g} s",
+        f"end it (`fuser {folder / '.lock'}` names it), or build elsewhere",
+    )
+    with lock_file(folder / ".lock", patience_s, busy) as handle:
         yield handle
-    finally:
-        os.close(handle)
 
 
 def _cmake(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
-from kilotune.files import take_lock
+from kilotune.files import lock_file
 from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
@@ -79,17 +78,13 @@ def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
     the command that started it was killed. `patience_s`: how long a device that is just ending is waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-    try:
-        if not take_lock(handle, patience_s):
-            raise KilotuneError(
-                "busy_target",
-                f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
-                f"wait for it, end it (`fuser {path}.lock` names it), or give this one a flash of its own with --state",
-            )
+    busy = KilotuneError(
+        "busy_target",
+        f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
+        f"wait for it, end it (`fuser {path}.lock` names it), or give this one a flash of its own with --state",
+    )
+    with lock_file(path.with_name(path.name + ".lock"), patience_s, busy) as handle:
         yield handle
-    finally:
-        os.close(handle)  # gives up the lock, unless a device that outlives this command has it too
 
 
 def _make(path: Path, layout: FlashLayout) -> None:

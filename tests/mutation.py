@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,18 @@ def copy_sources(folder: Path) -> Path:
     for name in ("CMakeLists.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, source / name)
     return source
+
+
+def build(source: Path, folder: Path, options: Sequence[str], targets: Sequence[str]) -> bool:
+    """Builds the CMake targets in `folder`, configured with `options` the first time; prints why it cannot."""
+    if not (folder / "build.ninja").is_file():
+        subprocess.run(["cmake", "-S", source, "-B", folder, "-G", "Ninja", *options], check=True,
+                       capture_output=True, timeout=600)  # fmt: skip
+    done = subprocess.run(["cmake", "--build", folder, "--target", *targets],
+                          capture_output=True, text=True, timeout=1800)  # fmt: skip
+    if done.returncode != 0:
+        print(done.stdout[-2000:])
+    return done.returncode == 0
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mutation import Mutation, copy_sources, mutated
+from mutation import Mutation, build, copy_sources, mutated
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "fuzz-mutations"
 FUZZ = ROOT / "build" / "fuzz"
+OPTIONS = ("-DKILOTUNE_FUZZ=ON", "-DKILOTUNE_SANITIZE=ON", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
 
 MUTATIONS = (
     Mutation("anyone may roll back", "session.cpp",
@@ -43,17 +44,8 @@ MUTATIONS = (
 )  # fmt: skip
 
 
-def build(source: Path) -> bool:
-    configured = FOLDER / "build"
-    if not (configured / "build.ninja").is_file():
-        subprocess.run(["cmake", "-S", source, "-B", configured, "-G", "Ninja", "-DKILOTUNE_FUZZ=ON",
-                        "-DKILOTUNE_SANITIZE=ON", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"],
-                       check=True, capture_output=True, timeout=600)  # fmt: skip
-    done = subprocess.run(["cmake", "--build", configured, "--target", "fuzz_session"],
-                          capture_output=True, text=True, timeout=1800)  # fmt: skip
-    if done.returncode != 0:
-        print(done.stdout[-2000:])
-    return done.returncode == 0
+def built(source: Path) -> bool:
+    return build(source, FOLDER / "build", OPTIONS, ["fuzz_session"])
 
 
 def caught(seconds: int) -> str:
@@ -81,7 +73,7 @@ def main() -> None:
     if not (FUZZ / "images").is_dir():
         raise SystemExit("run tests/fuzz/run.py first: its images and corpus are used")
     source = copy_sources(FOLDER)
-    found = caught(min(30, options.seconds)) if build(source) else "no build"
+    found = caught(min(30, options.seconds)) if built(source) else "no build"
     if found:
         raise SystemExit(f"the sources fail as they are: {found}")
     missed = 0
@@ -89,7 +81,7 @@ def main() -> None:
     for mutation in (m for m in MUTATIONS if options.only in m.what):
         with mutated(source, mutation):
             begin = time.monotonic()
-            found = caught(options.seconds) if build(source) else "no build"
+            found = caught(options.seconds) if built(source) else "no build"
         missed += found in ("", "no build")
         print(f"| {mutation.what} | {found or '**nothing**'} | {time.monotonic() - begin:.0f} |", flush=True)
     raise SystemExit(1 if missed else 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mutation import Mutation, copy_sources, mutated
+from mutation import Mutation, build, copy_sources, mutated
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutations"
@@ -69,16 +69,8 @@ MUTATIONS = (
 )  # fmt: skip
 
 
-def build(source: Path) -> bool:
-    configured = FOLDER / "build"
-    if not (configured / "build.ninja").is_file():
-        subprocess.run(["cmake", "-S", source, "-B", configured, "-G", "Ninja", "-DKILOTUNE_TESTS=ON"], check=True,
-                       capture_output=True, timeout=600)  # fmt: skip
-    done = subprocess.run(["cmake", "--build", configured, "--target", "kilotune_tests", "kilotune_power"],
-                          capture_output=True, text=True, timeout=1800)  # fmt: skip
-    if done.returncode != 0:
-        print(done.stdout[-2000:])
-    return done.returncode == 0
+def built(source: Path) -> bool:
+    return build(source, FOLDER / "build", ["-DKILOTUNE_TESTS=ON"], ["kilotune_tests", "kilotune_power"])
 
 
 def caught_by(commits: int) -> str:
@@ -98,7 +90,7 @@ def caught_by(commits: int) -> str:
 
 def mutate(source: Path, mutation: Mutation, commits: int) -> str:
     with mutated(source, mutation):
-        return caught_by(commits) if build(source) else "no build"
+        return caught_by(commits) if built(source) else "no build"
 
 
 def main() -> None:
@@ -107,7 +99,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="mutations whose description has this in it")
     options = parser.parse_args()
     source = copy_sources(FOLDER)
-    found = caught_by(options.commits) if build(source) else "no build"
+    found = caught_by(options.commits) if built(source) else "no build"
     if found:
         raise SystemExit(f"the sources fail as they are: {found}")
     missed = 0

@@ -5,10 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import kilotune
 import numpy as np
 import numpy.typing as npt
+from kilotune.features import FeatureConfig
+from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.messages import DeviceStatus
+
+import models
+
+FULL_SCALE_G = 8.0  # of noise_model
+WINDOWS = 16  # that a device learns alone from
+
+
+def noise_model(rate_hz: float, seconds: float) -> tuple[Image, npt.NDArray[np.float32]]:
+    """A model that a device learns alone from WINDOWS windows, and (n, 3) of what its sensor may measure, in g."""
+    features = FeatureConfig(
+        rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
+    )
+    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=WINDOWS)
+    life = np.random.default_rng(1).normal(0, 0.5, (int(seconds * rate_hz), 3)).astype(np.float32)
+    return image, life
 
 
 def wait_until(device: Device, reached: Callable[[DeviceStatus], bool], timeout_s: float = 500.0) -> DeviceStatus:

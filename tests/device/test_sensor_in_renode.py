@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from kilotune.basemodels import base_model
-from kilotune.features import FeatureConfig
 from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.messages import Chip, Phase
@@ -20,12 +19,9 @@ from kilotune.resd import encode_resd
 from kilotune.simulator import Machine
 from kilotune.targets import registry, renode
 from kilotune.targets.firmware import SensorChoice, build
-from sensing import off_by_g, wait_until
-
-import models
+from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
 RATE_HZ = 1600.0
-WINDOWS = 16
 # Of the board's own time: 16 windows take 5.4 s, and training on them 3 s, in which nothing is sensed.
 HEALTHY_S, FAULT_S = 11.0, 4.0
 
@@ -99,12 +95,8 @@ def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
         "mux: SPI.SPIMultiplexer @ spi2; lsm6dso: Sensors.LSM6DSO_IMU @ mux 12; "
         f"{SPI_SELECT[parsed.board]}: {{ 12 -> mux@12 }}"
     )
-    rate_hz, full_scale_g, windows = 833.0, 8.0, 16
-    features = FeatureConfig(
-        rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=full_scale_g
-    )
-    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=windows)
-    life = np.random.default_rng(1).normal(0, 0.5, (int(8 * rate_hz), 3)).astype(np.float32)
+    rate_hz = 833.0
+    image, life = noise_model(rate_hz, seconds=8)
     state.mkdir()
     resd = state / "life.resd"
     resd.write_bytes(encode_resd(life, rate_hz))
@@ -121,11 +113,11 @@ def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
     ):
         assert device.status().sensor.chip is Chip.lsm6dso
         committed = wait_until(device, lambda s: s.phase is Phase.detect and s.checkpoint.sequence == 1)
-        sensed = wait_until(device, lambda s: s.counters.windows >= windows + 4)
+        sensed = wait_until(device, lambda s: s.counters.windows >= WINDOWS + 4)
         raw = np.frombuffer(device.raw().data, "<i2").reshape(-1, 3)
-    assert (committed.windows_learned, sensed.sensor.overruns) == (windows, 0)
+    assert (committed.windows_learned, sensed.sensor.overruns) == (WINDOWS, 0)
     # Renode gives whichever sample the time has come to, so some come twice: each is one that was recorded.
-    measured = raw * full_scale_g / 32768
+    measured = raw * FULL_SCALE_G / 32768
     assert len(np.unique(raw, axis=0)) > 20
     off = np.abs(measured[:, None, :] - life[None, :, :]).max(axis=2).min(axis=1)
     assert off.max() < 0.003

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import kilotune
 import numpy as np
 import pytest
-from kilotune.features import FeatureConfig
 from kilotune.link.device import Device
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
 from kilotune.targets import rp2040js
 from kilotune.targets.firmware import SensorChoice, build
-from sensing import off_by_g, wait_until
+from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
-import models
-
-FULL_SCALE_G, WINDOWS = 8.0, 16
 RAW_FULL_SCALE_G = 16.0
 
 
@@ -29,11 +24,7 @@ RAW_FULL_SCALE_G = 16.0
 def test_a_sensor_is_sensed_on_each_bus(target: str, bus: str, option: str, rate_hz: float, state: Path) -> None:
     if target != "rp2040js:rpi_pico":
         pytest.skip(f"{target}: this sensor is rp2040js's")
-    features = FeatureConfig(
-        rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
-    )
-    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=WINDOWS)
-    life = np.random.default_rng(1).normal(0, 0.5, (int(30 * rate_hz), 3)).astype(np.float32)
+    image, life = noise_model(rate_hz, seconds=30)
     state.mkdir()
     recording = state / "sensor.raw"
     recording.write_bytes(np.round(life * (32768 / RAW_FULL_SCALE_G)).astype("<i2").tobytes())

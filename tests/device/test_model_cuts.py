@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import mmap
 import random
-import struct
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -29,13 +28,12 @@ from kilotune.link.transport import open_port
 from kilotune.targets import native
 from kilotune.targets.boards import board
 from kilotune.targets.twin import Twin
-from torn import torn_firmware
+from torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
 import models
 
 LAYOUT = board("native").flash
-FUSE = LAYOUT.bytes - 8
-FOREVER, TIMEOUT_S = 0, 20
+TIMEOUT_S = 20
 
 
 @dataclass
@@ -64,11 +62,11 @@ def cut(old: Image, new: Image, folder: Path, *, stride: int) -> Cuts:
         def swap(words: int) -> int:
             """Words that the fuse has left."""
             with contextlib.suppress(KilotuneError), Device(open_port(port, timeout_s=TIMEOUT_S)) as device:
-                struct.pack_into("<II", flash, FUSE, words, rng.getrandbits(32))
+                set_fuse(flash, words, rng.getrandbits(32))
                 device.replace_model(new)
-            (left,) = struct.unpack_from("<I", flash, FUSE)
-            struct.pack_into("<II", flash, FUSE, FOREVER, 0)
-            return int(left)
+            left = fuse_left(flash)
+            set_fuse(flash, FOREVER)
+            return left
 
         def look() -> str:
             with Device(open_port(port, timeout_s=TIMEOUT_S)) as device:
@@ -76,7 +74,7 @@ def cut(old: Image, new: Image, folder: Path, *, stride: int) -> Cuts:
                 assert device.infer(x).tobytes() == outputs[runs]
                 return runs
 
-        found.words = (1 << 30) - swap(1 << 30)
+        found.words = LONGEST - swap(LONGEST)
         assert look() == new.image_hash.hex()
         for word in range(1 + rng.randrange(stride), found.words + 1, stride):
             flash[partition] = at_first

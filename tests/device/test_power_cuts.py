@@ -11,7 +11,6 @@ import contextlib
 import mmap
 import random
 import shutil
-import struct
 import sys
 import tempfile
 import zlib
@@ -28,7 +27,7 @@ from kilotune.image import Image
 from kilotune.link.device import Device
 from kilotune.link.transport import open_port
 from kilotune.targets import qemu
-from torn import torn_firmware
+from torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
 import models
 
@@ -53,18 +52,17 @@ def cut(image: Image, state: Path, cuts: int, seed: int = 1) -> Cuts:
         (state / "flash.bin").open("r+b") as file,
         mmap.mmap(file.fileno(), 0) as flash,
     ):
-        fuse = len(flash) - 8
         last, words = 0, 0  # the CRC committed last; words of a commit
         while found.cuts < cuts:
             with Device(open_port(port, timeout_s=60), timeout_s=60) as device:
                 device.train(rows, steps=1 + found.cuts % 7, lr=0.01)
                 if words == 0:
-                    struct.pack_into("<II", flash, fuse, 1 << 30, 0)
+                    set_fuse(flash, LONGEST)
                     last = device.commit().crc
-                    words = (1 << 30) - struct.unpack_from("<I", flash, fuse)[0]
-                struct.pack_into("<II", flash, fuse, rng.randint(1, COMMITS * words), rng.getrandbits(32))
+                    words = LONGEST - fuse_left(flash)
+                set_fuse(flash, rng.randint(1, COMMITS * words), rng.getrandbits(32))
                 last, wanted = _commit_until_cut(device, rows, last)
-            if struct.unpack_from("<I", flash, fuse)[0] != 0:
+            if fuse_left(flash) != 0:
                 found.wrong.append("the device stopped before its fuse burnt down")
                 return found
             with Device(open_port(port, timeout_s=60), timeout_s=60) as device:
@@ -116,24 +114,23 @@ def test_a_board_that_loses_power_while_it_takes_a_model_runs_the_old_one_or_the
 def cut_swaps(images: tuple[Image, Image], state: Path, cuts: int, seed: int = 1) -> Cuts:
     """The first swap also makes the flashed image a record; later ones only write the other model."""
     found, rng = Cuts(), random.Random(seed)
-    runs, words = images[0], 1 << 30
+    runs, words = images[0], LONGEST
     with (
         qemu.run(BOARD, state, runs.content, firmware=torn_firmware(BOARD), timeout_s=60) as (port, _),
         (state / "flash.bin").open("r+b") as file,
         mmap.mmap(file.fileno(), 0) as flash,
     ):
-        fuse = len(flash) - 8
         while found.cuts < cuts:
             wanted = images[1] if runs is images[0] else images[0]
-            budget = words if words == 1 << 30 else rng.randint(1, words)
-            struct.pack_into("<II", flash, fuse, budget, rng.getrandbits(32))
+            budget = words if words == LONGEST else rng.randint(1, words)
+            set_fuse(flash, budget, rng.getrandbits(32))
             with contextlib.suppress(KilotuneError), Device(open_port(port, timeout_s=60), timeout_s=60) as device:
                 device.replace_model(wanted)
-            left = struct.unpack_from("<I", flash, fuse)[0]
-            struct.pack_into("<II", flash, fuse, 0, 0)
+            left = fuse_left(flash)
+            set_fuse(flash, FOREVER)
             with Device(open_port(port, timeout_s=60), timeout_s=60) as device:
                 now = device.info().image_hash
-            if words == 1 << 30:  # the first one ran to its end, to count its words
+            if words == LONGEST:  # the first one ran to its end, to count its words
                 words = words - left
                 if now != wanted.image_hash.hex():
                     found.wrong.append("no swap without a cut")

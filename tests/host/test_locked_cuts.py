@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import mmap
 import random
-import struct
 import tempfile
 import time
 import zlib
@@ -26,11 +25,9 @@ from kilotune.link.auth import Lock
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from locked import KEY, LAYOUT, OTHER_KEY, NativeLine, Tap, Victim, tagged
-from torn import torn_firmware
+from torn import FOREVER, fuse_left, set_fuse, torn_firmware
 
-FUSE = LAYOUT.bytes - 8
 REFUSED = {"locked", "wrong_key", "slowed"}
-FOREVER = 0  # a fuse that does not burn
 
 
 class PowerCutError(Exception):
@@ -53,11 +50,10 @@ class CutLine(NativeLine):
 
     def set_fuse(self, words: int, seed: int = 0) -> None:
         self._armed = words != FOREVER
-        struct.pack_into("<II", self._flash, FUSE, words, seed)
+        set_fuse(self._flash, words, seed)
 
     def fuse(self) -> int:
-        (words,) = struct.unpack_from("<I", self._flash, FUSE)
-        return int(words)
+        return fuse_left(self._flash)
 
     def put_back(self) -> None:
         """The flash as it was at first, and a start."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import struct
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FOREVER = 0  # a fuse that does not burn
+LONGEST = 1 << 30  # one that outlasts every test: what it has lost counts the words
+_FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tears
 
 
 def torn_firmware(board_id: str) -> Path:
@@ -17,3 +22,14 @@ def torn_firmware(board_id: str) -> Path:
     ):
         subprocess.run(command, check=True, capture_output=True, timeout=600)
     return folder / ("kilotune-native" if board_id == "native" else "kilotune.elf")
+
+
+def set_fuse(flash: mmap.mmap, words: int, seed: int = 0) -> None:
+    """The power goes in the flash word that burns the last of `words`."""
+    struct.pack_into("<II", flash, len(flash) - _FROM_END, words, seed)
+
+
+def fuse_left(flash: mmap.mmap) -> int:
+    """Words, 0 where it has burnt down or none was set."""
+    (words,) = struct.unpack_from("<I", flash, len(flash) - _FROM_END)
+    return int(words)

@@ -142,9 +142,7 @@ def read_healthy(config: FeatureConfig, files: Sequence[Path]) -> Floats:
                 "choose columns, or another recipe",
             )
         if recording.unit != "g":
-            raise KilotuneError(
-                "bad_argument", f"{recording.name} is in counts, not in g", "convert it to g first"
-            )
+            raise KilotuneError("bad_argument", f"{recording.name} is in counts, not in g", "convert it to g first")
         found.append(compute_features(config, recording.samples))
     return np.concatenate(found)
 
@@ -218,9 +216,7 @@ def build_autoencoder(recipe: Autoencoder, *, quick: bool, healthy: Sequence[Pat
         x = read_healthy(recipe.features, healthy)
     else:
         machines = 12 if quick else recipe.machines
-        x = np.concatenate(
-            [simulate(recipe, m, take, None) for m in range(machines) for take in range(recipe.records)]
-        )
+        x = np.concatenate([simulate(recipe, m, take, None) for m in range(machines) for take in range(recipe.records)])
     mean, std = x.mean(0), np.maximum(x.std(0), LEAST_STD)
     z = standardise(x, mean, std)
     model = dense(tf, recipe.widths)
@@ -253,9 +249,7 @@ def detection(tf: Any, recipe: Autoencoder, tflite: bytes, profile: Profile, mac
     return {"unseen_machines": machines, "auc": round(float(np.mean(list(found.values()))), 3), **values}
 
 
-def calibrated_score(
-    tf: Any, tflite: bytes, profile: Profile, learn: Floats
-) -> Callable[[Floats], NDArray[Any]]:
+def calibrated_score(tf: Any, tflite: bytes, profile: Profile, learn: Floats) -> Callable[[Floats], NDArray[Any]]:
     """Mean squared residual, each normalised by its spread on `learn`; spreads shrunk as the device does."""
 
     def shrunk(values: NDArray[Any], base: NDArray[Any], pseudo_windows: int) -> NDArray[Any]:
@@ -297,9 +291,7 @@ def build_classifier(recipe: Classifier, *, quick: bool) -> Built:
     loss = tf.keras.losses.SparseCategoricalCrossentropy()
     fit(tf, model, loss, z, labels, 300 if quick else recipe.steps, seed=2)
     tflite = quantize.quantize(model, representative(z))
-    described = metadata.ModelMetadata(
-        features=recipe.features, profile=Profile(mean, std), loss="classification"
-    )
+    described = metadata.ModelMetadata(features=recipe.features, profile=Profile(mean, std), loss="classification")
     unseen, truth = labelled(recipe, range(UNSEEN, UNSEEN + (3 if quick else 60)))
     metrics: dict[str, Any] = {"windows": len(flat), "unseen_machines": len(unseen)}
     for name, inputs in (
@@ -376,13 +368,9 @@ def main(recipe: Autoencoder | Classifier, folder: Path) -> None:
     """Build the model and print what was measured as JSON."""
     parser = argparse.ArgumentParser(description=f"Make the base model {recipe.name}.")
     parser.add_argument("--quick", action="store_true", help="few machines and steps: a check, not a model")
-    parser.add_argument(
-        "-o", "--out", type=Path, help="file to write; default: beside the recipe, build/ if quick"
-    )
+    parser.add_argument("-o", "--out", type=Path, help="file to write; default: beside the recipe, build/ if quick")
     if isinstance(recipe, Autoencoder):
-        parser.add_argument(
-            "--healthy", nargs="+", type=Path, default=[], help="recordings in g, not simulated"
-        )
+        parser.add_argument("--healthy", nargs="+", type=Path, default=[], help="recordings in g, not simulated")
     options = parser.parse_args()
     default = folder.parents[1] / "build" / "models" if options.quick else folder
     out: Path = options.out or default / f"{recipe.name}.tflite"

@@ -27,14 +27,8 @@ def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> No
     words = [str(word) for word in command]
     line = " ".join(words)
     print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
-    env = (
-        os.environ
-        | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON}
-        | environment
-    )
-    result = subprocess.run(
-        words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
-    )
+    env = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON} | environment
+    result = subprocess.run(words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL)
     if result.returncode != 0:
         raise SystemExit(f"failed: {line[:400]}")
 
@@ -42,9 +36,7 @@ def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> No
 def have(*programs: str) -> bool:
     missing = [p for p in programs if shutil.which(p) is None and not (TOOLS / p).exists()]
     if missing:
-        print(
-            f"skipped: {', '.join(missing)} not installed (`kilotune doctor` says how to get it)", flush=True
-        )
+        print(f"skipped: {', '.join(missing)} not installed (`kilotune doctor` says how to get it)", flush=True)
     return not missing
 
 
@@ -53,6 +45,7 @@ def sources(*patterns: str) -> list[Path]:
 
 
 def style() -> None:
+    run("ruff", "format", "--check", *PYTHON_TREES)
     run("ruff", "check", *PYTHON_TREES)
     if have("clang-format"):
         files = sources("firmware/**/*.h", "firmware/**/*.cpp", "host/native/*.h", "host/native/*.cpp",
@@ -82,8 +75,9 @@ def tidy() -> None:
     if have("clang-tidy"):
         run("cmake", "--preset", "native", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
         run("cmake", "--build", "--preset", "native")
-        files = sources("firmware/kernel/**/*.cpp", "firmware/runtime/*.cpp", "firmware/sensors/*.cpp",
-                        "firmware/app/*.cpp")
+        files = sources(
+            "firmware/kernel/**/*.cpp", "firmware/runtime/*.cpp", "firmware/sensors/*.cpp", "firmware/app/*.cpp"
+        )
         processes = os.cpu_count() or 1
         run("xargs", "-a", _listed(files), "-P", str(processes), "-n", "4", "clang-tidy", "--quiet",
             "--warnings-as-errors=*", "-p", BUILD / "native")  # fmt: skip

@@ -28,9 +28,7 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_MODEL_BYTES = 256 << 20
 
 
-def bad_adapter(
-    what: str, hint: str = "pull it from the device again, or copy the directory again"
-) -> KilotuneError:
+def bad_adapter(what: str, hint: str = "pull it from the device again, or copy the directory again") -> KilotuneError:
     return KilotuneError("bad_adapter", f"the adapter cannot be used: {what}", hint)
 
 
@@ -73,9 +71,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         if len(self.blob) != self.config.adapter_bytes:
-            raise bad_adapter(
-                f"it has {len(self.blob)} bytes where its image asks for {self.config.adapter_bytes}"
-            )
+            raise bad_adapter(f"it has {len(self.blob)} bytes where its image asks for {self.config.adapter_bytes}")
 
     @classmethod
     def from_blob(
@@ -216,8 +212,7 @@ class Adapter:
             "the adapter belongs to another "
             + ("image of the same model" if same_base else "base model")
             + f" (image {self.config.image_hash[:12]}, this one is {image.image_hash.hex()[:12]})",
-            "use the image that it was trained on"
-            + (", compiled with the same options" if same_base else ""),
+            "use the image that it was trained on" + (", compiled with the same options" if same_base else ""),
         )
 
     def save(self, directory: str | Path) -> None:

@@ -73,9 +73,7 @@ class Calibration:
     windows: npt.NDArray[np.int8]  # (learned + held, features) model inputs
 
     @classmethod
-    def from_bytes(
-        cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int
-    ) -> Calibration:
+    def from_bytes(cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int) -> Calibration:
         """Reads the block at the head of an adapter; KilotuneError `bad_adapter` for fields out of range."""
         n = calibration_bytes(features, outputs, capacity, early)
         if len(block) != n or not 1 <= capacity <= MAX_WINDOWS:
@@ -85,13 +83,9 @@ class Calibration:
                 "pull the adapter again",
             )
         head = struct.unpack_from(_HEAD, block)
-        calibrated, candidate, scorer, held, learned, threshold, seen, held_seen, residual, nearest, slots = (
-            head
-        )
+        calibrated, candidate, scorer, held, learned, threshold, seen, held_seen, residual, nearest, slots = head
         if scorer > 3 or slots > capacity or learned > slots or held > capacity - slots:
-            raise KilotuneError(
-                "bad_adapter", "the calibration's counts are out of range", "pull the adapter again"
-            )
+            raise KilotuneError("bad_adapter", "the calibration's counts are out of range", "pull the adapter again")
         at = ADAPTER_HEAD_BYTES
 
         def take(dtype: str, count: int) -> Ints:

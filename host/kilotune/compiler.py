@@ -281,9 +281,7 @@ def _serialise(
         input_scale = float(graph.activations[graph.input].scale)
         loss_scale = max(input_scale, float(graph.activations[graph.output].scale))
         profile_at = sections.add(
-            profile.section(
-                start + len(sections.content), settings, input_scale=input_scale, loss_scale=loss_scale
-            )
+            profile.section(start + len(sections.content), settings, input_scale=input_scale, loss_scale=loss_scale)
         )
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     meta_at = sections.add(text)

@@ -169,9 +169,7 @@ def _simulated(image: Image) -> Streams:
 
     def record(kind: str, windows: int, seed: int, speed: float, load: float) -> Recording:
         seconds = (config.window + (windows - 1) * config.hop) / config.rate_hz
-        spec = (
-            f"synthetic:{kind},machine={MACHINE},seed={seed},seconds={seconds!r},rpm={speed:g},load={load:g}"
-        )
+        spec = f"synthetic:{kind},machine={MACHINE},seed={seed},seconds={seconds!r},rpm={speed:g},load={load:g}"
         return read(spec, model_rate_hz=config.rate_hz)
 
     # A machine that runs slow and idle or fast and loaded, in all three: what is told apart is the fault, not
@@ -373,9 +371,7 @@ def oracle_outputs(model: Path, source: Path, target: Path) -> npt.NDArray[np.in
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise KilotuneError(
-            "mismatch", f"tflite-runtime does not run the merged model: {last[0]}", "report this"
-        )
+        raise KilotuneError("mismatch", f"tflite-runtime does not run the merged model: {last[0]}", "report this")
     loaded: npt.NDArray[np.int8] = np.load(target)
     return loaded
 

@@ -164,9 +164,7 @@ def _untouched(image: Image, test: Sequence[Recording], fault: Sequence[Recordin
 
     with connect_fresh("twin", image=image) as device:
         limit = threshold(device)
-        found = separation(
-            _scores(device, test), _scores(device, fault), float("inf") if limit is None else limit
-        )
+        found = separation(_scores(device, test), _scores(device, fault), float("inf") if limit is None else limit)
     return Row("nothing", "device", found, _ram(image), len(image.content), "the model as it was shipped")
 
 
@@ -249,9 +247,7 @@ def recommend(rows: Sequence[Row]) -> tuple[str, str]:
     chosen = min(alike or [best], key=own.index)
     parts = [f"AUC {chosen.separation.auc:.3f}, {_rates(chosen)}"]
     if chosen is not best:
-        parts.append(
-            f"{best.name} is no better by more than {AUC_TIE} ({best.separation.auc:.3f}) and costs more"
-        )
+        parts.append(f"{best.name} is no better by more than {AUC_TIE} ({best.separation.auc:.3f}) and costs more")
     nothing = next((r for r in own if r.name == "nothing"), None)
     if nothing is not None and chosen is not nothing:
         parts.append(f"without learning {nothing.separation.auc:.3f}, {_rates(nothing)}")

@@ -83,22 +83,16 @@ class FeatureConfig:
         self._check_bands()
         for name, value in (("reference", self.reference_q10), ("floor", self.floor_q10)):
             if not -32768 <= value <= 32767:
-                raise _refuse(
-                    f"the {name} is out of the range of 2^-32 to 2^32", "choose it nearer to one count"
-                )
+                raise _refuse(f"the {name} is out of the range of 2^-32 to 2^32", "choose it nearer to one count")
 
     def _check_bands(self) -> None:
         if not self.bands >= 1 or not 1 <= self.inputs <= MAX_FEATURES:
-            raise _refuse(
-                f"there are {self.inputs} features", f"1 to {MAX_FEATURES} are possible, one band at least"
-            )
+            raise _refuse(f"there are {self.inputs} features", f"1 to {MAX_FEATURES} are possible, one band at least")
         if self.shape not in ("flat", "triangle"):
             raise _refuse(f"there is no band shape {self.shape!r}", "use flat or triangle")
         edges = self.edges()
         if len(edges) != self.bands + 1 or any(b <= a for a, b in itertools.pairwise(edges)):
-            raise _refuse(
-                "the band edges do not rise, or are not one more than the bands", "correct the edges"
-            )
+            raise _refuse("the band edges do not rise, or are not one more than the bands", "correct the edges")
         if edges[0] < 0 or edges[-1] > self.rate_hz / 2 * (1 + 1e-9):
             raise _refuse(
                 f"the bands go from {edges[0]:g} to {edges[-1]:g} Hz",
@@ -193,9 +187,7 @@ class FeatureConfig:
             flat = ((a, b, 0, 0, float(b - a)) for a, b in self.bins())
             records = list(flat)
         else:
-            weights = [
-                np.maximum(h - np.abs(32 * np.arange(a, b) - c), 0).sum() for a, b, c, h in self.triangles()
-            ]
+            weights = [np.maximum(h - np.abs(32 * np.arange(a, b) - c), 0).sum() for a, b, c, h in self.triangles()]
             records = [(*band, float(w)) for band, w in zip(self.triangles(), weights, strict=True)]
         return b"".join(
             struct.pack("<HHHHhH", a, b, centre, half, round(LOG2_ONE * math.log2(weight)), 0)
@@ -246,9 +238,7 @@ class FeatureConfig:
                     values[name] = tuple(values[name])
             return cls(**values)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _refuse(
-                "the feature settings hold a value of a wrong type", "make them with this release"
-            ) from error
+            raise _refuse("the feature settings hold a value of a wrong type", "make them with this release") from error
 
 
 def _mel(hz: float) -> float:
@@ -260,9 +250,7 @@ def checked_fields(cls: type, data: object, what: str) -> dict[str, Any]:
     known = {f.name for f in fields(cls)}
     if not isinstance(data, dict) or not set(data) <= known:
         extra = sorted(set(map(str, data)) - known) if isinstance(data, dict) else type(data).__name__
-        raise _refuse(
-            f"the {what} are not understood: {extra}", "use the tools of the release that made them"
-        )
+        raise _refuse(f"the {what} are not understood: {extra}", "use the tools of the release that made them")
     return dict(data)
 
 

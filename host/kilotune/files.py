@@ -79,9 +79,7 @@ def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) 
             continue
         place = os.path.realpath(path)
         if place in taken and (path.is_file() or not path.exists()):
-            raise KilotuneError(
-                "usage", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own"
-            )
+            raise KilotuneError("usage", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own")
         taken[place] = name
 
 

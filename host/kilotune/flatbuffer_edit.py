@@ -75,14 +75,10 @@ class Edit:
         self._new_tensors.append(_NewTensor(like=index, buffer=self._add_buffer(data)))
         self._replace_input(operator, position)
 
-    def add_bias(
-        self, operator: int, position: int, data: bytes, *, name: str, scales: tuple[float, ...]
-    ) -> None:
+    def add_bias(self, operator: int, position: int, data: bytes, *, name: str, scales: tuple[float, ...]) -> None:
         """Gives `operator` an int32 bias that it did not have."""
         self._new_tensors.append(
-            _NewTensor(
-                like=-1, buffer=self._add_buffer(data), name=name, shape=(len(data) // 4,), scales=scales
-            )
+            _NewTensor(like=-1, buffer=self._add_buffer(data), name=name, shape=(len(data) // 4,), scales=scales)
         )
         self._replace_input(operator, position)
 
@@ -111,10 +107,7 @@ class Edit:
             if other != buffer and self._model.Buffers(other).DataLength():
                 tab = self._model.Buffers(other)._tab
                 start = tab.Vector(tab.Offset(4))
-                if (
-                    start < position + len(data)
-                    and position < start + self._model.Buffers(other).DataLength()
-                ):
+                if start < position + len(data) and position < start + self._model.Buffers(other).DataLength():
                     return False
         self._old[position : position + len(data)] = np.frombuffer(data, np.uint8).tobytes()
         return True

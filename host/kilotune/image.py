@@ -182,7 +182,7 @@ class Image:
 
     @property
     def optimiser(self) -> str:
-        """"adam", or "sgd" with whatever state there is."""
+        """ "adam", or "sgd" with whatever state there is."""
         return str(self.meta.get("optimiser", "sgd"))
 
     @property

@@ -99,6 +99,4 @@ class KeyRing:
                 f"the device was given another key than the one in {path}",
                 "name the right file with --key-file",
             )
-        raise local_error(
-            "locked", f"the device {unique_id.hex()} is locked, and there is no key for it at {path}"
-        )
+        raise local_error("locked", f"the device {unique_id.hex()} is locked, and there is no key for it at {path}")

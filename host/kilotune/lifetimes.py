@@ -53,9 +53,7 @@ def lifetimes(
         writers = [
             order.backward[j]
             for j, user in enumerate(graph.ops)
-            if any(
-                sent and source == op.output for source, sent in zip(user.reads, ops[j].sends, strict=False)
-            )
+            if any(sent and source == op.output for source, sent in zip(user.reads, ops[j].sends, strict=False))
         ]
         if op.output == training.loss.tensor:
             writers.append(end)

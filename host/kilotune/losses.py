@@ -22,14 +22,11 @@ def choose_loss(graph: Graph, loss: str) -> str:
         same = source.elements == output.elements and source.elements > 1
         return "reconstruction" if same else "regression"
     if loss not in LOSSES:
-        raise KilotuneError(
-            "bad_argument", f"there is no loss {loss!r}", f"use auto or one of {', '.join(LOSSES)}"
-        )
+        raise KilotuneError("bad_argument", f"there is no loss {loss!r}", f"use auto or one of {', '.join(LOSSES)}")
     if loss == "reconstruction" and source.elements != output.elements:
         raise KilotuneError(
             "bad_argument",
-            f"reconstruction needs an output like the input, but {source.elements} values become "
-            f"{output.elements}",
+            f"reconstruction needs an output like the input, but {source.elements} values become {output.elements}",
             "use regression or classification",
         )
     return loss

@@ -83,9 +83,7 @@ def _check_layer(model: TfliteModel, layer: Layer) -> None:
             and weight == layer.weight_tensor >= 0
             and operator.input(_bias_input(operator)) == layer.bias_tensor
             and model.tensors[weight].dtype == "int8"
-            and model.tensors[weight].data.size
-            == model.tensors[weight].elements
-            == layer.outputs * layer.inputs
+            and model.tensors[weight].data.size == model.tensors[weight].elements == layer.outputs * layer.inputs
         )
     if not good:
         raise bad_adapter(f"layer '{layer.name:.60}' is not operator {layer.source} of this model")

@@ -46,19 +46,13 @@ def from_model(model: TfliteModel) -> ModelMetadata:
         return ModelMetadata()
     data = decode_json(content, "the model's kilotune metadata")
     if not isinstance(data, dict):
-        raise KilotuneError(
-            "bad_model", "the model's kilotune metadata is not a JSON object", "make the model again"
-        )
+        raise KilotuneError("bad_model", "the model's kilotune metadata is not a JSON object", "make the model again")
     loss = data.get("loss")
     calibration = data.get("calibration")
     if loss is not None and loss not in _LOSSES:
-        raise KilotuneError(
-            "bad_model", f"the model's metadata names a loss {loss!r}", "use the tools of one release"
-        )
+        raise KilotuneError("bad_model", f"the model's metadata names a loss {loss!r}", "use the tools of one release")
     if calibration is not None and not isinstance(calibration, dict):
-        raise KilotuneError(
-            "bad_model", "the model's calibration is not a JSON object", "merge the model again"
-        )
+        raise KilotuneError("bad_model", "the model's calibration is not a JSON object", "merge the model again")
     return ModelMetadata(
         features=FeatureConfig.from_json(data["features"]) if data.get("features") else None,
         profile=Profile.from_json(data["profile"]) if data.get("profile") else None,

@@ -34,9 +34,7 @@ def auc(healthy: Sequence[float], fault: Sequence[float]) -> float:
     return float((below + 0.5 * equal).sum() / (a.size * b.size))
 
 
-def roc(
-    healthy: Sequence[float], fault: Sequence[float]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def roc(healthy: Sequence[float], fault: Sequence[float]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(false alarm rates, detection rates), both from 0 to 1, one point a distinct score."""
     import numpy as np
 

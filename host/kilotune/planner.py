@@ -44,9 +44,7 @@ def plan(
         loss_plan, first_op = plan_loss(graph, loss_kind)
         chosen = choose(graph, first_op, request)
         if adam and any(choice.rank for choice in chosen.values()):
-            raise KilotuneError(
-                "bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum"
-            )
+            raise KilotuneError("bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum")
         training = TrainingPlan(request.method, loss_plan, first_op, min(chosen), adam)
         _choose_paths(graph, training, chosen, ops)
         _flow(graph, training, ops, gradients)
@@ -57,9 +55,7 @@ def plan(
     loss_tensor = training.loss.tensor if training is not None else None
 
     def ordered(dropped: frozenset[int], *, overwrite: bool = True) -> tuple[Schedule, list[Buffer]]:
-        order = schedule(
-            graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped
-        )
+        order = schedule(graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped)
         return order, lifetimes(graph, ops, gradients, training, order, overwrite=overwrite)
 
     if not recompute:  # who asks for that wants the smallest arena
@@ -119,9 +115,7 @@ def _choose_paths(
         )
 
 
-def _flow(
-    graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: list[GradientPlan | None]
-) -> None:
+def _flow(graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: list[GradientPlan | None]) -> None:
     """Units, mantissa widths and places of the gradients, from the loss down to the first trained op."""
     units = {training.loss.tensor: training.loss.unit}
     places = {training.loss.tensor: training.loss.tensor}
@@ -173,9 +167,7 @@ def _in_range(unit: float) -> float:
     return unit if abs(exponent) <= UNIT_EXPONENT_MAX else math.ldexp(unit, -exponent)
 
 
-def _lay_out_parameters(
-    graph: Graph, ops: list[OpPlan], start: int, *, state: bool, bias_bytes: int = 4
-) -> int:
+def _lay_out_parameters(graph: Graph, ops: list[OpPlan], start: int, *, state: bool, bias_bytes: int = 4) -> int:
     """Each op's biases i32, then its weights i16, in op order; returns the end, a multiple of 4."""
     offset = start
     for i, op in enumerate(graph.ops):

@@ -82,6 +82,4 @@ def sole_port() -> str:
             "plug one in with a data cable, or name a device: --port PORT, --target twin",
         )
     names = ", ".join(p.device for p in found)
-    raise KilotuneError(
-        "ambiguous_device", f"{len(found)} boards are connected: {names}", "choose one with --port"
-    )
+    raise KilotuneError("ambiguous_device", f"{len(found)} boards are connected: {names}", "choose one with --port")

@@ -93,9 +93,7 @@ class Profile:
 
     feature_mean: Vector  # (inputs,)
     feature_std: Vector  # (inputs,)
-    residual_std: Vector = field(
-        default_factory=lambda: np.zeros(0, np.float32)
-    )  # (outputs,), empty: classifier
+    residual_std: Vector = field(default_factory=lambda: np.zeros(0, np.float32))  # (outputs,), empty: classifier
     base_threshold: float = 1.0
 
     @classmethod
@@ -107,22 +105,16 @@ class Profile:
         for name in ("feature_mean", "feature_std", "residual_std"):
             values = np.asarray(getattr(self, name), dtype=np.float32)
             if values.ndim != 1 or not np.all(np.isfinite(values)):
-                raise _refuse(
-                    f"the profile's {name} is not a list of finite numbers", "make the profile again"
-                )
+                raise _refuse(f"the profile's {name} is not a list of finite numbers", "make the profile again")
             object.__setattr__(self, name, values)
         if self.feature_mean.shape != self.feature_std.shape or np.any(self.feature_std <= 0):
-            raise _refuse(
-                "the profile's means and deviations do not fit", "deviations are above 0, one a feature"
-            )
+            raise _refuse("the profile's means and deviations do not fit", "deviations are above 0, one a feature")
         if np.any(self.residual_std <= 0):
             raise _refuse("the profile's residual_std must be above 0", "make the profile again")
         if not abs(self.base_threshold) < 30:
             raise _refuse("the profile's base_threshold is out of range", "it is a log2, about 1")
 
-    def section(
-        self, offset: int, settings: CalibrationSettings, *, input_scale: float, loss_scale: float
-    ) -> bytes:
+    def section(self, offset: int, settings: CalibrationSettings, *, input_scale: float, loss_scale: float) -> bytes:
         """Profile section and its tables, to be placed at `offset` of the image.
 
         `loss_scale`: the larger of the loss tensor's and the target's scale; a residual unit is 1/64 of it.

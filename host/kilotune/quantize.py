@@ -77,9 +77,7 @@ def _converter(tf: Any, model: Any) -> Any:
         return tf.lite.TFLiteConverter.from_keras_model(model)
     path = Path(model)
     if not path.exists():
-        raise KilotuneError(
-            "bad_model", f"{path} does not exist", "give a .keras or .h5 file or a SavedModel folder"
-        )
+        raise KilotuneError("bad_model", f"{path} does not exist", "give a .keras or .h5 file or a SavedModel folder")
     if path.is_dir():
         return tf.lite.TFLiteConverter.from_saved_model(str(path))
     return tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(path, compile=False))

@@ -69,9 +69,7 @@ class LiveRecording:
                 rows.append(f"{t:.6f}," + ",".join(f"{v:.6f}" for v in frame))
             write_atomically(path, ("\n".join(rows) + "\n").encode())
         else:
-            raise KilotuneError(
-                "usage", f"{path.name} has no format that is written", "use " + " or ".join(FORMATS)
-            )
+            raise KilotuneError("usage", f"{path.name} has no format that is written", "use " + " or ".join(FORMATS))
 
 
 def record(
@@ -173,9 +171,7 @@ class _Keeper:
         self._base = None
         self.overruns += overruns
 
-    def take(
-        self, asked: int, first: int, data: bytes, gap_at: int | None, gaps: int, arrived_s: float
-    ) -> None:
+    def take(self, asked: int, first: int, data: bytes, gap_at: int | None, gaps: int, arrived_s: float) -> None:
         """`arrived_s`: when frame `first` was measured, by the computer's clock."""
         frames = np.frombuffer(data, "<i2").reshape(-1, self._axes)
         if first > asked:

@@ -54,9 +54,7 @@ def encode_g(samples_g: Samples) -> str:
 def _three_axes(samples_g: Samples, scale: float, limit: int) -> npt.NDArray[np.float64]:
     samples = np.asarray(samples_g, np.float64)
     if samples.ndim != 2 or not 1 <= samples.shape[1] <= AXES or len(samples) == 0:
-        raise KilotuneError(
-            "wrong_axes", f"the samples have shape {samples.shape}", "give (n, axes) with 1 to 3 axes"
-        )
+        raise KilotuneError("wrong_axes", f"the samples have shape {samples.shape}", "give (n, axes) with 1 to 3 axes")
     scaled = np.zeros((len(samples), AXES))
     scaled[:, : samples.shape[1]] = np.rint(samples * scale)
     if not np.isfinite(scaled).all() or np.abs(scaled).max() > limit:

@@ -84,9 +84,7 @@ def schedule(
     return Schedule(tuple(reruns), tuple(backward), tuple(map(tuple, again)), data)
 
 
-def _chain(
-    graph: Graph, producers: dict[int, int], kept: Collection[int], reads: Sequence[int]
-) -> list[int]:
+def _chain(graph: Graph, producers: dict[int, int], kept: Collection[int], reads: Sequence[int]) -> list[int]:
     """The ops that must run again so that `reads` are there, in their order."""
     needed: set[int] = set()
     waiting = [a for a in reads if a not in kept]
@@ -113,9 +111,7 @@ def _read(
         spans[activation][-1] = (began[activation], step)
 
 
-def choose_dropped(
-    graph: Graph, ops: Sequence[OpPlan], cost: Callable[[frozenset[int]], int]
-) -> frozenset[int]:
+def choose_dropped(graph: Graph, ops: Sequence[OpPlan], cost: Callable[[frozenset[int]], int]) -> frozenset[int]:
     """The activations to drop so that `cost`, the bytes with them dropped, is smallest; of equals, those that
     are cheap to compute again. Empty where it does not help."""
     every = {a for reads in read_backward(graph, ops).values() for a in reads} - {graph.input}

@@ -139,9 +139,7 @@ def _check(request: Request) -> None:
         if value is not None and method not in methods
     ]
     if misplaced:
-        raise KilotuneError(
-            "bad_argument", f"method {method} takes no {misplaced[0]}", f"leave {misplaced[0]} out"
-        )
+        raise KilotuneError("bad_argument", f"method {method} takes no {misplaced[0]}", f"leave {misplaced[0]} out")
     if request.layers is not None and request.last_layers is not None:
         raise KilotuneError("bad_argument", "layers and last_layers both say which", "give one of them")
     if request.rank is not None and not 1 <= request.rank <= MAX_RANK:
@@ -155,18 +153,14 @@ def named(graph: Graph, layers: Iterable[int], name: str | int) -> int:
         if name == i or name == graph.ops[i].name or name == str(i):
             return i
     known = ", ".join(f"{i} '{graph.ops[i].name}'" for i in candidates)
-    raise KilotuneError(
-        "bad_argument", f"there is no layer {name!r} that could be trained so", f"use one of: {known}"
-    )
+    raise KilotuneError("bad_argument", f"there is no layer {name!r} that could be trained so", f"use one of: {known}")
 
 
 def _layers(graph: Graph, layers: list[int], request: Request, *, in_part: bool) -> list[int]:
     """The layers that a request names; all that can be trained in this way if it names none."""
     able = [i for i in layers if graph.ops[i].adapts_weights] if in_part else layers
     if not able:
-        raise KilotuneError(
-            "unsupported_model", "no dense layer or convolution can be reached", "use method bias"
-        )
+        raise KilotuneError("unsupported_model", "no dense layer or convolution can be reached", "use method bias")
     if isinstance(request.channels, Mapping):
         return sorted({named(graph, able, name) for name in request.channels})
     if request.layers is not None:
@@ -195,8 +189,7 @@ def _biases_and_head(graph: Graph, layers: list[int], request: Request) -> dict[
         last = graph.ops[head]
         raise KilotuneError(
             "unsupported_model",
-            f"the weights of the last layer, operator {last.source} {last.kind} ('{last.name}'), cannot be "
-            "trained",
+            f"the weights of the last layer, operator {last.source} {last.kind} ('{last.name}'), cannot be trained",
             "use method bias, or end the model with a dense layer",
         )
     return {**found, head: LayerChoice(bias=True, weights=True)}
@@ -215,8 +208,7 @@ def _in_part(graph: Graph, layers: list[int], request: Request) -> dict[int, Lay
         if not channels or channels[0] < 0 or channels[-1] >= graph.ops[i].outputs:
             raise KilotuneError(
                 "bad_argument",
-                f"layer '{graph.ops[i].name}' has channels 0 to {graph.ops[i].outputs - 1}, not "
-                f"{list(channels)}",
+                f"layer '{graph.ops[i].name}' has channels 0 to {graph.ops[i].outputs - 1}, not {list(channels)}",
                 "give at least one of them",
             )
         found[i] = in_channels(graph.ops[i], channels)
@@ -276,7 +268,6 @@ def refuse_doubly_trained(graph: Graph, chosen: Mapping[int, LayerChoice]) -> No
 def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:
     return KilotuneError(
         "shared_tensor",
-        f"operators {first} and {second} share {what} tensor {tensor} (one layer used twice), and both would "
-        "train it",
+        f"operators {first} and {second} share {what} tensor {tensor} (one layer used twice), and both would train it",
         "train the last layers only (fewer last_layers, or method head), or use separate layers in the model",
     )

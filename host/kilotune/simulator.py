@@ -198,9 +198,7 @@ def _check(
     seconds: float, rate_hz: float, rpm: float, load: float, severity: float, fault: str | None, axes: int
 ) -> None:
     if not (seconds > 0 and rate_hz > 0 and rpm > 0):
-        raise KilotuneError(
-            "bad_argument", "seconds, rate_hz and rpm must be positive", "give positive numbers"
-        )
+        raise KilotuneError("bad_argument", "seconds, rate_hz and rpm must be positive", "give positive numbers")
     if not (0 <= load <= 1 and 0 <= severity <= 1):
         raise KilotuneError("bad_argument", "load and severity must lie between 0 and 1", "1 is full load")
     if fault is not None and fault not in FAULTS:

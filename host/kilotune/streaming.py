@@ -113,9 +113,7 @@ def learn(
     )
 
 
-def score(
-    device: Device, recording: Recording, *, emit: Callable[[Window], None] | None = None
-) -> list[Window]:
+def score(device: Device, recording: Recording, *, emit: Callable[[Window], None] | None = None) -> list[Window]:
     """The device's result of every window of a recording; `emit` gets each as soon as it is known."""
     model = device.info()
 
@@ -246,9 +244,7 @@ def told(report: LearnReport | None) -> str:
         return f"calibrated on {report.learned} windows, threshold from {held}; no training"
     # Losses are log2: their difference is a ratio.
     change = 100 * (2 ** ((report.loss_candidate_held - report.loss_calibration_held) / Q10) - 1)
-    losses = (
-        f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
-    )
+    losses = f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
     kept = (
         f"training kept, of pass {report.passes_kept} of {report.passes_done}"
         if report.kept_candidate

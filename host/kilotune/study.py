@@ -51,9 +51,7 @@ class Stage:
         )
 
 
-def score_stage(
-    device: Device, healthy: Sequence[Recording], fault: Sequence[Recording], *, words: str = ""
-) -> Stage:
+def score_stage(device: Device, healthy: Sequence[Recording], fault: Sequence[Recording], *, words: str = "") -> Stage:
     """Scores all recordings under the device's present adapter."""
     parts = []
     for truth, recordings in (("healthy", healthy), ("fault", fault)):
@@ -142,16 +140,12 @@ def spectra(
     a, b = amplitude(calm), amplitude(wild)
     names = ("x", "y", "z", "w")
     return tuple(
-        Spectrum(
-            names[i], tuple(map(float, frequency)), tuple(map(float, a[:, i])), tuple(map(float, b[:, i]))
-        )
+        Spectrum(names[i], tuple(map(float, frequency)), tuple(map(float, a[:, i])), tuple(map(float, b[:, i])))
         for i in range(min(MOST_SPECTRA, a.shape[1]))
     )
 
 
-def _window_of(
-    recordings: Sequence[Recording], scored: Scored, config: FeatureConfig, *, highest: bool
-) -> Any:
+def _window_of(recordings: Sequence[Recording], scored: Scored, config: FeatureConfig, *, highest: bool) -> Any:
     """The samples (window, axes) in g of the window chosen by its score; None where nothing was scored."""
     import numpy as np
 

@@ -21,13 +21,9 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError, BadZipFile) as error:
-        raise KilotuneError(
-            "bad_file", f"{path} is not a .npy array: {error}", "write it with numpy.save"
-        ) from None
+        raise KilotuneError("bad_file", f"{path} is not a .npy array: {error}", "write it with numpy.save") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
-        raise KilotuneError(
-            "bad_file", f"{path} does not hold one array of numbers", "write it with numpy.save"
-        )
+        raise KilotuneError("bad_file", f"{path} does not hold one array of numbers", "write it with numpy.save")
     return array
 
 
@@ -44,9 +40,7 @@ def load_inputs(path: Path, row_bytes: int | None = None) -> npt.NDArray[np.int8
         )
     if array.ndim == 0 or array.size == 0:
         raise KilotuneError("empty", f"{path} holds no samples", "give one row a sample")
-    rows = (
-        array[None, :] if array.ndim == 1 and array.size == row_bytes else array.reshape(array.shape[0], -1)
-    )
+    rows = array[None, :] if array.ndim == 1 and array.size == row_bytes else array.reshape(array.shape[0], -1)
     if row_bytes is not None and rows.shape[1] != row_bytes:
         raise KilotuneError(
             "bad_samples",
@@ -92,9 +86,7 @@ def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
         )
     whole = labels.astype(np.int64)
     if not np.array_equal(whole, labels) or whole.min(initial=0) < 0 or whole.max(initial=0) > 65535:
-        raise KilotuneError(
-            "bad_samples", f"{path} holds labels that are not class numbers", "use 0, 1, 2, ..."
-        )
+        raise KilotuneError("bad_samples", f"{path} holds labels that are not class numbers", "use 0, 1, 2, ...")
     return whole.astype(np.uint16)
 
 

@@ -194,13 +194,10 @@ def _read(content: bytes) -> TfliteModel:
         )
     graph = model.Subgraphs(0)
     buffers = _buffers(model)
-    tensors = tuple(
-        _tensor(graph.Tensors(i), i, buffers) for i in range(_count("tensors", graph.TensorsLength()))
-    )
+    tensors = tuple(_tensor(graph.Tensors(i), i, buffers) for i in range(_count("tensors", graph.TensorsLength())))
     count = len(tensors)
     operators = tuple(
-        _operator(model, graph.Operators(i), i, count)
-        for i in range(_count("operators", graph.OperatorsLength()))
+        _operator(model, graph.Operators(i), i, count) for i in range(_count("operators", graph.OperatorsLength()))
     )
     return TfliteModel(
         tensors=tensors,
@@ -256,15 +253,11 @@ def _tensor(tensor: Any, index: int, buffers: tuple[npt.NDArray[np.uint8], ...])
     )
 
 
-def _quantisation(
-    q: Any, index: int, name: str
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
+def _quantisation(q: Any, index: int, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
     if q is None or q.ScaleLength() == 0:
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
     scales = np.asarray(q.ScaleAsNumpy(), dtype=np.float32)
-    zero_points = (
-        np.asarray(q.ZeroPointAsNumpy(), dtype=np.int64) if q.ZeroPointLength() else np.zeros(1, np.int64)
-    )
+    zero_points = np.asarray(q.ZeroPointAsNumpy(), dtype=np.int64) if q.ZeroPointLength() else np.zeros(1, np.int64)
     if not np.all(np.isfinite(scales)) or np.any(scales <= 0):
         raise KilotuneError(
             "bad_model",

@@ -168,9 +168,7 @@ def learned(image: kilotune.Image, segments: Any, labels: Any, settings: dict[st
     return device
 
 
-def detection_rows(
-    case: Detection, seed: int, rows: set[str], tflite: bytes | None = None
-) -> Iterator[Figure]:
+def detection_rows(case: Detection, seed: int, rows: set[str], tflite: bytes | None = None) -> Iterator[Figure]:
     tflite = tflite or base_autoencoder(case, seed)
     windows = len(case.learn) + len(case.held)
     images = compiled(tflite, windows)
@@ -392,9 +390,7 @@ def main() -> None:
     parser.add_argument("--protocols", default="P1,P2,P3,P3s,P4,F,shipped")
     parser.add_argument(
         "--rows",
-        default=",".join(ROWS)
-        .replace("from scratch, float", "scratch")
-        .replace("everything, float", "everything"),
+        default=",".join(ROWS).replace("from scratch, float", "scratch").replace("everything, float", "everything"),
     )
     parser.add_argument("--json", type=Path, help="also write every figure there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -405,9 +401,7 @@ def main() -> None:
     wanted = arguments.protocols.split(",")
     jobs = []
     for seed in range(arguments.seeds):
-        jobs += [
-            ("detect", i, seed, rows) for i, c in enumerate(protocols.detections()) if c.protocol in wanted
-        ]
+        jobs += [("detect", i, seed, rows) for i, c in enumerate(protocols.detections()) if c.protocol in wanted]
         if "P4" in wanted:
             jobs += [("P4", i, seed, rows) for i in range(2)]
         if "shipped" in wanted:

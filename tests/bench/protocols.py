@@ -135,12 +135,8 @@ def recordings() -> tuple[dict[str, Windows], list[Windows], list[list[Windows]]
     data, configs = data_dir(), feature_configs()
     rig = {p.stem: q10(configs["adi"], adi(p)) for p in sorted((data / "adi_cbm_adxl356").glob("*.npz"))}
     other = [q10(configs["adi z"], g) for g in motor(data)]
-    faults = [
-        [q10(configs["cwru"], cwru(data / "cwru" / pair[i])) for pair in CLASSES.values()] for i in (0, 1)
-    ]
-    blades = {
-        p.stem: q10(configs["fan"], fan(p)) for p in sorted((data / "ceiling_fan_msa301").glob("*.npz"))
-    }
+    faults = [[q10(configs["cwru"], cwru(data / "cwru" / pair[i])) for pair in CLASSES.values()] for i in (0, 1)]
+    blades = {p.stem: q10(configs["fan"], fan(p)) for p in sorted((data / "ceiling_fan_msa301").glob("*.npz"))}
     return rig, other, faults, blades
 
 

@@ -1,7 +1,7 @@
 """Draws AUC and accuracy against device RAM from the figures of the learning bench.
 
-    python tests/bench/learning.py ... --json figures.json
-    python tests/bench/ram_plot.py figures.json docs/learning-ram.svg
+python tests/bench/learning.py ... --json figures.json
+python tests/bench/ram_plot.py figures.json docs/learning-ram.svg
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ CALIBRATION_ONLY = {"passes": 0, "ready_features": True}
 
 
 def image(early: int = EARLY) -> kilotune.Image:
-    return kilotune.compile(
-        TFLITE, method="bias+head", features=CONFIG, profile=PROFILE, reservoir=32, early=early
-    )
+    return kilotune.compile(TFLITE, method="bias+head", features=CONFIG, profile=PROFILE, reservoir=32, early=early)
 
 
 def learned(model: kilotune.Image, **options: object) -> Device:
@@ -119,6 +117,7 @@ def test_windows_far_from_the_first_healthy_ones_are_refused_though_the_score_le
 
 def test_a_window_that_was_let_in_does_not_vouch_for_the_next_one() -> None:
     """The same window again and again: its score stays, though it is in the reservoir by now."""
+
     def scores(guard: str) -> list[int]:
         device = learned(image(), scorer="nearest")
         found: list[int] = []

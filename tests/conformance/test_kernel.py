@@ -197,9 +197,7 @@ def test_momentum_remembers_the_steps_before() -> None:
     unit = reference.tensors[op.input].scale * reference.weight_scales(op) / 2.0**layer.bias_fraction_bits
     expected = -rate * g * (1 + 1.5 + 1.75)
     assert cosine(adapter.bias_delta(layer) * unit, expected) >= 0.998
-    assert np.linalg.norm(adapter.bias_delta(layer) * unit) == pytest.approx(
-        np.linalg.norm(expected), rel=0.03
-    )
+    assert np.linalg.norm(adapter.bias_delta(layer) * unit) == pytest.approx(np.linalg.norm(expected), rel=0.03)
 
 
 @pytest.mark.parametrize("method", ["bias", "bias+head"])

@@ -18,9 +18,7 @@ from kilotune.profile import Profile
 import models
 
 FEATURES = 32
-CONFIG = FeatureConfig(
-    rate_hz=1600.0, window=64, hop=64, fft_points=64, axes=1, bands=FEATURES, full_scale_g=16.0
-)
+CONFIG = FeatureConfig(rate_hz=1600.0, window=64, hop=64, fft_points=64, axes=1, bands=FEATURES, full_scale_g=16.0)
 # The first random network whose input takes +-5 sigma on either side, as real base models do.
 TFLITE = next(
     model
@@ -29,9 +27,7 @@ TFLITE = next(
     if abs(zero) < 10 and 0.04 < scale < 0.06
 )
 RNG = np.random.default_rng(5)
-PROFILE = Profile(
-    RNG.uniform(-2, 2, FEATURES), RNG.uniform(0.3, 1.5, FEATURES), RNG.uniform(0.3, 1.0, FEATURES), 1.0
-)
+PROFILE = Profile(RNG.uniform(-2, 2, FEATURES), RNG.uniform(0.3, 1.5, FEATURES), RNG.uniform(0.3, 1.0, FEATURES), 1.0)
 SETTINGS = {"lr": 0.01, "passes": 20, "noise": 8, "ready_features": True}
 
 
@@ -117,9 +113,7 @@ def test_residuals_are_measured_on_the_learned_windows() -> None:
     np.testing.assert_allclose(found.residual_mean, r.mean(0), atol=0.51)
     unit = max(model.input_quantisation[0], model.output_quantisation[0]) / 64
     base = (PROFILE.residual_std / unit) ** 2
-    np.testing.assert_allclose(
-        found.residual_scale, np.sqrt(shrunk(r.var(0), base, found.learned, 10)), rtol=0.02
-    )
+    np.testing.assert_allclose(found.residual_scale, np.sqrt(shrunk(r.var(0), base, found.learned, 10)), rtol=0.02)
 
 
 def test_weights_of_the_nearest_windows_are_inverse_local_variances() -> None:
@@ -227,9 +221,7 @@ def test_training_lowers_the_loss_on_windows_it_has_not_seen() -> None:
     assert report.loss_candidate_held < report.loss_calibration_held
 
 
-@pytest.mark.parametrize(
-    "augmentation", [{}, {"gain": 4}, {"jitter": True}, {"gain": 2, "jitter": True, "noise": 0}]
-)
+@pytest.mark.parametrize("augmentation", [{}, {"gain": 4}, {"jitter": True}, {"gain": 2, "jitter": True, "noise": 0}])
 def test_learning_does_not_depend_on_when_its_steps_run(augmentation: dict[str, object]) -> None:
     model, x = image(), machine(32, 11)
 
@@ -247,9 +239,7 @@ def test_the_best_state_comes_back_when_training_gets_worse() -> None:
     found = None
     for lr in (0.5, 1.0, 2.0, 4.0, 8.0):
         device = twin(model)
-        report = device.learn(
-            machine(32, 12), lr=lr, passes=30, patience=5, force=True, noise=0, ready_features=True
-        )
+        report = device.learn(machine(32, 12), lr=lr, passes=30, patience=5, force=True, noise=0, ready_features=True)
         if report.passes_kept < report.passes_done:
             found = device, report
             break

@@ -199,9 +199,7 @@ def test_outputs_are_written_over_inputs_that_nobody_needs() -> None:
     assert any(b.size > a.size for a, b in over), "a growing output too"
     rows = np.random.default_rng(3).integers(-128, 128, (40, image.input_bytes)).astype(np.int8)
     kept = kilotune.compile(content, method="lora")  # backward reads the inputs: they stay
-    np.testing.assert_array_equal(
-        _native.Kernel(image.content).infer(rows), fresh_kernel(kept).infer(rows)
-    )
+    np.testing.assert_array_equal(_native.Kernel(image.content).infer(rows), fresh_kernel(kept).infer(rows))
 
 
 def fresh_kernel(image: Image) -> Any:

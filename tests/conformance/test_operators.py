@@ -432,9 +432,7 @@ def test_pad(pads: Any) -> None:
 @pytest.mark.parametrize("size", [(8, 10), (7, 3), (1, 1), (4, 5)])
 def test_resize_nearest(size: tuple[int, int], align: bool, half: bool) -> None:
     net = Network(seed=1)
-    model = tail(
-        net, net.conv(net.resize(net.conv(net.source(4, 5, 2), 3), *size, align=align, half=half), 3)
-    )
+    model = tail(net, net.conv(net.resize(net.conv(net.source(4, 5, 2), 3), *size, align=align, half=half), 3))
     check_forward(model)
     check_gradients(model, n=2)
 

@@ -101,9 +101,7 @@ def test_networks_merge_exactly_after_training(network: str, method: Method) -> 
 
 @pytest.mark.parametrize("method", ["bias", "head", "bias+head"])
 def test_ad01_merges_exactly_after_training(method: Method) -> None:
-    check_merge(
-        shared_data.ad01(), method, np.concatenate([shared_data.ad01_windows(), random_inputs(200, 640)])
-    )
+    check_merge(shared_data.ad01(), method, np.concatenate([shared_data.ad01_windows(), random_inputs(200, 640)]))
 
 
 @pytest.mark.parametrize("method", ["bias", "head", "bias+head"])
@@ -118,9 +116,7 @@ def test_base_model_merges_exactly_after_training(path: Path) -> None:
 
 
 SMALL = models.dense_model(
-    models.DenseSpec(
-        (8, 6, 4), ("RELU", "RELU6"), (False, True), (True, False), softmax=True, reshape_input=True
-    )
+    models.DenseSpec((8, 6, 4), ("RELU", "RELU6"), (False, True), (True, False), softmax=True, reshape_input=True)
 )
 
 

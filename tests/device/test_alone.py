@@ -287,9 +287,7 @@ def test_a_host_that_learns_takes_over_and_the_sensor_waits(rows: Path, tmp_path
 
 def test_raw_samples_are_what_the_sensor_measured(rows: Path, tmp_path: Path) -> None:
     window = 256
-    features = FeatureConfig(
-        rate_hz=800.0, window=window, hop=64, fft_points=256, axes=3, bands=8, full_scale_g=8.0
-    )
+    features = FeatureConfig(rate_hz=800.0, window=window, hop=64, fft_points=256, axes=3, bands=8, full_scale_g=8.0)
     image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=0)
     with np.load(rows) as file:
         measured_g = file["samples"]

@@ -160,7 +160,10 @@ def install() -> None:
     import kilotune.targets.registry as registry
 
     def opened(
-        target: str, image: Image | None = None, state: Path | None = None, timeout_s: float = 1.0,
+        target: str,
+        image: Image | None = None,
+        state: Path | None = None,
+        timeout_s: float = 1.0,
         keys: object = None,
     ) -> FakeDevice:
         registry.parse_target(target)

@@ -65,17 +65,13 @@ class ModelBuilder:
 
     def activation(self, shape: tuple[int, ...], scale: float, zero_point: int, dtype: int = INT8) -> int:
         name = f"activation_{len(self.tensors)}"
-        return self.tensor(
-            shape, dtype, (scale,) if dtype != FLOAT32 else (), zero_point, self.buffer(b""), name
-        )
+        return self.tensor(shape, dtype, (scale,) if dtype != FLOAT32 else (), zero_point, self.buffer(b""), name)
 
     def weights(self, values: npt.NDArray[np.int8], scales: tuple[float, ...]) -> int:
         name = f"weights_{len(self.tensors)}"
         return self.tensor(values.shape, INT8, scales, 0, self.buffer(values.astype(np.int8).tobytes()), name)
 
-    def bias(
-        self, values: npt.NDArray[np.int32], scales: tuple[float, ...], buffer: int | None = None
-    ) -> int:
+    def bias(self, values: npt.NDArray[np.int32], scales: tuple[float, ...], buffer: int | None = None) -> int:
         data = values.astype("<i4").tobytes()
         at = self.buffer(data) if buffer is None else buffer
         return self.tensor(values.shape, INT32, scales, 0, at, f"bias_{len(self.tensors)}")
@@ -298,9 +294,7 @@ def dense_specs(draw: Any, *, per_channel: bool = True, float_border: bool = Tru
     flags = st.lists(st.booleans(), min_size=layers, max_size=layers)
     return DenseSpec(
         widths=tuple(widths),
-        activations=tuple(
-            draw(st.lists(st.sampled_from(sorted(ACTIVATIONS)), min_size=layers, max_size=layers))
-        ),
+        activations=tuple(draw(st.lists(st.sampled_from(sorted(ACTIVATIONS)), min_size=layers, max_size=layers))),
         per_channel=tuple(draw(flags)) if per_channel else (False,) * layers,
         with_bias=tuple(draw(flags)),
         softmax=softmax,

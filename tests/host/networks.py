@@ -146,9 +146,7 @@ class Network:
         }
         made = self.output(shape, spread, activation)
         options = (Kinds.DepthwiseConv2DOptions, fields)
-        return self.add_op(
-            Code.DEPTHWISE_CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, options
-        )
+        return self.add_op(Code.DEPTHWISE_CONV_2D, [x.tensor, weights, *([b] if b >= 0 else [])], made, options)
 
     def pool(
         self,
@@ -220,9 +218,7 @@ class Network:
         bias: bool = True,
     ) -> Node:
         _, h, w, c = x.shape
-        weights, b, spread = self.parameters(
-            x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias
-        )
+        weights, b, spread = self.parameters(x, (channels, *size, c), channels, size[0] * size[1] * c, 0, bias)
         shape = (1, h * stride[0], w * stride[1], channels)
         if padding == VALID:
             shape = (1, (h - 1) * stride[0] + size[0], (w - 1) * stride[1] + size[1], channels)
@@ -331,9 +327,7 @@ class Network:
     def resize(self, x: Node, height: int, width: int, *, align: bool = False, half: bool = False) -> Node:
         options = (Kinds.ResizeNearestNeighborOptions, {0: ("i8", int(align)), 1: ("i8", int(half))})
         made = self.like(x, (1, height, width, x.shape[3]))
-        return self.add_op(
-            Code.RESIZE_NEAREST_NEIGHBOR, [x.tensor, self.integers(height, width)], made, options
-        )
+        return self.add_op(Code.RESIZE_NEAREST_NEIGHBOR, [x.tensor, self.integers(height, width)], made, options)
 
     def slice(self, x: Node, begin: Any, end: Any, stride: Any) -> Node:
         shape = tuple(

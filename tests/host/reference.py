@@ -182,17 +182,13 @@ class Reference:
         multiplier, shift = np.int64(op.words[0]), np.int64(op.words[1])
         diff_min = np.int64(np.int32(np.uint32(op.words[2])))
         channels = self.tensors[op.input].shape[2]
-        return np.concatenate(
-            [_softmax_row(row, multiplier, shift, diff_min) for row in x.reshape(-1, channels)]
-        )
+        return np.concatenate([_softmax_row(row, multiplier, shift, diff_min) for row in x.reshape(-1, channels)])
 
     # --- training ------------------------------------------------------------------------------
 
     def loss_section(self) -> tuple[int, int, int, int, int, int, float]:
         """(loss, first op, last op, tensor, A, B, C)"""
-        loss, _, first, last, tensor, a, b, _, unit = struct.unpack_from(
-            "<BBHHHiiIf", self.content, self.training
-        )
+        loss, _, first, last, tensor, a, b, _, unit = struct.unpack_from("<BBHHHiiIf", self.content, self.training)
         return loss, first, last, tensor, a, b, unit
 
     def real(self, tensor: int, values: Ints) -> Floats:

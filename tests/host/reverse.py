@@ -185,9 +185,7 @@ def _concatenation(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> 
 
 
 def _gather(r: Reference, op: OpRecord, values: list[Any], g: Floats) -> Parts:
-    maps = [
-        r.array(at, "<u2", n) for at, n in zip((op.weights, op.bias, op.multipliers), g.shape, strict=True)
-    ]
+    maps = [r.array(at, "<u2", n) for at, n in zip((op.weights, op.bias, op.multipliers), g.shape, strict=True)]
     dx = np.zeros(r.tensors[op.input].shape)
     keep = [np.flatnonzero(m != 0xFFFF) for m in maps]
     np.add.at(dx, np.ix_(*(m[k] for m, k in zip(maps, keep, strict=True))), g[np.ix_(*keep)])

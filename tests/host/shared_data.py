@@ -35,9 +35,7 @@ def ad01_windows() -> npt.NDArray[np.int8]:
     file = path("tflite_models/mlperf_tiny/vectors/normal_id_01_00000000_hist_librosa.bin")
     frames = np.fromfile(file, "<f4").reshape(-1, 128)
     windows = np.stack([frames[i : i + 5].reshape(-1) for i in range(len(frames) - 4)])
-    quantised: npt.NDArray[np.int8] = np.clip(
-        np.rint(windows / np.float32(0.39101523)) + 89, -128, 127
-    ).astype(np.int8)
+    quantised: npt.NDArray[np.int8] = np.clip(np.rint(windows / np.float32(0.39101523)) + 89, -128, 127).astype(np.int8)
     return quantised
 
 

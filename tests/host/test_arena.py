@@ -15,9 +15,7 @@ from kilotune.selection import Request
 import models
 
 buffers = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 8)), max_size=24).map(
-    lambda items: [
-        Buffer.of(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)
-    ]
+    lambda items: [Buffer.of(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)]
 )
 
 
@@ -95,9 +93,7 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
 @settings(deadline=None, max_examples=60)
 def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method: str) -> None:
     g = graph.build(tflite_model.read(models.dense_model(spec)))
-    plan = planner.plan(
-        g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0
-    )
+    plan = planner.plan(g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0)
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 
 

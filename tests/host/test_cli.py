@@ -33,9 +33,7 @@ def features() -> FeatureConfig:
 def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "ae.tflite"
     plain = models.chain(12, 8, 12, seed=3)
-    path.write_bytes(
-        metadata.write(plain, metadata.ModelMetadata(features=features(), loss="reconstruction"))
-    )
+    path.write_bytes(metadata.write(plain, metadata.ModelMetadata(features=features(), loss="reconstruction")))
     return path
 
 
@@ -94,9 +92,7 @@ def test_every_command_loads_and_has_help_an_example_and_json() -> None:
 @pytest.mark.parametrize("name", sorted(Kilotune.homes))
 def test_no_two_flags_of_a_command_clash(name: str) -> None:
     command = commands()[name]
-    flags = [
-        flag for p in command.params if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)
-    ]
+    flags = [flag for p in command.params if p.param_type_name == "option" for flag in (*p.opts, *p.secondary_opts)]
     flags += ["-h", "--help"]
     assert len(flags) == len(set(flags)), flags
     names = [p.name for p in command.params]
@@ -187,9 +183,7 @@ def test_quantize_without_tensorflow_says_what_to_install(tflite: Path, tmp_path
     if find_spec("tensorflow") is not None:
         pytest.skip("tensorflow is installed here")
     np.save(tmp_path / "x.npy", np.zeros((4, 12), np.float32))
-    error = run(
-        "quantize", tflite, "--samples", tmp_path / "x.npy", "-o", tmp_path / "q.tflite", fake=False, code=1
-    )
+    error = run("quantize", tflite, "--samples", tmp_path / "x.npy", "-o", tmp_path / "q.tflite", fake=False, code=1)
     assert "tensorflow" in error["error"]["hint"]
 
 
@@ -269,9 +263,7 @@ def test_infer_writes_exactly_the_named_file(image: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("bad", [np.zeros((5, 12)), np.zeros((5, 11), np.int8), np.zeros((0, 12), np.int8)])
 def test_infer_refuses_wrong_inputs(image: Path, tmp_path: Path, bad: Any) -> None:
     np.save(tmp_path / "x.npy", bad)
-    error = run("infer", image, "-t", "twin", "-i", tmp_path / "x.npy", "-o", tmp_path / "y.npy", code=1)[
-        "error"
-    ]
+    error = run("infer", image, "-t", "twin", "-i", tmp_path / "x.npy", "-o", tmp_path / "y.npy", code=1)["error"]
     assert error["code"] in ("bad_samples", "empty")
     assert not (tmp_path / "y.npy").exists()
 
@@ -348,9 +340,7 @@ def test_stream_learns_from_the_first_and_detects_in_the_others(
     assert lines[-1]["learned"]["held"] == 5
 
 
-def test_stream_splits_by_seconds_and_resamples(
-    image: Path, recordings: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_stream_splits_by_seconds_and_resamples(image: Path, recordings: tuple[Path, Path], tmp_path: Path) -> None:
     log = tmp_path / "log"
     run(
         "stream",
@@ -437,9 +427,7 @@ def test_usage_errors_of_the_parser_are_json_too(image: Path) -> None:
 # --- studying ----------------------------------------------------------------------------------
 
 
-def test_evaluate_compares_and_recommends(
-    tflite: Path, recordings: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_evaluate_compares_and_recommends(tflite: Path, recordings: tuple[Path, Path], tmp_path: Path) -> None:
     ok, bad = recordings
     log = tmp_path / "log"
     arguments = ("--healthy", ok, "--healthy", ok, "--healthy", ok, "--healthy", ok, "--fault", bad)
@@ -467,9 +455,7 @@ def test_evaluate_refuses_recordings_that_are_too_short(tflite: Path, tmp_path: 
     assert run("evaluate", *arguments, "--rate", RATE_HZ, code=1)["error"]["code"] == "too_few_windows"
 
 
-def test_demo_tells_its_story_and_checks_itself(
-    tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_tells_its_story_and_checks_itself(tflite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KILOTUNE_BASE_MODEL", str(tflite))
     # A fake device does not compute: where tflite-runtime is there, the demo must notice.
     noticed = find_spec("tflite_runtime") is not None

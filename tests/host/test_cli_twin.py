@@ -87,9 +87,7 @@ def test_adapter_of_another_model_is_refused(plain: Path) -> None:
     error = run("infer", plain / "other.ktm", "-t", "twin", "-i", plain / "x.npy", "-o", plain / "y.npy",
                 "--adapter", plain / "a", code=5)["error"]  # fmt: skip
     assert error["code"] == "wrong_base"
-    assert run("merge", plain / "other.tflite", plain / "a", "-o", plain / "z.tflite", code=5)["error"][
-        "hint"
-    ]
+    assert run("merge", plain / "other.tflite", plain / "a", "-o", plain / "z.tflite", code=5)["error"]["hint"]
     assert not (plain / "z.tflite").exists()
 
 
@@ -161,9 +159,7 @@ def test_wrong_axes_are_refused_before_anything_is_learned(tmp_path: Path) -> No
     run("compile", AE, "-o", tmp_path / "ae.ktm")
     np.save(tmp_path / "x.npy", np.zeros((4096, 2), np.float32))
     device = ("-t", "twin", "--image", tmp_path / "ae.ktm", "--state", tmp_path / "flash")
-    error = run("stream", tmp_path / "x.npy", "--rate", 20000, "--unit", "g", "--learn", *device, code=4)[
-        "error"
-    ]
+    error = run("stream", tmp_path / "x.npy", "--rate", 20000, "--unit", "g", "--learn", *device, code=4)["error"]
     assert error["code"] == "wrong_axes"
 
 

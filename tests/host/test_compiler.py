@@ -140,9 +140,7 @@ def test_reconstruction_needs_an_output_like_the_input() -> None:
 def test_a_path_and_its_bytes_compile_to_the_same(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(MODEL)
     assert (
-        compile(tmp_path / "m.tflite").content
-        == compile(str(tmp_path / "m.tflite")).content
-        == compile(MODEL).content
+        compile(tmp_path / "m.tflite").content == compile(str(tmp_path / "m.tflite")).content == compile(MODEL).content
     )
 
 
@@ -203,9 +201,7 @@ def test_metadata_is_replaced_not_repeated() -> None:
     assert metadata.write(twice, metadata.read(twice)) == twice
 
 
-@pytest.mark.parametrize(
-    "text", [b"{", b"[]", b'{"loss": "hinge"}', b'{"features": {"no": 1}}', b'{"calibration": 1}']
-)
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"loss": "hinge"}', b'{"features": {"no": 1}}', b'{"calibration": 1}'])
 def test_damaged_metadata_is_refused(text: bytes) -> None:
     edit = flatbuffer_edit.Edit(MODEL)
     edit.set_metadata(metadata.NAME, text)

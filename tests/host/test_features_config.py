@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
 from kilotune.features import FEATURE_SECTION_BYTES, FeatureConfig
 
-CONFIG = FeatureConfig(
-    rate_hz=20000, window=1000, hop=500, fft_points=1024, bands=16, statistics=("rms", "crest")
-)
+CONFIG = FeatureConfig(rate_hz=20000, window=1000, hop=500, fft_points=1024, bands=16, statistics=("rms", "crest"))
 
 
 @given(
@@ -111,9 +109,7 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "data", [None, [], {"rate": 1}, {}, {"rate_hz": "fast"}, {"rate_hz": 1600, "window": "x"}]
-)
+@pytest.mark.parametrize("data", [None, [], {"rate": 1}, {}, {"rate_hz": "fast"}, {"rate_hz": 1600, "window": "x"}])
 def test_settings_of_a_wrong_type_are_refused(data: object) -> None:
     with pytest.raises(KilotuneError):
         FeatureConfig.from_json(data)

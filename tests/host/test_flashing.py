@@ -26,9 +26,7 @@ from kilotune.targets.elf import load_segments, section_sizes
 import models
 
 ARM_BOARDS = sorted(b.id for b in boards() if b.core != "host")
-needs_arm = pytest.mark.skipif(
-    shutil.which("arm-none-eabi-g++") is None, reason="arm-none-eabi-g++ is not installed"
-)
+needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-g++") is None, reason="arm-none-eabi-g++ is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +47,7 @@ def test_what_a_firmware_loads_lies_in_the_chips_program_memory(board_id: str) -
     with elf.open("rb") as file:
         parsed = elffile.ELFFile(file)
         loaded = sorted(
-            (s["p_paddr"], s.data())
-            for s in parsed.iter_segments()
-            if s["p_type"] == "PT_LOAD" and s["p_filesz"]
+            (s["p_paddr"], s.data()) for s in parsed.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]
         )
         symbols = {s.name: s["st_value"] for s in parsed.get_section_by_name(".symtab").iter_symbols()}
         sizes = {s.name: s["sh_size"] for s in parsed.iter_sections() if s["sh_flags"] & 2}
@@ -160,9 +156,7 @@ def test_a_uf2_file_holds_the_firmware_and_nothing_else() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40_000), st.binary(max_size=900)), max_size=4).filter(
-        lambda parts: all(
-            a + len(x) <= b for (a, x), (b, _) in zip(sorted(parts), sorted(parts)[1:], strict=False)
-        )
+        lambda parts: all(a + len(x) <= b for (a, x), (b, _) in zip(sorted(parts), sorted(parts)[1:], strict=False))
     )
 )
 def test_uf2_sectors_are_complete_and_blank_between(parts: list[tuple[int, bytes]]) -> None:

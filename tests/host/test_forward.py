@@ -74,9 +74,7 @@ def test_any_dense_network_is_bit_exact(spec: models.DenseSpec) -> None:
 
 
 def test_float_borders_are_stripped() -> None:
-    spec = models.DenseSpec(
-        (8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5
-    )
+    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
     model = models.dense_model(spec)
     image = compile(model)
     assert image.meta["border"]["input"]["dtype"] == "float32"
@@ -92,9 +90,7 @@ def test_float_borders_are_stripped() -> None:
 
 
 def test_float_borders_leave_the_same_ops() -> None:
-    spec = models.DenseSpec(
-        (8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5
-    )
+    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
     with_border, without = (compile(models.dense_model(s)) for s in (spec, replace(spec, float_border=False)))
     assert [(t.kind, t.inputs, t.outputs) for t in with_border.layers] == [
         (t.kind, t.inputs, t.outputs) for t in without.layers
@@ -112,9 +108,7 @@ def test_uint8_borders_are_stripped() -> None:
     m.inputs, m.outputs = [outside], [after]
     model = m.build()
     inputs = random_inputs(50, 6)
-    expected = tflite_oracle.run(model, (inputs.astype(int) + 128).astype(np.uint8), all_tensors=False)[
-        "output"
-    ]
+    expected = tflite_oracle.run(model, (inputs.astype(int) + 128).astype(np.uint8), all_tensors=False)["output"]
     reference = Reference(compile(model).content)
     mine = np.stack([reference.forward(x)[reference.output] for x in inputs])
     np.testing.assert_array_equal(mine + 128, expected.reshape(50, 4))
@@ -137,9 +131,7 @@ def flattened() -> bytes:
     m.ops.append(models.OpSpec(models.SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
     sliced = [shape, constant([0]), constant([1]), constant([1])]
     shrink = {4: ("i32", 1)}  # shrink_axis_mask: one number comes out
-    m.ops.append(
-        models.OpSpec(models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink))
-    )
+    m.ops.append(models.OpSpec(models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink)))
     packed = (kinds.PackOptions, {0: ("i32", 2)})
     m.ops.append(models.OpSpec(models.PACK, [batch, width], [target], options=packed))
     m.ops.append(models.OpSpec(models.RESHAPE, [source, target], [flat]))
@@ -166,12 +158,8 @@ def test_softmax_is_gemmlowps_fixed_point(classes: int, scale: float) -> None:
     model = m.build()
     rng = np.random.default_rng(classes)
     spread = rng.integers(1, 129, (30, 1))
-    inputs = np.clip(
-        rng.integers(-128, 128, (30, classes)) // spread + rng.integers(-90, 90, (30, 1)), -128, 127
-    )
-    expected = tflite_oracle.run(model, inputs.astype(np.int8), all_tensors=False)["output"].reshape(
-        30, classes
-    )
+    inputs = np.clip(rng.integers(-128, 128, (30, classes)) // spread + rng.integers(-90, 90, (30, 1)), -128, 127)
+    expected = tflite_oracle.run(model, inputs.astype(np.int8), all_tensors=False)["output"].reshape(30, classes)
     reference = Reference(compile(model, method="none").content)
     mine = np.stack([reference.forward(x)[reference.output] for x in inputs])
     np.testing.assert_array_equal(mine, expected)

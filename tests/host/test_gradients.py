@@ -32,18 +32,14 @@ def sample(image: Image, seed: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     return x, rng.integers(-128, 128, image.output_bytes), int(rng.integers(0, image.output_bytes))
 
 
-def gated_loss(
-    r: Reference, values: list[Any], op: int, change_b: Any, change_w: Any, **target: Any
-) -> float:
+def gated_loss(r: Reference, values: list[Any], op: int, change_b: Any, change_w: Any, **target: Any) -> float:
     """Loss when parameters of `op` change a little: masks stay, rounding is straight-through."""
     kind, first, _, tensor, _, _, _ = r.loss_section()
     x = r.real(r.ops[op].input, values[r.ops[op].input])
     move = np.where(r.passes(r.ops[op], values), change_b + change_w @ x, 0.0)
     for i in range(op + 1, first + 1):
         weights, _ = r.effective(r.ops[i])
-        move = np.where(
-            r.passes(r.ops[i], values), (weights * r.weight_scales(r.ops[i])[:, None]) @ move, 0.0
-        )
+        move = np.where(r.passes(r.ops[i], values), (weights * r.weight_scales(r.ops[i])[:, None]) @ move, 0.0)
     y = r.real(tensor, values[tensor]) + move
     if kind == 3:
         shifted = y - y.max()
@@ -54,9 +50,7 @@ def gated_loss(
 
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize(("loss", "softmax"), LOSSES)
-def test_the_reference_gradient_is_the_slope_of_the_loss(
-    loss: Loss, softmax: bool, per_channel: bool
-) -> None:
+def test_the_reference_gradient_is_the_slope_of_the_loss(loss: Loss, softmax: bool, per_channel: bool) -> None:
     image = make(loss, softmax, per_channel=per_channel)
     r = Reference(image.content, Adapter.base(image).blob)
     x, target, label = sample(image, 1)

@@ -23,9 +23,7 @@ ITEMS = st.one_of(st.integers(-(1 << 64), (1 << 64) - 1), st.binary(max_size=300
 
 
 @given(st.lists(BODIES, max_size=6), st.data())
-def test_frames_come_out_as_they_went_in_however_they_are_cut(
-    bodies: list[bytes], data: st.DataObject
-) -> None:
+def test_frames_come_out_as_they_went_in_however_they_are_cut(bodies: list[bytes], data: st.DataObject) -> None:
     line = b"".join(frames.encode(body) for body in bodies)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(line)), max_size=8)))
     decoder, got = FrameDecoder(), []

@@ -178,9 +178,7 @@ class SlowDeviceLine:
 
 @pytest.mark.parametrize("frame_s", [0.05, 0.3, 0.7, 2.0])
 @pytest.mark.parametrize("credit", [600, 1200])
-def test_a_device_that_is_slower_than_the_first_timeout_gets_all(
-    connect: Connect, credit: int, frame_s: float
-) -> None:
+def test_a_device_that_is_slower_than_the_first_timeout_gets_all(connect: Connect, credit: int, frame_s: float) -> None:
     clock, model = Clock(), ModelDevice(credit=credit)
     samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
     connect(SlowDeviceLine(model, clock, frame_s), clock, 0).score(samples)

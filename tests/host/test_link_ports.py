@@ -41,9 +41,7 @@ def start_on_terminal(master: int, model: ModelDevice) -> None:
         while data:
             data = data[os.write(master, data) :]
 
-    threading.Thread(
-        target=serve, args=(lambda: os.read(master, 4096), write_all, model), daemon=True
-    ).start()
+    threading.Thread(target=serve, args=(lambda: os.read(master, 4096), write_all, model), daemon=True).start()
 
 
 @pytest.fixture
@@ -151,9 +149,7 @@ def test_a_port_that_is_not_there_and_a_socket_that_nobody_serves() -> None:
     assert caught.value.code == "no_device"
 
 
-@pytest.mark.parametrize(
-    "name", ["socket://", "socket://host", "socket://host:0", "socket://host:port", "socket://:1"]
-)
+@pytest.mark.parametrize("name", ["socket://", "socket://host", "socket://host:0", "socket://host:port", "socket://:1"])
 def test_a_name_that_is_no_socket_is_a_usage_error(name: str) -> None:
     with pytest.raises(KilotuneError) as caught:
         open_port(name, timeout_s=1.0)

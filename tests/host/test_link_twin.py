@@ -110,9 +110,7 @@ class RawLine:
         self.session = start(image)
         self.answer(Kind.hello, 0)
 
-    def send(
-        self, kind: int, sequence: int, payload: bytes = b"", session: int = 9, version: int = 1
-    ) -> list[bytes]:
+    def send(self, kind: int, sequence: int, payload: bytes = b"", session: int = 9, version: int = 1) -> list[bytes]:
         body = HEADER.pack(version, kind, session, sequence & 0xFFFF) + payload
         return frames.FrameDecoder().feed(self.session.exchange(frames.encode(body)))
 
@@ -177,9 +175,7 @@ def test_samples_of_a_stream_that_ended_or_out_of_order_are_not_taken(image: Ima
     begin = messages.encode(5, 0, 1_600_000, 3, 0)
     assert messages.decode(messages.StreamBegun, line.answer(Kind.stream_begin, 1, begin)).frame_bytes == 6
     data = bytes(60)
-    taken = messages.decode(
-        messages.SamplesTaken, line.answer(Kind.samples, 2, messages.encode(5, 0, 0, data))
-    )
+    taken = messages.decode(messages.SamplesTaken, line.answer(Kind.samples, 2, messages.encode(5, 0, 0, data)))
     assert taken.next == 60
     for offset in (0, 59, 120):
         request = messages.encode(5, offset, 0, data)
@@ -217,16 +213,12 @@ def test_malformed_messages_are_refused(image: Image, kind: int, payload: bytes)
 @given(
     kind=st.sampled_from([k for k in Kind if k != Kind.reset]),
     items=st.lists(
-        st.one_of(
-            st.integers(0, 3), st.integers(0, 0xFFFFFFFF), st.integers(-40, -1), st.binary(max_size=40)
-        ),
+        st.one_of(st.integers(0, 3), st.integers(0, 0xFFFFFFFF), st.integers(-40, -1), st.binary(max_size=40)),
         max_size=18,
     ),
     cut=st.integers(0, 60),
 )
-def test_any_message_is_answered_and_the_session_lives_on(
-    image: Image, kind: Kind, items: list[Any], cut: int
-) -> None:
+def test_any_message_is_answered_and_the_session_lives_on(image: Image, kind: Kind, items: list[Any], cut: int) -> None:
     line = RawLine(image)
     payload = messages.encode(*items)
     assert len(line.send(kind, 1, payload[: len(payload) - cut] if cut < 20 else payload)) == 1

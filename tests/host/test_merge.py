@@ -154,9 +154,7 @@ def test_a_shared_weight_tensor_is_unshared_when_one_op_trains_it() -> None:
     shared = two_layers(method="head", same_weights=True)
     base = tflite_model.read(shared.model)
     merged = tflite_model.read(check_exact(shared.model, shared.image, inputs_for(shared.image)))
-    np.testing.assert_array_equal(
-        merged.tensors[base.operators[0].inputs[1]].values(), base.tensors[2 + 1].values()
-    )
+    np.testing.assert_array_equal(merged.tensors[base.operators[0].inputs[1]].values(), base.tensors[2 + 1].values())
     assert merged.operators[0].inputs[1] != merged.operators[1].inputs[1]
 
 
@@ -212,9 +210,7 @@ def test_a_bias_input_that_is_not_even_listed_is_created() -> None:
 
 
 def test_models_with_float_borders_merge_exactly() -> None:
-    spec = models.DenseSpec(
-        (8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5
-    )
+    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
     model = models.dense_model(spec)
     image = compile(model, method="bias+head")
     adapter = trained_adapter(image)

@@ -66,9 +66,7 @@ else:
 @needs_tensorflow
 @pytest.mark.timeout(300)
 def test_keras_objects_files_and_saved_models_become_int8(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, timeout=280
-    )
+    done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     for name in ("object", "scaled", "keras", "saved"):

@@ -20,9 +20,7 @@ def example() -> ReportData:
     r = np.random.default_rng(1)
     healthy, fault = tuple(r.normal(0.3, 0.4, 200)), tuple(r.normal(3.4, 0.8, 300))
     old_healthy, old_fault = tuple(r.normal(6, 1, 200)), tuple(r.normal(7, 1, 300))
-    points = [
-        Point(i * 0.05, s, "healthy", learned=i < 50, refused=i in (3, 4)) for i, s in enumerate(healthy)
-    ]
+    points = [Point(i * 0.05, s, "healthy", learned=i < 50, refused=i in (3, 4)) for i, s in enumerate(healthy)]
     points += [Point(10 + i * 0.05, s, "fault") for i, s in enumerate(fault)]
     frequency = tuple(float(f) for f in np.arange(1, 513) * 19.53125)
     flat = tuple(float(v) for v in r.rayleigh(1e-4, 512))
@@ -137,9 +135,7 @@ def test_no_texts_overlap(width: float, css: str, factor: float) -> None:
         return tuple(factor * x for x in v)
 
     points = [replace(p, score=p.score * factor, t_s=p.t_s * factor) for p in data.timeline]
-    spans = [
-        replace(s, start_s=s.start_s * factor, end_s=s.end_s * factor, threshold=None) for s in data.spans
-    ]
+    spans = [replace(s, start_s=s.start_s * factor, end_s=s.end_s * factor, threshold=None) for s in data.spans]
     after = Scores(scale(data.after.healthy), scale(data.after.fault), 1.6 * factor)
     spectrum = replace(data.spectra[0], healthy_g=scale(data.spectra[0].healthy_g))
     pictures = [

@@ -59,7 +59,7 @@ def parse_resd(data: bytes) -> list[Block]:
 def test_the_parser_reads_the_file_in_renodes_own_description() -> None:
     """Its first bytes, with the size of the block cut to the samples that are printed there; of temperatures."""
     printed = bytes.fromhex(
-        "52455344 01000000 0201000000a801" "000000000000 0000000000000000 0070c9b28b000000 0000000000000000"
+        "52455344 01000000 0201000000a801000000000000 0000000000000000 0070c9b28b000000 0000000000000000"
     )
     assert (printed[8], number(printed, 9, 2), number(printed, 11, 2)) == (2, 1, 0)
     assert number(printed, 13, 8) == 424 == 24 + 100 * 4

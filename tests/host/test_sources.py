@@ -70,9 +70,7 @@ def test_csv_nan_is_refused_with_row_and_column(tmp_path: Path) -> None:
 
 def test_csv_infinity_beyond_float32_is_refused(tmp_path: Path) -> None:
     with np.errstate(over="ignore"):
-        refused(
-            write(tmp_path / "a.csv", "x\n1\n1e300\n"), ReadOptions(rate_hz=5, unit="g"), code="bad_samples"
-        )
+        refused(write(tmp_path / "a.csv", "x\n1\n1e300\n"), ReadOptions(rate_hz=5, unit="g"), code="bad_samples")
 
 
 def test_csv_nan_row_is_counted_from_the_start_of_the_file(tmp_path: Path) -> None:

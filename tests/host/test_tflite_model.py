@@ -58,9 +58,7 @@ def test_a_changed_byte_never_escapes_as_another_error(position: int, value: int
 
 
 @settings(max_examples=300, deadline=2000)
-@given(
-    st.integers(2, (len(SMALL) - 4) // 4), st.sampled_from([0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20])
-)
+@given(st.integers(2, (len(SMALL) - 4) // 4), st.sampled_from([0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20]))
 def test_a_wild_offset_or_length_never_escapes_hangs_or_fills_memory(word: int, value: int) -> None:
     damaged = bytearray(SMALL)
     struct.pack_into("<I", damaged, 4 * word, value)

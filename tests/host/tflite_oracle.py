@@ -35,8 +35,6 @@ def run(model: bytes, inputs: npt.NDArray[Any], *, all_tensors: bool = True) -> 
             check=False,
         )
         if result.returncode != 0:
-            raise RuntimeError(
-                result.stderr.strip().splitlines()[-1] if result.stderr else "the oracle failed"
-            )
+            raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr else "the oracle failed")
         with np.load(base / "out.npz") as data:
             return dict(data)

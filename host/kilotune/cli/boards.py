@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 @click.option("-b", "--board", required=True, help="Board id; a folder of firmware/boards.")
 @click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
 @click.option("-o", "--out", "folder", type=FOLDER, help="Where the firmware goes.")
-@click.option(
-    "--source", type=FOLDER, help="Folder of the firmware's source, where it is not beside the package."
-)
+@click.option("--source", type=FOLDER, help="Folder of the firmware's source, where it is not beside the package.")
 @sensor_options
 def build_command(
     out: Output,
@@ -134,6 +132,4 @@ def doctor_command(out: Output) -> None:
     broken = [c.name for c in checks if c.required and not c.ok]
     out.result({"ok": not broken, "checks": plain(checks)}, "\n".join(lines))
     if broken:
-        raise KilotuneError(
-            "missing", "kilotune cannot work without: " + ", ".join(broken), "see the list above"
-        )
+        raise KilotuneError("missing", "kilotune cannot work without: " + ", ".join(broken), "see the list above")

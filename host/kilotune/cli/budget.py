@@ -198,9 +198,7 @@ def as_json(found: Found) -> dict[str, Any]:
             "fits": p.fits,
         }
 
-    parts = [
-        {"op": p.op, "layer": p.name, "trained": p.what, "contribution": p.contribution} for p in found.parts
-    ]
+    parts = [{"op": p.op, "layer": p.name, "trained": p.what, "contribution": p.contribution} for p in found.parts]
     return {
         "best": point(found.best),
         "sets": [point(p) for p in found.points],

@@ -103,9 +103,7 @@ class LazyGroup(click.RichGroup):
 
             close = get_close_matches(args[0], self.homes, n=1) if args else []
             if close:
-                raise click.UsageError(
-                    f"There is no command {args[0]!r}. Did you mean {close[0]!r}?", ctx
-                ) from error
+                raise click.UsageError(f"There is no command {args[0]!r}. Did you mean {close[0]!r}?", ctx) from error
             raise
 
 

@@ -28,9 +28,7 @@ def ports_command(out: Output) -> None:
     out.result({"ports": plain(found)}, text)
 
 
-@command(
-    "info", example="kilotune info --target twin --image model.ktm\nkilotune info -p /dev/ttyACM0 --json"
-)
+@command("info", example="kilotune info --target twin --image model.ktm\nkilotune info -p /dev/ttyACM0 --json")
 @device_options()
 def info_command(out: Output, where: Where) -> None:
     """Show a device's firmware, model, limits, phase, counters, guardrails and checkpoint."""
@@ -45,9 +43,7 @@ def info_command(out: Output, where: Where) -> None:
 
 @command("commit", example="kilotune commit -p /dev/ttyACM0\nkilotune commit -p /dev/ttyACM0 --candidate")
 @device_options()
-@click.option(
-    "--candidate", is_flag=True, help="Rollbacks from later checkpoints pass over it, until `mark-stable`."
-)
+@click.option("--candidate", is_flag=True, help="Rollbacks from later checkpoints pass over it, until `mark-stable`.")
 def commit_command(out: Output, where: Where, candidate: bool) -> None:
     """Write what the device has learned to its flash."""
     _tell(out, where, "commit", lambda device: device.commit(candidate=candidate))
@@ -121,9 +117,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
 
 @command("pull", example="kilotune pull -p /dev/ttyACM0 --image model.ktm -o adapter/")
 @device_options()
-@click.option(
-    "-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter; needs --image."
-)
+@click.option("-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter; needs --image.")
 def pull_command(out: Output, where: Where, folder: Path) -> None:
     """Fetch the adapter from a device as safetensors and JSON."""
 

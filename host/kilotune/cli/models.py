@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--samples", type=EXISTING, required=True, help="Typical model inputs (.npy, one row a sample)."
-)
+@click.option("--samples", type=EXISTING, required=True, help="Typical model inputs (.npy, one row a sample).")
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
     """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
@@ -55,9 +53,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 )
 @click.argument("model", type=EXISTING)
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The model image to write.")
-@click.option(
-    "--method", type=click.Choice(METHODS), default="bias", show_default=True, help="What the device trains."
-)
+@click.option("--method", type=click.Choice(METHODS), default="bias", show_default=True, help="What the device trains.")
 @click.option("--last-layers", type=click.IntRange(min=1), help="Train the last so many layers only.")
 @click.option("--layers", help="Train these layers only: names or numbers (see inspect), with commas between.")
 @click.option("--rank", type=click.IntRange(min=1, max=8), help="Of method lora [default: 2].")
@@ -68,9 +64,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     metavar="N|LAYER:I,I,...",
     help="Of method channels: how many of each layer, or which; may be repeated [default: 4].",
 )
-@click.option(
-    "--loss", type=click.Choice(LOSSES), default="auto", show_default=True, help="What training lowers."
-)
+@click.option("--loss", type=click.Choice(LOSSES), default="auto", show_default=True, help="What training lowers.")
 @click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
 @click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
 @click.option(
@@ -98,9 +92,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     type=click.IntRange(0, 65535),
     help="Windows that a device with a sensor learns from when no host tells it [twice the reservoir]; 0: none.",
 )
-@click.option(
-    "--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library."
-)
+@click.option("--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library.")
 def compile_command(
     out: Output,
     model: Path,
@@ -220,8 +212,7 @@ def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
 
 @command(
     "inspect",
-    example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json\n"
-    "kilotune inspect model.ktm --plan plan.svg",
+    example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json\nkilotune inspect model.ktm --plan plan.svg",
 )
 @click.argument("image", type=EXISTING)
 @click.option("--plan", type=FILE, help="Draw the memory plan: what lies where in the arena, and when (.svg).")
@@ -249,8 +240,7 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
         data["plan"] = str(plan)
     rows = [(k, v) for k, v in data.items() if k not in ("layers", "boards", "ram_bytes", "optimisers")]
     parts = [
-        (str(t.op), t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t))
-        for t in loaded.layers
+        (str(t.op), t.name, t.kind, f"{t.inputs} -> {t.outputs}", f"{t.macs:,}", _trained(t)) for t in loaded.layers
     ]
     fit = [
         (

@@ -96,15 +96,9 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             function(out, where=Where(target if target is not None else port, image, state, timeout, key_file), **rest)
 
         decorators = [
-            click.option(
-                "-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD, port."
-            ),
-            click.option(
-                "-p", "--port", metavar="PORT", help="Serial port, as /dev/ttyACM0 or socket://HOST:PORT."
-            ),
-            click.option(
-                "--state", type=FOLDER, help="Folder that keeps the flash of a target without hardware."
-            ),
+            click.option("-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD, port."),
+            click.option("-p", "--port", metavar="PORT", help="Serial port, as /dev/ttyACM0 or socket://HOST:PORT."),
+            click.option("--state", type=FOLDER, help="Folder that keeps the flash of a target without hardware."),
             click.option(
                 "--timeout",
                 type=Real(min=0.1, max=86400),
@@ -162,9 +156,7 @@ def sensor_options(function: Decorated) -> Decorated:
         metavar="A,B",
         help="Sensors that the firmware looks for, in this order; '': none. Else as the board has it.",
     )
-    @click.option(
-        "--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given."
-    )
+    @click.option("--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given.")
     @functools.wraps(function)
     def run(out: Any, drivers: str | None, sensor_bus: str | None, **rest: Any) -> None:
         from kilotune.targets.sensors import SensorChoice
@@ -211,15 +203,11 @@ def source_options(function: Decorated) -> Decorated:
             metavar="HZ",
             help="Sampling rate, where the file does not say it.",
         ),
-        click.option(
-            "--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."
-        ),
+        click.option("--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."),
         click.option(
             "--scale", metavar="S[,S..]", help="Values are multiplied by it; a number, or a name in the file."
         ),
-        click.option(
-            "--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."
-        ),
+        click.option("--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."),
         click.option("--sensitivity", type=Real(), metavar="V/G", help="Volts per g, with --unit volts."),
         click.option(
             "--start", type=Real(min=0), default=0.0, metavar="S", help="Leave away the first seconds of a file."

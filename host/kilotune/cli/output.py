@@ -151,9 +151,7 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] | None = None
     widths = [max(len(r[i]) for r in every) for i in range(len(every[0]))]
     right = [all(_numeric(r[i]) for r in rows) for i in range(len(widths))]
     lines = [
-        "  ".join(
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
-        ).rstrip()
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
         for row in every
     ]
     if header:

@@ -21,9 +21,7 @@ _ECOSYSTEMS = ("cmake", "arduino", "platformio", "zephyr", "esp-idf")
     example="kilotune library --for arduino -o kilotune-arduino.zip\n"
     "kilotune library --for zephyr -o modules/kilotune --json",
 )
-@click.option(
-    "--for", "ecosystem", type=click.Choice(_ECOSYSTEMS), required=True, help="Whose layout to write."
-)
+@click.option("--for", "ecosystem", type=click.Choice(_ECOSYSTEMS), required=True, help="Whose layout to write.")
 @click.option(
     "-o",
     "--out",

@@ -77,9 +77,7 @@ def stream_command(
 
     both = do_learn and do_detect
     if not both and (learn_files is not None or learn_seconds is not None):
-        raise KilotuneError(
-            "usage", "--learn-files and --learn-seconds need --learn and --detect", "give both"
-        )
+        raise KilotuneError("usage", "--learn-files and --learn-seconds need --learn and --detect", "give both")
     if learn_files is not None and learn_seconds is not None:
         raise KilotuneError("usage", "--learn-files and --learn-seconds both say how much", "give one of them")
     if not do_learn and (labels is not None or do_commit):
@@ -120,9 +118,7 @@ def stream_command(
             progress=bar,
         )
     data = plain(summary)
-    flat = {
-        f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()
-    } | data
+    flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
     if summary.guard is not None and (words := told(summary.guard)):
         flat["guardrails"] = words
     out.row({"event": "summary", **plain(summary)}, pairs(list(flat.items())))
@@ -145,9 +141,7 @@ def parse_labels(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise KilotuneError(
-            "usage", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
-        ) from None
+        raise KilotuneError("usage", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2") from None
 
 
 @command(
@@ -171,9 +165,7 @@ def parse_labels(text: str | None) -> list[int] | None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Push this adapter to the device first.",
 )
-def infer_command(
-    out: Output, image: Path, where: Where, source: Path, result: Path, adapter: Path | None
-) -> None:
+def infer_command(out: Output, image: Path, where: Where, source: Path, result: Path, adapter: Path | None) -> None:
     """Run ready int8 inputs through the model on the device."""
     import numpy as np
 
@@ -211,12 +203,8 @@ def infer_command(
     required=True,
     help="int8 model inputs (.npy), one row a sample.",
 )
-@click.option(
-    "--labels", type=EXISTING, help="Class numbers (.npy), for classifiers; without: reconstruction."
-)
-@click.option(
-    "--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round."
-)
+@click.option("--labels", type=EXISTING, help="Class numbers (.npy), for classifiers; without: reconstruction.")
+@click.option("--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round.")
 @click.option("--lr", type=Real(min=0, min_open=True), required=True, help="Learning rate.")
 @click.option(
     "--momentum",
@@ -232,9 +220,7 @@ def infer_command(
     show_default=True,
     help="Weight decay towards the base model.",
 )
-@click.option(
-    "--accumulate", type=click.IntRange(1, 65535), default=1, show_default=True, help="Samples an update."
-)
+@click.option("--accumulate", type=click.IntRange(1, 65535), default=1, show_default=True, help="Samples an update.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of stochastic rounding.")
 @click.option("-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter.")
 def train_command(
@@ -310,6 +296,4 @@ def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     data = {"target": where.named(), **plain(figures)}
     flat = [(f"{k}.{n}", v) for k, part in data.items() if isinstance(part, dict) for n, v in part.items()]
     flat = [(k, v) for k, v in data.items() if not isinstance(v, dict)] + flat
-    out.result(
-        data, pairs([(k, "unknown" if v is None else f"{v:,}" if isinstance(v, int) else v) for k, v in flat])
-    )
+    out.result(data, pairs([(k, "unknown" if v is None else f"{v:,}" if isinstance(v, int) else v) for k, v in flat]))

@@ -25,13 +25,9 @@ if TYPE_CHECKING:
     example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
     "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
 )
-@click.option(
-    "--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more."
-)
+@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
-@click.option(
-    "--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent."
-)
+@click.option("--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent.")
 @click.option(
     "--share",
     type=Real(0.1, 0.9),
@@ -122,9 +118,7 @@ def evaluation_text(found: Evaluation) -> str:
     example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html",
 )
 @device_options()
-@click.option(
-    "--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more."
-)
+@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
 @click.option(
     "--share",
@@ -241,17 +235,12 @@ def demo_command(
 
     if bool(data) != bool(fault):
         raise KilotuneError("usage", "--data needs --fault, and --fault --data", "give both, or neither")
-    result = run(
-        target=target, folder=folder, healthy=data, fault=fault, read=read, timeout_s=timeout, say=out.say
-    )
+    result = run(target=target, folder=folder, healthy=data, fault=fault, read=read, timeout_s=timeout, say=out.say)
     body = plain(result)
     if out.as_json:
         out.result(body, "")
     else:
-        print(
-            "\n"
-            + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)])
-        )
+        print("\n" + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)]))
     if not result.ok:
         failed = ", ".join(c.name for c in result.checks if not c.ok)
         raise KilotuneError("mismatch", f"the demo ran, but this did not hold: {failed}", "see the report")

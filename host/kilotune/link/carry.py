@@ -32,9 +32,7 @@ def pull(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> 
         blob = _pull_once(client, size, chunk, done)
         if blob is not None:
             return blob
-    raise KilotuneError(
-        "busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull"
-    )
+    raise KilotuneError("busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull")
 
 
 def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes | None:
@@ -62,9 +60,7 @@ def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) ->
     """The new checkpoint, once the device has verified it in its flash."""
     blob = load.blob
     counts = (load.windows & _U32, load.steps & _U32)
-    begun = client.ask(
-        messages.PushNext, Kind.push_begin, load.image_hash, len(blob), zlib.crc32(blob), *counts
-    )
+    begun = client.ask(messages.PushNext, Kind.push_begin, load.image_hash, len(blob), zlib.crc32(blob), *counts)
     send(client, Kind.push, blob, begun.next, chunk, "adapter", done)
     return client.ask(messages.Checkpoint, Kind.push_end)
 

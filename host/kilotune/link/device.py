@@ -163,10 +163,7 @@ class Device:
         model = self.require_model()
         if model.axes == 0:
             raise local_error("no_features")
-        if (
-            rate_hz is not None
-            and not abs(rate_hz * 1000 - model.rate_mhz) <= model.rate_mhz * RATE_TOLERANCE
-        ):
+        if rate_hz is not None and not abs(rate_hz * 1000 - model.rate_mhz) <= model.rate_mhz * RATE_TOLERANCE:
             raise local_error(
                 "wrong_rate",
                 f"the samples have {rate_hz:g} Hz, the model is made for {model.rate_mhz / 1000:g} Hz",
@@ -229,9 +226,7 @@ class Device:
             lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
         if passes is None:
             passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
-        train = train_config(
-            lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
-        )
+        train = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
         config = messages.LearnConfig(
             train, _in_range("passes", passes, 0xFFFF), _in_range("patience", patience, 0xFFFF),
             _in_range("hold_period", hold_period, 0xFF),
@@ -396,9 +391,7 @@ class Device:
         `inputs`: int8 (n, inputs). `labels`: classes (n,) for classifiers, int8 (n, outputs) for
         regression, None for reconstruction.
         """
-        config = train_config(
-            lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed
-        )
+        config = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
         ready = ReadyInputs(self._client, self._hello, self.require_model())
         ready.train(inputs, labels, steps, config, lambda n: _tell(progress, "train", n, steps))
 
@@ -537,9 +530,7 @@ def _in_range(name: str, value: int, high: int) -> int:
 
 def _scorer(name: str) -> Scorer:
     if name not in Scorer.__members__:
-        raise KilotuneError(
-            "usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}"
-        )
+        raise KilotuneError("usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}")
     return Scorer[name]
 
 

@@ -154,9 +154,7 @@ def require_state(model: messages.Model, momentum: float, accumulate: int) -> No
     if model.state_bytes == 0 and (momentum or accumulate > 1):
         wanted = "momentum" if momentum else "accumulation"
         option = "--momentum" if momentum else "--accumulate"
-        raise KilotuneError(
-            "usage", f"the image was compiled without room for {wanted}", f"compile it with {option}"
-        )
+        raise KilotuneError("usage", f"the image was compiled without room for {wanted}", f"compile it with {option}")
 
 
 def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
@@ -171,9 +169,7 @@ def train_config(
     """Checked and in the device's numbers."""
     momentum_q15 = round(momentum * 32768) if math.isfinite(momentum) else -1
     if not 0 <= momentum_q15 < 32768:
-        raise KilotuneError(
-            "usage", f"momentum is {momentum}", "give a number from 0 up to, not including, 1"
-        )
+        raise KilotuneError("usage", f"momentum is {momentum}", "give a number from 0 up to, not including, 1")
     for name, value, low, high in (("accumulate", accumulate, 1, 0xFFFF), ("seed", seed, 0, 0xFFFFFFFF)):
         if not low <= value <= high:
             raise KilotuneError("usage", f"{name} is {value}", f"{low} to {high} are possible")

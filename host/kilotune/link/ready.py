@@ -94,9 +94,7 @@ class ReadyInputs:
                 raise KilotuneError("usage", "the model's loss needs a target for every input", "give labels")
             targets = self._rows(np.asarray(labels), self._model.output_bytes, "labels")
             if self._model.output_bytes > self._chunk - 3:
-                raise local_error(
-                    "unavailable", "the model's targets are longer than a message of this device"
-                )
+                raise local_error("unavailable", "the model's targets are longer than a message of this device")
             if len(targets) != n:
                 raise _counts_differ(len(targets), n)
             return none, targets
@@ -105,9 +103,7 @@ class ReadyInputs:
                 raise KilotuneError("usage", "a classifier learns from a class a row", "give labels")
             classes = np.asarray(labels)
             if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
-                raise KilotuneError(
-                    "usage", "labels are not whole numbers (n,)", "give the class of each input"
-                )
+                raise KilotuneError("usage", "labels are not whole numbers (n,)", "give the class of each input")
             if len(classes) != n:
                 raise _counts_differ(len(classes), n)
             require_classes(self._model, classes)

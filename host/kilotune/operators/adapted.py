@@ -32,9 +32,7 @@ def start_factors(rank: int, fan_in: int, seed: int) -> bytes:
     return content
 
 
-def effective(
-    base: npt.NDArray[np.int8], a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]
-) -> npt.NDArray[np.int8]:
+def effective(base: npt.NDArray[np.int8], a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> npt.NDArray[np.int8]:
     """The int8 weights (out, in) that the device computes with, from A (rank, in) and B (out, rank)."""
     total = b.astype(np.int64) @ a.astype(np.int64) + (1 << (FACTOR_BITS - 1))
     low = np.where(base == -128, -128, -127)
@@ -64,9 +62,7 @@ def record(op: FullyConnected, sections: SectionWriter, plan: OpPlan) -> int:
         return sections.add(struct.pack("<HHI4s4x", plan.rank, 0, sections.add(table), real(step)))
     slots = np.full(op.outputs, NO_SLOT, "<u2")
     slots[list(plan.channels)] = np.arange(len(plan.channels))
-    return sections.add(
-        struct.pack("<HHI4s4x", 0, len(plan.channels), sections.add(slots.tobytes()), bytes(4))
-    )
+    return sections.add(struct.pack("<HHI4s4x", 0, len(plan.channels), sections.add(slots.tobytes()), bytes(4)))
 
 
 def _unit(op: FullyConnected) -> float:
@@ -89,9 +85,7 @@ def scratch_bytes(op: FullyConnected, *, pointwise: bool) -> int:
     return op.inputs * (BLOCK + (not pointwise))
 
 
-def backward_scratch_bytes(
-    op: FullyConnected, activations: Sequence[Activation], plan: OpPlan, *, vector: bool
-) -> int:
+def backward_scratch_bytes(op: FullyConnected, activations: Sequence[Activation], plan: OpPlan, *, vector: bool) -> int:
     """What goes on to the input, then numbers a position for the trained weights."""
     x, y = activations[op.input], activations[op.output]
     weights = (6 if plan.rank else 2) * (y.positions + y.positions % 2)

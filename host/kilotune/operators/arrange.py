@@ -141,9 +141,7 @@ def lower_concatenation(context: Lowering) -> Concatenation:
     )
 
 
-def _gather(
-    context: Lowering, maps: list[list[int]], fill: int = 0, *, whole: Extents | None = None
-) -> Gather:
+def _gather(context: Lowering, maps: list[list[int]], fill: int = 0, *, whole: Extents | None = None) -> Gather:
     """`whole`: the output's extents, where they are not those of its shape."""
     source, output = context.tensor(0), context.output_tensor()
     whole = whole or extents_of(context, output)
@@ -171,12 +169,7 @@ def lower_pad(context: Lowering) -> Gather:
     check_same_quantisation(context, source)
     pads = constant_integers(context, 1, "paddings").reshape(-1, 2)
     rank = len(source.shape)
-    if (
-        len(pads) != rank
-        or pads.min(initial=0) < 0
-        or pads.max(initial=0) > 65535
-        or (pads[0].any() and rank > 1)
-    ):
+    if len(pads) != rank or pads.min(initial=0) < 0 or pads.max(initial=0) > 65535 or (pads[0].any() and rank > 1):
         raise context.refuse(f"has paddings {pads.tolist()}", "samples cannot be padded along the batch")
     fill = output.zero_point
     if context.operator.opcode == "PADV2":
@@ -223,12 +216,7 @@ def lower_slice(context: Lowering) -> Gather:
     check_same_quantisation(context, source)
     begin, end, strides = (constant_integers(context, i, "bounds").reshape(-1).tolist() for i in (1, 2, 3))
     begin_mask, end_mask, ellipsis, new_axis, shrink = context.operator.options.masks
-    if (
-        ellipsis
-        or new_axis
-        or not len(begin) == len(end) == len(strides) <= len(source.shape)
-        or 0 in strides
-    ):
+    if ellipsis or new_axis or not len(begin) == len(end) == len(strides) <= len(source.shape) or 0 in strides:
         raise context.refuse("slices with an ellipsis or a new axis", "write all dimensions of the slice out")
     indices = [list(range(n)) for n in source.shape]
     for axis, (first, last, stride) in enumerate(zip(begin, end, strides, strict=True)):
@@ -236,9 +224,7 @@ def lower_slice(context: Lowering) -> Gather:
         if shrink >> axis & 1:
             indices[axis] = numbers[first : first + 1 or None]
             continue
-        bounds = slice(
-            None if begin_mask >> axis & 1 else first, None if end_mask >> axis & 1 else last, stride
-        )
+        bounds = slice(None if begin_mask >> axis & 1 else first, None if end_mask >> axis & 1 else last, stride)
         indices[axis] = numbers[bounds]
     maps = indices[1:] if len(indices) > 1 else indices
     return _gather(context, [[0]] * (3 - len(maps)) + maps[-3:])

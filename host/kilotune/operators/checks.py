@@ -32,9 +32,7 @@ def extents_of(context: Lowering, tensor: Tensor) -> tuple[int, int, int]:
     """(height, width, channels) of a batch of 1."""
     rest = tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape
     if len(rest) > 3 or (len(tensor.shape) > 1 and tensor.shape[0] != 1):
-        raise context.refuse(
-            f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported"
-        )
+        raise context.refuse(f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported")
     height, width, channels = (1,) * (3 - len(rest)) + rest
     return height, width, channels
 

@@ -260,9 +260,7 @@ def lower_dense(context: Lowering) -> ImageOp:
     if len(weight.shape) != 2 or not is_rows(source, weight, output):
         return lower_vector(context)
     if context.operator.options.weights_format != 0:
-        raise context.refuse(
-            "has shuffled weights", "convert the model without optimisation for one processor"
-        )
+        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
     check_types(context, source, weight, output)
     fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
     scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)

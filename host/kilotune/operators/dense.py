@@ -200,9 +200,7 @@ def lower(context: Lowering) -> FullyConnected:
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     check_types(context, source, weight, output)
     if context.operator.options.weights_format != 0 or len(weight.shape) != 2:
-        raise context.refuse(
-            "has shuffled weights", "convert the model without optimisation for one processor"
-        )
+        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
     out, fan_in = weight.shape
     if out == 0 or fan_in == 0 or source.elements != fan_in or output.elements != out:
         raise context.refuse(

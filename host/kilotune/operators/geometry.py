@@ -88,7 +88,5 @@ def of_window(
 def spatial(context: Lowering, tensor: Tensor) -> tuple[int, int]:
     """(height, width) of a tensor of four dimensions."""
     if len(tensor.shape) != 4:
-        raise context.refuse(
-            f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported"
-        )
+        raise context.refuse(f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported")
     return tensor.shape[1], tensor.shape[2]

@@ -83,9 +83,7 @@ def lower(context: Lowering) -> Lookup:
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     if extents_of(context, source) != extents_of(context, output):
-        raise context.refuse(
-            f"makes {list(output.shape)} of {list(source.shape)}", "the shape must stay as it is"
-        )
+        raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", "the shape must stay as it is")
     kind, alpha = context.operator.opcode, context.operator.options.alpha
     if kind == "LEAKY_RELU" and not 0 <= alpha <= 1e3:
         raise context.refuse(f"has a slope of {alpha:g}", "slopes from 0 on are supported")

@@ -42,9 +42,7 @@ def lower(context: Lowering) -> Softmax:
     if source.shape != output.shape or not source.shape or not 1 <= source.shape[-1] <= MAX_CHANNELS:
         raise context.refuse(f"has shape {list(source.shape)}", f"up to {MAX_CHANNELS} classes are supported")
     if float(output.scale) != 1.0 / 256 or output.zero_point != -128:
-        raise context.refuse(
-            "has an output scale other than 1/256", "convert the model with a current TensorFlow"
-        )
+        raise context.refuse("has an output scale other than 1/256", "convert the model with a current TensorFlow")
     beta = context.operator.options.beta
     if not 1e-6 <= beta <= 1e6:  # also false for NaN
         raise context.refuse(f"has a beta of {beta:g}", "use a plain softmax")

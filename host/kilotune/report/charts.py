@@ -60,9 +60,7 @@ def unnamed_spans(spans: Sequence[Span], width: float, css: str) -> list[str]:
         return []
     end = max(s.end_s for s in spans) or 1.0
     inner = width - 66.0
-    fits = css == "wide" and all(
-        len(s.label) * CHAR <= (s.end_s - s.start_s) / end * inner - 6 for s in spans
-    )
+    fits = css == "wide" and all(len(s.label) * CHAR <= (s.end_s - s.start_s) / end * inner - 6 for s in spans)
     return [] if fits else [f"{k + 1} {s.label}" for k, s in enumerate(spans)]
 
 
@@ -128,9 +126,7 @@ def roc_curves(before: Scores | None, after: Scores | None, width: float, css: s
         if scores is None or not scores.healthy or not scores.fault:
             continue
         false_alarms, detection = roc(scores.healthy, scores.fault)
-        points = [
-            (x(100 * float(f)), y(100 * float(d))) for f, d in zip(false_alarms, detection, strict=True)
-        ]
+        points = [(x(100 * float(f)), y(100 * float(d))) for f, d in zip(false_alarms, detection, strict=True)]
         plot.path(_staircase(points), f"curve {name}")
         rows.append((name, f"{words}: AUC {auc(scores.healthy, scores.fault):.3f}"))
         if scores.threshold is not None:

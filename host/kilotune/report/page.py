@@ -16,9 +16,7 @@ HALF_WIDE = 420.0  # drawing width of a picture that shares its row
 
 def render(data: ReportData) -> str:
     """The whole page as HTML; it refers to no other file."""
-    template = Template(
-        resources.files("kilotune.report").joinpath("template.html").read_text(encoding="utf-8")
-    )
+    template = Template(resources.files("kilotune.report").joinpath("template.html").read_text(encoding="utf-8"))
     sections = [
         _timeline(data),
         _distributions(data),
@@ -137,9 +135,7 @@ def _distributions(data: ReportData) -> str:
         return ""
     body = f'<div class="pair">{"".join(parts)}</div>'
     body += _key([("healthy", "healthy windows"), ("fault", "faulty windows"), ("line", "threshold")])
-    return _section(
-        "Scores before and after", "The less the two overlap, the better a threshold can work.", body
-    )
+    return _section("Scores before and after", "The less the two overlap, the better a threshold can work.", body)
 
 
 def _separation(data: ReportData) -> str:
@@ -183,9 +179,7 @@ def _spectra(data: ReportData) -> str:
         body += f"<h3>Axis {escape(one.axis)}</h3>" if len(data.spectra) > 1 else ""
         body += charts.both(charts.spectrum, one)
     body += _key([("healthy", "a healthy window"), ("fault", "an anomalous window")])
-    return _section(
-        "Spectrum of two windows", "Amplitude of each frequency, mean removed, Hann window.", body
-    )
+    return _section("Spectrum of two windows", "Amplitude of each frequency, mean removed, Hann window.", body)
 
 
 def _learned(data: ReportData) -> str:
@@ -193,11 +187,7 @@ def _learned(data: ReportData) -> str:
         return ""
     rows = "".join(_row(name, value) for name, value in data.facts)
     if data.scorer:
-        rows = (
-            _row("scorer in use", data.scorer)
-            + (_row("why", data.scorer_why) if data.scorer_why else "")
-            + rows
-        )
+        rows = _row("scorer in use", data.scorer) + (_row("why", data.scorer_why) if data.scorer_why else "") + rows
     return _section("What was learned", "", f"<table>{rows}</table>")
 
 

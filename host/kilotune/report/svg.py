@@ -23,9 +23,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         if self.log:
-            part = (math.log(max(value, self.lo)) - math.log(self.lo)) / (
-                math.log(self.hi) - math.log(self.lo)
-            )
+            part = (math.log(max(value, self.lo)) - math.log(self.lo)) / (math.log(self.hi) - math.log(self.lo))
         else:
             part = (value - self.lo) / (self.hi - self.lo)
         return self.a + part * (self.b - self.a)

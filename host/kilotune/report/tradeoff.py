@@ -56,6 +56,9 @@ def tradeoff(found: Found, budget: Budget) -> str:
         at = plot.x0 + 8 + 150 * k
         plot.dots([(at, plot.y1 - 12)], css, 4.0)
         plot.text(at + 9, plot.y1 - 8, words)
-    return plot.svg("Gain of training against RAM", "trade-off").replace(
-        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1
-    ).replace("</svg>", "</svg>\n").replace(">", f">{STYLE}", 1)
+    return (
+        plot.svg("Gain of training against RAM", "trade-off")
+        .replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        .replace("</svg>", "</svg>\n")
+        .replace(">", f">{STYLE}", 1)
+    )

@@ -15,9 +15,7 @@ FORMATS = (".csv", ".tsv", ".txt", ".npy", ".npz", ".mat", ".wav")
 _SYNTHETIC_RATE_HZ = 20_000.0
 
 
-def read(
-    source: str | Path, options: ReadOptions | None = None, *, model_rate_hz: float | None = None
-) -> Recording:
+def read(source: str | Path, options: ReadOptions | None = None, *, model_rate_hz: float | None = None) -> Recording:
     """Samples of a file or of `synthetic:...`, resampled to `model_rate_hz` where that is given.
 
     Errors: `KilotuneError` that names the file and, for a bad value, its row and column.
@@ -52,13 +50,9 @@ def _from_file(path: Path, options: ReadOptions) -> Recording:
     if not path.exists():
         raise KilotuneError("no_file", f"there is no file {path}", "check the name and the folder")
     if path.is_dir():
-        raise KilotuneError(
-            "no_file", f"{path} is a folder", "name its files, such as " + str(path / "*.csv")
-        )
+        raise KilotuneError("no_file", f"{path} is a folder", "name its files, such as " + str(path / "*.csv"))
     if path.stat().st_size == 0:
-        raise KilotuneError(
-            "empty", f"{path.name} is empty (0 bytes)", "check that the recording is complete"
-        )
+        raise KilotuneError("empty", f"{path.name} is empty (0 bytes)", "check that the recording is complete")
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".txt"):
         from kilotune.sources.text_file import load_text as load
@@ -87,7 +81,5 @@ def read_all(
     axes = {r.axes for r in recordings}
     if len(axes) > 1:
         odd = ", ".join(f"{r.name} {r.axes}" for r in recordings[:6])
-        raise KilotuneError(
-            "wrong_axes", f"the recordings differ in their axes: {odd}", "choose with --columns"
-        )
+        raise KilotuneError("wrong_axes", f"the recordings differ in their axes: {odd}", "choose with --columns")
     return recordings

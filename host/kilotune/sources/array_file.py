@@ -27,11 +27,7 @@ def load_npy(path: Path, options: ReadOptions) -> Table:
     if not isinstance(array, np.ndarray):
         raise KilotuneError("bad_file", f"{path.name} is an .npz file by another name", "rename it")
     columns = _columns("", array, path.name)
-    chosen = (
-        pick_columns(tuple(columns), options.columns, path.name)
-        if options.columns
-        else list(range(len(columns)))
-    )
+    chosen = pick_columns(tuple(columns), options.columns, path.name) if options.columns else list(range(len(columns)))
     matrix = array[:, None] if array.ndim == 1 else array
     require_modest(matrix.shape[0] * len(chosen), path.name)
     names = tuple(columns)
@@ -123,9 +119,7 @@ def _from_arrays(arrays: dict[str, npt.NDArray[Any]], options: ReadOptions, name
     return Table(values, tuple(names[i] for i in chosen), rate_hz, rate_from, constants)
 
 
-def _directory(
-    signals: dict[str, npt.NDArray[Any]], name: str
-) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
+def _directory(signals: dict[str, npt.NDArray[Any]], name: str) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
     """Names of all columns and, for each, its array and index in it."""
     names: list[str] = []
     owner: list[tuple[str, int]] = []

@@ -89,9 +89,7 @@ class Recording:
 def resampling_ratio(rate_hz: float, wanted_hz: float, name: str) -> Fraction:
     """wanted/rate as a small fraction; rates that have none are refused rather than approximated."""
     if not (rate_hz > 0 and wanted_hz > 0):
-        raise KilotuneError(
-            "wrong_rate", f"{name}: a rate of {rate_hz:g} Hz is impossible", "give it with --rate"
-        )
+        raise KilotuneError("wrong_rate", f"{name}: a rate of {rate_hz:g} Hz is impossible", "give it with --rate")
     ratio = Fraction(wanted_hz / rate_hz).limit_denominator(MAX_RATIO)
     exact = ratio.numerator > 0 and abs(float(ratio) * rate_hz - wanted_hz) <= RATE_TOLERANCE * wanted_hz
     if not exact or ratio.numerator > MAX_RATIO:

@@ -83,9 +83,7 @@ def simulate(spec: str, *, rate_hz: float, seconds: float | None = None) -> Reco
     rate = wish.rate_hz if wish.rate_hz is not None else rate_hz
     length_s = wish.seconds if seconds is None else seconds
     if not (rate > 0 and length_s > 0):
-        raise KilotuneError(
-            "bad_argument", f"{spec!r}: rate and seconds must be above 0", "correct the source"
-        )
+        raise KilotuneError("bad_argument", f"{spec!r}: rate and seconds must be above 0", "correct the source")
     if AXES * length_s * rate > MAX_VALUES:
         raise KilotuneError(
             "too_large", f"{spec!r}: {length_s:g} s at {rate:g} Hz are too much to hold at once", "give fewer seconds"

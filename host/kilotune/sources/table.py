@@ -25,9 +25,7 @@ class ReadOptions:
     columns: tuple[str, ...] = ()  # names or indexes (from 0), in the order of the model's axes
     rate_hz: float | None = None
     unit: str | None = None  # one of UNITS, of (raw * scale - offset)
-    scale: tuple[
-        str, ...
-    ] = ()  # one for all columns or one a column; a number or the name of a value in the file
+    scale: tuple[str, ...] = ()  # one for all columns or one a column; a number or the name of a value in the file
     offset: tuple[str, ...] = ()
     sensitivity_v_per_g: float | None = None  # for unit "volts"
     start_s: float = 0.0
@@ -60,9 +58,7 @@ def pick_columns(names: tuple[str, ...], wanted: tuple[str, ...], name: str) -> 
             )
         out += found
     if len(set(out)) != len(out):
-        raise KilotuneError(
-            "bad_argument", f"{name}: a column is named twice in --columns", "name each axis once"
-        )
+        raise KilotuneError("bad_argument", f"{name}: a column is named twice in --columns", "name each axis once")
     return out
 
 
@@ -101,13 +97,9 @@ def to_recording(table: Table, options: ReadOptions, name: str) -> Recording:
     notes: list[str] = []
     rate_hz = options.rate_hz if options.rate_hz is not None else table.rate_hz
     if rate_hz is None:
-        raise KilotuneError(
-            "no_rate", f"{name} does not say its sampling rate", "give it in Hz, such as --rate 20000"
-        )
+        raise KilotuneError("no_rate", f"{name} does not say its sampling rate", "give it in Hz, such as --rate 20000")
     if not rate_hz > 0 or not np.isfinite(rate_hz):
-        raise KilotuneError(
-            "bad_argument", f"{name}: a rate of {rate_hz:g} Hz is impossible", "give it with --rate"
-        )
+        raise KilotuneError("bad_argument", f"{name}: a rate of {rate_hz:g} Hz is impossible", "give it with --rate")
     if options.rate_hz is not None and table.rate_hz is not None and options.rate_hz != table.rate_hz:
         notes.append(f"--rate {options.rate_hz:g} overrides {table.rate_hz:g} Hz ({table.rate_from})")
     values = table.values
@@ -151,9 +143,7 @@ def _convert(values: npt.NDArray[Any], table: Table, options: ReadOptions, unit:
     if unit not in UNITS:
         raise KilotuneError("bad_argument", f"unknown unit {unit!r}", "use one of " + ", ".join(UNITS))
     if not np.issubdtype(values.dtype, np.number) or np.issubdtype(values.dtype, np.complexfloating):
-        raise KilotuneError(
-            "bad_samples", f"{name} holds {values.dtype}, not real numbers", "choose with --columns"
-        )
+        raise KilotuneError("bad_samples", f"{name} holds {values.dtype}, not real numbers", "choose with --columns")
     axes = values.shape[1]
     scale = _per_axis(options.scale, table, axes, "--scale", name)
     offset = _per_axis(options.offset, table, axes, "--offset", name)
@@ -188,9 +178,7 @@ def _convert(values: npt.NDArray[Any], table: Table, options: ReadOptions, unit:
     return result
 
 
-def _per_axis(
-    given: tuple[str, ...], table: Table, axes: int, option: str, name: str
-) -> npt.NDArray[Any] | None:
+def _per_axis(given: tuple[str, ...], table: Table, axes: int, option: str, name: str) -> npt.NDArray[Any] | None:
     import numpy as np
 
     if not given:

@@ -166,11 +166,7 @@ def _diagnosis(
                 )
             for i in used:
                 if not _is_number(cells[i]):
-                    what = (
-                        "is empty"
-                        if not cells[i].strip()
-                        else f"holds {cells[i].strip()[:20]!r}, not a number"
-                    )
+                    what = "is empty" if not cells[i].strip() else f"holds {cells[i].strip()[:20]!r}, not a number"
                     hint = "repair or remove that row"
                     if delimiter == ";" and "," in cells[i]:
                         hint = "decimal commas are not read: write decimal points"

@@ -29,6 +29,4 @@ def load_wav(path: Path, options: ReadOptions) -> Table:
     names = tuple(str(i) for i in range(matrix.shape[1]))
     chosen = pick_columns(names, options.columns, path.name) if options.columns else list(range(len(names)))
     require_modest(matrix.shape[0] * len(chosen), path.name)
-    return Table(
-        np.ascontiguousarray(matrix[:, chosen]), tuple(names[i] for i in chosen), float(rate), "file header"
-    )
+    return Table(np.ascontiguousarray(matrix[:, chosen]), tuple(names[i] for i in chosen), float(rate), "file header")

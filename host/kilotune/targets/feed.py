@@ -58,9 +58,7 @@ class Feed:
 
         recording = read(self.source, model_rate_hz=rate_hz)
         if recording.unit != "g":
-            raise KilotuneError(
-                "usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
-            )
+            raise KilotuneError("usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g")
         return recording
 
 

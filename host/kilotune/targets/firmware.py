@@ -206,9 +206,7 @@ def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
         yield handle
 
 
-def _cmake(
-    root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice, *, lock: int
-) -> None:
+def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice, *, lock: int) -> None:
     cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
     configure = [
         cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",

@@ -50,9 +50,7 @@ class DeviceProcess:
         end = time.monotonic() + timeout_s
         while not ready():
             if self._process.poll() is not None:
-                raise self._error(
-                    f"{self._name} ended with status {self._process.returncode} before it was ready"
-                )
+                raise self._error(f"{self._name} ended with status {self._process.returncode} before it was ready")
             if time.monotonic() > end:
                 self.close()
                 raise self._error(f"{self._name} was not ready after {timeout_s:g} s")

@@ -67,9 +67,7 @@ class Target:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))
             folder = state_folder(self, state)
             rate_hz = image.features.rate_hz if image is not None and image.features is not None else None
-            line = _start(
-                self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s, counting=counting
-            )
+            line = _start(self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s, counting=counting)
             stack.callback(line.close)
             settle_s = _EMULATOR_RESET_S if self.kind in _EMULATORS else 0.0
             return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)

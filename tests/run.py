@@ -76,7 +76,7 @@ def tidy() -> None:
         run("cmake", "--preset", "native", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
         run("cmake", "--build", "--preset", "native")
         files = sources(
-            "firmware/kernel/**/*.cpp", "firmware/runtime/*.cpp", "firmware/sensors/*.cpp", "firmware/app/*.cpp"
+            "firmware/kernel/**/*.cpp", "firmware/runtime/**/*.cpp", "firmware/sensors/*.cpp", "firmware/app/*.cpp"
         )
         processes = os.cpu_count() or 1
         run("xargs", "-a", _listed(files), "-P", str(processes), "-n", "4", "clang-tidy", "--quiet",

@@ -6,10 +6,10 @@
 #include "app/sensing.h"
 #include "boards/board.h"
 #include "kernel/bytes.h"
-#include "runtime/engine.h"
-#include "runtime/key_store.h"
-#include "runtime/model_store.h"
-#include "runtime/session.h"
+#include "runtime/engine/engine.h"
+#include "runtime/keys/key_store.h"
+#include "runtime/link/session.h"
+#include "runtime/storage/model_store.h"
 
 namespace kilotune {
 namespace {

@@ -3,7 +3,7 @@
 #define KILOTUNE_APP_PANEL_H_
 
 #include "boards/board.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 namespace kilotune {
 

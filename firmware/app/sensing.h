@@ -4,8 +4,8 @@
 #ifndef KILOTUNE_APP_SENSING_H_
 #define KILOTUNE_APP_SENSING_H_
 
-#include "runtime/engine.h"
-#include "runtime/session.h"
+#include "runtime/engine/engine.h"
+#include "runtime/link/session.h"
 
 namespace kilotune::sensing {
 

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "runtime/flash.h"
+#include "runtime/storage/flash.h"
 #include "sensors/sensor.h"
 
 namespace kilotune::board {

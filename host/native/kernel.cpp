@@ -12,7 +12,7 @@
 
 #include "kernel/trainer.h"
 #include "native.h"
-#include "runtime/operators.h"
+#include "runtime/engine/operators.h"
 
 namespace nb = nanobind;
 

@@ -7,12 +7,12 @@
 #include <string>
 
 #include "native.h"
-#include "runtime/blake2s.h"
-#include "runtime/engine.h"
-#include "runtime/features.h"
-#include "runtime/key_store.h"
-#include "runtime/session.h"
-#include "runtime/window.h"
+#include "runtime/engine/engine.h"
+#include "runtime/keys/blake2s.h"
+#include "runtime/keys/key_store.h"
+#include "runtime/link/session.h"
+#include "runtime/signal/features.h"
+#include "runtime/signal/window.h"
 
 namespace nb = nanobind;
 

@@ -2,7 +2,7 @@
 // flash that tears, leaves marginal bits and wears out.
 #include "../power/nor_flash.h"
 #include "device.h"
-#include "runtime/record_store.h"
+#include "runtime/storage/record_store.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;

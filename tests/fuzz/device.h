@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "kernel/bytes.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 // A property that must hold whatever the input; the fuzzer keeps the input where it does not.
 #define REQUIRE(condition)                                                         \

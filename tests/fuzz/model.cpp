@@ -1,7 +1,7 @@
 // Fuzzes the model image: whatever the validation lets through is executed, trained and learned on.
 #include "device.h"
 #include "kernel/trainer.h"
-#include "runtime/operators.h"
+#include "runtime/engine/operators.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;

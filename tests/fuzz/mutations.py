@@ -25,21 +25,21 @@ FUZZ = ROOT / "build" / "fuzz"
 OPTIONS = ("-DKILOTUNE_FUZZ=ON", "-DKILOTUNE_SANITIZE=ON", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
 
 MUTATIONS = (
-    Mutation("anyone may roll back", "session.cpp",
+    Mutation("anyone may roll back", "link/session.cpp",
              "Kind::rollback, true, Access::owner", "Kind::rollback, true, Access::anyone"),
-    Mutation("readers may commit", "session.cpp",
+    Mutation("readers may commit", "link/session.cpp",
              "Kind::commit, true, Access::owner", "Kind::commit, true, Access::reader"),
-    Mutation("anyone may change the key", "session.cpp",
+    Mutation("anyone may change the key", "link/session.cpp",
              "Kind::key, false, Access::owner", "Kind::key, false, Access::anyone"),
-    Mutation("anyone may replace the model", "session.cpp",
+    Mutation("anyone may replace the model", "link/session.cpp",
              "Kind::model_begin, false, Access::owner", "Kind::model_begin, false, Access::anyone"),
-    Mutation("an opening ends what the owner has begun to learn", "session.cpp",
+    Mutation("an opening ends what the owner has begun to learn", "link/session.cpp",
              "if (auth_.lock() == Lock::none) succeed_session();", "succeed_session();"),
-    Mutation("a repeated request is carried out again", "session.cpp",
+    Mutation("a repeated request is carried out again", "link/session.cpp",
              "if (!opens && ahead == 0) {", "if (!opens && ahead == 0 && !tagged_) {"),
-    Mutation("any tag is right", "auth.cpp",
+    Mutation("any tag is right", "link/auth.cpp",
              "same_bytes(right, frame + n, kTagBytes)", "same_bytes(right, frame + n, 0)"),
-    Mutation("a transfer outlives a question for the former model", "model_store.cpp",
+    Mutation("a transfer outlives a question for the former model", "storage/model_store.cpp",
              "  drop();  // mount settles what is not sealed\n", ""),
 )  # fmt: skip
 

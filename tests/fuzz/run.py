@@ -31,17 +31,17 @@ OPERATORS = ("fully_connected", "softmax", "conv", "depthwise", "window", "pool"
              "adapted_weights", "adapted_update", "adam")  # fmt: skip
 # What reads bytes from outside, and the target that answers for it.
 PARSERS = {
-    "session": ("runtime/frame.cpp", "runtime/session.cpp", "runtime/session_adapter.cpp",
-                "runtime/session_input.cpp", "runtime/session_stream.cpp", "runtime/engine.cpp",
-                "runtime/session_model.cpp", "runtime/model_store.cpp", "runtime/session_auth.cpp",
-                "runtime/auth.cpp", "runtime/key_store.cpp", "runtime/session_sensor.cpp"),
+    "session": ("runtime/link/frame.cpp", "runtime/link/session.cpp", "runtime/link/session_adapter.cpp",
+                "runtime/link/session_input.cpp", "runtime/link/session_stream.cpp", "runtime/engine/engine.cpp",
+                "runtime/link/session_model.cpp", "runtime/storage/model_store.cpp", "runtime/link/session_auth.cpp",
+                "runtime/link/auth.cpp", "runtime/keys/key_store.cpp", "runtime/link/session_sensor.cpp"),
     "model": ("kernel/model.cpp", *(f"kernel/ops/{op}.cpp" for op in OPERATORS), "kernel/loss.cpp",
-              "kernel/trainer.cpp", "runtime/features.cpp", "runtime/profile.cpp"),
-    "checkpoint": ("runtime/flash_map.cpp", "runtime/record.cpp", "runtime/record_recovery.cpp",
-                   "runtime/record_space.cpp", "runtime/record_store.cpp"),
-    "adapter": ("runtime/adapter_view.cpp", "runtime/learner.cpp", "runtime/learner_measure.cpp",
-                "runtime/learner_train.cpp", "runtime/learner_windows.cpp", "runtime/reservoir.cpp",
-                "runtime/score.cpp", "runtime/guard.cpp", "runtime/learner_guard.cpp"),
+              "kernel/trainer.cpp", "runtime/signal/features.cpp", "runtime/learn/profile.cpp"),
+    "checkpoint": ("runtime/storage/flash_map.cpp", "runtime/storage/record.cpp", "runtime/storage/record_recovery.cpp",
+                   "runtime/storage/record_space.cpp", "runtime/storage/record_store.cpp"),
+    "adapter": ("runtime/learn/adapter_view.cpp", "runtime/learn/learner.cpp", "runtime/learn/learner_measure.cpp",
+                "runtime/learn/learner_train.cpp", "runtime/learn/learner_windows.cpp", "runtime/learn/reservoir.cpp",
+                "runtime/learn/score.cpp", "runtime/learn/guard.cpp", "runtime/learn/learner_guard.cpp"),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 // Fuzzes frames and session over the real engine: requests with a right CRC and fuzzed fields,
 // noise, background training, a sensor and restarts on the same flash, in any order. Some devices
 // are locked: nothing that comes without their key may change them.
-#include "runtime/session.h"
+#include "runtime/link/session.h"
 
 #include "message.h"
 #include "session_device.h"

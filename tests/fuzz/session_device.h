@@ -5,7 +5,7 @@
 #include <new>
 
 #include "device.h"
-#include "runtime/session.h"
+#include "runtime/link/session.h"
 
 namespace kilotune::fuzz {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "runtime/blake2s.h"
+#include "runtime/keys/blake2s.h"
 
 using kilotune::Blake2s;
 using kilotune::same_bytes;

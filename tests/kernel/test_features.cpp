@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "feature_section.h"
-#include "runtime/features.h"
+#include "runtime/signal/features.h"
 
 using namespace kilotune;
 using kilotune_test::kPi;

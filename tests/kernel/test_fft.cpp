@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "feature_section.h"
-#include "runtime/fft.h"
+#include "runtime/signal/fft.h"
 
 using namespace kilotune;
 using kilotune_test::kPi;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernel/bytes.h"
-#include "runtime/frame.h"
+#include "runtime/link/frame.h"
 
 namespace {
 

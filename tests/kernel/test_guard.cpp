@@ -5,9 +5,9 @@
 #include <cstring>
 #include <vector>
 
-#include "runtime/guard.h"
-#include "runtime/neighbours.h"
-#include "runtime/reservoir.h"
+#include "runtime/learn/guard.h"
+#include "runtime/learn/neighbours.h"
+#include "runtime/learn/reservoir.h"
 
 using namespace kilotune;
 

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "runtime/window.h"
+#include "runtime/signal/window.h"
 
 using namespace kilotune;
 

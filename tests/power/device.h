@@ -13,7 +13,7 @@
 
 #include "kernel/bytes.h"
 #include "nor_flash.h"
-#include "runtime/record_store.h"
+#include "runtime/storage/record_store.h"
 
 namespace kilotune::testing {
 

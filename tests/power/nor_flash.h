@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/record.h"
+#include "runtime/storage/record.h"
 
 namespace kilotune::testing {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "nor_flash.h"
-#include "runtime/key_store.h"
+#include "runtime/keys/key_store.h"
 
 using namespace kilotune;
 using kilotune::testing::Geometry;

@@ -9,7 +9,7 @@
 
 #include "kernel/model.h"
 #include "nor_flash.h"
-#include "runtime/model_store.h"
+#include "runtime/storage/model_store.h"
 
 using namespace kilotune;
 using kilotune::testing::Geometry;

@@ -3,7 +3,7 @@
 #define KILOTUNE_BOARDS_COMMON_NOR_REGION_H_
 
 #include "board_layout.h"
-#include "runtime/flash.h"
+#include "runtime/storage/flash.h"
 
 namespace kilotune::board {
 

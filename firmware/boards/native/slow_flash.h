@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "receiver.h"
-#include "runtime/flash.h"
+#include "runtime/storage/flash.h"
 
 namespace kilotune::board {
 

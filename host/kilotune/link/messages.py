@@ -31,7 +31,7 @@ Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class Kind(IntEnum):
-    """As in firmware/runtime/wire.h."""
+    """As in firmware/runtime/link/wire.h."""
 
     hello = 1
     model = 2

@@ -8,7 +8,7 @@
 #include "board_layout.h"
 #include "boards/common/cortex_m/core.h"
 #include "boards/common/receive_ring.h"
-#include "runtime/flash.h"
+#include "runtime/storage/flash.h"
 
 namespace kilotune::board {
 

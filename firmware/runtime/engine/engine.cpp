@@ -1,0 +1,415 @@
+// Memory layout, streams, phases and persistence; the learning itself is in learner.cpp.
+#include "runtime/engine/engine.h"
+
+#include "runtime/engine/operators.h"
+
+namespace kilotune {
+namespace {
+
+uint32_t align8(uint32_t n) { return (n + 7) & ~7u; }
+
+// What one image needs, piece by piece; all multiples of 8.
+struct Layout {
+  uint32_t adapter, state, work, ring, features, trend;
+  [[nodiscard]] uint32_t total() const { return adapter + state + work + ring + features + trend; }
+};
+
+Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& profile) {
+  Layout l = {
+      align8(model.adapter_bytes), align8(model.state_bytes), align8(model.arena_bytes), 0, 0, 0};
+  if (model.features != 0) {
+    // The FFT and the network never run at the same time.
+    const uint32_t fft = align8(feature_scratch_bytes(f));
+    l.work = l.work > fft ? l.work : fft;
+    // While training no samples are taken, so the learner works in the sample window's memory.
+    const uint32_t ring = align8(Window::bytes(f.window, f.axes));
+    const uint32_t work = Learner::work_bytes(profile, f.features_total);
+    l.ring = ring > work ? ring : work;
+    l.features = align8(2u * f.features_total);
+    l.trend = profile.early == 0 ? 0 : l.features;
+  }
+  return l;
+}
+
+// Opens everything that the image describes.
+Status open_image(const uint8_t* image, uint32_t bytes, Model& model, FeatureConfig& features,
+                  Profile& profile) {
+  Status status = model.open(image, bytes, operator_table());
+  if (status != Status::ok || model.features == 0) return status;
+  status = features_open(image, model.image().size, model.features, features);
+  return status == Status::ok ? profile.open(model, features) : status;
+}
+
+}  // namespace
+
+Status Engine::measure(const uint8_t* image, uint32_t image_bytes, Needs& out) {
+  Model model;
+  Profile profile;
+  out = {};
+  const Status status = open_image(image, image_bytes, model, out.features, profile);
+  if (status == Status::ok) out.ram_bytes = layout_of(model, out.features, profile).total();
+  return status;
+}
+
+uint32_t Engine::ram_bytes(const uint8_t* image, uint32_t image_bytes) {
+  Needs needs;
+  return measure(image, image_bytes, needs) == Status::ok ? needs.ram_bytes : 0;
+}
+
+Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
+                    const Flash* flash) {
+  open_ = false;
+  phase_ = Phase::idle;
+  streaming_ = false;
+  counters_ = {};
+  results_end_ = 0;
+  features_ = {};
+  Status status = open_image(image, image_bytes, model_, features_, profile_);
+  if (status != Status::ok) return status;
+  const Layout l = layout_of(model_, features_, profile_);
+  if (l.total() > ram_size) return Status::no_memory;
+  adapter_ = ram;
+  uint8_t* state = model_.state_bytes == 0 ? nullptr : adapter_ + l.adapter;
+  uint8_t* work = adapter_ + l.adapter + l.state;
+  ring_memory_ = work + l.work;
+  q10_ = reinterpret_cast<int16_t*>(ring_memory_ + l.ring);
+  scratch_ = work;
+  status = trainer_.open(model_, work, adapter_, state);
+  if (status != Status::ok) return status;
+  if (model_.features != 0) {
+    view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
+                        profile_.early);
+    trend_.open(l.trend == 0 ? nullptr : q10_ + l.features / 2);
+    window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
+                 features_.axes);
+    scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
+  }
+  // Without flash, or with one too small for this adapter, everything but persistence works.
+  if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) store_ = {};
+  open_ = true;
+  read_note();
+  load_adapter();
+  return Status::ok;
+}
+
+bool Engine::is_open() const { return open_; }
+
+void Engine::base_adapter() {
+  std::memset(adapter_, 0, model_.adapter_bytes);
+  trainer_.reset_parameters();
+  if (model_.features != 0) profile_.reset(view_);
+  windows_ = steps_ = 0;
+}
+
+bool Engine::acceptable(const uint8_t* adapter) const {
+  if (!trainer_.parameters_valid(adapter)) return false;
+  if (model_.features == 0) return true;
+  // Only read: the view's type does not distinguish.
+  const AdapterView view(const_cast<uint8_t*>(adapter), view_.features(), view_.outputs(),
+                         view_.capacity(), view_.early_capacity());
+  return profile_.accepts(view);
+}
+
+void Engine::load_adapter() {
+  if (store_.payload() != nullptr) {
+    std::memcpy(adapter_, store_.payload(), model_.adapter_bytes);
+    windows_ = store_.current().windows;
+    steps_ = store_.current().steps;
+    if (!acceptable(adapter_)) base_adapter();
+  } else {
+    base_adapter();
+  }
+  phase_ = Phase::idle;
+  if (model_.features != 0) {
+    const CalibrationHead head = view_.head();
+    reservoir_.restore(&view_, head);
+    if (head.calibrated != 0) phase_ = Phase::detect;
+  }
+}
+
+// --- streams -----------------------------------------------------------------------------------
+
+Status Engine::stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label) {
+  if (!open_) return Status::no_model;
+  if (model_.features == 0) return Status::no_features;
+  if (phase_ == Phase::train) return Status::busy;
+  if (axes != features_.axes) return Status::wrong_axes;
+  // 1 % is more than any crystal is off, and less than two common sensor rates differ.
+  const uint32_t off =
+      rate_mhz > features_.rate_mhz ? rate_mhz - features_.rate_mhz : features_.rate_mhz - rate_mhz;
+  if (off > features_.rate_mhz / 100) return Status::wrong_rate;
+  const Training t = model_.training();
+  if (phase_ == Phase::learn && learn_.labelled != 0 && label >= t.classes)
+    return Status::bad_argument;
+  stream_kind_ = kind;
+  stream_label_ = label;
+  streaming_ = true;
+  fingerprints_ = 0;
+  results_end_ = 0;
+  window_.reset();
+  return Status::ok;
+}
+
+uint32_t Engine::frame_bytes() const {
+  return 2u * (stream_kind_ == StreamKind::samples ? features_.axes : features_.features_total);
+}
+
+Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
+  if (!open_) return Status::no_model;
+  if (!streaming_) return Status::wrong_state;
+  if (phase_ == Phase::train) return Status::busy;
+  const uint32_t frame = frame_bytes();
+  if (n % frame != 0) return Status::bad_argument;
+  for (const uint8_t* end = bytes + n; bytes != end; bytes += frame) {
+    if (stream_kind_ == StreamKind::features) {
+      std::memcpy(q10_, bytes, frame);
+      finish_window(q10_, 0);
+      continue;
+    }
+    int16_t sample[4];
+    std::memcpy(sample, bytes, frame);
+    if (!window_.push(sample)) continue;
+    const uint8_t refused = gate(window_.health());
+    features_compute(features_, window_.ring(), window_.first(), scratch_, q10_);
+    finish_window(q10_, refused);
+  }
+  return Status::ok;
+}
+
+uint32_t Engine::stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes,
+                             uint32_t& first) const {
+  const uint32_t end = window_.pushed();
+  const uint32_t oldest = end > features_.window ? end - features_.window : 0;
+  first = from < oldest ? oldest : (from < end ? from : end);
+  if (!streaming_ || stream_kind_ != StreamKind::samples || phase_ == Phase::train) return 0;
+  const uint32_t frame = 2u * features_.axes;
+  uint32_t bytes = 0;
+  for (uint32_t i = first; i < end && bytes + frame <= max_bytes; ++i, bytes += frame) {
+    std::memcpy(out + bytes, window_.frame(i), frame);
+  }
+  return bytes;
+}
+
+uint32_t Engine::results_end() const { return results_end_; }
+
+bool Engine::result(uint32_t index, WindowResult& out) const {
+  if (index >= results_end_ || index + kResultRing < results_end_) return false;
+  const Kept& r = results_[index % kResultRing];
+  out = {index, r.score, r.refused, r.flags, r.category};
+  return true;
+}
+
+// --- learning ----------------------------------------------------------------------------------
+
+Status Engine::learn_begin(const LearnConfig& config) {
+  if (!open_) return Status::no_model;
+  if (model_.features == 0) return Status::no_features;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  const bool classifies = model_.training().loss == Loss::cross_entropy;
+  const bool good = config.hold_period >= 1 && config.hold_count < config.hold_period &&
+                    (config.labelled != 0) == classifies && config.scorer <= Scorer::combined &&
+                    config.guard <= Guard::none;
+  if (!good) return Status::bad_argument;
+  const Status status = trainer_.begin(config.train);
+  if (status != Status::ok) return status;
+  // Learning starts from what flash holds, so that training can be repeated from there exactly.
+  if (config.resume != 0) load_adapter();
+  const bool resume =
+      config.resume != 0 && store_.payload() != nullptr && view_.head().calibrated != 0;
+  if (resume) {
+    reservoir_.resume(config.hold_period, config.hold_count, config.train.seed,
+                      config.guard == Guard::all && !classifies);
+  } else {
+    base_adapter();
+    reservoir_.begin(&view_, config.hold_period, config.hold_count, config.train.seed);
+  }
+  learn_ = config;
+  learn_.resume = resume ? 1 : 0;
+  trend_.begin(resume ? kAgeMemory : kTrendMemory);
+  offered_ = {};
+  phase_ = Phase::learn;
+  streaming_ = false;
+  return Status::ok;
+}
+
+LearnConfig Engine::alone_config() const {
+  const AloneConfig alone = Profile::alone(model_);
+  LearnConfig config;
+  config.train.rate = alone.rate;
+  config.passes = alone.passes;
+  return config;
+}
+
+Status Engine::learn_end() {
+  if (!open_) return Status::no_model;
+  if (phase_ != Phase::learn) return Status::wrong_state;
+  const Learner::Parts parts = {
+      &model_,  &trainer_,    &profile_,
+      &view_,   &reservoir_,  &scoring_,
+      &trend_,  &offered_,    static_cast<uint8_t>(features_.features_per_axis),
+      adapter_, ring_memory_, store_.payload()};
+  const Status status = learner_.begin(parts, learn_);
+  if (status != Status::ok) return status;
+  phase_ = Phase::train;
+  streaming_ = false;
+  return Status::ok;
+}
+
+Status Engine::learn_cancel() {
+  if (!open_) return Status::no_model;
+  if (phase_ != Phase::learn && phase_ != Phase::train) return Status::wrong_state;
+  return restore();
+}
+
+bool Engine::background() {
+  if (!open_ || phase_ != Phase::train) return false;
+  if (learner_.step()) return true;
+  end_training();
+  return false;
+}
+
+void Engine::end_training() {
+  const GuardReport& guard = learner_.report().guard;
+  counters_.train_steps += learner_.kept_steps();
+  counters_.saturated += trainer_.saturated();
+  window_.reset();
+  phase_ = Phase::detect;
+  for (uint32_t i = 0; i < kReasons; ++i) {
+    uint16_t& count = counters_.objections[i];
+    count = static_cast<uint16_t>(count + ((guard.reasons >> i) & 1u));
+  }
+  if (guard.reasons != 0) write_note(guard);
+  // Only a phase that went on from a checkpoint is undone: it is still the newest one.
+  if (guard.returned != 0) return load_adapter();
+  steps_ += learner_.kept_steps();
+}
+
+// What guardrails objected to outlives a restart in the note of the checkpoint (docs/SPEC.md,
+// section 4).
+void Engine::read_note() {
+  const uint32_t note = store_.note();
+  counters_.last_reasons = static_cast<uint8_t>(note);
+  counters_.last_returned = static_cast<uint8_t>(note >> 8);
+  counters_.objected = static_cast<uint16_t>(note >> 16);
+  counters_.last_reasons_window = note == 0 ? 0 : kEarlierRun;
+}
+
+void Engine::write_note(const GuardReport& guard) {
+  counters_.last_reasons = guard.reasons;
+  counters_.last_returned = guard.returned;
+  counters_.last_reasons_window = counters_.windows;
+  if (counters_.objected < 0xFFFF) ++counters_.objected;
+  const uint32_t note = guard.reasons | static_cast<uint32_t>(guard.returned) << 8 |
+                        static_cast<uint32_t>(counters_.objected) << 16;
+  static_cast<void>(store_.set_note(note));  // where flash fails, the next checkpoint has it
+}
+
+// --- ready inputs ------------------------------------------------------------------------------
+
+int8_t* Engine::input() { return trainer_.input(); }
+const int8_t* Engine::output() const { return trainer_.output(); }
+uint32_t Engine::input_bytes() const { return open_ ? model_.tensor(model_.input).elements() : 0; }
+uint32_t Engine::output_bytes() const {
+  return open_ ? model_.tensor(model_.output).elements() : 0;
+}
+
+Status Engine::infer() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  trainer_.forward();
+  return Status::ok;
+}
+
+Status Engine::train_begin(const TrainConfig& config) {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  return trainer_.begin(config);
+}
+
+Status Engine::train_step(uint16_t label, const int8_t* target) {
+  if (!open_) return Status::no_model;
+  if (!model_.trainable()) return Status::not_trainable;
+  if (phase_ == Phase::train) return Status::busy;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  const Training t = model_.training();
+  if (t.loss == Loss::cross_entropy && label >= t.classes) return Status::bad_argument;
+  if (t.loss == Loss::regression && target == nullptr) return Status::bad_argument;
+  trainer_.step({t.loss == Loss::regression ? target : nullptr, label});
+  ++counters_.train_steps;
+  ++steps_;
+  return Status::ok;
+}
+
+uint32_t Engine::train_steps() const { return trainer_.steps(); }
+
+// --- adapter -----------------------------------------------------------------------------------
+
+const uint8_t* Engine::adapter() const { return adapter_; }
+uint32_t Engine::adapter_bytes() const { return open_ ? model_.adapter_bytes : 0; }
+
+Status Engine::commit(bool stable) {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::learn) return Status::wrong_state;
+  if (phase_ == Phase::train) return Status::busy;
+  const uint32_t bytes = model_.adapter_bytes;
+  return store_.commit(
+      adapter_, {model_.image_hash(), bytes, crc32(adapter_, bytes), windows_, steps_, stable});
+}
+
+Status Engine::mark_stable() { return open_ ? store_.mark_stable() : Status::no_model; }
+
+Status Engine::rollback() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  const Status status = store_.rollback();
+  if (status == Status::ok) load_adapter();
+  return status;
+}
+
+Status Engine::restore() {
+  if (!open_) return Status::no_model;
+  streaming_ = false;
+  load_adapter();
+  return Status::ok;
+}
+
+Status Engine::push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc,
+                          uint32_t windows, uint32_t steps) {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  if (std::memcmp(image_hash, model_.image_hash(), kHashBytes) != 0) return Status::wrong_base;
+  if (bytes != model_.adapter_bytes) return Status::bad_argument;
+  return store_.begin({image_hash, bytes, crc, windows, steps, true});
+}
+
+Status Engine::push_append(uint32_t off, const uint8_t* data, uint32_t n) {
+  return open_ ? store_.append(off, data, n) : Status::no_model;
+}
+
+Status Engine::push_end() {
+  if (!open_) return Status::no_model;
+  if (phase_ == Phase::train) return Status::busy;
+  // Judged before it counts: a well-formed transfer may still carry values out of range.
+  const uint8_t* staged = store_.staged_payload();
+  if (staged != nullptr && store_.staged() == model_.adapter_bytes && !acceptable(staged)) {
+    return Status::bad_argument;
+  }
+  const Status status = store_.seal();
+  if (status == Status::ok) load_adapter();
+  return status;
+}
+
+// --- state -------------------------------------------------------------------------------------
+
+Phase Engine::phase() const { return phase_; }
+const Model& Engine::model() const { return model_; }
+const Counters& Engine::counters() const { return counters_; }
+const LearnReport& Engine::report() const { return learner_.report(); }
+const RecordInfo& Engine::checkpoint() const { return store_.current(); }
+uint32_t Engine::windows_learned() const { return windows_; }
+uint32_t Engine::steps_trained() const { return steps_; }
+const FeatureConfig& Engine::features() const { return features_; }
+
+}  // namespace kilotune

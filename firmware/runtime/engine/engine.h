@@ -1,0 +1,210 @@
+// The device's state machine: collect healthy windows, calibrate, train, decide, detect, commit.
+//
+// Everything here is single-threaded: call it from one loop, never from an interrupt. The engine
+// owns no memory: `open` gets one block whose size `ram_bytes` tells.
+#ifndef KILOTUNE_RUNTIME_ENGINE_ENGINE_H_
+#define KILOTUNE_RUNTIME_ENGINE_ENGINE_H_
+
+#include <cstdint>
+
+#include "kernel/model.h"
+#include "kernel/trainer.h"
+#include "runtime/learn/learner.h"
+#include "runtime/learn/profile.h"
+#include "runtime/learn/reservoir.h"
+#include "runtime/learn/score.h"
+#include "runtime/signal/features.h"
+#include "runtime/signal/window.h"
+#include "runtime/storage/record_store.h"
+
+namespace kilotune {
+
+enum class Phase : uint8_t { idle = 0, learn = 1, train = 2, detect = 3 };
+
+// Why a window was not learned from; bits of WindowResult::refused.
+enum Refusal : uint8_t {
+  kClipped = 1,    // samples at the end of the range
+  kConstant = 2,   // an axis without any change
+  kAnomalous = 4,  // scored above the threshold of what was learned before
+  kStuck = 8,      // the same window twice, or the same sample for long
+  kDrifted = 16,   // farther from the first healthy windows than they are from each other
+};
+constexpr int kRefusals = 5;
+
+struct WindowResult {
+  uint32_t index;    // windows since the stream began, the first is 0
+  int16_t score;     // Q10 log2 of the anomaly score; classifiers: of the winning probability
+  uint8_t refused;   // Refusal bits
+  uint8_t flags;     // kScored, kAnomaly, kLearned
+  uint8_t category;  // classifiers: the winning class
+};
+enum ResultFlag : uint8_t { kScored = 1, kAnomaly = 2, kLearned = 4 };
+
+constexpr uint32_t kEarlierRun = 0xFFFFFFFFu;
+
+struct Counters {
+  uint32_t windows;             // completed since boot
+  uint32_t refused[kRefusals];  // by Refusal bit
+  uint32_t saturated;           // parameters clamped during training
+  uint32_t train_steps;         // since boot
+  uint32_t inputs_saturated;    // features of windows beyond what a model input can say
+  // Candidates refused and learn phases undone since boot, by Reason.
+  uint16_t objections[kReasons];
+  // The last ones, and how many learn phases there were such; kept in flash with the checkpoint.
+  uint8_t last_reasons, last_returned;
+  uint16_t objected;
+  uint32_t last_reasons_window;  // `windows` when it happened, kEarlierRun: before this run
+  uint32_t anomalies;            // windows scored as such since boot
+};
+
+class Engine {
+ public:
+  // What an image needs: bytes of RAM beside the engine itself, and samples (axes 0: none).
+  struct Needs {
+    uint32_t ram_bytes;
+    FeatureConfig features;
+  };
+  // The status that `open` would give for the image, with RAM enough.
+  static Status measure(const uint8_t* image, uint32_t image_bytes, Needs& out);
+  static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);  // 0: not valid
+
+  // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
+  // `flash` may be null: nothing persists then. On error the engine stays closed: what Model::open
+  // gives for the image, or no_memory.
+  // Calls below give no_model while it is closed, and busy while training where that is in the way.
+  Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
+              const Flash* flash);
+  [[nodiscard]] bool is_open() const;
+
+  // --- streams -----------------------------------------------------------------------------
+  // A stream is a gap-free run of samples (or of ready feature vectors); beginning one empties
+  // the window. `label` is used while a labelled learn phase runs. no_features, wrong_axes,
+  // wrong_rate (more than 1 % off), bad_argument (the label).
+  enum class StreamKind : uint8_t { samples = 0, features = 1 };
+  Status stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label);
+  // `bytes` holds whole frames (bad_argument): int16 little-endian, `axes` (or `features`) values a
+  // frame. Computes every window that completes and appends its result. wrong_state: no stream.
+  Status stream_push(const uint8_t* bytes, uint32_t n);
+  [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
+  void stream_gap() { window_.gap(); }         // what comes next does not follow what came last
+  // Frames of the present stream of samples, and a copy of those from index `from` on, or from the
+  // oldest that is left: as many whole ones as `max_bytes` hold. Returns the bytes, 0 while
+  // training.
+  [[nodiscard]] uint32_t stream_frames() const { return window_.pushed(); }
+  uint32_t stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes, uint32_t& first) const;
+  // Results are kept in a ring of kResultRing: the last ones, by window index.
+  static constexpr uint32_t kResultRing = 16;
+  [[nodiscard]] uint32_t results_end() const;  // index after the newest result
+  [[nodiscard]] bool result(uint32_t index,
+                            WindowResult& out) const;  // false: not (or no longer) there
+
+  // --- learning ----------------------------------------------------------------------------
+  // no_features; wrong_state: one is under way; bad_argument: a field is out of range or has no
+  // meaning for this model.
+  Status learn_begin(const LearnConfig& config);
+  // What the image says that a device learns with when no host tells it; windows 0: it does not.
+  [[nodiscard]] LearnConfig alone_config() const;
+  [[nodiscard]] uint32_t alone_windows() const {
+    return features_.axes == 0 ? 0 : Profile::alone(model_).windows;
+  }
+  // Calibrates, then goes to phase train (or detect, with 0 passes). too_few_windows: none to learn
+  // from, or none held back though that was asked for; the phase goes on.
+  Status learn_end();
+  Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
+  bool background();      // one bounded piece of training; true while more remains
+
+  // --- ready inputs ------------------------------------------------------------------------
+  [[nodiscard]] int8_t* input();  // model input, in the arena; written before each call
+  [[nodiscard]] const int8_t* output() const;  // valid after infer()
+  [[nodiscard]] uint32_t input_bytes() const;
+  [[nodiscard]] uint32_t output_bytes() const;
+  Status infer();
+  Status train_begin(const TrainConfig& config);  // step counter to 0, optimiser state cleared
+  // One step on input(); `label` for cross-entropy, `target` (output_bytes) for regression, else
+  // ignored. wrong_state: a learn phase collects; bad_argument: label or target.
+  Status train_step(uint16_t label, const int8_t* target);
+  [[nodiscard]] uint32_t train_steps() const;  // since train_begin
+
+  // --- adapter -----------------------------------------------------------------------------
+  [[nodiscard]] const uint8_t* adapter() const;
+  [[nodiscard]] uint32_t adapter_bytes() const;
+  // Adapter to flash; returns after verification. A rollback returns to the last stable checkpoint
+  // before the present one; a candidate becomes stable by `mark_stable`. unavailable: no flash, or
+  // too little; flash_failed: no sector took it, and the checkpoint before still counts.
+  Status commit(bool stable = true);
+  Status mark_stable();
+  Status rollback();  // to the checkpoint before the newest one, for good; no_checkpoint: none
+  Status restore();   // drop what is not committed: newest checkpoint, or the base model
+  // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint. begin:
+  // wrong_base, bad_argument (its length); append: out_of_order, see RecordStore::append; end:
+  // truncated, bad_crc, or bad_argument for values out of range.
+  Status push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t crc, uint32_t windows,
+                    uint32_t steps);
+  Status push_append(uint32_t off, const uint8_t* data, uint32_t n);
+  [[nodiscard]] uint32_t pushed() const {
+    return store_.staged();
+  }  // bytes, while one is under way
+  Status push_end();
+
+  // --- state -------------------------------------------------------------------------------
+  [[nodiscard]] Phase phase() const;
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] const FeatureConfig& features() const;  // axes 0: the model takes ready inputs
+  [[nodiscard]] const Counters& counters() const;
+  [[nodiscard]] const LearnReport& report() const;
+  [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
+  [[nodiscard]] bool checkpoint_is_stable() const { return store_.current_is_stable(); }
+  [[nodiscard]] uint32_t windows_learned() const;  // into the present adapter
+  [[nodiscard]] uint32_t steps_trained() const;    // that made the present adapter
+ private:
+  void load_adapter();  // newest checkpoint, or the base model
+  void base_adapter();
+  [[nodiscard]] bool acceptable(const uint8_t* adapter) const;  // every field in range
+  [[nodiscard]] uint8_t gate(const WindowHealth& health);
+  void finish_window(const int16_t* features_q10, uint8_t refused);
+  void learn_window(const int16_t* features_q10, WindowResult& result);
+  void follow_trend(const int16_t* features_q10, const int8_t* input);
+  void count_saturated(const int8_t* input);
+  void end_training();
+  void read_note();
+  void write_note(const GuardReport& guard);
+  void score_window(const int16_t* features_q10, WindowResult& result);
+
+  Model model_;
+  Trainer trainer_;
+  FeatureConfig features_;
+  Profile profile_;
+  Window window_;
+  Reservoir reservoir_;
+  AdapterView view_;
+  Trend trend_;
+  Offered offered_{};
+  Scoring scoring_;
+  Learner learner_;
+  RecordStore store_;
+  LearnConfig learn_;
+  Counters counters_{};
+  bool open_ = false, streaming_ = false;
+  Phase phase_ = Phase::idle;
+  StreamKind stream_kind_ = StreamKind::samples;
+
+  uint8_t* adapter_ = nullptr;
+  int16_t* q10_ = nullptr;          // features of the present window
+  uint8_t* ring_memory_ = nullptr;  // the sample window; work area of the learner
+  void* scratch_ = nullptr;         // the FFT's; shares memory with the arena
+
+  uint8_t stream_label_ = 0;
+  uint8_t fingerprints_ = 0;      // of `fingerprint_`, that are known
+  uint32_t fingerprint_[2] = {};  // of the two windows before, the last one first
+  uint32_t results_end_ = 0;
+  struct Kept {  // a WindowResult; its index follows from its place
+    int16_t score;
+    uint8_t refused, flags, category;
+  };
+  Kept results_[kResultRing] = {};
+  uint32_t windows_ = 0, steps_ = 0;  // that made the present adapter
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_RUNTIME_ENGINE_ENGINE_H_

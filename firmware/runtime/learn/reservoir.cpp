@@ -1,0 +1,150 @@
+// Sampling, and the growing unit of entries that wait for their calibration.
+#include "runtime/learn/reservoir.h"
+
+#include "kernel/fixed_point.h"
+#include "kernel/random.h"
+
+namespace kilotune {
+namespace {
+
+constexpr uint16_t kFirstUnit = 2;              // log2 of the first unit in Q10: range +-0.5 log2
+constexpr uint16_t kLastUnit = 9;               // 127 << 9 is above any difference of two int16 / 2
+constexpr uint32_t kEarlyStream = 0xEA510000u;  // of random numbers, apart from the shares'
+
+// round(v / 2^n), halves to even: always rounded up, entries would drift whenever a unit grows.
+int32_t rounding_shift(int32_t v, int n) {
+  if (n == 0) return v;
+  return (v + (1 << (n - 1)) - 1 + ((v >> n) & 1)) >> n;
+}
+
+}  // namespace
+
+void Reservoir::begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count, uint32_t seed) {
+  view_ = view;
+  hold_period_ = hold_period;
+  hold_count_ = hold_count;
+  seed_ = seed;
+  count_ = learned_ = held_ = learned_seen_ = held_seen_ = early_ = early_seen_ = 0;
+  learn_slots_ = view->capacity() - uint32_t{view->capacity()} * hold_count / hold_period;
+  calibrated_ = cautious_ = false;
+}
+
+void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
+  view_ = view;
+  learned_ = head.learned;
+  held_ = head.held;
+  learned_seen_ = head.learned_seen;
+  held_seen_ = head.held_seen;
+  learn_slots_ = head.learn_slots;
+  early_ = head.early;
+  calibrated_ = true;
+  cautious_ = false;
+  count_ = 0;
+}
+
+void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious) {
+  hold_period_ = hold_period;
+  hold_count_ = hold_count;
+  seed_ = seed;
+  cautious_ = cautious;
+  count_ = fresh_learned_ = fresh_held_ = 0;
+  if (cautious) std::memset(view_->labels(), 0, view_->capacity());
+}
+
+void Reservoir::save(CalibrationHead& head) const {
+  head.learned = static_cast<uint16_t>(learned_);
+  head.held = static_cast<uint8_t>(held_);
+  head.learned_seen = learned_seen_;
+  head.held_seen = held_seen_;
+  head.learn_slots = static_cast<uint16_t>(learn_slots_);
+  head.early = static_cast<uint8_t>(early_);
+}
+
+Reservoir::Places Reservoir::offer(uint8_t label) {
+  const uint32_t place = count_++ % hold_period_;
+  const bool hold = place >= static_cast<uint32_t>(hold_period_ - hold_count_);
+  const uint32_t slots = hold ? view_->capacity() - learn_slots_ : learn_slots_;
+  const uint32_t first = hold ? learn_slots_ : 0;
+  Places places = {-1, -1};
+  if (slots != 0) {
+    uint32_t& seen = hold ? held_seen_ : learned_seen_;
+    ++seen;
+    places.slot = sample(hold ? held_ : learned_, slots, seen, seen * 2 + (hold ? 1 : 0));
+    if (places.slot >= 0) places.slot += static_cast<int32_t>(first);
+    if (places.slot >= 0 && cautious_ && !may_replace(static_cast<uint32_t>(places.slot), hold)) {
+      places.slot = -1;
+    }
+    if (places.slot >= 0) {
+      view_->labels()[places.slot] = cautious_ ? kFresh : label;
+    }
+  }
+  if (hold && !calibrated_ && view_->early_capacity() != 0) {
+    ++early_seen_;
+    places.early = sample(early_, view_->early_capacity(), early_seen_, early_seen_ ^ kEarlyStream);
+    if (places.early >= 0) places.early += static_cast<int32_t>(first_early());
+  }
+  return places;
+}
+
+bool Reservoir::may_replace(uint32_t slot, bool hold) {
+  if (view_->labels()[slot] == kFresh) return true;
+  uint8_t& fresh = hold ? fresh_held_ : fresh_learned_;
+  if (2u * fresh >= (hold ? held_ : learned_)) return false;
+  ++fresh;
+  return true;
+}
+
+// The slot of the `seen`-th window of a share of `slots`, -1: none.
+int32_t Reservoir::sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream) {
+  if (filled < slots) return static_cast<int32_t>(filled++);
+  const uint32_t slot = Random(seed_, stream).below(seen);
+  return slot < slots ? static_cast<int32_t>(slot) : -1;
+}
+
+void Reservoir::store_raw(uint32_t slot, const int16_t* features_q10) {
+  const uint32_t n = view_->features();
+  int16_t* anchor = view_->feature_mean();
+  uint16_t* unit = view_->feature_scale();
+  if (count_ == 1) {
+    for (uint32_t i = 0; i < n; ++i) {
+      anchor[i] = features_q10[i];
+      unit[i] = kFirstUnit;
+    }
+  }
+  int8_t* entry = view_->entry(slot);
+  for (uint32_t i = 0; i < n; ++i) {
+    const int32_t distance = features_q10[i] - anchor[i];
+    widen(i, distance);
+    entry[i] = static_cast<int8_t>(clamp(rounding_shift(distance, unit[i]), -127, 127));
+  }
+}
+
+void Reservoir::widen(uint32_t feature, int32_t distance) {
+  uint16_t* unit = view_->feature_scale() + feature;
+  int grown = 0;
+  while (*unit < kLastUnit && magnitude_bits(distance) > 7 + *unit) {
+    ++*unit;
+    ++grown;
+  }
+  if (grown == 0) return;
+  const auto rescale = [&](uint32_t slot) {
+    int8_t* e = view_->entry(slot) + feature;
+    *e = static_cast<int8_t>(rounding_shift(*e, grown));
+  };
+  for (uint32_t s = 0; s < learned_; ++s) rescale(s);
+  for (uint32_t s = 0; s < held_; ++s) rescale(learn_slots_ + s);
+  for (uint32_t s = 0; s < early_; ++s) rescale(first_early() + s);
+}
+
+int32_t Reservoir::raw(uint32_t slot, uint32_t feature) const {
+  return view_->feature_mean()[feature] +
+         (view_->entry(slot)[feature] * (1 << view_->feature_scale()[feature]));
+}
+
+void Reservoir::drop_learned(uint32_t slot) {
+  --learned_;
+  std::memmove(view_->entry(slot), view_->entry(learned_), view_->features());
+  view_->labels()[slot] = view_->labels()[learned_];
+}
+
+}  // namespace kilotune

@@ -1,0 +1,83 @@
+// Healthy windows kept for training, as int8 feature vectors sampled without bias from the stream.
+//
+// Beside the shares learned from and held back, a few early windows: a sample of its own of what
+// the first learn phase held back, which later phases neither train on nor replace.
+//
+// Until the calibration is known, an entry is the distance from an anchor (the first window) in
+// units of a power of two that grows, feature by feature, when a window lies farther out.
+// Calibrating turns every entry into the model input that it would have been.
+#ifndef KILOTUNE_RUNTIME_LEARN_RESERVOIR_H_
+#define KILOTUNE_RUNTIME_LEARN_RESERVOIR_H_
+
+#include <cstdint>
+
+#include "runtime/learn/adapter_view.h"
+
+namespace kilotune {
+
+// Label of windows that a cautious phase has stored; classifiers, whose labels are classes, have
+// none.
+constexpr uint8_t kFresh = 1;
+
+class Reservoir {
+ public:
+  // Empties the reservoir; capacity of the view is at least 1. Of every `hold_period` windows the
+  // last `hold_count` go to the held-back share, whose slots are the last capacity * hold_count /
+  // hold_period. hold_count < hold_period.
+  void begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count, uint32_t seed);
+  // Goes on with the calibrated entries that are there. `cautious`: at most half of each share is
+  // replaced, and new windows are told from old ones.
+  void resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious);
+
+  // Where a window is to be stored: in a slot of its share, as an early window, both or (-1) not.
+  struct Places {
+    int32_t slot, early;
+  };
+  // Counts one more window. Algorithm R (Vitter, ACM TOMS 11, 1985): each window of a share is kept
+  // with equal probability. Early windows are taken in the first phase only.
+  [[nodiscard]] Places offer(uint8_t label);
+  // Stores Q10 features (features,) in a slot that `offer` gave, before the calibration.
+  void store_raw(uint32_t slot, const int16_t* features_q10);
+
+  // Entry `slot` back in Q10 feature units, before calibration.
+  [[nodiscard]] int32_t raw(uint32_t slot, uint32_t feature) const;
+
+  [[nodiscard]] uint32_t learned() const { return learned_; }  // slots 0 .. learned-1
+  [[nodiscard]] uint32_t held() const { return held_; }        // slots first_held() .. +held-1
+  [[nodiscard]] uint32_t first_held() const { return learn_slots_; }
+  [[nodiscard]] uint32_t early() const { return early_; }  // slots first_early() .. +early-1
+  [[nodiscard]] uint32_t first_early() const { return view_->capacity(); }
+  [[nodiscard]] uint32_t offered() const { return count_; }
+
+  // True while a phase collects that must not judge windows by those it has stored itself: they
+  // are labelled kFresh.
+  [[nodiscard]] bool cautious() const { return cautious_; }
+
+  // Takes over counts after a checkpoint was loaded.
+  void restore(AdapterView* view, const CalibrationHead& head);
+  // Writes the counts into the head.
+  void save(CalibrationHead& head) const;
+  // From now on entries are model inputs.
+  void set_calibrated() { calibrated_ = true; }
+  // Forgets a learned entry: the last one moves into its slot.
+  void drop_learned(uint32_t slot);
+
+ private:
+  [[nodiscard]] bool may_replace(uint32_t slot, bool hold);
+  [[nodiscard]] int32_t sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream);
+  void widen(uint32_t feature, int32_t distance);
+
+  AdapterView* view_ = nullptr;
+  uint32_t count_ = 0;  // windows offered in this phase
+  uint32_t learned_ = 0, held_ = 0;
+  uint32_t learned_seen_ = 0, held_seen_ = 0;
+  uint32_t early_ = 0, early_seen_ = 0;
+  uint32_t learn_slots_ = 0, seed_ = 0;
+  uint8_t hold_period_ = 1, hold_count_ = 0;
+  bool calibrated_ = false, cautious_ = false;
+  uint8_t fresh_learned_ = 0, fresh_held_ = 0;
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_RUNTIME_LEARN_RESERVOIR_H_

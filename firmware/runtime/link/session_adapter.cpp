@@ -1,0 +1,103 @@
+// Requests about the adapter: checkpoints, pull and push.
+#include <cstring>
+
+#include "runtime/link/codec.h"
+#include "runtime/link/session.h"
+
+namespace kilotune {
+
+Status Session::on_commit(const Bytes& in) { return commit(in, true); }
+Status Session::on_commit_candidate(const Bytes& in) { return commit(in, false); }
+
+Status Session::commit(const Bytes& in, bool stable) {
+  if (in.size != 0) return Status::bad_message;
+  pushing_ = false;  // flash has one staging place
+  const Status status = engine_.commit(stable);
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_mark_stable(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  pushing_ = false;
+  const Status status = engine_.mark_stable();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_rollback(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  pushing_ = false;
+  ++generation_;
+  const Status status = engine_.rollback();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_restore(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  ++generation_;
+  const Status status = engine_.restore();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_pull(const Bytes& in) {
+  pull_request m;
+  if (decode(cbor_decode_pull_request, in, m) != Status::ok) return Status::bad_message;
+  if (engine_.phase() == Phase::train) return Status::busy;
+  const uint32_t total = engine_.adapter_bytes();
+  if (m.offset > total) return Status::bad_argument;
+  if (crc_generation_ != generation_) {
+    adapter_crc_ = crc32(engine_.adapter(), total);
+    crc_generation_ = generation_;
+  }
+  uint32_t n = total - m.offset;
+  if (n > m.length) n = m.length;
+  if (n > kChunkBytes) n = kChunkBytes;
+  const pull_answer a{m.offset, total, adapter_crc_, generation_,
+                      to_zcbor(engine_.adapter() + m.offset, n)};
+  return answer(cbor_encode_pull_answer, a);
+}
+
+Status Session::on_push_begin(const Bytes& in) {
+  push_begin_request m;
+  if (decode(cbor_decode_push_begin_request, in, m) != Status::ok) return Status::bad_message;
+  // The same adapter again, perhaps by another session: goes on where it was cut off.
+  const bool ours = std::memcmp(m.image_hash.value, engine_.model().image_hash(), kHashBytes) == 0;
+  const bool same = m.total == engine_.adapter_bytes() && push_crc_ == m.crc;
+  if (!ours || !pushing_ || !same) {
+    pushing_ = false;
+    const Status status =
+        engine_.push_begin(m.image_hash.value, m.total, m.crc, m.windows, m.steps);
+    if (status != Status::ok) return status;
+    pushing_ = true;
+    push_crc_ = m.crc;
+  }
+  return answer(cbor_encode_push_answer, engine_.pushed());
+}
+
+Status Session::on_push(const Bytes& in) {
+  push_request m;
+  if (decode(cbor_decode_push_request, in, m) != Status::ok) return Status::bad_message;
+  if (!pushing_) return Status::wrong_state;
+  const Bytes data = to_bytes(m.data);
+  const Status status = engine_.push_append(m.offset, data.data, data.size);
+  return answer_piece(status, engine_.pushed());
+}
+
+Status Session::answer_piece(Status status, uint32_t next) {
+  if (status == Status::out_of_order) detail_ = next;
+  return status == Status::ok ? answer(cbor_encode_push_answer, next) : status;
+}
+
+Status Session::on_push_end(const Bytes& in) {
+  if (in.size != 0) return Status::bad_message;
+  if (!pushing_) return Status::wrong_state;
+  if (engine_.pushed() != engine_.adapter_bytes()) {
+    detail_ = engine_.pushed();
+    return Status::truncated;
+  }
+  pushing_ = false;
+  ++generation_;
+  const Status status = engine_.push_end();
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+}  // namespace kilotune

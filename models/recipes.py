@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from kilotune import metadata, quantize, simulator
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.profile import Profile
-from kilotune.simulator import FAULTS, Fault, Machine, Sensor
+from kilotune.image import metadata
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig
+from kilotune.sources import simulator
+from kilotune.sources.simulator import FAULTS, Fault, Machine, Sensor
+from kilotune.tflite import convert as quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,45 +9,32 @@ with kilotune.connect("/dev/ttyACM0") as device:
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from kilotune.version import __version__
+
 if TYPE_CHECKING:
-    from kilotune.adapter import Adapter as Adapter
-    from kilotune.compiler import compile as compile
-    from kilotune.connection import connect as connect
+    from kilotune.adapters.adapter import Adapter as Adapter
+    from kilotune.adapters.merge import merge as merge
+    from kilotune.compiler.compile import compile as compile
     from kilotune.errors import KilotuneError as KilotuneError
-    from kilotune.image import Image as Image
-    from kilotune.merge import merge as merge
+    from kilotune.image.image import Image as Image
+    from kilotune.targets.connect import connect as connect
     from kilotune.targets.twin import Twin as Twin
 
-__version__ = "0.1.0"
 __all__ = ["Adapter", "Image", "KilotuneError", "Twin", "__version__", "compile", "connect", "merge"]
 
 # Public name -> module that defines it: nothing heavy is imported before it is used.
 _HOME = {
-    "Adapter": "kilotune.adapter",
-    "Image": "kilotune.image",
+    "Adapter": "kilotune.adapters.adapter",
+    "Image": "kilotune.image.image",
     "KilotuneError": "kilotune.errors",
     "Twin": "kilotune.targets.twin",
-    "compile": "kilotune.compiler",
-    "connect": "kilotune.connection",
-    "merge": "kilotune.merge",
+    "compile": "kilotune.compiler.compile",
+    "connect": "kilotune.targets.connect",
+    "merge": "kilotune.adapters.merge",
 }
-
-
-class _Package(ModuleType):
-    """Keeps `kilotune.merge` the function: importing the submodule of that name would replace it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _HOME.get(name) == value.__name__:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

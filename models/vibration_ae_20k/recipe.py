@@ -9,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kilotune.simulator import Sensor
+from kilotune.sources.simulator import Sensor
 from recipes import Autoencoder, band_energies, log_uniform, main
 
 

@@ -20,9 +20,10 @@ from scipy.optimize import nnls
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
-from kilotune import costs, graph, planner, tflite_model
-from kilotune.connection import connect_fresh
-from kilotune.selection import Request
+from kilotune.compiler import costs, graph, planning
+from kilotune.compiler.selection import Request
+from kilotune.targets.connect import connect_fresh
+from kilotune.tflite import model as tflite_model
 from networks import VALID, Network
 
 import models
@@ -81,7 +82,7 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     image = kilotune.compile(content, **options)
     built = graph.build(tflite_model.read(content))
     request = Request(**options)
-    plan = planner.plan(built, request=request, loss="auto", optimiser_state=False, calibration_bytes=0)
+    plan = planning.plan(built, request=request, loss="auto", optimiser_state=False, calibration_bytes=0)
     with connect_fresh(TARGET, image=image, state=None, timeout_s=300.0) as device:
         counted = device.bench(runs=1)
     name = f"{network}, {' '.join(map(str, options.values()))}"

@@ -18,9 +18,9 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "host"), str(Path(__file__).pare
 
 import kilotune
 from kilotune import _native
-from kilotune.basemodels import base_model
-from kilotune.link.outcomes import train_config
-from kilotune.simulator import Machine
+from kilotune.device.results import train_config
+from kilotune.sources.simulator import Machine
+from kilotune.studies.base_models import base_model
 from recipes import compute_features
 from reference import Reference
 

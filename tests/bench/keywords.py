@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 import kilotune
 import shared_data
 from kilotune import _native
-from kilotune.reals import to_real
+from kilotune.image.real16 import to_real
 from scipy.ndimage import gaussian_filter
 
 CLASSES, EACH, SHIFT = 6, 2, 1  # classes used, prototypes of a class, labels moved on by

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.image import Image
+from kilotune.image.image import Image
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "layer_costs"

@@ -26,12 +26,14 @@ from typing import Any
 import kilotune
 import numpy as np
 import protocols
-from kilotune import _native, metadata, quantize
-from kilotune.compiler import compile_within
-from kilotune.link.device import Device
+from kilotune import _native
+from kilotune.compiler.compile import compile_within
+from kilotune.compiler.search import Budget, Samples
+from kilotune.device.device import Device
+from kilotune.image import metadata
+from kilotune.image.base_profile import Profile
 from kilotune.link.transport import InProcess
-from kilotune.profile import Profile
-from kilotune.search import Budget, Samples
+from kilotune.tflite import convert as quantize
 from protocols import Classification, Detection
 from recipes import auc, dense, fit, representative, run_int8, standardise
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "line"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import native
 from proxy import BITS_A_BYTE, Proxy, serial_line

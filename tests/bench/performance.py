@@ -24,9 +24,9 @@ import layer_costs
 import shared_data
 from code_size import biases_alone
 from kilotune import _native
-from kilotune.benchmark import Benchmark, benchmark, firmware_for
-from kilotune.connection import connect_fresh
-from kilotune.image import Image
+from kilotune.image.image import Image
+from kilotune.studies.benchmark import Benchmark, benchmark, firmware_for
+from kilotune.targets.connect import connect_fresh
 from layer_costs import CORES, kernel_library, run
 from networks import Network as Layers
 from networks import Node

@@ -32,10 +32,10 @@ import kilotune
 import numpy as np
 import protocols
 from kilotune import _native
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
-from kilotune.streaming import REFUSALS
+from kilotune.studies.streaming import REFUSALS
 from learning import DETECT, base_autoencoder
 from protocols import HEALTHY, LOADS, SPEEDS, Detection
 

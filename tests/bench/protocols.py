@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from kilotune.features import FeatureConfig
+from kilotune.image.features import FeatureConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
 import recipes  # how base models are made

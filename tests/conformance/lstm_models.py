@@ -50,7 +50,7 @@ def models() -> dict[str, bytes]:
 
 def inputs_of(model: bytes) -> npt.NDArray[np.int8]:
     """(samples, ...) of the model's input."""
-    from kilotune import tflite_model
+    from kilotune.tflite import model as tflite_model
 
     read = tflite_model.read(model)
     shape = read.tensors[read.inputs[0]].shape

@@ -8,7 +8,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapter import Adapter
+from kilotune.adapters.adapter import Adapter
 from kilotune.errors import KilotuneError
 from networks import Network
 from reference import Reference

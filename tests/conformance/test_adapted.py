@@ -10,9 +10,11 @@ import kilotune
 import numpy as np
 import pytest
 import tflite_oracle
-from kilotune import _native, graph, tflite_model
-from kilotune.adapter import Adapter
+from kilotune import _native
+from kilotune.adapters.adapter import Adapter
+from kilotune.compiler import graph
 from kilotune.errors import KilotuneError
+from kilotune.tflite import model as tflite_model
 from networks import VALID, Network
 from reference import Reference
 from test_kernel import cosine, real, target_of

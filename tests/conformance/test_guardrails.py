@@ -8,11 +8,11 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapter import layout
-from kilotune.calibration import Calibration, of_adapter
+from kilotune.adapters.adapter import layout
+from kilotune.adapters.calibration import Calibration, of_adapter
+from kilotune.device.device import Device
+from kilotune.device.wording import told
 from kilotune.errors import KilotuneError
-from kilotune.guardrails import told
-from kilotune.link.device import Device
 from kilotune.link.messages import ANOMALOUS, DRIFTED, EARLIER_RUN, GuardStatus, Reason
 from test_learning import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, machine, twin
 

@@ -8,12 +8,13 @@ import kilotune
 import numpy as np
 import pytest
 import tflite_oracle
-from kilotune import _native, metadata
-from kilotune.calibration import Calibration, of_adapter, reconstruction_differences
-from kilotune.features import FeatureConfig
-from kilotune.link.device import Device
+from kilotune import _native
+from kilotune.adapters.calibration import Calibration, of_adapter, reconstruction_differences
+from kilotune.device.device import Device
+from kilotune.image import metadata
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig
 from kilotune.link.transport import InProcess
-from kilotune.profile import Profile
 
 import models
 

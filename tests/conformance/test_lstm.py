@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tflite_oracle
 from kilotune import _native
-from kilotune.compiler import trainable
+from kilotune.compiler.compile import trainable
 from kilotune.errors import KilotuneError
 from networks import Network
 from test_kernel import real

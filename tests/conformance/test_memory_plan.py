@@ -9,7 +9,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.image import Image
+from kilotune.image.image import Image
 from networks import SAME, VALID, Network
 from reference import Reference
 from test_kernel import real, target_of

@@ -11,9 +11,11 @@ import pytest
 import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import _native, graph, tflite_model
+from kilotune import _native
+from kilotune.compiler import graph
 from kilotune.errors import KilotuneError
 from kilotune.operators import lookup
+from kilotune.tflite import model as tflite_model
 from networks import SAME, VALID, Network
 from reference import Reference
 from test_kernel import cosine, real, target_of

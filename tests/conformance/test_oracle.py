@@ -11,12 +11,14 @@ import shared_data
 import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import _native, graph, tflite_model
-from kilotune.adapter import Adapter
-from kilotune.compiler import Method, compile
+from kilotune import _native
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.merge import merge
+from kilotune.compiler import graph
+from kilotune.compiler.compile import Method, compile
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.merge import merge
+from kilotune.image.image import Image
+from kilotune.tflite import model as tflite_model
 
 import models
 

@@ -8,12 +8,12 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.link.device import Device
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Phase
 from kilotune.link.transport import InProcess
-from kilotune.profile import Profile
 
 import models
 
@@ -138,7 +138,7 @@ def test_a_regression_is_trained_and_measured() -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_before_anything_is_written() -> None:
-    from kilotune.inspection import fits, require_fit
+    from kilotune.targets.fit import fits, require_fit
 
     image = kilotune.compile(models.chain(8, 1500, 1500), method="head")
     assert not next(f for f in fits(image) if f.board == "mps2-an386").fits

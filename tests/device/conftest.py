@@ -15,11 +15,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link.device import Device
-from kilotune.targets import registry, renode, rp2040js
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
+from kilotune.targets import renode, rp2040js
+from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards
 from kilotune.targets.twin import Twin
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import kilotune
 import numpy as np
 import numpy.typing as npt
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link.messages import DeviceStatus
 
 import models

@@ -10,15 +10,15 @@ from pathlib import Path
 import kilotune
 import numpy as np
 import pytest
-from kilotune.basemodels import base_model
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
-from kilotune.simulator import Machine
+from kilotune.sources.simulator import Machine
+from kilotune.studies.base_models import base_model
 from kilotune.targets import native
 from kilotune.targets.feed import Feed
 from kilotune.targets.process import DeviceProcess

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.image.image import Image
 from kilotune.link.messages import DeviceStatus, RestartCause
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
-from kilotune.targets import firmware, flashfile, native, qemu, registry, renode
+from kilotune.targets import build as firmware
+from kilotune.targets import flashfile, native, qemu, renode
+from kilotune.targets import target as registry
 from kilotune.targets.boards import board
 from kilotune.targets.elf import load_segments
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import kilotune
 import numpy as np
 import pytest
-from kilotune.basemodels import base_model
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.image import Image
 from kilotune.link.transport import open_port
-from kilotune.targets import firmware, qemu
+from kilotune.studies.base_models import base_model
+from kilotune.targets import build as firmware
+from kilotune.targets import qemu
 from kilotune.targets.boards import board
 
 import models

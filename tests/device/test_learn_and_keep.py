@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.image.image import Image
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.targets.twin import Twin

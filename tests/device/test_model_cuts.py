@@ -21,9 +21,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import native
 from kilotune.targets.boards import board

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from kilotune.device.device import Device
+from kilotune.device.model_swap import replace
+from kilotune.device.results import Progress
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.link.device import Device
-from kilotune.link.outcomes import Progress
-from kilotune.link.replace import replace
+from kilotune.image.image import Image
 from kilotune.link.status import RefusedError
 from kilotune.link.transport import open_port
-from kilotune.targets import native, registry
+from kilotune.targets import native
+from kilotune.targets import target as registry
 from kilotune.targets.twin import Twin
 
 pytestmark = pytest.mark.usefixtures("needs_flash")

@@ -8,8 +8,8 @@ from pathlib import Path
 import kilotune
 import numpy as np
 import pytest
-from kilotune.compiler import Method
-from kilotune.targets import registry
+from kilotune.compiler.compile import Method
+from kilotune.targets import target as registry
 from networks import SAME, VALID, Network
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.image.image import Image
 from kilotune.link.transport import open_port
-from kilotune.targets import registry, renode
+from kilotune.targets import renode
+from kilotune.targets import target as registry
 
 WORD = 4
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import kilotune
 import numpy as np
 import pytest
-from kilotune.connection import connect_fresh
-from kilotune.targets import registry
+from kilotune.targets import target as registry
+from kilotune.targets.connect import connect_fresh
 from kilotune.targets.twin import Twin
 
 import models

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.image import Image
 from kilotune.link.messages import Chip, SensorState
 from kilotune.link.status import statuses
 

@@ -10,15 +10,16 @@ import kilotune
 import numpy as np
 import numpy.typing as npt
 import pytest
-from kilotune.basemodels import base_model
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.image import Image
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
-from kilotune.resd import encode_resd
-from kilotune.simulator import Machine
-from kilotune.targets import registry, renode
-from kilotune.targets.firmware import SensorChoice, build
+from kilotune.sources.simulator import Machine
+from kilotune.studies.base_models import base_model
+from kilotune.targets import renode
+from kilotune.targets import target as registry
+from kilotune.targets.build import SensorChoice, build
+from kilotune.targets.resd import encode_resd
 from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
 RATE_HZ = 1600.0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kilotune.link.device import Device
+from kilotune.device.device import Device
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
 from kilotune.targets import rp2040js
-from kilotune.targets.firmware import SensorChoice, build
+from kilotune.targets.build import SensorChoice, build
 from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
 RAW_FULL_SCALE_G = 16.0

@@ -15,9 +15,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
-from kilotune.features import FeatureConfig
-from kilotune.image import HEADER_BYTES, read_header, seal
-from kilotune.profile import Profile
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import HEADER_BYTES, read_header, seal
 from networks import SAME, Network
 
 import models

@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kilotune.adapter import Adapter
-from kilotune.calibration import Calibration
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.calibration import Calibration
+from kilotune.adapters.merge import merge
 from kilotune.errors import KilotuneError
-from kilotune.image import HEADER_BYTES, Image, read_header, seal
+from kilotune.image.image import HEADER_BYTES, Image, read_header, seal
 from kilotune.link import messages
-from kilotune.merge import merge
 from seeds import images
 
 import models

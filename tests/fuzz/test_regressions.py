@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapter import Adapter
-from kilotune.calibration import Calibration
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.calibration import Calibration
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.image import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
-from kilotune.link.device import Device
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
 from kilotune.link.transport import InProcess
 from seeds import images
 

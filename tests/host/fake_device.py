@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kilotune.adapter import Adapter
+from kilotune.adapters.adapter import Adapter
+from kilotune.device.results import BenchResult, DeviceInfo, Progress, Scores
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
+from kilotune.image.image import Image
 from kilotune.link.messages import (
     Checkpoint,
     Chip,
@@ -33,7 +34,6 @@ from kilotune.link.messages import (
     SensorState,
     WindowResult,
 )
-from kilotune.link.outcomes import BenchResult, DeviceInfo, Progress, Scores
 from kilotune.link.status import RefusedError
 
 RATE_HZ, WINDOW, HOP, AXES = 1000.0, 64, 64, 3
@@ -157,7 +157,7 @@ class FakeDevice:
 
 
 def install() -> None:
-    import kilotune.targets.registry as registry
+    import kilotune.targets.target as registry
 
     def opened(
         target: str,

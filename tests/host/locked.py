@@ -16,16 +16,16 @@ from typing import Any, Protocol
 import kilotune
 import numpy as np
 import pytest
-from kilotune import keys as keys_module
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.keys import KeyRing
+from kilotune.device.device import Device
+from kilotune.device.results import train_config
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link import frames, messages
+from kilotune.link import keys as keys_module
 from kilotune.link.auth import Key, Lock
 from kilotune.link.client import Client
-from kilotune.link.device import Device
+from kilotune.link.keys import KeyRing
 from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, TAGGED, Kind
-from kilotune.link.outcomes import train_config
 from kilotune.link.status import statuses
 from kilotune.link.transport import InProcess
 from kilotune.targets import flashfile, native

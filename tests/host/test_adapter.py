@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kilotune import compiler
-from kilotune.adapter import CONFIG_FILE, MODEL_FILE, Adapter
+from kilotune.adapters.adapter import CONFIG_FILE, MODEL_FILE, Adapter
+from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
 
 import models
@@ -50,7 +50,7 @@ def test_the_arrays_depend_on_the_parameters_alone(tmp_path: Path) -> None:
 
 def test_the_base_adapter_changes_nothing() -> None:
     base = Adapter.base(IMAGE)
-    from kilotune import tflite_model
+    from kilotune.tflite import model as tflite_model
 
     model = tflite_model.read(MODEL)
     for layer in base.config.layers:

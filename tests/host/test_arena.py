@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import arena, graph, planner, tflite_model
-from kilotune.arena import Buffer, Piece
-from kilotune.lifetimes import lifetimes
+from kilotune.compiler import arena, graph, planning
+from kilotune.compiler.arena import Buffer, Piece
+from kilotune.compiler.lifetimes import lifetimes
+from kilotune.compiler.schedule import schedule
+from kilotune.compiler.selection import Request
 from kilotune.operators.base import OpPlan
-from kilotune.schedule import schedule
-from kilotune.selection import Request
+from kilotune.tflite import model as tflite_model
 
 import models
 
@@ -93,7 +94,7 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
 @settings(deadline=None, max_examples=60)
 def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method: str) -> None:
     g = graph.build(tflite_model.read(models.dense_model(spec)))
-    plan = planner.plan(g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0)
+    plan = planning.plan(g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0)
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune import metadata
 from kilotune.cli.command import Command
 from kilotune.cli.main import Kilotune, main
-from kilotune.features import FeatureConfig
+from kilotune.image import metadata
+from kilotune.image.features import FeatureConfig
 
 import models
 
@@ -150,7 +150,7 @@ def test_unknown_command_is_wrong_usage_with_a_suggestion() -> None:
 
 
 def test_importing_a_submodule_does_not_hide_the_public_function() -> None:
-    script = "import kilotune, kilotune.merge\nassert callable(kilotune.merge) and callable(kilotune.compile)"
+    script = "import kilotune, kilotune.adapters.merge, kilotune.compiler.compile\nassert callable(kilotune.merge) and callable(kilotune.compile)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
@@ -212,7 +212,7 @@ def test_target_and_port_together_or_a_nonsense_target_are_wrong_usage() -> None
 
 
 def test_no_board_at_all_is_exit_3() -> None:
-    from kilotune.ports import list_ports
+    from kilotune.targets.ports import list_ports
 
     if any(p.usb for p in list_ports()):
         pytest.skip("a USB serial port is connected here")
@@ -220,7 +220,7 @@ def test_no_board_at_all_is_exit_3() -> None:
 
 
 def test_several_boards_are_ambiguous(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kilotune import ports
+    from kilotune.targets import ports
 
     boards = [ports.Port(f"/dev/ttyACM{i}", "board", "1366:1015", "") for i in range(2)]
     monkeypatch.setattr(ports, "list_ports", lambda: boards)

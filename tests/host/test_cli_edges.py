@@ -17,13 +17,16 @@ import kilotune
 import numpy as np
 import pytest
 import rich_click as click
-from kilotune import connection, metadata, ports, recorder
 from kilotune.cli.command import Ended
 from kilotune.cli.main import main
+from kilotune.common.files import keep_apart, require_writable, write_atomically
+from kilotune.device import recorder
 from kilotune.errors import EXIT_USAGE, KilotuneError, exit_code
-from kilotune.files import keep_apart, require_writable, write_atomically
+from kilotune.image import metadata
 from kilotune.sources import ReadOptions, read
-from kilotune.tensors import load_array
+from kilotune.sources.arrays import load_array
+from kilotune.targets import connect as connection
+from kilotune.targets import ports
 from scipy.io import savemat
 from test_cli import commands, features
 

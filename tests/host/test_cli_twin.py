@@ -13,7 +13,7 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune.demo import oracle_outputs
+from kilotune.studies.demo import oracle_outputs
 
 import models
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import shared_data
 import tflite_oracle
-from kilotune import flatbuffer_edit, metadata, tflite_model
-from kilotune.compiler import compile, trainable
+from kilotune.compiler.compile import compile, trainable
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.image import NONE, Image
-from kilotune.profile import Profile
+from kilotune.image import metadata
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import NONE, Image
+from kilotune.tflite import edit as flatbuffer_edit
+from kilotune.tflite import model as tflite_model
 from reference import Reference
 
 import models

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shared_data
 from kilotune import _native
-from kilotune.features import FeatureConfig
+from kilotune.image.features import FeatureConfig
 
 SECTION_AT = 4
 

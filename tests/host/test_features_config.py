@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
-from kilotune.features import FEATURE_SECTION_BYTES, FeatureConfig
+from kilotune.image.features import FEATURE_SECTION_BYTES, FeatureConfig
 
 CONFIG = FeatureConfig(rate_hz=20000, window=1000, hop=500, fft_points=1024, bands=16, statistics=("rms", "crest"))
 

@@ -16,10 +16,10 @@ import kilotune
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import ports
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import SerialPort
-from kilotune.targets import firmware, hardware, native, uf2
+from kilotune.targets import build as firmware
+from kilotune.targets import hardware, native, ports, uf2
 from kilotune.targets.boards import Board, board, boards
 from kilotune.targets.elf import load_segments, section_sizes
 

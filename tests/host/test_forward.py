@@ -10,9 +10,10 @@ import pytest
 import shared_data
 import tflite_oracle
 from hypothesis import given, settings
-from kilotune import graph, tflite_model
-from kilotune.adapter import Adapter
-from kilotune.compiler import compile
+from kilotune.adapters.adapter import Adapter
+from kilotune.compiler import graph
+from kilotune.compiler.compile import compile
+from kilotune.tflite import model as tflite_model
 from reference import Reference
 
 import models

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 import shared_data
 from hypothesis import assume, given, settings
-from kilotune.adapter import Adapter
-from kilotune.compiler import Loss, compile
-from kilotune.image import Image
+from kilotune.adapters.adapter import Adapter
+from kilotune.compiler.compile import Loss, compile
+from kilotune.image.image import Image
 from reference import Reference
 
 import models

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import compiler
+from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
+from kilotune.image.image import Image
 
 import models
 

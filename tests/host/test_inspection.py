@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import kilotune
 import pytest
-from kilotune.inspection import optimisers
 from kilotune.report.memoryplan import alive_bytes, memory_plan
+from kilotune.targets.fit import optimisers
 
 import models
 

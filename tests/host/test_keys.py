@@ -13,16 +13,17 @@ import locked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kilotune import keys, provisioning
-from kilotune.adapter import Adapter
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.trust import Trust, trust
+from kilotune.device import provisioning
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.keys import KeyRing
+from kilotune.image.image import Image
+from kilotune.link import keys
 from kilotune.link.auth import Key, Lock
-from kilotune.link.device import Device
+from kilotune.link.keys import KeyRing
 from kilotune.link.status import RefusedError
 from kilotune.link.transport import InProcess
-from kilotune.trust import Trust, trust
 from locked import KEY, LAYOUT, OTHER_KEY
 
 native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")

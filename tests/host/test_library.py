@@ -18,9 +18,9 @@ from typing import Any
 
 import kilotune
 import pytest
-from kilotune.c_array import to_c_array
 from kilotune.errors import KilotuneError
-from kilotune.library import ECOSYSTEMS, PROJECT, Ecosystem, Publisher, lay_out, metadata
+from kilotune.export.c_array import to_c_array
+from kilotune.export.kernel_package import ECOSYSTEMS, PROJECT, Ecosystem, Publisher, lay_out, metadata
 
 import models
 
@@ -113,7 +113,7 @@ def test_a_folder_with_files_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_without_any_source_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kilotune.targets.boards.source_root", lambda: None)
-    monkeypatch.setattr("kilotune.library._INSTALLED", tmp_path / "kernel")
+    monkeypatch.setattr("kilotune.export.kernel_package._INSTALLED", tmp_path / "kernel")
     with pytest.raises(KilotuneError) as told:
         lay_out("zephyr", tmp_path / "new")
     assert told.value.code == "no_source"
@@ -124,7 +124,7 @@ def test_an_installed_package_lays_out_its_own_copy(tmp_path: Path, monkeypatch:
     shutil.copytree(KERNEL, tmp_path / "packaged" / "kernel")
     shutil.copyfile(ROOT / "LICENSE", tmp_path / "packaged" / "LICENSE")
     monkeypatch.setattr("kilotune.targets.boards.source_root", lambda: None)
-    monkeypatch.setattr("kilotune.library._INSTALLED", tmp_path / "packaged" / "kernel")
+    monkeypatch.setattr("kilotune.export.kernel_package._INSTALLED", tmp_path / "packaged" / "kernel")
     made = lay_out("zephyr", tmp_path / "new")
     assert made.files == len([p for p in (tmp_path / "new").rglob("*") if p.is_file()])
     assert (tmp_path / "new" / "LICENSE").is_file()

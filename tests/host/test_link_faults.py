@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kilotune.device import device as device_module
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link import device as device_module
 from kilotune.link import frames
 from kilotune.link.client import Client
-from kilotune.link.device import Device
 from kilotune.link.messages import HEADER, WindowResult
 from link_doubles import AXES, HOP, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
 

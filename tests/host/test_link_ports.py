@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link.device import Device
 from kilotune.link.transport import SerialPort, cannot_open, open_port
 from link_doubles import AXES, ModelDevice
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kilotune.device import device as device_module
+from kilotune.device.device import Device
 from kilotune.errors import EXIT_REFUSED, KilotuneError
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link import device as device_module
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link import frames, messages
 from kilotune.link.client import Client
-from kilotune.link.device import Device
 from kilotune.link.messages import HEADER, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import InProcess
-from kilotune.streaming import model_rate_hz
+from kilotune.studies.streaming import model_rate_hz
 from link_doubles import Clock, Drawn, Faults, FaultyLine
 
 from models import chain

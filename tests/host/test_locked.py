@@ -15,7 +15,7 @@ from pathlib import Path
 import locked
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
+from kilotune.image.image import Image
 from kilotune.link import frames, messages
 from kilotune.link.auth import TAG_BYTES, Lock
 from kilotune.link.client import Client

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import locked
-from kilotune.image import Image
+from kilotune.image.image import Image
 from kilotune.link import frames, messages
 from kilotune.link.auth import Lock
 from kilotune.link.client import Client

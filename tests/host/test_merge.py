@@ -13,12 +13,13 @@ import shared_data
 import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import metadata, tflite_model
-from kilotune.adapter import Adapter
-from kilotune.compiler import compile
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.merge import merge
+from kilotune.compiler.compile import compile
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.merge import merge
+from kilotune.image import metadata
+from kilotune.image.image import Image
+from kilotune.tflite import model as tflite_model
 from reference import Reference
 
 import models
@@ -168,7 +169,7 @@ def test_a_bias_that_two_ops_train_is_refused_in_the_merge_too(tmp_path: Path) -
     """An adapter directory may have been made elsewhere."""
     import json
 
-    from kilotune.adapter import CONFIG_FILE
+    from kilotune.adapters.adapter import CONFIG_FILE
 
     shared = two_layers(method="bias")
     trained_adapter(shared.image).save(tmp_path)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kilotune import quantisation
 from kilotune.errors import KilotuneError
+from kilotune.tflite import fixed_point
 from reference import requantise
 
 
@@ -25,12 +25,12 @@ from reference import requantise
     ],
 )
 def test_known_multipliers(real: float, expected: tuple[int, int]) -> None:
-    assert quantisation.quantise_multiplier(real) == expected
+    assert fixed_point.quantise_multiplier(real) == expected
 
 
 @given(st.floats(2.0**-30, 2.0**29))
 def test_a_multiplier_is_the_nearest(real: float) -> None:
-    multiplier, shift = quantisation.quantise_multiplier(real)
+    multiplier, shift = fixed_point.quantise_multiplier(real)
     assert 1 << 30 <= multiplier < 1 << 31
     error = abs(Fraction(multiplier, 1 << 31) * Fraction(2) ** shift - Fraction(real))
     assert error <= Fraction(2) ** (shift - 32)
@@ -38,7 +38,7 @@ def test_a_multiplier_is_the_nearest(real: float) -> None:
 
 def test_too_large_a_multiplier_is_refused() -> None:
     with pytest.raises(KilotuneError):
-        quantisation.quantise_multiplier(2.0**31)
+        fixed_point.quantise_multiplier(2.0**31)
 
 
 def test_one_weight_scale_is_multiplied_in_float32_several_in_double() -> None:
@@ -46,10 +46,10 @@ def test_one_weight_scale_is_multiplied_in_float32_several_in_double() -> None:
     different = 0
     for _ in range(200):
         a, b, c = (np.float32(v) for v in rng.uniform(0.001, 0.1, 3))
-        single = quantisation.dense_multipliers(a, np.array([b]), c)
-        double = quantisation.dense_multipliers(a, np.array([b, b]), c)
-        assert single == [quantisation.quantise_multiplier(float(np.float32(a * b)) / float(c))]
-        assert double == [quantisation.quantise_multiplier(float(a) * float(b) / float(c))] * 2
+        single = fixed_point.dense_multipliers(a, np.array([b]), c)
+        double = fixed_point.dense_multipliers(a, np.array([b, b]), c)
+        assert single == [fixed_point.quantise_multiplier(float(np.float32(a * b)) / float(c))]
+        assert double == [fixed_point.quantise_multiplier(float(a) * float(b) / float(c))] * 2
         different += single != double[:1]
     assert different > 100
 
@@ -71,11 +71,11 @@ def test_requantisation_rounds_ties_away_from_zero() -> None:
     ],
 )
 def test_activation_ranges(activation: str, scale: float, zero: int, expected: tuple[int, int]) -> None:
-    assert quantisation.activation_range(activation, np.float32(scale), zero) == expected
+    assert fixed_point.activation_range(activation, np.float32(scale), zero) == expected
 
 
 @given(st.floats(1e-30, 1e30))
 def test_planned_constants_keep_sixteen_bits(value: float) -> None:
-    mantissa, exponent = quantisation.real_mantissa_exponent(value)
+    mantissa, exponent = fixed_point.real_mantissa_exponent(value)
     assert 1 << 15 <= mantissa < 1 << 16
     assert abs(mantissa * 2.0**exponent / value - 1) <= 2.0**-16

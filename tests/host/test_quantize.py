@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kilotune import metadata, tflite_model
 from kilotune.errors import KilotuneError
-from kilotune.quantize import quantize
+from kilotune.image import metadata
+from kilotune.tflite import model as tflite_model
+from kilotune.tflite.convert import quantize
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_tensorflow = pytest.mark.skipif(

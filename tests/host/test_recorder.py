@@ -10,11 +10,11 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
+from kilotune.device.recorder import record
 from kilotune.errors import KilotuneError
-from kilotune.features import FeatureConfig
+from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Chip, RawFrames
 from kilotune.link.status import RefusedError, statuses
-from kilotune.recorder import record
 from kilotune.sources import read
 from test_cli import run
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kilotune.metrics import auc, roc, separation
 from kilotune.report import Budget, Point, ReportData, Scores, Span, Spectrum, charts, render
+from kilotune.report.metrics import auc, roc, separation
 from kilotune.report.svg import CHAR, linear_ticks, log_ticks
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.resd import encode_adxl345, encode_g, encode_resd
+from kilotune.targets.resd import encode_adxl345, encode_g, encode_resd
 from test_cli import run
 
 

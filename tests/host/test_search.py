@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapter import Adapter
-from kilotune.compiler import compile, compile_within
+from kilotune.adapters.adapter import Adapter
+from kilotune.compiler.compile import compile, compile_within
+from kilotune.compiler.search import TIE, Budget, Samples
 from kilotune.errors import KilotuneError
-from kilotune.search import TIE, Budget, Samples
 
 import models
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.simulator import FAULTS, Bearing, Machine, Sensor
+from kilotune.sources.simulator import FAULTS, Bearing, Machine, Sensor
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 SLIP = 0.99  # of the shaft at half load

@@ -16,8 +16,10 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.image import Image
-from kilotune.targets import firmware, flashfile, native, qemu, registry, renode
+from kilotune.image.image import Image
+from kilotune.targets import build as firmware
+from kilotune.targets import flashfile, native, qemu, renode
+from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards, source_root
 from kilotune.targets.process import DeviceProcess
 from kilotune.targets.twin import Twin

@@ -11,8 +11,9 @@ import shared_data
 import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kilotune import compiler, tflite_model
+from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
+from kilotune.tflite import model as tflite_model
 
 import models
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from kilotune.targets.boards import board
-from kilotune.targets.firmware import build
+from kilotune.targets.build import build
 
 RECEIVE = {
     "stm32f4_discovery": "on_usart2",

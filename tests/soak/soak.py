@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 import kilotune
 from kilotune import _native
-from kilotune.features import FeatureConfig
-from kilotune.image import Image
-from kilotune.link.device import Device
+from kilotune.device.device import Device
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import Image
 from kilotune.link.messages import Phase
 from kilotune.link.transport import InProcess
 

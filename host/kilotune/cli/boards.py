@@ -35,7 +35,7 @@ def build_command(
     sensors: SensorChoice,
 ) -> None:
     """Build the firmware of a board and print its memory budget."""
-    from kilotune.targets.firmware import build
+    from kilotune.targets.build import build
 
     with out.progress(f"building {board}"):
         built = build(board, image=image, out=folder, source=source, sensors=sensors)
@@ -65,7 +65,7 @@ def flash_command(
     sensors: SensorChoice,
 ) -> None:
     """Build the firmware and write it to a board, by debug probe or boot drive, or to its emulator."""
-    from kilotune.targets.firmware import flash
+    from kilotune.targets.build import flash
 
     with out.progress(f"flashing {board}"):
         done = flash(board, image=model, state=state, probe=probe, drive=drive, sensors=sensors)
@@ -86,7 +86,7 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
     The old model runs on until the new one is verified in flash and fits this firmware, its RAM and its sensor,
     and it is kept for --rollback. What the device committed for a model counts again when that model does.
     """
-    from kilotune.image import Image
+    from kilotune.image.image import Image
 
     if (model is None) != rollback:
         raise KilotuneError("usage", "give a model image, or --rollback", "kilotune flash-model model.ktm -p PORT")
@@ -114,7 +114,7 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
 @command("doctor", example="kilotune doctor")
 def doctor_command(out: Output) -> None:
     """Say what is missing on this computer and the command that installs it."""
-    from kilotune.doctor import examine
+    from kilotune.targets.doctor import examine
 
     checks = examine()
     rows = [

@@ -15,7 +15,7 @@ from kilotune.cli.output import Output, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.search import Budget, Found, Point, Samples
+    from kilotune.compiler.search import Budget, Found, Point, Samples
 
     Load = Callable[[Path], Samples]
 
@@ -35,7 +35,7 @@ class Wanted:
     plot: Path | None
 
     def budget(self) -> Budget:
-        from kilotune.search import Budget
+        from kilotune.compiler.search import Budget
 
         wanted = None if self.instructions is None else count(self.instructions, "--instructions")
         return Budget(count(self.ram, "--ram"), wanted)
@@ -112,9 +112,9 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_samples(wanted: Wanted, model: Path) -> Samples:
     """The calibration data, checked against the model."""
-    from kilotune.compiler import compile as compile_model
-    from kilotune.search import Samples
-    from kilotune.tensors import load_calibration, load_labels, load_targets
+    from kilotune.compiler.compile import compile as compile_model
+    from kilotune.compiler.search import Samples
+    from kilotune.sources.arrays import load_calibration, load_labels, load_targets
 
     bare = compile_model(model, method="none")
     scale, zero = bare.input_quantisation
@@ -136,7 +136,7 @@ def load_samples(wanted: Wanted, model: Path) -> Samples:
 
 def compile_within(out: Output, model: Path, wanted: Wanted, **options: Any) -> tuple[Any, Found]:
     """The image of the best set, and what was measured."""
-    from kilotune.compiler import compile_within as search
+    from kilotune.compiler.compile import compile_within as search
 
     samples = load_samples(wanted, model)
     with out.progress("measuring") as bar:
@@ -149,7 +149,7 @@ def compile_within(out: Output, model: Path, wanted: Wanted, **options: Any) -> 
             **options,
         )
     if wanted.plot is not None:
-        from kilotune.files import write_atomically
+        from kilotune.common.files import write_atomically
         from kilotune.report.tradeoff import tradeoff
 
         write_atomically(wanted.plot, tradeoff(found, wanted.budget()).encode())

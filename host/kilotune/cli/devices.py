@@ -14,13 +14,13 @@ from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.link.device import Device
+    from kilotune.device.device import Device
 
 
 @command("ports", example="kilotune ports")
 def ports_command(out: Output) -> None:
     """List the serial ports of this computer."""
-    from kilotune.ports import list_ports
+    from kilotune.targets.ports import list_ports
 
     found = list_ports()
     rows = [(p.device, p.usb or "-", p.serial_number or "-", p.description or "-") for p in found]
@@ -32,7 +32,7 @@ def ports_command(out: Output) -> None:
 @device_options()
 def info_command(out: Output, where: Where) -> None:
     """Show a device's firmware, model, limits, phase, counters, guardrails and checkpoint."""
-    from kilotune.guardrails import told
+    from kilotune.device.wording import told
 
     with where.connect(where.image) as device:
         status = device.status()
@@ -98,7 +98,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     The key goes into a file of yours, under the device's unique id, where every command finds it (or into
     --key-file; where that exists, its key is used). Keep a copy: without it the device must be erased.
     """
-    from kilotune import provisioning
+    from kilotune.device import provisioning
     from kilotune.link.auth import Lock
 
     if change and remove:

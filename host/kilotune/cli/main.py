@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import rich_click as click
 
-from kilotune import __version__
 from kilotune.cli.command import LazyGroup
+from kilotune.version import __version__
 
 _MODULES = {
     "models": ("quantize", "compile", "inspect", "merge"),

@@ -14,11 +14,11 @@ from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.compiler import Loss, Method
-    from kilotune.features import FeatureConfig
-    from kilotune.image import Image, Layer
-    from kilotune.profile import Profile
-    from kilotune.search import Found
+    from kilotune.compiler.compile import Loss, Method
+    from kilotune.compiler.search import Found
+    from kilotune.image.base_profile import Profile
+    from kilotune.image.features import FeatureConfig
+    from kilotune.image.image import Image, Layer
 
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
     """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
-    from kilotune.files import keep_apart, require_writable, write_atomically
-    from kilotune.quantize import quantize
-    from kilotune.tensors import load_array
+    from kilotune.common.files import keep_apart, require_writable, write_atomically
+    from kilotune.sources.arrays import load_array
+    from kilotune.tflite.convert import quantize
 
     keep_apart({"--out": target}, {"the model": model, "the samples": samples})
     typical = load_array(samples)
@@ -114,9 +114,9 @@ def compile_command(
     wanted: Wanted | None,
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
-    from kilotune.compiler import compile as compile_model
-    from kilotune.compiler import trainable
-    from kilotune.files import keep_apart, require_writable
+    from kilotune.common.files import keep_apart, require_writable
+    from kilotune.compiler.compile import compile as compile_model
+    from kilotune.compiler.compile import trainable
 
     read, plot = {"the model": model, "the features": settings}, None
     if wanted is not None:
@@ -164,7 +164,7 @@ def compile_command(
     image.save(target)
     data: dict[str, object] = {"image": str(target), **plain(summary(image))}
     if c_array is not None:
-        from kilotune.c_array import save_c_array
+        from kilotune.export.c_array import save_c_array
 
         save_c_array(image, c_array)
         data["c_array"] = str(c_array)
@@ -196,8 +196,8 @@ def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] |
 
 def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
     """Features and profile of a JSON file: {"features": {...}, "profile": {...}}."""
-    from kilotune.features import FeatureConfig, decode_json
-    from kilotune.profile import Profile
+    from kilotune.image.base_profile import Profile
+    from kilotune.image.features import FeatureConfig, decode_json
 
     data = decode_json(path.read_bytes(), path.name)
     if not isinstance(data, dict) or "features" not in data:
@@ -218,9 +218,9 @@ def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
 @click.option("--plan", type=FILE, help="Draw the memory plan: what lies where in the arena, and when (.svg).")
 def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
     """Show an image's layers, its memory budget and which boards it fits, before flashing."""
-    from kilotune.files import keep_apart, write_atomically
-    from kilotune.image import Image
-    from kilotune.inspection import fits, optimisers, ram_budget
+    from kilotune.common.files import keep_apart, write_atomically
+    from kilotune.image.image import Image
+    from kilotune.targets.fit import fits, optimisers, ram_budget
 
     keep_apart({"--plan": plan}, {"the image": image})
     loaded = Image.load(image)
@@ -314,10 +314,10 @@ def merge_command(
     out: Output, model: Path, adapter: Path, target: Path, key_file: Path | None, require_tag: bool
 ) -> None:
     """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
-    from kilotune.files import keep_apart, write_atomically
-    from kilotune.keys import KeyRing
-    from kilotune.merge import merge, write_calibration
-    from kilotune.trust import trust
+    from kilotune.adapters.merge import merge, write_calibration
+    from kilotune.adapters.trust import trust
+    from kilotune.common.files import keep_apart, write_atomically
+    from kilotune.link.keys import KeyRing
 
     keep_apart({"--out": target}, {"the base model": model})
     learned = load_adapter(out, adapter, key_file, require_tag)

@@ -16,10 +16,10 @@ from kilotune.errors import KilotuneError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from kilotune.adapter import Adapter
+    from kilotune.adapters.adapter import Adapter
     from kilotune.cli.output import Output
-    from kilotune.image import Image
-    from kilotune.link.device import Device
+    from kilotune.device.device import Device
+    from kilotune.image.image import Image
 
 Decorated = Callable[..., Any]
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -57,13 +57,13 @@ class Where:
     key_file: Path | None
 
     def connect(self, image: Image | Path | None) -> Device:
-        from kilotune.connection import connect
+        from kilotune.targets.connect import connect
 
         return connect(self.named(), image, self.state, self.timeout_s, self.key_file)
 
     def connect_fresh(self, image: Image) -> AbstractContextManager[Device]:
         """With empty flash, where nothing says which one to use."""
-        from kilotune.connection import connect_fresh
+        from kilotune.targets.connect import connect_fresh
 
         return connect_fresh(self.named(), image, self.state, self.timeout_s, self.key_file)
 
@@ -71,7 +71,7 @@ class Where:
         """The target as text, looking for the one serial port where none was given."""
         if self.target is not None:
             return self.target
-        from kilotune.ports import sole_port
+        from kilotune.targets.ports import sole_port
 
         return sole_port()
 
@@ -133,9 +133,9 @@ require_tag_option = click.option(
 
 def load_adapter(out: Output, folder: Path, key_file: Path | None = None, require_tag: bool = False) -> Adapter:
     """The adapter, its tag verified where the key is known; a note where a key exists but not here."""
-    from kilotune.adapter import Adapter
-    from kilotune.keys import KeyRing
-    from kilotune.trust import Trust, require, trust
+    from kilotune.adapters.adapter import Adapter
+    from kilotune.adapters.trust import Trust, require, trust
+    from kilotune.link.keys import KeyRing
 
     keys = KeyRing(key_file)
     adapter = Adapter.load(folder, keys=keys)
@@ -243,7 +243,7 @@ def learn_options(function: Decorated) -> Decorated:
         guard: str,
         **rest: Any,
     ) -> None:
-        from kilotune.streaming import LearnOptions
+        from kilotune.studies.streaming import LearnOptions
 
         if not resume and (recalibrate or guard != "all"):
             raise KilotuneError("usage", "--recalibrate and --guard need --resume", "add --resume, or leave them out")

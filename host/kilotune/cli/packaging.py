@@ -11,7 +11,7 @@ from kilotune.cli.command import command
 from kilotune.cli.output import Output, pairs, plain
 
 if TYPE_CHECKING:
-    from kilotune.library import Ecosystem
+    from kilotune.export.kernel_package import Ecosystem
 
 _ECOSYSTEMS = ("cmake", "arduino", "platformio", "zephyr", "esp-idf")
 
@@ -34,7 +34,7 @@ _ECOSYSTEMS = ("cmake", "arduino", "platformio", "zephyr", "esp-idf")
 @click.option("--url", default="", help="Its page; Arduino's index wants one.")
 def library_command(out: Output, ecosystem: Ecosystem, target: Path, maintainer: str, url: str) -> None:
     """Lay out the training kernel alone as a library for other firmware."""
-    from kilotune.library import Publisher, lay_out
+    from kilotune.export.kernel_package import Publisher, lay_out
 
     made = plain(lay_out(ecosystem, target, Publisher(maintainer, url)))
     if ecosystem == "arduino" and not url:

@@ -25,9 +25,9 @@ from kilotune.errors import KilotuneError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kilotune.link.device import Device
+    from kilotune.device.device import Device
     from kilotune.sources import ReadOptions, Recording
-    from kilotune.streaming import LearnOptions, StreamEvent
+    from kilotune.studies.streaming import LearnOptions, StreamEvent
 
 
 @command(
@@ -72,8 +72,8 @@ def stream_command(
 
     With --json each window is one line of JSON, and the last line is the summary, or the error.
     """
-    from kilotune.guardrails import told
-    from kilotune.streaming import LearnOptions, run, split
+    from kilotune.device.wording import told
+    from kilotune.studies.streaming import LearnOptions, run, split
 
     both = do_learn and do_detect
     if not both and (learn_files is not None or learn_seconds is not None):
@@ -127,7 +127,7 @@ def stream_command(
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
     """Recordings at the rate of the device's model; what the readers assumed is told once."""
     from kilotune.sources import read_all
-    from kilotune.streaming import model_rate_hz
+    from kilotune.studies.streaming import model_rate_hz
 
     recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))
     for note in dict.fromkeys(n for r in recordings for n in r.notes):
@@ -169,9 +169,9 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
     """Run ready int8 inputs through the model on the device."""
     import numpy as np
 
-    from kilotune.files import keep_apart, require_writable
-    from kilotune.image import Image
-    from kilotune.tensors import load_inputs, save_array
+    from kilotune.common.files import keep_apart, require_writable
+    from kilotune.image.image import Image
+    from kilotune.sources.arrays import load_inputs, save_array
 
     keep_apart({"--out": result}, {"the image": image, "the inputs": source})
     model = Image.load(image)
@@ -238,10 +238,10 @@ def train_command(
     folder: Path,
 ) -> None:
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
-    from kilotune.adapter import CONFIG_FILE
-    from kilotune.files import require_writable
-    from kilotune.image import Image
-    from kilotune.tensors import load_inputs, load_labels, load_targets
+    from kilotune.adapters.adapter import CONFIG_FILE
+    from kilotune.common.files import require_writable
+    from kilotune.image.image import Image
+    from kilotune.sources.arrays import load_inputs, load_labels, load_targets
 
     model = Image.load(image)
     inputs = load_inputs(source, model.input_bytes)
@@ -283,8 +283,8 @@ def train_command(
 )
 def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     """Count the instructions of an inference and a training step, and the memory used."""
-    from kilotune.benchmark import benchmark, firmware_for
-    from kilotune.image import Image
+    from kilotune.image.image import Image
+    from kilotune.studies.benchmark import benchmark, firmware_for
 
     model = Image.load(image)
     firmware = firmware_for(where.named(), image)

@@ -36,9 +36,9 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
 
     What was recorded until Ctrl-C, or until the device was lost, is written too.
     """
+    from kilotune.common.files import require_writable
+    from kilotune.device.recorder import FORMATS, LiveRecording, record
     from kilotune.errors import KilotuneError
-    from kilotune.files import require_writable
-    from kilotune.recorder import FORMATS, LiveRecording, record
 
     if file.suffix.lower() not in FORMATS:
         raise KilotuneError("usage", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
@@ -91,10 +91,10 @@ def record_to_resd_command(
     out: Output, source: str, read: ReadOptions, target: Path, form: str, begin: float, channel: int
 ) -> None:
     """Turn a recording into what the sensors of Renode read."""
-    from kilotune import resd
+    from kilotune.common.files import keep_apart, write_atomically
     from kilotune.errors import KilotuneError
-    from kilotune.files import keep_apart, write_atomically
     from kilotune.sources import read as read_source
+    from kilotune.targets import resd
 
     keep_apart({"--out": target}, {"the recording": Path(source)})
     recording = read_source(source, read)

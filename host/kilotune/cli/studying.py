@@ -15,9 +15,9 @@ from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.evaluation import Evaluation
     from kilotune.sources import ReadOptions
-    from kilotune.streaming import LearnOptions
+    from kilotune.studies.evaluation import Evaluation
+    from kilotune.studies.streaming import LearnOptions
 
 
 @command(
@@ -50,10 +50,10 @@ def evaluate_command(
 
     Runs on the twin, which computes exactly what a device computes.
     """
-    from kilotune.basemodels import base_model
-    from kilotune.evaluation import evaluate
     from kilotune.sources import read_all
-    from kilotune.streaming import features_of
+    from kilotune.studies.base_models import base_model
+    from kilotune.studies.evaluation import evaluate
+    from kilotune.studies.streaming import features_of
 
     chosen = model or base_model()
     config = features_of(chosen)
@@ -146,14 +146,14 @@ def report_command(
 
     Nothing is committed: at the end the device is back at its last checkpoint.
     """
-    from kilotune.benchmark import benchmark, firmware_for
-    from kilotune.evaluation import split_healthy
-    from kilotune.files import keep_apart, require_writable, write_atomically
-    from kilotune.image import Image
-    from kilotune.inspection import report_budgets
+    from kilotune.common.files import keep_apart, require_writable, write_atomically
+    from kilotune.image.image import Image
     from kilotune.report import render
     from kilotune.sources import read_all
-    from kilotune.study import report_data, study
+    from kilotune.studies.before_after import report_data, study
+    from kilotune.studies.benchmark import benchmark, firmware_for
+    from kilotune.studies.evaluation import split_healthy
+    from kilotune.targets.fit import report_budgets
 
     if where.image is None:
         raise KilotuneError("usage", "a report needs the model image", "give it with --image model.ktm")
@@ -231,7 +231,7 @@ def demo_command(
     read: ReadOptions,
 ) -> None:
     """Watch an emulated board adapt to a machine that its model has never seen, and keep it across resets."""
-    from kilotune.demo import run
+    from kilotune.studies.demo import run
 
     if bool(data) != bool(fault):
         raise KilotuneError("usage", "--data needs --fault, and --fault --data", "give both, or neither")

@@ -1,1 +1,1 @@
-"""The host's end of the serial protocol (docs/SPEC.md, section 3), and `Device` on top of it."""
+"""The host's end of the serial protocol (docs/SPEC.md, section 3): frames, messages, keys, streams."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from kilotune.operators import arrange, convolution, elementwise, lookup, lstm, pool, softmax
 from kilotune.operators.base import ImageOp, Lowering
-from kilotune.tflite_model import Operator, TfliteModel
+from kilotune.tflite.model import Operator, TfliteModel
 
 LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
     {

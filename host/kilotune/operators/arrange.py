@@ -22,7 +22,7 @@ from kilotune.operators.base import (
     write_training,
 )
 from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
-from kilotune.tflite_model import Operator, TfliteModel
+from kilotune.tflite.model import Operator, TfliteModel
 
 CONCATENATION, GATHER, RESHAPE = 11, 12, 13
 FILL = 0xFFFF

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kilotune import quantisation
 from kilotune.errors import KilotuneError
-from kilotune.tflite_model import Operator, Tensor, TfliteModel
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Operator, Tensor, TfliteModel
 
 NO_TENSOR = 0xFFFF
 NONE = 0xFFFFFFFF
@@ -266,7 +266,7 @@ def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
 
 def real(value: float) -> bytes:
     """A planned constant: u16 mantissa, i16 exponent."""
-    return struct.pack("<Hh", *quantisation.real_mantissa_exponent(value))
+    return struct.pack("<Hh", *fixed_point.real_mantissa_exponent(value))
 
 
 def factor(value: float) -> bytes:

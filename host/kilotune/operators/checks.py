@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.operators.base import Lowering
-from kilotune.tflite_model import Tensor
+from kilotune.tflite.model import Tensor
 
 
 def check_int8(context: Lowering, *tensors: Tensor) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kilotune import quantisation
 from kilotune.operators import adapted, geometry
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan
 from kilotune.operators.dense import MAX_FAN_IN, FullyConnected, check_types, layer_fields, widest_mantissa
 from kilotune.operators.dense import lower as lower_vector
 from kilotune.operators.geometry import Geometry
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
 TAP_COLUMNS = 4  # of a row that the device reads at once
@@ -263,7 +263,7 @@ def lower_dense(context: Lowering) -> ImageOp:
         raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
     check_types(context, source, weight, output)
     fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
-    scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)
+    scales = fixed_point.dense_multipliers(source.scale, weight.scales, output.scale)
     fields["multipliers"] = tuple(scales)
     return Conv2D(**fields, operator="FULLY_CONNECTED", positions=output.elements // weight.shape[0])
 

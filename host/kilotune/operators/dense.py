@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune import quantisation
 from kilotune.operators import adapted
 from kilotune.operators.base import (
     Activation,
@@ -23,7 +22,8 @@ from kilotune.operators.base import (
     real,
     write_training,
 )
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 OPCODE = 1
 MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
@@ -208,7 +208,7 @@ def lower(context: Lowering) -> FullyConnected:
             "the device takes one sample at a time: convert the model with batch size 1",
         )
     fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
-    scales = quantisation.dense_multipliers(source.scale, weight.scales, output.scale)
+    scales = fixed_point.dense_multipliers(source.scale, weight.scales, output.scale)
     fields["multipliers"] = tuple(scales)
     return FullyConnected(**fields)
 
@@ -262,7 +262,7 @@ def layer_fields(
         "weights": values,
         "bias": bias,
         "weight_scales": scales,
-        "multipliers": tuple(quantisation.quantise_multiplier(f) for f in factors),
+        "multipliers": tuple(fixed_point.quantise_multiplier(f) for f in factors),
         "act_range": activation_range(context, output.scale, output.zero_point),
         "input_scale": source.scale,
         "input_zero_point": source.zero_point,
@@ -273,7 +273,7 @@ def layer_fields(
 
 
 def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
-    low, high = quantisation.activation_range(context.operator.options.activation, scale, zero_point)
+    low, high = fixed_point.activation_range(context.operator.options.activation, scale, zero_point)
     if not -128 <= low < high <= 127 or math.isnan(float(scale)):
         raise context.refuse(
             "has an output quantisation that its activation cannot reach",

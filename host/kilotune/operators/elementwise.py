@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kilotune import quantisation
 from kilotune.operators.base import (
     NO_TENSOR,
     Activation,
@@ -24,7 +23,8 @@ from kilotune.operators.base import (
 from kilotune.operators.checks import check_int8, extents_of
 from kilotune.operators.dense import activation_range
 from kilotune.operators.lookup import Lookup, requantise
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 ADD, MUL = 9, 10
 LEFT_SHIFT = 20
@@ -180,11 +180,11 @@ def _scalings(context: Lowering, first: Tensor, second: Tensor, output: Tensor) 
     if context.operator.opcode == "MUL":
         # In float32, as TensorFlow Lite does; TensorFlow Lite Micro has it in double.
         product = np.float32(np.float32(first.scale) * np.float32(second.scale))
-        return (quantisation.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)
+        return (fixed_point.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)
     twice = 2.0 * float(max(first.scale, second.scale))
     factors = (
         float(first.scale) / twice,
         float(second.scale) / twice,
         twice / ((1 << LEFT_SHIFT) * float(output.scale)),
     )
-    return tuple(quantisation.quantise_multiplier(f) for f in factors)
+    return tuple(fixed_point.quantise_multiplier(f) for f in factors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kilotune.operators.base import Activation, Lowering
-from kilotune.tflite_model import Tensor
+from kilotune.tflite.model import Tensor
 
 MAX_SIZE, MAX_STRIDE, MAX_DILATION = 4095, 255, 255
 

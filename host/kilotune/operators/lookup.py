@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune import quantisation
 from kilotune.operators.base import (
     Activation,
     Lowering,
@@ -27,7 +26,8 @@ from kilotune.operators.base import (
     write_training,
 )
 from kilotune.operators.checks import check_int8, extents_of
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 OPCODE = 8
 SLOPE_BITS = 14
@@ -115,13 +115,13 @@ def _table(kind: str, alpha: float, source: Tensor, output: Tensor) -> Table:
     if kind == "LEAKY_RELU":
         low = float(np.float32(np.float32(source.scale * np.float32(alpha)) / output.scale))
         return np.where(centred >= 0, _scale(centred, ratio), _scale(centred, low)) + output.zero_point
-    low_q, high_q = quantisation.activation_range(kind, output.scale, output.zero_point)
+    low_q, high_q = fixed_point.activation_range(kind, output.scale, output.zero_point)
     cut: Table = np.clip(_scale(centred, ratio) + output.zero_point, low_q, high_q)
     return cut
 
 
 def _scale(values: Table, factor: float) -> Table:
-    multiplier, shift = quantisation.quantise_multiplier(factor)
+    multiplier, shift = fixed_point.quantise_multiplier(factor)
     return np.array([requantise(int(v), multiplier, shift) for v in values], np.int64)
 
 
@@ -173,7 +173,7 @@ def _hard_swish(centred: Table, source_scale: np.float32, output_scale: np.float
 
 
 def _short_multiplier(factor: float) -> tuple[int, int]:
-    multiplier, shift = quantisation.quantise_multiplier(factor)
+    multiplier, shift = fixed_point.quantise_multiplier(factor)
     return min(32767, (multiplier + (1 << 15)) >> 16), shift
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kilotune import quantisation
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan, SectionWriter, pack_op
 from kilotune.operators.checks import check_int8, extents_of
 from kilotune.operators.dense import MAX_BIAS, MAX_FAN_IN, bias_of, check_types
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 OPCODE = 16
 GATES = ("input", "forget", "cell", "output")
@@ -109,7 +109,7 @@ def lower(context: Lowering) -> Lstm:
             tensor = context.tensor(first + gate)
             parts.append(_weights(context, tensor, driver, (units, width)))
             folded.append(-driver.zero_point * parts[-1].astype(np.int64).sum(1))
-            scalings += quantisation.dense_multipliers(driver.scale, tensor.scales, np.float32(GATE_SCALE))
+            scalings += fixed_point.dense_multipliers(driver.scale, tensor.scales, np.float32(GATE_SCALE))
         folded[0] = folded[0] + bias_of(context, units, BIASES + gate)[0]
         rows.append(np.concatenate(parts, 1))
         biases.append(np.stack(folded, 1))
@@ -123,7 +123,7 @@ def lower(context: Lowering) -> Lstm:
         weights=np.stack(rows),
         biases=np.stack(biases),
         scalings=tuple(scalings),
-        output_scaling=quantisation.quantise_multiplier(OPEN_SCALE**2 / float(hidden.scale)),
+        output_scaling=fixed_point.quantise_multiplier(OPEN_SCALE**2 / float(hidden.scale)),
         cell_power=_cell_power(context, cells),
         cell_limit=_cell_limit(context, cells),
         zero_point=hidden.zero_point,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kilotune import quantisation
 from kilotune.operators import geometry
 from kilotune.operators.base import (
     Activation,
@@ -21,7 +20,8 @@ from kilotune.operators.base import (
 from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
 from kilotune.operators.dense import activation_range
 from kilotune.operators.geometry import Geometry
-from kilotune.tflite_model import Tensor
+from kilotune.tflite import fixed_point
+from kilotune.tflite.model import Tensor
 
 AVERAGE_POOL_2D, MAX_POOL_2D, MEAN = 5, 6, 7
 MAX_COUNT = 1 << 22  # values that one is the mean of
@@ -175,6 +175,6 @@ def _reduction(context: Lowering, source: Tensor) -> tuple[list[int], set[int], 
 
 def _mean_scaling(source: Tensor, output: Tensor, count: int) -> tuple[int, int]:
     """(multiplier, shift) of TensorFlow Lite's QuantizedMeanOrSum, the count in the multiplier."""
-    multiplier, shift = quantisation.quantise_multiplier(float(source.scale) / float(output.scale))
+    multiplier, shift = fixed_point.quantise_multiplier(float(source.scale) / float(output.scale))
     headroom = min(count.bit_length() - 1, 32, 31 + shift)
     return (multiplier << headroom) // count, shift - headroom

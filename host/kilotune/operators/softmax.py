@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kilotune import quantisation
 from kilotune.operators.base import ImageOp, Lowering, OpPlan, SectionWriter, pack_op
+from kilotune.tflite import fixed_point
 
 OPCODE = 2
 # From 512 on the sum of exponentials can ask TensorFlow Lite for a shift of 32 bits: undefined there.
@@ -52,5 +52,5 @@ def lower(context: Lowering) -> Softmax:
         input=context.activation(source.index),
         output=context.activation(output.index),
         beta=beta,
-        scaling=quantisation.softmax_scaling(beta, source.scale),
+        scaling=fixed_point.softmax_scaling(beta, source.scale),
     )

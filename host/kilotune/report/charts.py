@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kilotune.metrics import auc, roc
 from kilotune.report.data import Budget, Point, Scores, Span, Spectrum
+from kilotune.report.metrics import auc, roc
 from kilotune.report.svg import CHAR, Plot, Scale, padded
 
 WIDE, NARROW = 860.0, 370.0

@@ -6,10 +6,10 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from kilotune import __version__
-from kilotune.metrics import Separation, separation
 from kilotune.report import charts
 from kilotune.report.data import Budget, ReportData, Scores
+from kilotune.report.metrics import Separation, separation
+from kilotune.version import __version__
 
 HALF_WIDE = 420.0  # drawing width of a picture that shares its row
 

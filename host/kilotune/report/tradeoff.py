@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kilotune.report.svg import CHAR, Plot, number, padded
 
 if TYPE_CHECKING:
-    from kilotune.search import Budget, Found
+    from kilotune.compiler.search import Budget, Found
 
 WIDTH, HEIGHT = 760.0, 420.0
 STYLE = (

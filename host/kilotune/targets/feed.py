@@ -30,7 +30,7 @@ class Feed:
         """Of the native program; the recording goes into a file in `folder`, at `rate_hz` where that is known."""
         import numpy as np
 
-        from kilotune.link.samples import to_segments
+        from kilotune.device.samples import to_segments
 
         recording = self._read(rate_hz)
         axes = min(recording.axes, AXES)
@@ -46,7 +46,7 @@ class Feed:
 
     def resd(self, folder: Path, rate_hz: float | None) -> Path:
         """The recording as a file that Renode's sensors read."""
-        from kilotune.resd import encode_resd
+        from kilotune.targets.resd import encode_resd
 
         recording = self._read(rate_hz)
         path = folder / "sensor.resd"

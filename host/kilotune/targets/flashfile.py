@@ -7,8 +7,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from kilotune.common.files import lock_file
 from kilotune.errors import KilotuneError
-from kilotune.files import lock_file
 from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 

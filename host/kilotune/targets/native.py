@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kilotune.targets import flashfile
 from kilotune.targets.boards import board
-from kilotune.targets.firmware import native_program
+from kilotune.targets.build import native_program
 from kilotune.targets.process import DeviceProcess
 
 START_S = 10.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from kilotune.errors import KilotuneError
 from kilotune.targets import flashfile
 from kilotune.targets.boards import Board, board
-from kilotune.targets.firmware import build
+from kilotune.targets.build import build
 from kilotune.targets.process import DeviceProcess, accepts, free_port
 
 START_S = 15.0

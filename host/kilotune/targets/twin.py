@@ -7,14 +7,15 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link.device import Device
 from kilotune.link.transport import InProcess
 from kilotune.targets import flashfile
 from kilotune.targets.boards import FlashLayout, board
+from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
-    from kilotune.image import Image
+    from kilotune.image.image import Image
 
 
 class Twin(Device):
@@ -83,14 +84,6 @@ def _unique_id(path: Path | None) -> str:
 
 
 def _native_session(image: bytes, checkpoints: bytearray, keys: bytearray, layout: FlashLayout, name: str):  # type: ignore[no-untyped-def]  # a compiled class
-    try:
-        from kilotune import _native
-    except ImportError as error:
-        raise KilotuneError(
-            "no_twin",
-            f"the twin is not built: {error}",
-            "install the package with a C++ compiler there: pip install .",
-        ) from error
-    return _native.Session(
+    return twin_library().Session(
         image, checkpoints, layout.sector_bytes, name, keys=keys, key_sector_bytes=layout.key_sector_bytes
     )

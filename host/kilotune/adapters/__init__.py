@@ -1,0 +1,1 @@
+"""What a device learned: the adapter and its calibration, merged, averaged and vouched for."""

@@ -1,0 +1,364 @@
+"""Compiles an int8 `.tflite` into a model image: graph, training plan and memory plan in one file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from kilotune.compiler import graph as graph_module
+from kilotune.compiler import losses, planning
+from kilotune.compiler.graph import Graph
+from kilotune.compiler.selection import LayerChoice, Request, Trainability, trainability
+from kilotune.compiler.training_plan import LOSSES, METHODS, LossPlan, Plan
+from kilotune.errors import KilotuneError
+from kilotune.image import metadata
+from kilotune.image.base_profile import CalibrationSettings, Profile, calibration_bytes
+from kilotune.image.features import FeatureConfig
+from kilotune.image.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Header, Image, Layer, seal
+from kilotune.operators.base import NONE, SectionWriter
+from kilotune.tflite import model as tflite_model
+
+if TYPE_CHECKING:
+    from kilotune.compiler.search import Budget, Found, Progress, Samples
+
+Method = Literal["none", "bias", "head", "bias+head", "lora", "channels", "chosen"]
+Loss = Literal["auto", "reconstruction", "regression", "classification"]
+
+
+def compile(
+    tflite: bytes | str | Path,
+    *,
+    method: Method = "bias",
+    last_layers: int | None = None,
+    layers: Sequence[str | int] | None = None,
+    channels: int | Mapping[str | int, Sequence[int]] | None = None,
+    rank: int | None = None,
+    chosen: Mapping[int, LayerChoice] | None = None,
+    loss: Loss = "auto",
+    momentum: bool = False,
+    accumulate: bool = False,
+    adam: bool = False,
+    features: FeatureConfig | None = None,
+    profile: Profile | None = None,
+    reservoir: int = 32,
+    early: int = 0,
+    alone_windows: int | None = None,
+    recompute: bool = False,
+) -> Image:
+    """Compiles the int8 model `tflite` (its bytes or its path) for the device.
+
+    `last_layers`: train so many last layers only; `layers`: those with these names or numbers. Method
+    "lora" trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1
+    convolutions, "channels" the weights of some channels: `channels` says how many of each layer (default
+    4, those with the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op.
+    `momentum` and `accumulate` reserve the optimiser state that either needs, `adam` that of Adam, which
+    then trains. `features` and `profile` default to what the model's own metadata says; without any, the
+    model takes ready int8 inputs. `reservoir`: windows that the device keeps for training, 1 to 255, held-
+    back ones included. `early`: windows of the first learn phase that later ones are held to, 3 to
+    `reservoir`, 0 = none; each costs as many bytes as the model has inputs. `alone_windows`: healthy
+    windows that a device with a sensor and without a host learns from, 0: none; twice the reservoir unless
+    it is said. `recompute`: activations that the backward pass reads are computed again for it where that
+    makes the arena smaller, at the price of instructions; the learned bits are the same.
+    Raises KilotuneError: `no_file`, `bad_model` (no int8 .tflite that can be read), `unsupported_model` (an
+    operator, or a way to train it, that there is not: the message names it), `shared_tensor`, `bad_features`,
+    `bad_argument`.
+    """
+    if adam and (momentum or accumulate):
+        raise KilotuneError("bad_argument", "Adam has a momentum of its own and does not accumulate", "choose one")
+    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    model = tflite_model.read(content)
+    graph = graph_module.build(model)
+    if method != "none":
+        graph = graph_module.with_flat_output(graph)
+    own = metadata.from_model(model)
+    features = features if features is not None else own.features
+    profile = profile if profile is not None else own.profile
+    chosen_loss = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
+    features, profile = _check_features(graph, features, profile, chosen_loss)
+    settings = CalibrationSettings.for_loss(chosen_loss, reservoir, early, alone_windows)
+    residuals = profile.residual_std.size if profile is not None else 0
+    plan = planning.plan(
+        graph,
+        request=Request(method, last_layers, layers, channels, rank, chosen),
+        loss=chosen_loss,
+        optimiser_state=momentum or accumulate,
+        adam=adam,
+        recompute=recompute,
+        calibration_bytes=calibration_bytes(
+            features.inputs if features is not None else 0, residuals, settings.windows, settings.early
+        ),
+    )
+    meta = _meta(graph, plan, method, chosen_loss, features, profile, settings)
+    return Image.from_bytes(_serialise(graph, plan, model.sha256, meta, features, profile, settings))
+
+
+def compile_within(
+    tflite: bytes | str | Path,
+    budget: Budget,
+    samples: Samples,
+    *,
+    loss: Loss = "auto",
+    momentum: bool = False,
+    accumulate: bool = False,
+    adam: bool = False,
+    features: FeatureConfig | None = None,
+    profile: Profile | None = None,
+    reservoir: int = 32,
+    early: int = 0,
+    alone_windows: int | None = None,
+    recompute: bool = False,
+    steps: int = 400,
+    progress: Progress | None = None,
+) -> tuple[Image, Found]:
+    """Compiles what the search of `kilotune.compiler.search` chooses to train within `budget`; see there.
+
+    `steps`: training steps of each measurement. The other arguments are those of `compile`.
+    """
+    from kilotune.compiler import search
+
+    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    model = tflite_model.read(content)
+    own = metadata.from_model(model)
+    graph = graph_module.with_flat_output(graph_module.build(model))
+    kind = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
+
+    def ready(chosen: Mapping[int, LayerChoice]) -> Image:
+        return compile(content, method="chosen", chosen=chosen, loss=cast("Loss", kind))
+
+    def final(method: Method, chosen: Mapping[int, LayerChoice] | None) -> Image:
+        return compile(
+            content,
+            method=method,
+            chosen=chosen,
+            loss=loss,
+            momentum=momentum,
+            accumulate=accumulate,
+            adam=adam,
+            features=features,
+            profile=profile,
+            reservoir=reservoir,
+            early=early,
+            alone_windows=alone_windows,
+            recompute=recompute,
+        )
+
+    found = search.search(
+        graph,
+        ready,
+        samples,
+        budget,
+        loss=kind,
+        optimiser_state=momentum or accumulate,
+        adam=adam,
+        recompute=recompute,
+        calibration_bytes=final("none", None).adapter_bytes,
+        steps=steps,
+        progress=progress,
+    )
+    return final("chosen", found.best.chosen), found
+
+
+def trainable(tflite: bytes | str | Path, *, loss: Loss = "auto") -> tuple[Trainability, ...]:
+    """How each layer of the model can be trained with `loss`, or why it cannot be. Raises KilotuneError."""
+    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    model = tflite_model.read(content)
+    graph = graph_module.with_flat_output(graph_module.build(model))
+    own = metadata.from_model(model).loss
+    chosen = losses.choose_loss(graph, own if loss == "auto" and own else loss)
+    return trainability(graph, losses.plan_loss(graph, chosen)[1])
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a model file, bounded."""
+    try:
+        if path.stat().st_size > tflite_model.MAX_FILE_BYTES:
+            raise KilotuneError(
+                "unsupported_model",
+                f"{path.name} has more than {tflite_model.MAX_FILE_BYTES} bytes",
+                "a model for a microcontroller is far smaller: check that this is the right file",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise KilotuneError("no_file", f"cannot read {path}: {error.strerror}", "check the path") from error
+
+
+def _check_features(
+    graph: Graph, features: FeatureConfig | None, profile: Profile | None, loss: str
+) -> tuple[FeatureConfig | None, Profile | None]:
+    if features is None:
+        if profile is not None:
+            raise KilotuneError("bad_features", "a profile came without features", "give both, or neither")
+        return None, None
+    inputs, outputs = graph.activations[graph.input].elements, graph.activations[graph.output].elements
+    if features.inputs != inputs:
+        raise KilotuneError(
+            "bad_features",
+            f"the features give {features.inputs} values ({features.axes} axes of "
+            f"{features.features_per_axis}), but the model takes {inputs}",
+            "change the bands, statistics or axes",
+        )
+    if loss == "regression":
+        raise KilotuneError(
+            "bad_features",
+            "features are for reconstruction and classification, and this model does regression",
+            "compile it without features and train it on ready inputs",
+        )
+    residuals = 0 if loss == "classification" else outputs
+    profile = profile or Profile.neutral(inputs, residuals)
+    if profile.feature_mean.size != inputs or profile.residual_std.size != residuals:
+        raise KilotuneError("bad_features", "the profile is not for this model", "make the profile again")
+    return features, profile
+
+
+def _meta(
+    graph: Graph,
+    plan: Plan,
+    method: str,
+    loss: str,
+    features: FeatureConfig | None,
+    profile: Profile | None,
+    settings: CalibrationSettings,
+) -> dict[str, Any]:
+    layers = []
+    for i, (op, decided) in enumerate(zip(graph.ops, plan.ops, strict=True)):
+        weight_tensor, bias_tensor = op.parameters
+        layer = Layer(
+            op=i,
+            source=op.source,
+            name=op.name,
+            kind=op.kind,
+            inputs=op.inputs,
+            outputs=op.outputs,
+            macs=op.macs,
+            bias_trained=decided.train_bias,
+            weights_trained=decided.train_weights,
+            bias_fraction_bits=decided.fraction_bits if decided.trained else 0,
+            bias_offset=decided.bias_param,
+            weight_offset=decided.weight_param,
+            bias_tensor=bias_tensor,
+            weight_tensor=weight_tensor,
+            channels=decided.channels,
+            rank=decided.rank,
+        )
+        layers.append(asdict(layer))
+    border = {"input": asdict(graph.input_border), "output": asdict(graph.output_border)}
+    memory = [[p.key, p.offset, p.size, p.first, p.last] for p in plan.arena.pieces]
+    meta: dict[str, Any] = {
+        "optimiser": "adam" if plan.training is not None and plan.training.adam else "sgd",
+        "method": method, "loss": loss, "layers": layers, "border": border, "memory": memory,
+        "reruns": plan.reruns,
+    }  # fmt: skip
+    if features is not None and profile is not None:
+        meta["features"] = features.to_json()
+        meta["profile"] = profile.to_json()
+        meta["calibration"] = asdict(settings)
+    return meta
+
+
+def _serialise(
+    graph: Graph,
+    plan: Plan,
+    base_hash: bytes,
+    meta: dict[str, Any],
+    features: FeatureConfig | None,
+    profile: Profile | None,
+    settings: CalibrationSettings,
+) -> bytes:
+    tensors_at = HEADER_BYTES
+    ops_at = tensors_at + TENSOR_BYTES * len(graph.activations)
+    start = ops_at + OP_BYTES * len(graph.ops)
+    sections = SectionWriter(start)
+    tensors = b"".join(_tensor(graph, plan, i) for i in range(len(graph.activations)))
+    ops = b"".join(op.write(sections, p) for op, p in zip(graph.ops, plan.ops, strict=True))
+    training_at = sections.add(_training(plan, sections)) if plan.training else 0
+    features_at = profile_at = 0
+    if features is not None and profile is not None:
+        features_at = sections.add(features.section(start + len(sections.content)))
+        input_scale = float(graph.activations[graph.input].scale)
+        loss_scale = max(input_scale, float(graph.activations[graph.output].scale))
+        profile_at = sections.add(
+            profile.section(start + len(sections.content), settings, input_scale=input_scale, loss_scale=loss_scale)
+        )
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    meta_at = sections.add(text)
+    body = tensors + ops + sections.content
+    header = Header(
+        image_bytes=HEADER_BYTES + len(body),
+        crc=0,
+        image_hash=b"",
+        base_hash=base_hash,
+        tensor_count=len(graph.activations),
+        op_count=len(graph.ops),
+        input=graph.input,
+        output=graph.output,
+        tensors=tensors_at,
+        ops=ops_at,
+        training=training_at,
+        features=features_at,
+        profile=profile_at,
+        meta=meta_at,
+        meta_bytes=len(text),
+        arena_bytes=plan.arena.size,
+        adapter_bytes=plan.adapter_bytes,
+        state_bytes=plan.state_bytes,
+    )
+    return seal(header, body)
+
+
+def _tensor(graph: Graph, plan: Plan, index: int) -> bytes:
+    """SPEC 1.2"""
+    t, gradient = graph.activations[index], plan.gradients[index]
+    return struct.pack(
+        "<IHHHbBfIIII",
+        plan.data_offset(index),
+        t.height,
+        t.width,
+        t.channels,
+        t.zero_point,
+        gradient.mantissa_bits if gradient else 0,
+        t.scale,
+        plan.gradient_offset(index),
+        plan.mask_offset(index),
+        0,
+        0,
+    )
+
+
+def _training(plan: Plan, sections: SectionWriter) -> bytes:
+    """SPEC 1.5"""
+    training = plan.training
+    assert training is not None
+    loss = training.loss
+    reruns = b"".join(struct.pack("<HH", *pair) for pair in plan.reruns)
+    return struct.pack(
+        "<BBHHHiiIfHHII4x",
+        LOSSES[loss.kind],
+        METHODS[training.method],
+        training.first_op,
+        training.last_op,
+        loss.tensor,
+        loss.a,
+        loss.b,
+        sections.add(exponentials(loss)) if loss.kind == "classification" else 0,
+        loss.unit,
+        loss.classes,
+        int(training.adam),
+        sections.add(reruns) if reruns else 0,
+        len(plan.reruns),
+    )
+
+
+def exponentials(loss: LossPlan) -> bytes:
+    """round(2^23 * exp(-s * i)) for differences i of the int8 logits."""
+    values = np.rint(2.0**23 * np.exp(-loss.logit_scale * np.arange(256, dtype=np.float64)))
+    content: bytes = values.astype("<u4").tobytes()
+    return content
+
+
+__all__ = ["NONE", "Loss", "Method", "compile", "exponentials", "read_file"]

@@ -1,0 +1,80 @@
+"""Chooses the loss of a model and plans its constants (SPEC 1.5)."""
+
+from __future__ import annotations
+
+from kilotune.compiler.graph import Graph
+from kilotune.compiler.training_plan import LOSSES, LossPlan
+from kilotune.errors import KilotuneError
+from kilotune.operators.softmax import Softmax
+
+MAX_CLASSES = 256
+# Normalised differences of the mean squared error: 14 bits of the larger scale.
+LOSS_BITS = 14
+CROSS_ENTROPY_BITS = 24
+
+
+def choose_loss(graph: Graph, loss: str) -> str:
+    """'auto' resolved: a final SOFTMAX classifies, an output shaped like the input reconstructs it."""
+    source, output = graph.activations[graph.input], graph.activations[graph.output]
+    if loss == "auto":
+        if isinstance(graph.ops[graph.producer(graph.output)], Softmax):
+            return "classification"
+        same = source.elements == output.elements and source.elements > 1
+        return "reconstruction" if same else "regression"
+    if loss not in LOSSES:
+        raise KilotuneError("bad_argument", f"there is no loss {loss!r}", f"use auto or one of {', '.join(LOSSES)}")
+    if loss == "reconstruction" and source.elements != output.elements:
+        raise KilotuneError(
+            "bad_argument",
+            f"reconstruction needs an output like the input, but {source.elements} values become {output.elements}",
+            "use regression or classification",
+        )
+    return loss
+
+
+def difference_factors(output_scale: float, target_scale: float) -> tuple[int, int]:
+    """A and B of the squared error's differences: the larger scale counts 2^14."""
+    largest = max(output_scale, target_scale)
+    return round(2**LOSS_BITS * output_scale / largest), round(2**LOSS_BITS * target_scale / largest)
+
+
+def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
+    """The loss, and the op whose output it takes: the backward pass begins there."""
+    tensor, beta = graph.output, 1.0
+    last = graph.ops[graph.producer(tensor)]
+    if kind == "classification" and isinstance(last, Softmax):
+        tensor, beta = last.input, last.beta
+    first_op = graph.producer(tensor)
+    if first_op < 0 or not graph.ops[first_op].has_backward:
+        raise KilotuneError(
+            "unsupported_model",
+            f"training cannot start at the output of {graph.ops[max(first_op, 0)].kind}",
+            "end the model with a layer that gradients can pass; a final SOFTMAX goes with classification",
+        )
+    y, x = graph.activations[tensor], graph.activations[graph.input]
+    if y.positions != 1:
+        raise KilotuneError(
+            "unsupported_model",
+            f"the loss needs a vector, but '{y.name}' has {y.height} x {y.width} positions",
+            "end the model with a flat output",
+        )
+    if kind == "classification":
+        if not 2 <= y.channels <= MAX_CLASSES:
+            raise KilotuneError(
+                "unsupported_model",
+                f"the model has {y.channels} classes",
+                f"2 to {MAX_CLASSES} can be trained",
+            )
+        scale = float(y.scale) * beta
+        return LossPlan(kind, tensor, 0, 0, beta * 2.0**-CROSS_ENTROPY_BITS, y.channels, scale), first_op
+    target_scale = float(x.scale) if kind == "reconstruction" else float(y.scale)
+    largest = max(float(y.scale), target_scale)
+    a, b = difference_factors(float(y.scale), target_scale)
+    if min(a, b) == 0:
+        raise KilotuneError(
+            "unsupported_model",
+            f"input and output have scales of {target_scale:.3g} and {float(y.scale):.3g}",
+            "a reconstruction has its input's range: quantise the model with representative data",
+        )
+    unit = 2.0 / y.elements * largest / 2**LOSS_BITS
+    return LossPlan(kind, tensor, a, b, unit, 0, 0.0), first_op

@@ -1,0 +1,185 @@
+"""Decides what is trained, how gradients flow and where parameters lie; puts the plan together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from kilotune.compiler import arena
+from kilotune.compiler.arena import Buffer
+from kilotune.compiler.graph import Graph
+from kilotune.compiler.lifetimes import lifetimes
+from kilotune.compiler.losses import choose_loss, plan_loss
+from kilotune.compiler.schedule import Schedule, choose_dropped, schedule
+from kilotune.compiler.selection import LayerChoice, Request, choose, reached
+from kilotune.compiler.training_plan import GradientPlan, Plan, TrainingPlan
+from kilotune.errors import KilotuneError
+from kilotune.operators import adapted
+from kilotune.operators.base import NONE, OpPlan
+from kilotune.operators.dense import MIN_FRACTION_BITS
+
+UNIT_EXPONENT_MAX = 110  # float32 ends at 126
+
+
+def plan(
+    graph: Graph,
+    *,
+    request: Request,
+    loss: str,
+    optimiser_state: bool,
+    calibration_bytes: int,
+    adam: bool = False,
+    recompute: bool = False,
+) -> Plan:
+    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter; `adam`: the optimiser state
+    is Adam's; `recompute`: activations are computed again for the backward pass where that saves memory."""
+    if calibration_bytes % 4 != 0:
+        raise ValueError("calibration bytes must be a multiple of 4")
+    loss_kind = choose_loss(graph, loss)
+    ops = [OpPlan() for _ in graph.ops]
+    gradients: list[GradientPlan | None] = [None] * len(graph.activations)
+    training = None
+    if request.method != "none":
+        loss_plan, first_op = plan_loss(graph, loss_kind)
+        chosen = choose(graph, first_op, request)
+        if adam and any(choice.rank for choice in chosen.values()):
+            raise KilotuneError("bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum")
+        training = TrainingPlan(request.method, loss_plan, first_op, min(chosen), adam)
+        _choose_paths(graph, training, chosen, ops)
+        _flow(graph, training, ops, gradients)
+    adapter_bytes = _lay_out_parameters(graph, ops, calibration_bytes, state=False)
+    state_bytes = 0
+    if optimiser_state or adam:
+        state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if adam else 4)
+    loss_tensor = training.loss.tensor if training is not None else None
+
+    def ordered(dropped: frozenset[int], *, overwrite: bool = True) -> tuple[Schedule, list[Buffer]]:
+        order = schedule(graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped)
+        return order, lifetimes(graph, ops, gradients, training, order, overwrite=overwrite)
+
+    if not recompute:  # who asks for that wants the smallest arena
+        _spend_on_triples(graph, ops, lambda: arena.lower_bound(ordered(frozenset())[1]))
+    tried = [ordered(frozenset())]
+    apart = ordered(frozenset(), overwrite=False)
+    if apart != tried[0]:
+        tried.append(apart)
+    if recompute:
+        tried.append(ordered(choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))))
+    order, placed = min(((o, arena.plan(b)) for o, b in tried), key=lambda made: made[1].size)
+    for i in range(len(ops)):
+        ops[i] = replace(
+            ops[i],
+            scratch=placed.offsets.get(f"scratch {i}", NONE),
+            backward_scratch=placed.offsets.get(f"backward scratch {i}", NONE),
+        )
+    return Plan(tuple(ops), tuple(gradients), training, placed, adapter_bytes, state_bytes, order.reruns)
+
+
+def _spend_on_triples(graph: Graph, ops: list[OpPlan], needed: Callable[[], int]) -> None:
+    """Lets gradients pass in triples of rows wherever the arena, of which `needed` tells the least size with
+    `ops` as they are, becomes an eighth larger at most."""
+    able = [i for i, op in enumerate(graph.ops) if op.fits_triples(graph.activations, ops[i])]
+    limit = needed() * 9 // 8 if able else 0
+    for i in able:
+        slower = ops[i]
+        ops[i] = replace(slower, in_triples=True)
+        if needed() > limit:
+            ops[i] = slower
+
+
+def _choose_paths(
+    graph: Graph,
+    training: TrainingPlan,
+    chosen: dict[int, LayerChoice],
+    ops: list[OpPlan],
+) -> None:
+    """Which ops take part in the backward pass, and to which of their inputs they pass gradients on."""
+    reachable = reached(graph, training.first_op)
+    needed: set[int] = set()  # activations with a trained op in front of them
+    for i in range(training.first_op + 1):
+        op = graph.ops[i]
+        sends = tuple(source in needed for source in op.reads)
+        if i not in reachable or not (i in chosen or any(sends)):
+            continue
+        needed.add(op.output)
+        choice = chosen.get(i, LayerChoice())
+        ops[i] = OpPlan(
+            train_bias=choice.bias,
+            train_weights=choice.weights,
+            channels=choice.channels,
+            rank=choice.rank,
+            start=adapted.start_factors(choice.rank, op.inputs, i) if choice.rank else b"",
+            sends=sends,
+            records_mask=op.clamps,
+        )
+
+
+def _flow(graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: list[GradientPlan | None]) -> None:
+    """Units, mantissa widths and places of the gradients, from the loss down to the first trained op."""
+    units = {training.loss.tensor: training.loss.unit}
+    places = {training.loss.tensor: training.loss.tensor}
+    for i in range(training.first_op, training.last_op - 1, -1):
+        op = graph.ops[i]
+        if op.output not in units or not (ops[i].trained or ops[i].to_input):
+            continue
+        unit = units[op.output]
+        adds, factors, in_place = [], [], False
+        for k, source in enumerate(op.reads):
+            sent = unit * op.gradient_gains[k]
+            if not ops[i].sends[k]:
+                adds.append(False)
+                factors.append(1.0)
+                continue
+            adds.append(source in units)
+            factors.append(sent / units.get(source, _in_range(sent)))
+            if source not in units:
+                # An op that is trained in part needs its output's gradient again, for its weights.
+                alone = k == 0 and source not in op.reads[1:] and not ops[i].adapted
+                shares = alone and op.can_share(graph.activations)
+                places[source] = places[op.output] if shares else source
+                in_place = in_place or shares
+            units.setdefault(source, _in_range(sent))
+        fraction = op.fraction_bits() if ops[i].trained else MIN_FRACTION_BITS
+        ops[i] = replace(
+            ops[i],
+            adds=tuple(adds),
+            factors=tuple(factors),
+            in_place=in_place,
+            gradient_unit=unit,
+            fraction_bits=fraction,
+        )
+        bits = op.mantissa_bits(ops[i])
+        if bits < 1:
+            raise KilotuneError(
+                "unsupported_model",
+                f"gradients of operator {op.source} {op.kind} ('{op.name}') overflow: too many outputs",
+                "train fewer last layers, or use method head",
+            )
+        gradients[op.output] = GradientPlan(
+            bits, unit, ops[i].records_mask and i != training.first_op, places[op.output]
+        )
+
+
+def _in_range(unit: float) -> float:
+    """`unit`, by a power of two nearer to 1 where many layers have made it tiny: it is kept as float32."""
+    exponent = math.frexp(unit)[1]
+    return unit if abs(exponent) <= UNIT_EXPONENT_MAX else math.ldexp(unit, -exponent)
+
+
+def _lay_out_parameters(graph: Graph, ops: list[OpPlan], start: int, *, state: bool, bias_bytes: int = 4) -> int:
+    """Each op's biases i32, then its weights i16, in op order; returns the end, a multiple of 4."""
+    offset = start
+    for i, op in enumerate(graph.ops):
+        bias = weight = NONE
+        if ops[i].train_bias:
+            bias = offset
+            offset += -(-bias_bytes * op.outputs // 4) * 4
+        if ops[i].train_weights:
+            weight = offset
+            offset += -(-2 * adapted.parameter_count(ops[i], op.outputs, op.inputs) // 4) * 4
+        if state:
+            ops[i] = replace(ops[i], bias_state=bias, weight_state=weight)
+        else:
+            ops[i] = replace(ops[i], bias_param=bias, weight_param=weight)
+    return offset

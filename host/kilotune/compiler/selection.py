@@ -1,0 +1,273 @@
+"""What of a model is trained: from a method and names of layers to a decision for every op."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kilotune.compiler.graph import Graph
+from kilotune.compiler.training_plan import METHODS
+from kilotune.errors import KilotuneError
+from kilotune.operators.adapted import MAX_RANK
+from kilotune.operators.base import ImageOp
+from kilotune.operators.dense import FullyConnected
+
+DEFAULT_CHANNELS, DEFAULT_RANK = 4, 2
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChoice:
+    """What is trained of one layer. `weights` without channels and rank: all of them."""
+
+    bias: bool = False
+    weights: bool = False
+    channels: tuple[int, ...] = ()
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for. `layers`: names or numbers of ops; `channels`: how many of each layer (those
+    with the largest weights), or which, by layer; `chosen`: all of it by op, for method "chosen"."""
+
+    method: str = "bias"
+    last_layers: int | None = None
+    layers: Sequence[str | int] | None = None
+    channels: int | Mapping[str | int, Sequence[int]] | None = None
+    rank: int | None = None
+    chosen: Mapping[int, LayerChoice] | None = None
+
+
+def reached(graph: Graph, first_op: int) -> frozenset[int]:
+    """Ops whose output the loss's gradient reaches, through ops that have a backward."""
+    wanted = {graph.ops[first_op].output}
+    found = set()
+    for i in range(first_op, -1, -1):
+        op = graph.ops[i]
+        if op.output in wanted and op.has_backward:
+            found.add(i)
+            wanted.update(op.reads)
+    return frozenset(found)
+
+
+def trainable_layers(graph: Graph, first_op: int) -> list[int]:
+    """Ops with parameters that gradients reach."""
+    reachable = reached(graph, first_op)
+    layers = [i for i in range(first_op + 1) if graph.ops[i].outputs > 0 and i in reachable]
+    if not layers:
+        raise KilotuneError(
+            "unsupported_model",
+            "the model has no layer with a bias that gradients reach",
+            "there is nothing to train",
+        )
+    return layers
+
+
+@dataclass(frozen=True, slots=True)
+class Trainability:
+    """How one layer with parameters can be trained: some of "bias", "head", "channels", "lora", by method.
+    `reason`: why it cannot be, where there is no way."""
+
+    op: int
+    layer: str
+    kind: str
+    ways: tuple[str, ...]
+    reason: str = ""
+
+
+def trainability(graph: Graph, first_op: int) -> tuple[Trainability, ...]:
+    """Every layer with parameters, in the order in which they run."""
+    reachable = reached(graph, first_op)
+    layers = [i for i, op in enumerate(graph.ops) if op.outputs > 0]
+    last = max((i for i in layers if i in reachable), default=-1)
+    found = []
+    for i in layers:
+        op = graph.ops[i]
+        ways = ["bias"] if i in reachable else []
+        if i == last and op.trains_weights:
+            ways.append("head")
+        if i in reachable and op.adapts_weights:
+            ways += ["channels", "lora"]
+        found.append(Trainability(i, op.name, op.kind, tuple(ways), "" if ways else _obstacle(graph, reachable, i)))
+    return tuple(found)
+
+
+def _obstacle(graph: Graph, reachable: frozenset[int], layer: int) -> str:
+    """What keeps gradients from a layer: the first operator behind it that they do not pass."""
+    outputs = {graph.ops[layer].output}
+    for i in range(layer + 1, len(graph.ops)):
+        op = graph.ops[i]
+        if outputs.isdisjoint(op.reads) or i in reachable:
+            continue
+        if not op.has_backward:
+            return f"gradients do not pass operator {op.source} {op.kind} ('{op.name}')"
+        outputs.add(op.output)
+    return "the loss does not depend on it"
+
+
+def choose(graph: Graph, first_op: int, request: Request) -> dict[int, LayerChoice]:
+    """Op -> what is trained of it; empty choices are left out."""
+    _check(request)
+    layers = trainable_layers(graph, first_op)
+    if request.method == "chosen":
+        found = dict(request.chosen or {})
+        _check_chosen(graph, layers, found)
+    elif request.method in ("lora", "channels"):
+        found = _in_part(graph, _layers(graph, layers, request, in_part=True), request)
+    else:
+        found = _biases_and_head(graph, layers, request)
+    refuse_doubly_trained(graph, found)
+    return found
+
+
+def _check(request: Request) -> None:
+    method = request.method
+    if method not in METHODS or method == "none":
+        names = ", ".join(METHODS)
+        raise KilotuneError("bad_argument", f"there is no method {method!r}", f"use one of {names}")
+    misplaced = [
+        name
+        for name, value, methods in (
+            ("channels", request.channels, ("channels",)),
+            ("rank", request.rank, ("lora",)),
+            ("layers", request.layers, ("bias", "bias+head", "lora", "channels")),
+            ("last_layers", request.last_layers, ("bias", "bias+head", "lora", "channels")),
+            ("chosen", request.chosen, ("chosen",)),
+        )
+        if value is not None and method not in methods
+    ]
+    if misplaced:
+        raise KilotuneError("bad_argument", f"method {method} takes no {misplaced[0]}", f"leave {misplaced[0]} out")
+    if request.layers is not None and request.last_layers is not None:
+        raise KilotuneError("bad_argument", "layers and last_layers both say which", "give one of them")
+    if request.rank is not None and not 1 <= request.rank <= MAX_RANK:
+        raise KilotuneError("bad_argument", f"the rank is {request.rank}", f"use 1 to {MAX_RANK}")
+
+
+def named(graph: Graph, layers: Iterable[int], name: str | int) -> int:
+    """The op of `layers` with this name or number."""
+    candidates = list(layers)
+    for i in candidates:
+        if name == i or name == graph.ops[i].name or name == str(i):
+            return i
+    known = ", ".join(f"{i} '{graph.ops[i].name}'" for i in candidates)
+    raise KilotuneError("bad_argument", f"there is no layer {name!r} that could be trained so", f"use one of: {known}")
+
+
+def _layers(graph: Graph, layers: list[int], request: Request, *, in_part: bool) -> list[int]:
+    """The layers that a request names; all that can be trained in this way if it names none."""
+    able = [i for i in layers if graph.ops[i].adapts_weights] if in_part else layers
+    if not able:
+        raise KilotuneError("unsupported_model", "no dense layer or convolution can be reached", "use method bias")
+    if isinstance(request.channels, Mapping):
+        return sorted({named(graph, able, name) for name in request.channels})
+    if request.layers is not None:
+        return sorted({named(graph, able, name) for name in request.layers})
+    if request.method == "lora":
+        able = [i for i in able if graph.ops[i].pointwise] or able
+    if request.last_layers is None:
+        return able
+    if not 1 <= request.last_layers <= len(able):
+        raise KilotuneError(
+            "bad_argument",
+            f"last_layers is {request.last_layers}, but the model has {len(able)} layers with biases "
+            f"that gradients reach: {', '.join(graph.ops[i].name for i in able)}",
+            f"give a number from 1 to {len(able)}",
+        )
+    return able[-request.last_layers :]
+
+
+def _biases_and_head(graph: Graph, layers: list[int], request: Request) -> dict[int, LayerChoice]:
+    head = layers[-1]
+    biases = _layers(graph, layers, request, in_part=False) if request.method != "head" else []
+    found = {i: LayerChoice(bias=True) for i in biases}
+    if request.method == "bias":
+        return found
+    if not graph.ops[head].trains_weights:
+        last = graph.ops[head]
+        raise KilotuneError(
+            "unsupported_model",
+            f"the weights of the last layer, operator {last.source} {last.kind} ('{last.name}'), cannot be trained",
+            "use method bias, or end the model with a dense layer",
+        )
+    return {**found, head: LayerChoice(bias=True, weights=True)}
+
+
+def _in_part(graph: Graph, layers: list[int], request: Request) -> dict[int, LayerChoice]:
+    found = {}
+    which = request.channels
+    given = {named(graph, layers, k): v for k, v in which.items()} if isinstance(which, Mapping) else {}
+    for i in layers:
+        if request.method == "lora":
+            found[i] = LayerChoice(bias=True, weights=True, rank=request.rank or DEFAULT_RANK)
+            continue
+        count = which if isinstance(which, int) else DEFAULT_CHANNELS
+        channels = tuple(sorted(set(given[i]))) if i in given else largest_channels(graph.ops[i], count)
+        if not channels or channels[0] < 0 or channels[-1] >= graph.ops[i].outputs:
+            raise KilotuneError(
+                "bad_argument",
+                f"layer '{graph.ops[i].name}' has channels 0 to {graph.ops[i].outputs - 1}, not {list(channels)}",
+                "give at least one of them",
+            )
+        found[i] = in_channels(graph.ops[i], channels)
+    return found
+
+
+def in_channels(op: ImageOp, channels: tuple[int, ...]) -> LayerChoice:
+    """These channels' weights and the layer's biases; all channels of a dense layer are its weights."""
+    if len(channels) == op.outputs and op.trains_weights:
+        return LayerChoice(bias=True, weights=True)
+    return LayerChoice(bias=True, weights=True, channels=channels)
+
+
+def largest_channels(op: ImageOp, count: int) -> tuple[int, ...]:
+    """The `count` channels with the largest weights, in real units."""
+    if count < 1:
+        raise KilotuneError("bad_argument", f"{count} channels cannot be trained", "give at least 1")
+    if not isinstance(op, FullyConnected):
+        return ()
+    size = np.abs(op.weights.astype(np.float64)).sum(1) * op.weight_scales.astype(np.float64)
+    order = np.argsort(-size, kind="stable")[:count]
+    return tuple(sorted(int(i) for i in order))
+
+
+def _check_chosen(graph: Graph, layers: list[int], found: Mapping[int, LayerChoice]) -> None:
+    for i, choice in found.items():
+        op = graph.ops[i] if 0 <= i < len(graph.ops) else None
+        good = (
+            op is not None
+            and i in layers
+            and (choice.bias or choice.weights)
+            and all(0 <= c < op.outputs for c in choice.channels)
+            and list(choice.channels) == sorted(set(choice.channels))
+            and 0 <= choice.rank <= MAX_RANK
+            and not (choice.channels and choice.rank)
+            and (not choice.weights or (op.adapts_weights if choice.channels or choice.rank else op.trains_weights))
+        )
+        if not good:
+            raise KilotuneError("bad_argument", f"op {i} cannot be trained so: {choice}", "choose again")
+    if not found:
+        raise KilotuneError("bad_argument", "nothing is chosen to be trained", "choose at least one layer")
+
+
+def refuse_doubly_trained(graph: Graph, chosen: Mapping[int, LayerChoice]) -> None:
+    """A tensor that two ops train would need two values in the merged model."""
+    owners: dict[tuple[str, int], ImageOp] = {}
+    for index in sorted(chosen):
+        op, choice = graph.ops[index], chosen[index]
+        weight_tensor, bias_tensor = op.parameters
+        trained = (("bias", bias_tensor, choice.bias), ("weights", weight_tensor, choice.weights))
+        for key in ((what, tensor) for what, tensor, used in trained if used and tensor >= 0):
+            if key in owners:
+                raise shared_error(key[0], key[1], owners[key].source, op.source)
+            owners[key] = op
+
+
+def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:
+    return KilotuneError(
+        "shared_tensor",
+        f"operators {first} and {second} share {what} tensor {tensor} (one layer used twice), and both would train it",
+        "train the last layers only (fewer last_layers, or method head), or use separate layers in the model",
+    )

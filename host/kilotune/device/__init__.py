@@ -1,0 +1,1 @@
+"""`Device` and what it says: learning, scoring, adapters, recording, keys, another model."""

@@ -1,0 +1,575 @@
+"""`Device`: learn, score, infer, train and carry adapters, on whatever target is behind the transport."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.adapters.trust import trust
+from kilotune.device.model_swap import replace
+from kilotune.device.ready_inputs import ReadyInputs
+from kilotune.device.results import (
+    BenchResult,
+    DeviceInfo,
+    Progress,
+    ProgressCall,
+    Scores,
+    device_info,
+    require_classes,
+    require_state,
+    train_config,
+)
+from kilotune.device.samples import Samples, Segment, to_features, to_segments
+from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
+from kilotune.link import messages, transfer
+from kilotune.link.auth import Key, Lock
+from kilotune.link.cbor import bad_message
+from kilotune.link.client import Client
+from kilotune.link.keys import KeyRing
+from kilotune.link.messages import Guard, Kind, Phase, Scorer, StreamKind, WindowResult
+from kilotune.link.status import RefusedError, local_error, no_model
+from kilotune.link.stream import SampleStream, StreamSpec
+from kilotune.link.transport import Transport
+
+if TYPE_CHECKING:
+    from kilotune.adapters.adapter import Adapter
+    from kilotune.image.image import Image
+
+CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
+RATE_TOLERANCE = 0.01  # the same as on the device
+_STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
+
+ResultCall = Callable[[WindowResult], None]
+
+
+class Device:
+    """A device with a session open; use it with `with`. Every wait is bounded by `timeout_s`.
+
+    `image` gives names to what is pulled, and must be the one on the device. `keys`: where the key of a
+    locked device is looked for; None: in the user's folder.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        image: Image | None = None,
+        timeout_s: float = 30.0,
+        keys: KeyRing | None = None,
+    ) -> None:
+        self._client = Client(transport, timeout_s=timeout_s)
+        self._client.unlock = self._unlock
+        self._keys = keys if keys is not None else KeyRing()
+        self._image = image
+        self._stream = 0
+        try:
+            self._greet(self._client.open())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; what was not committed stays in the device's RAM."""
+        self._client.close()
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    @property
+    def image(self) -> Image | None:
+        return self._image
+
+    def info(self) -> DeviceInfo:
+        """The device and its model; none of it changes while connected."""
+        return device_info(self._client.transport.name, self._hello, self._model)
+
+    def require_model(self) -> messages.Model:
+        """The model that runs; RefusedError with the device's own reason where there is none of use."""
+        if self._model is None:
+            raise no_model(self._hello.opened)
+        return self._model
+
+    def status(self) -> messages.DeviceStatus:
+        """Phase, progress, checkpoint, counters and memory, as they are now."""
+        return self._client.ask(messages.DeviceStatus, Kind.status)
+
+    def _greet(self, hello: messages.Hello) -> None:
+        self._hello = hello
+        self._model = None if hello.opened else self._client.ask(messages.Model, Kind.model)
+        m = self._model
+        if m is not None and m.axes and not all((m.rate_mhz, m.full_scale_ug, m.window, m.hop, m.features)):
+            raise bad_message("its model has features of no size")
+        if self._model is None or self._image is None:
+            return
+        if self._model.image_hash != self._image.image_hash:
+            raise KilotuneError(
+                "other_image",
+                f"the device runs image {self._model.image_hash.hex()[:12]}, "
+                f"the one given is {self._image.image_hash.hex()[:12]}",
+                "give the image that the device was flashed with, or flash this one with `kilotune flash`",
+            )
+
+    # --- its key ---------------------------------------------------------------------------------
+
+    @property
+    def lock(self) -> Lock:
+        return self._hello.lock
+
+    @property
+    def unique_id(self) -> bytes:
+        return self._hello.unique_id
+
+    @property
+    def key_id(self) -> bytes:
+        """Which key the device has; empty: none."""
+        return self._hello.key_id
+
+    @property
+    def keys(self) -> KeyRing:
+        return self._keys
+
+    def _unlock(self) -> None:
+        key = self._keys.find(self._hello.unique_id, self._hello.key_id)
+        self._client.authenticate(key, self._hello.unique_id)
+
+    def set_key(self, lock: Lock, key: Key | None) -> None:
+        """Gives the device a key, or takes it away (`Lock.none`, None); a present key must be at hand."""
+        if self._hello.lock and not self._client.authenticated:
+            self._unlock()
+        key_id = self._client.set_key(lock, key)
+        if key_id != (b"" if key is None else key.id(self._hello.unique_id)):
+            raise bad_message("it has another key than it was given")
+        self._greet(self._client.open())
+
+    def _require_features(self, rate_hz: float | None) -> messages.Model:
+        model = self.require_model()
+        if model.axes == 0:
+            raise local_error("no_features")
+        if rate_hz is not None and not abs(rate_hz * 1000 - model.rate_mhz) <= model.rate_mhz * RATE_TOLERANCE:
+            raise local_error(
+                "wrong_rate",
+                f"the samples have {rate_hz:g} Hz, the model is made for {model.rate_mhz / 1000:g} Hz",
+            )
+        return model
+
+    # --- windows of samples ----------------------------------------------------------------------
+
+    def learn(
+        self,
+        samples: Samples,
+        labels: Sequence[int] | int | None = None,
+        *,
+        rate_hz: float | None = None,
+        passes: int | None = None,
+        patience: int = 0,
+        lr: float | None = None,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        accumulate: int = 1,
+        seed: int = 1,
+        scorer: str = "automatic",
+        hold_period: int = 8,
+        hold_count: int = 2,
+        resume: bool = False,
+        force: bool = False,
+        noise: int = 8,
+        gain: int = 0,
+        jitter: bool = False,
+        guard: str = "all",
+        recalibrate: bool = False,
+        ready_features: bool = False,
+        progress: ProgressCall | None = None,
+        on_result: ResultCall | None = None,
+    ) -> messages.LearnReport:
+        """One learn phase over all samples; returns what it came to, when the device detects.
+
+        `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
+        `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
+        `rate_hz` is checked where it is given. `hold_count` of every `hold_period` windows are held back from
+        training. `passes` over the others (0: calibration only), with a rate that falls from `lr` to 0;
+        `patience`: passes without a lower held-back loss after which training ends, 0: never. `momentum` (below
+        1) and `accumulate` (windows a step) need an image compiled for them; `weight_decay` pulls towards the
+        base model. `noise`: in 1/16 sigma, of the inputs trained on; `gain`: in 1/16 log2, of a random gain a
+        window and axis; `jitter`: bands move by up to one. `force`: keep what was trained even where calibration
+        is better. `resume`: go on from the checkpoint. Such a phase refuses windows that are unlike
+        the first healthy ones, and is undone where it would blunt the device (`status().guard` says why);
+        `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
+        `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
+        (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
+        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
+        `timeout` or `device_lost`.
+        """
+        model = self._require_features(rate_hz)
+        segments = self._segments(samples, ready_features)
+        classes = _labels_for(segments, labels)
+        classifies = model.classes > 0
+        _check_learning(model, labels, classes, momentum, accumulate, hold_period, hold_count)
+        if lr is None:
+            lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
+        if passes is None:
+            passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
+        train = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
+        config = messages.LearnConfig(
+            train, _in_range("passes", passes, 0xFFFF), _in_range("patience", patience, 0xFFFF),
+            _in_range("hold_period", hold_period, 0xFF),
+            _in_range("hold_count", hold_count, 0xFF), labels is not None, resume, _scorer(scorer), force,
+            _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter, _guard(guard), recalibrate,
+        )  # fmt: skip
+        self._client.tell(Kind.learn_begin, config)
+        try:
+            self._run_streams(segments, classes, rate_hz, ready_features, progress, on_result)
+            self._client.tell(Kind.learn_end)
+        except BaseException as error:
+            if isinstance(error, RefusedError) or not isinstance(error, KilotuneError):  # it still answers
+                with contextlib.suppress(KilotuneError):
+                    self._client.tell(Kind.learn_cancel)
+            raise
+        return self._wait_for_training(passes, progress)
+
+    def score(
+        self,
+        samples: Samples,
+        *,
+        rate_hz: float | None = None,
+        ready_features: bool = False,
+        progress: ProgressCall | None = None,
+        on_result: ResultCall | None = None,
+    ) -> Scores:
+        """The device's result of every window: score in log2, anomalous or not, why it was refused.
+
+        `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
+        """
+        self._require_features(rate_hz)
+        phase = self.status().phase
+        if phase not in (Phase.idle, Phase.detect):
+            # In a learn phase these windows would be learned from.
+            raise local_error("wrong_state", f"the device is in phase {phase.name}: finish or reset it first")
+        segments = self._segments(samples, ready_features)
+        labels = [0] * len(segments)
+        return self._run_streams(segments, labels, rate_hz, ready_features, progress, on_result)
+
+    def classify(self, samples: Samples, *, rate_hz: float | None = None) -> npt.NDArray[np.int64]:
+        """(windows,) the winning class of every window; the model must be a classifier."""
+        if self.require_model().classes == 0:
+            raise local_error("unavailable", "the model on the device is no classifier")
+        return self.score(samples, rate_hz=rate_hz).categories
+
+    def open_stream(
+        self, *, rate_hz: float | None = None, label: int = 0, ready_features: bool = False
+    ) -> SampleStream:
+        """A stream to push live samples into; finish it before anything else is asked of the device."""
+        model = self._require_features(rate_hz)
+        kind = StreamKind.features if ready_features else StreamKind.samples
+        self._stream = self._stream % 0xFFFF + 1
+        hop = 1 if ready_features else model.hop
+        window = 1 if ready_features else model.window
+        rate_mhz = model.rate_mhz if rate_hz is None else round(rate_hz * 1000)
+        spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window)
+        return SampleStream(self._client, self._hello, spec, self._stream)
+
+    def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:
+        model = self.require_model()
+        if ready_features:
+            return to_features(samples, features=model.features)
+        return to_segments(samples, axes=model.axes, full_scale_g=model.full_scale_ug / 1e6)
+
+    def _run_streams(
+        self,
+        segments: list[Segment],
+        labels: Sequence[int],
+        rate_hz: float | None,
+        ready_features: bool,
+        progress: ProgressCall | None,
+        on_result: ResultCall | None,
+    ) -> Scores:
+        results: list[WindowResult] = []
+        owners: list[int] = []
+        lost = done = 0
+        total = sum(s.counts.nbytes for s in segments)
+
+        def keep(new: list[WindowResult], owner: int) -> None:
+            results.extend(new)
+            owners.extend([owner] * len(new))
+            if on_result is not None:
+                for result in new:
+                    on_result(result)
+
+        for owner, (segment, label) in enumerate(zip(segments, labels, strict=True)):
+            stream = self.open_stream(rate_hz=rate_hz, label=label, ready_features=ready_features)
+            data = memoryview(segment.counts.tobytes())
+            step = _STREAM_BYTES // stream.frame_bytes * stream.frame_bytes
+            for at in range(0, len(data), step):
+                piece = bytes(data[at : at + step])
+                keep(stream.push(piece), owner)
+                done += len(piece)
+                _tell(progress, "stream", done, total)
+            keep(stream.finish(), owner)
+            lost += stream.lost
+        return Scores(tuple(results), tuple(owners), lost, sum(s.clipped for s in segments))
+
+    def _wait_for_training(self, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
+        client = self._client
+        seen: tuple[int, ...] = ()
+        changed_at = client.clock()
+        while True:
+            status = self.status()
+            if status.phase is Phase.detect:
+                _tell(progress, "train", passes, passes)
+                return status.report
+            if status.phase is not Phase.train:
+                raise KilotuneError(
+                    "interrupted",
+                    f"training ended early: the device is in phase {status.phase.name}",
+                    "was it reset, or told to cancel? Learn again",
+                )
+            now = (status.report.passes_done, status.train_steps, status.generation)
+            if now != seen:
+                seen, changed_at = now, client.clock()
+                _tell(progress, "train", min(status.report.passes_done, passes), passes)
+            elif client.clock() - changed_at > client.timeout_s:
+                raise KilotuneError(
+                    "timeout",
+                    f"training made no progress for {client.timeout_s:g} s",
+                    "reset the device and learn again",
+                )
+            if client.transport.poll_s:
+                time.sleep(client.transport.poll_s)
+
+    # --- the sensor beside it --------------------------------------------------------------------
+
+    def sensor_test(self) -> messages.SensorTest:
+        """The sensor's own self-test; for about 0.6 s it measures nothing else. Keep the machine still."""
+        return self._client.ask(messages.SensorTest, Kind.sensor_test)
+
+    def raw(self, start: int = 0) -> messages.RawFrames:
+        """Raw samples of the sensor from frame `start` on: what one message holds, of the last window."""
+        self.require_model()
+        found = self._client.ask(messages.RawFrames, Kind.raw, start)
+        if len(found.data) % (2 * self._require_features(None).axes):
+            raise bad_message("raw samples that are no whole frames")
+        return found
+
+    # --- ready model inputs ----------------------------------------------------------------------
+
+    def infer(self, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """int8 (n, inputs) to int8 (n, outputs)."""
+        return ReadyInputs(self._client, self._hello, self.require_model()).infer(inputs)
+
+    def train(
+        self,
+        inputs: npt.NDArray[np.int8],
+        labels: npt.NDArray[Any] | Sequence[int] | None = None,
+        *,
+        steps: int,
+        lr: float,
+        seed: int = 1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        accumulate: int = 1,
+        progress: ProgressCall | None = None,
+    ) -> None:
+        """`steps` training steps, one row of `inputs` each, in order and from the start again.
+
+        `inputs`: int8 (n, inputs). `labels`: classes (n,) for classifiers, int8 (n, outputs) for
+        regression, None for reconstruction.
+        """
+        config = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
+        ready = ReadyInputs(self._client, self._hello, self.require_model())
+        ready.train(inputs, labels, steps, config, lambda n: _tell(progress, "train", n, steps))
+
+    def bench(self, *, runs: int = 1, input_row: npt.NDArray[np.int8] | None = None) -> BenchResult:
+        """Instructions of one inference and of one training step, averaged over `runs`.
+
+        Training steps change the adapter; afterwards the device goes back to its last checkpoint (or
+        the base model): commit first what is to be kept.
+        """
+        return ReadyInputs(self._client, self._hello, self.require_model()).bench(runs, input_row)
+
+    # --- adapter ---------------------------------------------------------------------------------
+
+    def commit(self, *, candidate: bool = False) -> messages.Checkpoint:
+        """Writes the adapter to the device's flash; returns once it is verified there.
+
+        A rollback from later checkpoints passes over a candidate, to the last stable one, until `mark_stable`.
+        """
+        return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
+
+    def mark_stable(self) -> messages.Checkpoint:
+        """Makes the newest checkpoint, a candidate, one that a rollback returns to; a stable one stays as it is."""
+        return self._checkpoint(Kind.mark_stable)
+
+    def rollback(self) -> messages.Checkpoint:
+        """Returns to the checkpoint before the newest one, for good."""
+        return self._checkpoint(Kind.rollback)
+
+    def restore(self) -> messages.Checkpoint:
+        """Drops what was not committed: the newest checkpoint counts again, or the base model."""
+        return self._checkpoint(Kind.restore)
+
+    def _checkpoint(self, kind: Kind) -> messages.Checkpoint:
+        self.require_model()
+        return self._client.ask(messages.Checkpoint, kind)
+
+    def reset(self) -> None:
+        """Restarts the device and connects again; only what was committed survives."""
+        self._greet(self._client.reset())
+
+    def pull(self, *, progress: ProgressCall | None = None) -> Adapter:
+        """The device's present adapter; needs the image, for names and shapes. A locked device vouches for it."""
+        if self._image is None:
+            raise KilotuneError(
+                "no_image",
+                "an adapter can only be pulled with the model image at hand",
+                "give the .ktm file that the device was flashed with: --image model.ktm",
+            )
+        if not self._hello.lock:
+            blob, status = self.pull_bytes(progress=progress), self.status()
+            return self._adapter(self._image, blob, status.windows_learned, status.steps_trained)
+        for last in (False, False, True):  # it may change between its bytes and its tag
+            blob = self.pull_bytes(progress=progress)
+            said = self._client.ask(messages.AdapterTag, Kind.adapter_tag)
+            adapter = self._adapter(self._image, blob, said.windows, said.steps, tag=said.tag)
+            try:
+                trust(adapter, self._keys)
+                break
+            except KilotuneError:
+                if last:
+                    raise
+        return adapter
+
+    def _adapter(self, image: Image, blob: bytes, windows: int, steps: int, *, tag: bytes = b"") -> Adapter:
+        from kilotune.adapters.adapter import Adapter
+
+        return Adapter.from_blob(
+            image,
+            blob,
+            windows_seen=windows,
+            steps=steps,
+            device=f"{self._hello.board}:{self._hello.unique_id.hex()}",
+            firmware=self._hello.firmware,
+            tag=tag.hex(),
+            key_id=self._hello.key_id.hex() if tag else "",
+        )
+
+    def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
+        """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
+        size, chunk = self.require_model().adapter_bytes, self._hello.chunk
+        return transfer.pull(self._client, size, chunk, lambda n: _tell(progress, "pull", n, size))
+
+    def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
+        """Gives the device an adapter; once verified there it is the newest checkpoint.
+
+        An interrupted push goes on where it was when it is called again with the same adapter.
+        """
+        model, config = self.require_model(), adapter.config
+        if config.image_hash != model.image_hash.hex():
+            raise local_error("wrong_base")
+        load = transfer.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
+        size, chunk = len(adapter.blob), self._hello.chunk
+        return transfer.push(self._client, load, chunk, lambda n: _tell(progress, "push", n, size))
+
+    # --- model -----------------------------------------------------------------------------------
+
+    def replace_model(self, image: Image, *, progress: ProgressCall | None = None) -> DeviceInfo:
+        """Puts `image` in the place of the device's model, which it keeps for `rollback_model`.
+
+        The device verifies and judges the whole image before it counts. Where that fails, or anything on the
+        way, the old model runs on. What was learned and not committed is lost; what was committed counts
+        again whenever its model does. An interrupted transfer goes on where it was when it is called again.
+        """
+        size, chunk = len(image.content), self._hello.chunk
+        told = replace(
+            self._client, image.content, image.image_hash, chunk, lambda n: _tell(progress, "model", n, size)
+        )
+        if told.image_hash != image.image_hash:
+            raise KilotuneError(
+                "other_image",
+                f"the device runs image {told.image_hash.hex()[:12]} after it was given another",
+                "send the model again",
+            )
+        self._image = image
+        self._greet(self._client.open())
+        return self.info()
+
+    def rollback_model(self) -> DeviceInfo:
+        """Returns to the model before the present one, for good, and to what was committed for it."""
+        self._client.ask(messages.Model, Kind.model_rollback)
+        self._image = None
+        self._greet(self._client.open())
+        return self.info()
+
+
+def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(Progress(what, done, total))
+
+
+def _in_range(name: str, value: int, high: int) -> int:
+    if not 0 <= value <= high:
+        raise KilotuneError("usage", f"{name} is {value}", f"0 to {high} are possible")
+    return value
+
+
+def _scorer(name: str) -> Scorer:
+    if name not in Scorer.__members__:
+        raise KilotuneError("usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}")
+    return Scorer[name]
+
+
+def _guard(name: str) -> Guard:
+    if name not in Guard.__members__:
+        raise KilotuneError("usage", f"there is no guard '{name}'", f"known are {', '.join(Guard.__members__)}")
+    return Guard[name]
+
+
+def _check_learning(
+    model: messages.Model,
+    labels: Sequence[int] | int | None,
+    classes: list[int],
+    momentum: float,
+    accumulate: int,
+    hold_period: int,
+    hold_count: int,
+) -> None:
+    """What the device would only call an argument out of range, by name."""
+    require_state(model, momentum, accumulate)
+    if not 0 <= hold_count < hold_period:
+        raise KilotuneError(
+            "usage",
+            f"of every {hold_period} windows, {hold_count} are to be held back",
+            "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
+        )
+    if model.classes and labels is None:
+        raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
+    if not model.classes and labels is not None:
+        raise KilotuneError("usage", "the model is no classifier", "leave the labels away")
+    if model.classes:
+        require_classes(model, classes)
+
+
+def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
+    """One class a segment."""
+    each = [0] * len(segments) if labels is None else list(np.atleast_1d(np.asarray(labels)))
+    if len(each) != len(segments):
+        raise KilotuneError(
+            "usage", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
+        )
+    return [_in_range("a label", int(label), 0xFF) for label in each]

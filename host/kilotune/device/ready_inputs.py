@@ -1,0 +1,157 @@
+"""Ready model inputs over the wire: whole in one message where they fit, in pieces where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.device.results import BenchResult, require_classes, require_state, train_config
+from kilotune.errors import KilotuneError
+from kilotune.link import messages
+from kilotune.link.cbor import bad_message
+from kilotune.link.client import Client
+from kilotune.link.messages import Kind
+from kilotune.link.status import RefusedError, local_error
+
+_RECONSTRUCTION, _REGRESSION, _CROSS_ENTROPY = 1, 2, 3
+_BENCH_INFERENCE, _BENCH_STEP = 0, 1
+_BENCH_LEARNING_RATE = 2.0**-10
+
+
+class ReadyInputs:
+    """infer, train and bench of one model on one device."""
+
+    def __init__(self, client: Client, hello: messages.Hello, model: messages.Model) -> None:
+        self._client = client
+        self._chunk = hello.chunk
+        self._model = model
+
+    def infer(self, inputs: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """int8 (n, inputs) to int8 (n, outputs)."""
+        rows = self._rows(inputs, self._model.input_bytes, "inputs")
+        outputs = b"".join(self._infer_row(row.tobytes()) for row in rows)
+        return np.frombuffer(outputs, np.int8).reshape(len(rows), self._model.output_bytes).copy()
+
+    def _infer_row(self, row: bytes) -> bytes:
+        size = self._model.output_bytes
+        answer = self._client.ask(messages.Output, Kind.infer, self._send_input(row, self._chunk))
+        output = b""
+        while True:
+            if answer.output_bytes != size or answer.offset != len(output):
+                raise bad_message("an output of another size")
+            output += answer.output
+            if len(output) == size:
+                return output
+            if not answer.output or len(output) > size:
+                raise bad_message("an output of another size")
+            answer = self._client.ask(messages.Output, Kind.output_read, len(output))
+
+    def _send_input(self, row: bytes, room: int) -> bytes:
+        """What belongs into the request: the row, or nothing once it was written in pieces."""
+        if len(row) <= room:
+            return row
+        for at in range(0, len(row), self._chunk):
+            self._client.tell(Kind.input_write, at, row[at : at + self._chunk])
+        return b""
+
+    def train(
+        self,
+        inputs: npt.NDArray[np.int8],
+        labels: npt.NDArray[Any] | Sequence[int] | None,
+        steps: int,
+        config: messages.TrainConfig,
+        done: Callable[[int], None],
+    ) -> None:
+        """Step i on row i modulo n."""
+        if self._model.loss == 0:
+            raise local_error("not_trainable")
+        rows = self._rows(inputs, self._model.input_bytes, "inputs")
+        require_state(self._model, config.momentum_q15, config.accumulate)
+        classes, targets = self._targets(labels, len(rows))
+        if steps < 0 or (steps and not len(rows)):
+            raise KilotuneError("usage", f"{steps} steps on {len(rows)} inputs", "give at least one input")
+        self._client.tell(Kind.train_begin, config)
+        for step in range(steps):
+            i = step % len(rows)
+            target = b"" if targets is None else targets[i].tobytes()
+            row = self._send_input(rows[i].tobytes(), self._chunk - len(target) - 3)
+            answer = self._client.ask(messages.StepsDone, Kind.train_step, step, int(classes[i]), row, target)
+            if answer.steps != step + 1:
+                raise bad_message(f"it has done {answer.steps} steps after step {step + 1}")
+            done(step + 1)
+
+    def _targets(
+        self, labels: npt.NDArray[Any] | Sequence[int] | None, n: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
+        """(classes, regression targets or None) for n rows, by the model's loss."""
+        none = np.zeros(n, np.int64)
+        loss = self._model.loss
+        if loss == _REGRESSION:
+            if labels is None:
+                raise KilotuneError("usage", "the model's loss needs a target for every input", "give labels")
+            targets = self._rows(np.asarray(labels), self._model.output_bytes, "labels")
+            if self._model.output_bytes > self._chunk - 3:
+                raise local_error("unavailable", "the model's targets are longer than a message of this device")
+            if len(targets) != n:
+                raise _counts_differ(len(targets), n)
+            return none, targets
+        if loss == _CROSS_ENTROPY:
+            if labels is None:
+                raise KilotuneError("usage", "a classifier learns from a class a row", "give labels")
+            classes = np.asarray(labels)
+            if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+                raise KilotuneError("usage", "labels are not whole numbers (n,)", "give the class of each input")
+            if len(classes) != n:
+                raise _counts_differ(len(classes), n)
+            require_classes(self._model, classes)
+            return classes.astype(np.int64), None
+        if labels is not None:
+            raise KilotuneError("usage", "the model is trained to reconstruct its input", "leave labels away")
+        return none, None
+
+    def bench(self, runs: int, input_row: npt.NDArray[np.int8] | None) -> BenchResult:
+        if not 1 <= runs <= 1000:
+            raise KilotuneError("usage", f"{runs} runs", "1 to 1000 are possible")
+        size = self._model.input_bytes
+        row = np.arange(size, dtype=np.int64).astype(np.int8) if input_row is None else input_row
+        data = self._rows(np.asarray(row).reshape(1, -1), size, "the input")[0].tobytes()
+        inference, inference_ms = self._count(data, _BENCH_INFERENCE, runs)
+        if self._model.loss == 0:
+            return BenchResult(inference, None, inference_ms, None, runs)
+        config = train_config(lr=_BENCH_LEARNING_RATE, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
+        self._client.tell(Kind.train_begin, config)
+        try:
+            step, step_ms = self._count(data, _BENCH_STEP, runs)
+        finally:
+            self._restore()
+        return BenchResult(inference, step, inference_ms, step_ms, runs)
+
+    def _restore(self) -> None:
+        try:
+            self._client.ask(messages.Checkpoint, Kind.restore)
+        except RefusedError as error:
+            raise KilotuneError(error.code, f"after measuring, {error.message}", "reset the device") from error
+
+    def _count(self, data: bytes, what: int, runs: int) -> tuple[int | None, float]:
+        """(instructions, milliseconds) of one run"""
+        for at in range(0, len(data), self._chunk):
+            self._client.tell(Kind.input_write, at, data[at : at + self._chunk])
+        total = self._client.ask(messages.BenchCount, Kind.bench, what, runs, 0)
+        return total.instructions // runs if total.instructions else None, total.elapsed_ms / runs
+
+    @staticmethod
+    def _rows(values: npt.NDArray[Any], size: int, name: str) -> npt.NDArray[np.int8]:
+        if values.dtype != np.int8 or values.ndim < 2 or int(np.prod(values.shape[1:])) != size:
+            raise KilotuneError(
+                "bad_shape",
+                f"{name} are {values.dtype} {values.shape}, the model takes int8 (n, {size})",
+                "quantise and reshape them",
+            )
+        return np.ascontiguousarray(values.reshape(len(values), size))
+
+
+def _counts_differ(labels: int, rows: int) -> KilotuneError:
+    return KilotuneError("usage", f"{labels} labels for {rows} inputs", "give one label a row")

@@ -1,0 +1,182 @@
+"""What a device tells, as a caller sees it; and settings of training as a device takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.errors import KilotuneError
+from kilotune.image.real16 import to_real
+from kilotune.link import messages
+from kilotune.link.messages import ANOMALY, SCORED, WindowResult
+from kilotune.link.status import statuses
+
+Q10 = 1024.0  # scores and losses on the wire are Q10 log2
+LOSSES = {0: "none", 1: "reconstruction", 2: "regression", 3: "cross_entropy"}
+METHODS = dict(enumerate(("none", "bias", "head", "bias+head", "lora", "channels", "chosen")))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device and the model on it; sizes in bytes, hashes in hexadecimal. `axes` 0: no features.
+
+    `model`: "ok", or the name of the status that says why there is none; its fields are 0 then.
+    """
+
+    target: str
+    firmware: str
+    board: str
+    unique_id: str
+    max_frame: int
+    chunk: int
+    credit: int
+    model: str
+    image_hash: str = ""
+    base_hash: str = ""
+    method: str = "none"
+    loss: str = "none"
+    classes: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    adapter_bytes: int = 0
+    state_bytes: int = 0
+    arena_bytes: int = 0
+    axes: int = 0
+    rate_hz: float = 0.0
+    full_scale_g: float = 0.0
+    window: int = 0
+    hop: int = 0
+    features: int = 0
+    lock: str = "none"  # what needs the key: "none", "writes", "all"
+    key_id: str = ""
+
+
+def device_info(target: str, hello: messages.Hello, model: messages.Model | None) -> DeviceInfo:
+    """Both messages as one."""
+    status = statuses().get(hello.opened)
+    opened = status.name if status is not None else f"status {hello.opened}"
+    device = (hello.firmware, hello.board, hello.unique_id.hex(), hello.max_frame, hello.chunk, hello.credit)
+    if model is None:
+        return DeviceInfo(target, *device, opened, lock=hello.lock.name, key_id=hello.key_id.hex())
+    return DeviceInfo(
+        target,
+        *device,
+        opened,
+        image_hash=model.image_hash.hex(),
+        base_hash=model.base_hash.hex(),
+        method=METHODS.get(model.method, f"method {model.method}"),
+        loss=LOSSES.get(model.loss, f"loss {model.loss}"),
+        classes=model.classes,
+        input_bytes=model.input_bytes,
+        output_bytes=model.output_bytes,
+        adapter_bytes=model.adapter_bytes,
+        state_bytes=model.state_bytes,
+        arena_bytes=model.arena_bytes,
+        axes=model.axes,
+        rate_hz=model.rate_mhz / 1000,
+        full_scale_g=model.full_scale_ug / 1e6,
+        window=model.window,
+        hop=model.hop,
+        features=model.features,
+        lock=hello.lock.name,
+        key_id=hello.key_id.hex(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One result a window, in order; indices count from 0 in every segment.
+
+    `segments`: of which segment each is. `lost`: results that the device dropped before they could be read.
+    `clipped`: samples outside of the full scale.
+    """
+
+    results: tuple[WindowResult, ...]
+    segments: tuple[int, ...]
+    lost: int
+    clipped: int
+
+    def __iter__(self) -> Iterator[WindowResult]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """(windows,) log2 of the anomaly score (classifiers: of the winning probability); NaN: not scored."""
+        return np.array([r.score / Q10 if r.flags & SCORED else np.nan for r in self.results], np.float64)
+
+    @property
+    def anomalous(self) -> npt.NDArray[np.bool_]:
+        """(windows,)"""
+        return np.array([bool(r.flags & ANOMALY) for r in self.results], np.bool_)
+
+    @property
+    def categories(self) -> npt.NDArray[np.int64]:
+        """(windows,) the winning class, of classifiers"""
+        return np.array([r.category for r in self.results], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`what`: "stream" (bytes), "train" (passes), "pull" or "push" (bytes)."""
+
+    what: str
+    done: int
+    total: int
+
+
+ProgressCall = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One inference and one training step, averaged over `runs`; by the device's own clock and counter.
+
+    Instructions are None where the target cannot count them, all of a step where it cannot be trained.
+    """
+
+    instructions_inference: int | None
+    instructions_step: int | None
+    inference_ms: float
+    step_ms: float | None
+    runs: int
+
+
+def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
+    """KilotuneError `usage` where training needs optimiser state that the image does not have."""
+    if model.state_bytes == 0 and (momentum or accumulate > 1):
+        wanted = "momentum" if momentum else "accumulation"
+        option = "--momentum" if momentum else "--accumulate"
+        raise KilotuneError("usage", f"the image was compiled without room for {wanted}", f"compile it with {option}")
+
+
+def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+    """KilotuneError `usage` where one of them is no class of this classifier."""
+    if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
+        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
+
+
+def train_config(
+    *, lr: float, momentum: float, weight_decay: float, accumulate: int, seed: int
+) -> messages.TrainConfig:
+    """Checked and in the device's numbers."""
+    momentum_q15 = round(momentum * 32768) if math.isfinite(momentum) else -1
+    if not 0 <= momentum_q15 < 32768:
+        raise KilotuneError("usage", f"momentum is {momentum}", "give a number from 0 up to, not including, 1")
+    for name, value, low, high in (("accumulate", accumulate, 1, 0xFFFF), ("seed", seed, 0, 0xFFFFFFFF)):
+        if not low <= value <= high:
+            raise KilotuneError("usage", f"{name} is {value}", f"{low} to {high} are possible")
+    return messages.TrainConfig(
+        *to_real(lr, "the learning rate"),
+        *to_real(weight_decay, "weight decay"),
+        momentum_q15,
+        accumulate,
+        seed,
+    )

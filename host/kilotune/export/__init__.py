@@ -1,0 +1,1 @@
+"""What leaves the project: packages of the kernel, and C arrays."""

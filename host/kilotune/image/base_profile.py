@@ -1,0 +1,177 @@
+"""Base calibration: what the base model's machine looked like, how far a new machine's windows are trusted."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kilotune.errors import KilotuneError
+from kilotune.image.features import checked_fields
+from kilotune.image.real16 import to_real
+
+Vector = npt.NDArray[np.float32]
+SECTION_BYTES = 64
+ADAPTER_HEAD_BYTES = 32
+MAX_WINDOWS = 255
+LEAST_EARLY = 3
+LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
+LEAST_ALONE_WINDOWS = 8  # of these, two are held back
+# What training takes where nothing else is said; how they were found: docs/DESIGN.md.
+DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
+
+
+def _refuse(what: str, hint: str) -> KilotuneError:
+    return KilotuneError("bad_profile", what, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """Constants of calibration, scores and threshold (SPEC 1.7); `docs/DESIGN.md` says how they were found.
+
+    Pseudo-windows are the weight of the base model's statistics, in windows of the new machine.
+    """
+
+    windows: int = 32  # capacity of the reservoir, both shares together
+    mean_pseudo: int = 0
+    feature_pseudo: int = 20
+    residual_pseudo: int = 10
+    near_pseudo: int = 20
+    threshold_pseudo: int = 16
+    neighbours: int = 2
+    level: bool = True
+    spread: float = 0.5  # prior deviation of log2 scores
+    quantile: float = 2.326  # 99 % of the normal distribution
+    quantile_tail: float = 3.95  # what Student's t adds, over its degrees of freedom
+    margin: float = 0.02  # AUC by which a scorer must beat the combined one
+    early: int = 0  # windows of the first learn phase that later ones are held to; 0: none
+    # A device with a sensor and no host learns from its first so many healthy windows; 0: it waits for a host.
+    alone_windows: int = 64
+    alone_passes: int = DEFAULT_PASSES
+    alone_learning_rate: float = DEFAULT_LEARNING_RATE
+
+    @classmethod
+    def for_loss(
+        cls, loss: str, windows: int = 32, early: int = 0, alone_windows: int | None = None
+    ) -> CalibrationSettings:
+        """A classifier's few windows of all classes say little about means and levels.
+
+        `alone_windows` None: twice the reservoir; a classifier cannot learn alone, as nobody tells it classes.
+        """
+        if not 1 <= windows <= MAX_WINDOWS:
+            raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
+        if early != 0 and not LEAST_EARLY <= early <= windows:
+            raise _refuse(
+                f"{early} early windows beside a reservoir of {windows}",
+                f"0, or {LEAST_EARLY} up to as many as the reservoir has, are possible",
+            )
+        if loss == "classification":
+            if early != 0:
+                raise _refuse("a classifier has no anomaly score to hold to early windows", "use 0 for it")
+            if alone_windows:
+                raise _refuse("a classifier cannot learn alone", "nobody tells it the classes: give 0 windows")
+            return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False, alone_windows=0)
+        alone = max(2 * windows, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
+        if alone != 0 and not LEAST_ALONE_WINDOWS <= alone <= 0xFFFF:
+            raise _refuse(
+                f"the device is to learn alone from {alone} windows",
+                f"{LEAST_ALONE_WINDOWS} to 65535 are possible, or 0: not alone",
+            )
+        return cls(windows=windows, early=early, alone_windows=alone)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What the base model's own training windows looked like.
+
+    A model input is (feature - feature_mean) / feature_std, in log2 units over the features' reference.
+    `residual_std` is the spread of what a reconstruction leaves, in units of the model's input;
+    `base_threshold` the log2 of a residual score that 1 % of those windows exceed.
+    """
+
+    feature_mean: Vector  # (inputs,)
+    feature_std: Vector  # (inputs,)
+    residual_std: Vector = field(default_factory=lambda: np.zeros(0, np.float32))  # (outputs,), empty: classifier
+    base_threshold: float = 1.0
+
+    @classmethod
+    def neutral(cls, inputs: int, outputs: int) -> Profile:
+        """Features pass as they are."""
+        return cls(np.zeros(inputs, np.float32), np.ones(inputs, np.float32), np.ones(outputs, np.float32))
+
+    def __post_init__(self) -> None:
+        for name in ("feature_mean", "feature_std", "residual_std"):
+            values = np.asarray(getattr(self, name), dtype=np.float32)
+            if values.ndim != 1 or not np.all(np.isfinite(values)):
+                raise _refuse(f"the profile's {name} is not a list of finite numbers", "make the profile again")
+            object.__setattr__(self, name, values)
+        if self.feature_mean.shape != self.feature_std.shape or np.any(self.feature_std <= 0):
+            raise _refuse("the profile's means and deviations do not fit", "deviations are above 0, one a feature")
+        if np.any(self.residual_std <= 0):
+            raise _refuse("the profile's residual_std must be above 0", "make the profile again")
+        if not abs(self.base_threshold) < 30:
+            raise _refuse("the profile's base_threshold is out of range", "it is a log2, about 1")
+
+    def section(self, offset: int, settings: CalibrationSettings, *, input_scale: float, loss_scale: float) -> bytes:
+        """Profile section and its tables, to be placed at `offset` of the image.
+
+        `loss_scale`: the larger of the loss tensor's and the target's scale; a residual unit is 1/64 of it.
+        """
+        inverse = round(2**7 / input_scale)
+        if not 1 <= inverse <= 2**14:
+            raise _refuse(
+                f"the model's input scale is {input_scale:g}",
+                "inputs are in sigma: quantise the model with an input range of about +-6",
+            )
+        residual_units = self.residual_std.astype(np.float64) * 64.0 / loss_scale
+        tables = [
+            np.clip(np.rint(self.feature_mean * 1024.0), -32768, 32767).astype("<i2"),
+            np.clip(np.rint(self.feature_std * 4096.0), LEAST_FEATURE_SCALE, 65535).astype("<u2"),
+            np.clip(np.rint(residual_units), LEAST_RESIDUAL_SCALE, 65535).astype("<u2"),
+        ]
+        content, places = b"", []
+        for table in tables:
+            places.append(offset + SECTION_BYTES + len(content))
+            content += table.tobytes() + bytes(-table.nbytes % 4)
+        s = settings
+        head = struct.pack(
+            "<HH8BiHHHHhHIIIHHHh16x",
+            s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
+            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * 1024),
+            round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
+            round(self.base_threshold * 1024), 0, *places,
+            s.alone_windows, s.alone_passes, *to_real(s.alone_learning_rate, "the learning rate"),
+        )  # fmt: skip
+        return head + content
+
+    def to_json(self) -> dict[str, object]:
+        names = ("feature_mean", "feature_std", "residual_std")
+        lists: dict[str, object] = {name: [round(float(v), 6) for v in getattr(self, name)] for name in names}
+        return lists | {"base_threshold": self.base_threshold}
+
+    @classmethod
+    def from_json(cls, data: object) -> Profile:
+        values = checked_fields(cls, data, "profile")
+        threshold = values.pop("base_threshold", 1.0)
+        try:
+            arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
+            return cls(**arrays, base_threshold=float(threshold))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
+
+
+def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> int:
+    """Bytes of the calibration block at the head of the adapter (SPEC 2); 0 without features."""
+    if features == 0:
+        return 0
+    n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + windows * (1 + features)
+    if early:
+        n += (early + 1) * features
+    return n + -n % 4
+
+
+def early_ram_bytes(features: int, early: int) -> int:
+    """RAM that early windows cost: the windows, what re-calibration has moved, and a running mean."""
+    return (early + 3) * features if early else 0

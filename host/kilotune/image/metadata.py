@@ -1,0 +1,75 @@
+"""Kilotune's own entry in a `.tflite`'s metadata: JSON with features, profile, loss and calibration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import Profile
+from kilotune.image.features import FeatureConfig, decode_json
+from kilotune.tflite import edit as flatbuffer_edit
+from kilotune.tflite import model as tflite_model
+from kilotune.tflite.model import TfliteModel
+
+NAME = "kilotune"
+Loss = Literal["reconstruction", "regression", "classification"]
+_LOSSES: tuple[Loss, ...] = ("reconstruction", "regression", "classification")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """Everything is optional. `calibration` is what a merged model keeps of an adapter, in JSON terms."""
+
+    features: FeatureConfig | None = None
+    profile: Profile | None = None
+    loss: Loss | None = None
+    calibration: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        if self.features is not None:
+            result["features"] = self.features.to_json()
+        if self.profile is not None:
+            result["profile"] = self.profile.to_json()
+        if self.loss is not None:
+            result["loss"] = self.loss
+        if self.calibration is not None:
+            result["calibration"] = self.calibration
+        return result
+
+
+def from_model(model: TfliteModel) -> ModelMetadata:
+    """The model's own metadata; empty where it has none."""
+    content = model.metadata_entry(NAME)
+    if content is None:
+        return ModelMetadata()
+    data = decode_json(content, "the model's kilotune metadata")
+    if not isinstance(data, dict):
+        raise KilotuneError("bad_model", "the model's kilotune metadata is not a JSON object", "make the model again")
+    loss = data.get("loss")
+    calibration = data.get("calibration")
+    if loss is not None and loss not in _LOSSES:
+        raise KilotuneError("bad_model", f"the model's metadata names a loss {loss!r}", "use the tools of one release")
+    if calibration is not None and not isinstance(calibration, dict):
+        raise KilotuneError("bad_model", "the model's calibration is not a JSON object", "merge the model again")
+    return ModelMetadata(
+        features=FeatureConfig.from_json(data["features"]) if data.get("features") else None,
+        profile=Profile.from_json(data["profile"]) if data.get("profile") else None,
+        loss=loss,
+        calibration=calibration,
+    )
+
+
+def read(content: bytes) -> ModelMetadata:
+    """The kilotune metadata of a `.tflite` file's bytes."""
+    return from_model(tflite_model.read(content))
+
+
+def write(content: bytes, metadata: ModelMetadata) -> bytes:
+    """`content` with its kilotune metadata replaced; everything else stays as it is."""
+    text = json.dumps(metadata.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    edit = flatbuffer_edit.Edit(content)
+    edit.set_metadata(NAME, text.encode())
+    return edit.finish()

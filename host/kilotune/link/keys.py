@@ -1,0 +1,102 @@
+"""Keys in files: one a device, readable by their owner alone, found by the device's unique id."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilotune.common.files import replace
+from kilotune.errors import KilotuneError
+from kilotune.link.auth import KEY_BYTES, Key
+from kilotune.link.status import local_error
+
+_MAX_FILE_BYTES = 256
+
+
+def folder() -> Path:
+    """Where keys are kept where no file is named."""
+    named = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(named) if named else Path.home() / ".config") / "kilotune" / "keys"
+
+
+def write(path: Path, key: Key) -> None:
+    """All or nothing, and never readable by others, not even for a moment."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace(path, key.secret.hex().encode() + b"\n", 0o600)
+    except OSError as error:
+        raise KilotuneError(
+            "cannot_write", f"cannot write the key file {path}: {error.strerror}", "name another with --key-file"
+        ) from error
+
+
+def read(path: Path) -> Key:
+    """KilotuneError `bad_key_file` where it is none, or others may read it."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_MAX_FILE_BYTES)
+    except OSError as error:
+        raise KilotuneError(
+            "bad_key_file", f"cannot read the key file {path}: {error.strerror}", "name another with --key-file"
+        ) from error
+    if stat.S_ISREG(mode) and mode & 0o077:
+        raise KilotuneError(
+            "bad_key_file", f"others may read the key file {path}", f"chmod 600 {path}; a key that was read is no key"
+        )
+    try:
+        secret = bytes.fromhex(text.decode("ascii").strip())
+    except ValueError:
+        secret = b""
+    if len(secret) != KEY_BYTES:
+        raise KilotuneError(
+            "bad_key_file",
+            f"{path} is no key file",
+            f"it holds {2 * KEY_BYTES} hexadecimal digits; `kilotune provision` writes one",
+        )
+    return Key(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """Where the key of a device is looked for: one file, or the user's folder."""
+
+    file: Path | None = None
+
+    def path(self, unique_id: bytes) -> Path:
+        return self.file if self.file is not None else folder() / f"{unique_id.hex() or 'device'}.key"
+
+    def next_path(self, unique_id: bytes) -> Path:
+        """Of a key that is being set, until the device has confirmed it."""
+        path = self.path(unique_id)
+        return path.with_name(path.name + ".new")
+
+    def retired_path(self, unique_id: bytes, key: Key) -> Path:
+        path = self.path(unique_id)
+        return path.with_name(f"{path.name}.old-{key.id(unique_id).hex()}")
+
+    def known(self, unique_id: bytes) -> list[Key]:
+        """The keys that there are for a device: the present one, one that is being set, earlier ones."""
+        path = self.path(unique_id)
+        named = (path.name, self.next_path(unique_id).name)
+        try:
+            beside = sorted(path.parent.iterdir())
+        except OSError:
+            return []
+        return [read(p) for p in beside if p.name in named or p.name.startswith(f"{path.name}.old-")]
+
+    def find(self, unique_id: bytes, key_id: bytes) -> Key:
+        """The key that the device says it has. KilotuneError `locked` or `wrong_key`: it is not here."""
+        path, known = self.path(unique_id), self.known(unique_id)
+        for key in known:
+            if key.id(unique_id) == key_id:
+                return key
+        if known:
+            raise KilotuneError(
+                "wrong_key",
+                f"the device was given another key than the one in {path}",
+                "name the right file with --key-file",
+            )
+        raise local_error("locked", f"the device {unique_id.hex()} is locked, and there is no key for it at {path}")

@@ -1,0 +1,1 @@
+"""Whole experiments: streaming, evaluation, before and after, benchmark, the demo."""

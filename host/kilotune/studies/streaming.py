@@ -1,0 +1,301 @@
+"""Recordings through a device: learn from some, score the others, one result a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kilotune.device.device import Device
+    from kilotune.device.results import ProgressCall
+    from kilotune.image.features import FeatureConfig
+    from kilotune.link.messages import GuardStatus, LearnReport, WindowResult
+    from kilotune.sources import Recording
+
+# Told of work under way: done, total, what.
+Tell = Callable[[float, float, str], None]
+
+REFUSALS = ((1, "clipped"), (2, "constant"), (4, "anomalous"), (8, "stuck"), (16, "drifted"))
+SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
+Q10 = 1024.0  # scores on the wire are Q10 log2
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """How a device learns; None leaves it to the default of the library."""
+
+    passes: int | None = None  # over the stored windows; 0: calibration only
+    lr: float | None = None
+    seed: int = 1
+    scorer: str = "automatic"  # automatic, residual, nearest or combined
+    force: bool = False  # keep what training gave even where calibration is better
+    resume: bool = False  # go on from the checkpoint
+    recalibrate: bool = False  # with resume: follow a machine that ages, within limits
+    guard: str = "all"  # all, gate (by score only) or none
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the device said of one window."""
+
+    index: int
+    t_s: float  # end of the window since its recording began
+    score: float | None  # log2 of the anomaly score; None: not scored
+    anomaly: bool
+    learned: bool
+    refused: tuple[str, ...]
+    category: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One window of one recording, in the order of the stream."""
+
+    source: str
+    phase: str  # "learn" or "detect"
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    learned: LearnReport | None  # the device's learn report; None where nothing was learned
+    guard: GuardStatus | None  # what its guardrails found; None where nothing was learned
+    windows: int
+    anomalies: int
+    refused: int
+
+
+def learn(
+    device: Device,
+    recordings: Sequence[Recording],
+    options: LearnOptions,
+    *,
+    labels: Sequence[int] | None = None,
+    progress: Tell | None = None,
+    emit: Callable[[Window], None] | None = None,
+) -> LearnReport:
+    """One learn phase over all recordings, each a stream of its own; gives the device's report.
+
+    `labels`: one class a recording, for classifiers. `emit` gets every window.
+    Returns when training has ended.
+    """
+    if labels is not None and len(labels) != len(recordings):
+        raise KilotuneError(
+            "usage",
+            f"{len(labels)} labels for {len(recordings)} recordings",
+            "give one label a recording, in order",
+        )
+    model = device.info()
+
+    def pass_on(result: WindowResult) -> None:
+        if emit is not None:
+            emit(_window(result, model.window, model.hop, model.rate_hz))
+
+    return device.learn(
+        [r.samples for r in recordings],
+        None if labels is None else list(labels),
+        rate_hz=recordings[0].rate_hz,
+        passes=options.passes,
+        lr=options.lr,
+        seed=options.seed,
+        scorer=options.scorer,
+        force=options.force,
+        resume=options.resume,
+        recalibrate=options.recalibrate,
+        guard=options.guard,
+        progress=_relay(progress),
+        on_result=pass_on,
+    )
+
+
+def score(device: Device, recording: Recording, *, emit: Callable[[Window], None] | None = None) -> list[Window]:
+    """The device's result of every window of a recording; `emit` gets each as soon as it is known."""
+    model = device.info()
+
+    def window(result: WindowResult) -> Window:
+        return _window(result, model.window, model.hop, recording.rate_hz)
+
+    def pass_on(result: WindowResult) -> None:
+        if emit is not None:
+            emit(window(result))
+
+    scores = device.score(recording.samples, rate_hz=recording.rate_hz, on_result=pass_on)
+    if scores.lost:
+        raise KilotuneError(
+            "lost_results",
+            f"{scores.lost} results of {recording.name} were lost on the way",
+            "is the line too slow or unreliable? Try again",
+        )
+    return [window(r) for r in scores]
+
+
+def _relay(progress: Tell | None) -> ProgressCall | None:
+    if progress is None:
+        return None
+    return lambda p: progress(p.done, p.total, p.what)
+
+
+def _window(result: WindowResult, window: int, hop: int, rate_hz: float) -> Window:
+    refused = tuple(name for bit, name in REFUSALS if result.refused & bit)
+    scored = bool(result.flags & SCORED)
+    return Window(
+        index=result.index,
+        t_s=(result.index * hop + window) / rate_hz,
+        score=result.score / Q10 if scored else None,
+        anomaly=bool(result.flags & ANOMALY),
+        learned=bool(result.flags & LEARNED),
+        refused=refused,
+        category=result.category,
+    )
+
+
+def split(
+    recordings: Sequence[Recording], *, files: int | None, seconds: float | None
+) -> tuple[list[Recording], list[Recording]]:
+    """(to learn from, to detect in): the first `files`, or the first `seconds` of the whole stream."""
+    if seconds is None:
+        count = 1 if files is None else files
+        if len(recordings) <= count and files is None and len(recordings) == 1:
+            half = recordings[0].seconds / 2
+            return [recordings[0].cut(seconds=half)], [recordings[0].cut(start_s=half)]
+        return list(recordings[:count]), list(recordings[count:])
+    first: list[Recording] = []
+    rest: list[Recording] = []
+    left = seconds
+    for recording in recordings:
+        if left <= 0:
+            rest.append(recording)
+        elif recording.seconds <= left:
+            first.append(recording)
+        else:
+            first.append(recording.cut(seconds=left))
+            rest.append(recording.cut(start_s=left))
+        left -= recording.seconds
+    return first, rest
+
+
+def run(
+    device: Device,
+    *,
+    to_learn: Sequence[Recording],
+    to_detect: Sequence[Recording],
+    options: LearnOptions,
+    labels: Sequence[int] | None,
+    commit: bool,
+    emit: Callable[[StreamEvent], None],
+    progress: Tell | None = None,
+) -> StreamSummary:
+    """Learns from the first recordings, commits where asked to, then scores the others window by window."""
+    report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
+    guard = device.status().guard if to_learn else None
+    if commit and guard is not None and not guard.returned:  # after a return the checkpoint is what is there
+        device.commit()
+    counts = {"windows": 0, "anomalies": 0, "refused": 0}
+    for recording in to_detect:
+
+        def pass_on(window: Window, source: str = recording.name) -> None:
+            counts["windows"] += 1
+            counts["anomalies"] += window.anomaly
+            counts["refused"] += bool(window.refused)
+            emit(StreamEvent(source, "detect", window))
+
+        score(device, recording, emit=pass_on)
+    return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"])
+
+
+# --- what a device says of itself, in the units of people ------------------------------------------
+
+
+def model_rate_hz(device: Device) -> float:
+    """Sampling rate of the device's model; an error where it has no features."""
+    model = device.info()
+    if model.axes == 0:
+        device.require_model()
+        raise KilotuneError(
+            "no_features",
+            "the device's model takes ready inputs, not samples",
+            "use `kilotune infer` and `train`",
+        )
+    return model.rate_hz
+
+
+def threshold(device: Device) -> float | None:
+    """The threshold in force, log2 of the score: the adapter's, else the base model's; None: not known."""
+    if device.info().axes == 0:
+        return None
+    head = device.pull_bytes()[:8]  # the calibration block leads the adapter (SPEC, section 2)
+    if len(head) == 8 and head[0] == 1:
+        return int.from_bytes(head[6:8], "little", signed=True) / Q10
+    profile = device.image.profile if device.image is not None else None
+    return None if profile is None else profile.base_threshold
+
+
+def told(report: LearnReport | None) -> str:
+    """The device's learn report in a sentence: what was kept, and on what grounds."""
+    if report is None or not report.learned:
+        return ""
+    held = f"{report.held} windows held back from training"
+    if report.passes_done == 0:
+        return f"calibrated on {report.learned} windows, threshold from {held}; no training"
+    # Losses are log2: their difference is a ratio.
+    change = 100 * (2 ** ((report.loss_candidate_held - report.loss_calibration_held) / Q10) - 1)
+    losses = f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
+    kept = (
+        f"training kept, of pass {report.passes_kept} of {report.passes_done}"
+        if report.kept_candidate
+        else "training not kept, calibration serves as well"
+    )
+    return f"{kept}; {losses}{_choice(report)}"
+
+
+def _choice(report: LearnReport) -> str:
+    """Why the scorer is in use, where the device chose it by pseudo-faults."""
+    if not report.auc_combined:
+        return ""
+    rivals = (
+        ("calibration", report.auc_calibration), ("training", report.auc_candidate),
+        ("nearest windows", report.auc_nearest), ("both combined", report.auc_combined),
+    )  # fmt: skip
+    told_apart = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
+    return f"; scorer {report.scorer.name}, for told apart from pseudo-faults (AUC): {told_apart}"
+
+
+def scorer_name(report: LearnReport | None) -> str:
+    return report.scorer.name if report is not None else ""
+
+
+def to_counts(recording: Recording, full_scale_g: float) -> Any:
+    """(n, axes) int16 as the device's sensor would give them; clipped at the full scale, as it would."""
+    from kilotune.device.samples import to_segments
+
+    return to_segments([recording.samples], axes=recording.axes, full_scale_g=full_scale_g)[0].counts
+
+
+def to_g(recording: Recording, full_scale_g: float) -> Any:
+    """(n, axes) in g."""
+    import numpy as np
+
+    if recording.unit == "g":
+        return recording.samples
+    return recording.samples.astype(np.float32) * np.float32(full_scale_g / 32768.0)
+
+
+def features_of(model: Path) -> FeatureConfig:
+    """Features that a .tflite states; a model without is an error."""
+    from kilotune.compiler.compile import read_file
+    from kilotune.image import metadata
+    from kilotune.tflite import model as tflite_model
+
+    features = metadata.from_model(tflite_model.read(read_file(model))).features
+    if features is None:
+        raise KilotuneError(
+            "no_features",
+            f"{model.name} takes ready inputs: it states no features",
+            "use a model made with features",
+        )
+    return features

@@ -1,0 +1,269 @@
+"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto boards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kilotune.common.files import lock_file
+from kilotune.errors import KilotuneError
+from kilotune.targets.boards import Board, board, source_root
+from kilotune.targets.elf import section_sizes
+from kilotune.targets.sensors import SensorChoice
+
+if TYPE_CHECKING:
+    from kilotune.targets.target import Target
+
+_BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
+_BUILD_S = 600.0
+_AS_THE_BOARD = SensorChoice()
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareBuild:
+    """A built firmware; sizes in bytes."""
+
+    board: str
+    firmware: str  # path of the ELF file, or of the native program
+    text: int  # code and constants
+    data: int
+    bss: int
+    stack: int
+    engine: int  # the engine's block: what the model needs, or (without a model) all that is left
+    flash_bytes: int
+    flash_left: int
+    ram_bytes: int
+    ram_left: int
+    sensors: tuple[str, ...]  # in the order of looking
+    sensor_bus: str  # "": none
+    sensor_pins: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flashed:
+    """What `flash` did."""
+
+    target: str
+    firmware: str
+    flash_file: str  # of a board without hardware
+    image_hash: str  # hex; "": the model that was there stays
+    way: str = ""  # of hardware: the debug probe, or the drive's folder
+    bytes_written: int = 0
+    port: str = ""  # where the board can be spoken to; "": not found, or several
+
+
+def build(
+    board_id: str,
+    image: Path | None = None,
+    out: Path | None = None,
+    source: Path | None = None,
+    sensors: SensorChoice = _AS_THE_BOARD,
+) -> FirmwareBuild:
+    """Builds (again, where sources changed) a board's firmware; with `image`, its RAM is exactly the model's.
+
+    KilotuneError: `unknown_board`, `unknown_sensor`, `no_sensor_bus`, `missing_tool`, `no_source`, `build_failed`.
+    """
+    chosen = board(board_id)
+    sensors.require(chosen)
+    root = source if source is not None else source_root()
+    if root is None or not (root / "CMakeLists.txt").is_file():
+        raise KilotuneError(
+            "no_source",
+            "the firmware's source was not found",
+            "run this inside the project's folder, or name it with --source or in KILOTUNE_SOURCE",
+        )
+    if image is not None:
+        from kilotune.image.image import Image
+        from kilotune.targets.fit import require_fit
+
+        require_fit(Image.load(image), board_id)  # says what is wrong with it, better than a build could
+    compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
+    for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
+        _need(tool, package, board_id)
+    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image, sensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder) as lock:
+        _cmake(root, folder, board_id, image, sensors, lock=lock)
+    elf = folder / ("kilotune-native" if chosen.core == "host" else "kilotune.elf")
+    return _sized(chosen, elf, sensors)
+
+
+def native_program() -> Path:
+    """The program of the target `native`: from the source tree where there is one, else the installed one."""
+    in_source = source_root() is not None and source_root() in Path(__file__).resolve().parents
+    if _BUNDLED.is_file() and not in_source:
+        return _BUNDLED
+    return Path(build("native").firmware)
+
+
+def flash(
+    board_id: str,
+    image: Path | None = None,
+    state: Path | None = None,
+    *,
+    probe: str | None = None,
+    drive: Path | None = None,
+    sensors: SensorChoice = _AS_THE_BOARD,
+) -> Flashed:
+    """Builds the firmware, with these sensors, and writes it, with the model, to a board on the desk.
+
+    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
+    flash file.
+    """
+    from kilotune.image.image import Image
+    from kilotune.targets import hardware
+    from kilotune.targets.fit import require_fit
+    from kilotune.targets.ports import ports_of
+    from kilotune.targets.target import parse_target
+
+    target = None  # of a board on the desk
+    if ":" in board_id or board_id in ("native", "twin"):
+        target = parse_target(board_id)
+    elif not board(board_id).usb.method:
+        target = parse_target(f"qemu:{board_id}")
+    content = None
+    if image is not None:
+        model = Image.load(image)
+        require_fit(model, target.board if target is not None else board_id)
+        content = model.content
+    image_hash = content[16:48].hex() if content is not None else ""
+    if target is not None:
+        if sensors != _AS_THE_BOARD:
+            raise KilotuneError(
+                "usage",
+                f"'{target.name}' starts the firmware with the board's own sensors",
+                "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
+            )
+        return _flash_emulated(target, content, image_hash, state)
+    chosen = board(board_id)
+    elf = Path(build(board_id, sensors=sensors).firmware)  # with room for any model
+    written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
+    ports = ports_of(chosen)
+    return Flashed(
+        board_id, str(elf), "", image_hash, written.way, written.bytes_written,
+        ports[0].device if len(ports) == 1 else "",
+    )  # fmt: skip
+
+
+def _flash_emulated(target: Target, content: bytes | None, image_hash: str, state: Path | None) -> Flashed:
+    from kilotune.targets import flashfile
+    from kilotune.targets.target import state_folder
+
+    if target.kind not in ("native", "qemu", "renode"):
+        raise KilotuneError(
+            "unavailable",
+            f"'{target.name}' cannot be flashed: it gets its model when it starts",
+            "give a board, qemu:BOARD, renode:BOARD or native",
+        )
+    chosen = board(target.board)
+    firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
+    file = state_folder(target, state) / "flash.bin"
+    with flashfile.locked(file):
+        flashfile.prepare(file, chosen.flash, content)
+    return Flashed(target.name, str(firmware), str(file), image_hash)
+
+
+_PACKAGE = {"g++": "g++", "arm-none-eabi-g++": "gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"}
+
+
+def _need(tool: str, package: str, board_id: str) -> None:
+    if _find(tool) is None:
+        raise KilotuneError(
+            "missing_tool",
+            f"{tool} is not installed; firmware for {board_id} needs it",
+            f"apt-get install {package}",
+        )
+
+
+def _find(tool: str) -> str | None:
+    """On PATH, or beside this interpreter (cmake and ninja come as Python packages too)."""
+    return shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
+
+
+def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
+    name = board_id + sensors.variant()
+    if image is None:
+        return name
+    return f"{name}-{hashlib.sha256(image.read_bytes()).hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
+    """One build at a time in a folder, one that outlives its command too: the build inherits the lock given."""
+    busy = KilotuneError(
+        "build_failed",
+        f"another build in {folder} did not end within {patience_s:g} s",
+        f"end it (`fuser {folder / '.lock'}` names it), or build elsewhere",
+    )
+    with lock_file(folder / ".lock", patience_s, busy) as handle:
+        yield handle
+
+
+def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice, *, lock: int) -> None:
+    cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
+    configure = [
+        cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        f"-DKILOTUNE_BOARD={board_id}",
+        f"-DKILOTUNE_PYTHON={sys.executable}",
+        f"-DKILOTUNE_MODEL={image.resolve() if image is not None else ''}",
+        *sensors.cmake_options(),
+    ]  # fmt: skip
+    log = folder / "build.log"
+    with log.open("w", encoding="utf-8") as output:
+        for command in (configure, [cmake, "--build", str(folder), "--target", "firmware"]):
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=_BUILD_S,
+                    pass_fds=(lock,),
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise KilotuneError(
+                    "build_failed",
+                    f"the build of {board_id} took more than {_BUILD_S:g} s",
+                    f"its log: {log}",
+                ) from error
+            if done.returncode != 0:
+                raise KilotuneError(
+                    "build_failed",
+                    f"the firmware of {board_id} does not build: {_reason(log)}",
+                    f"the whole log: {log}",
+                )
+
+
+def _reason(log: Path) -> str:
+    """The lines of a build log that say what went wrong."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    for i, line in enumerate(lines):
+        if line.startswith("CMake Error"):
+            return " ".join(lines[i + 1 : i + 3])
+    full = [line.rpartition("ld: ")[2] for line in lines if "overflowed by" in line]
+    telling = full or [line for line in lines if "error:" in line or "undefined reference" in line]
+    return " | ".join((telling or lines)[:3]) or "no output"
+
+
+def _sized(chosen: Board, elf: Path, choice: SensorChoice) -> FirmwareBuild:
+    sizes = section_sizes(elf)
+    text = sum(sizes.get(n, 0) for n in (".boot", ".text", ".rodata", ".ARM.exidx"))
+    data, bss = sizes.get(".data", 0), sizes.get(".bss", 0) + sizes.get(".noinit", 0)
+    stack, engine = sizes.get(".stack", 0), sizes.get(".engine", 0)
+    flash_bytes, ram_bytes = text + data, data + bss + stack + engine
+    bus = choice.bus_on(chosen)
+    return FirmwareBuild(
+        board=chosen.id, firmware=str(elf), text=text, data=data, bss=bss, stack=stack, engine=engine,
+        flash_bytes=flash_bytes, flash_left=max(0, chosen.program_bytes - flash_bytes),
+        ram_bytes=ram_bytes, ram_left=max(0, chosen.ram_bytes - ram_bytes),
+        sensors=choice.drivers_on(chosen), sensor_bus=bus, sensor_pins=chosen.sensors.pins.get(bus, ""),
+    )  # fmt: skip

@@ -1,0 +1,210 @@
+"""From a target's name to an open device: `twin`, `native[:CHIP=RECORDING]`, `qemu:BOARD`, or a port, and so on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.device.device import Device
+    from kilotune.image.image import Image
+    from kilotune.link.keys import KeyRing
+    from kilotune.link.transport import Transport
+    from kilotune.targets.feed import Feed
+
+DEFAULT_TIMEOUT_S = 30.0
+_BOARDLESS = ("twin", "native")
+_EMULATORS = ("qemu", "renode", "rp2040js")
+# Bytes that reach an emulated serial port before the reset are lost; they would be repeated later.
+_EMULATOR_RESET_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a device runs. `kind` is "twin", "native", "qemu", "renode", "rp2040js" or "port"."""
+
+    kind: str
+    name: str  # as given
+    board: str = ""  # of an emulator, and "native"
+    port: str = ""  # "/dev/ttyACM0", "socket://host:port"
+    feed: Feed | None = None  # the sensor of "native" and "renode"
+
+    def open(
+        self,
+        image: Image | None = None,
+        *,
+        state: Path | None = None,
+        fresh: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        counting: bool = True,
+    ) -> Transport:
+        """Starts the device where it has to be started; closing the transport ends it.
+
+        `image` goes into the model partition of a target without hardware; None leaves what is there.
+        `state` is the folder that keeps flash (None: the user's cache); `fresh`: blank flash, gone at the
+        end. `counting`: an emulator's time is its instructions, so that `bench` can count them.
+        """
+        if self.kind == "port":
+            from kilotune.link.transport import open_port
+
+            return open_port(self.port, timeout_s=timeout_s)
+        content = None
+        if image is not None:
+            if self.kind in _EMULATORS:
+                from kilotune.targets.fit import require_fit
+
+                require_fit(image, self.board)
+            content = image.content
+        with contextlib.ExitStack() as stack:
+            if fresh:
+                state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))
+            folder = state_folder(self, state)
+            rate_hz = image.features.rate_hz if image is not None and image.features is not None else None
+            line = _start(self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s, counting=counting)
+            stack.callback(line.close)
+            settle_s = _EMULATOR_RESET_S if self.kind in _EMULATORS else 0.0
+            return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)
+
+
+def parse_target(text: str) -> Target:
+    """KilotuneError `usage` for a name that means nothing, `unknown_board` for a board that is not there."""
+    if text in _BOARDLESS:
+        return Target(text, text, board="native")
+    kind, _, rest = text.partition(":")
+    if kind == "native":
+        from kilotune.targets.feed import parse_feed
+
+        return Target(kind, text, board="native", feed=parse_feed(rest))
+    if kind in _EMULATORS and not rest.startswith("//"):
+        if not rest:
+            raise KilotuneError("usage", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
+        if kind == "renode":
+            return _parse_renode(text, rest)
+        if kind == "qemu":
+            from kilotune.targets.qemu import emulated
+
+            emulated(rest)
+        else:
+            from kilotune.targets import rp2040js
+
+            rp2040js.emulated(rest)
+        return Target(kind, text, board=rest)
+    looks_like_port = text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).is_char_device()
+    if not looks_like_port:
+        raise KilotuneError(
+            "usage",
+            f"'{text}' is no target",
+            "give twin, native, native:CHIP=RECORDING, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
+        )
+    return Target("port", text, port=text)
+
+
+def _parse_renode(text: str, rest: str) -> Target:
+    from kilotune.targets import renode
+    from kilotune.targets.feed import parse_feed
+
+    board_id, comma, sensor = rest.partition(",")
+    feed = parse_feed(sensor) if comma else None
+    if feed is not None and (feed.virtual or feed.spi):
+        raise KilotuneError("usage", f"'{text}': time and bus are Renode's own", "leave 'virtual,' and 'spi,' away")
+    renode.emulated(board_id, feed.chip if feed is not None else "")
+    return Target("renode", text, board=board_id, feed=feed)
+
+
+def open(
+    target: str,
+    image: Image | None = None,
+    state: Path | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    *,
+    fresh: bool = False,
+    keys: KeyRing | None = None,
+) -> Device:
+    """The device on `target`, ready for use; close it (with `with`). A failed open leaves nothing running."""
+    from kilotune.device.device import Device
+
+    transport = parse_target(target).open(image, state=state, fresh=fresh, timeout_s=timeout_s)
+    return Device(transport, image=image, timeout_s=timeout_s, keys=keys)  # closes the transport where it fails
+
+
+def state_folder(target: Target, state: Path | None) -> Path:
+    """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
+    base = state if state is not None else _cache() / "devices"
+    # With a sensor or without, it is one device.
+    name = {"native": "native", "renode": f"renode:{target.board}"}.get(target.kind, target.name)
+    folder = base / name.replace(":", "-")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KilotuneError(
+            "bad_state", f"cannot make the folder {folder}: {error.strerror}", "name another one with --state"
+        ) from error
+    return folder.resolve()
+
+
+def _cache() -> Path:
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "kilotune"
+
+
+def _start(
+    target: Target,
+    stack: contextlib.ExitStack,
+    folder: Path,
+    content: bytes | None,
+    *,
+    rate_hz: float | None,
+    timeout_s: float,
+    counting: bool,
+) -> Transport:
+    if target.kind == "twin":
+        from kilotune.targets import twin
+
+        return twin.open_transport(folder, content)
+    from kilotune.link.transport import open_port
+    from kilotune.targets import native, qemu, renode, rp2040js
+
+    if target.kind == "native":
+        options = target.feed.arguments(folder, rate_hz) if target.feed is not None else ()
+        port, _ = stack.enter_context(native.run(folder, content, options=options))
+    elif target.kind == "renode":
+        feed = target.feed
+        resd = feed.resd(folder, rate_hz) if feed is not None else None
+        chip = feed.chip if feed is not None else ""
+        port, _ = stack.enter_context(renode.run(target.board, folder, content, chip=chip, resd=resd))
+    elif target.kind == "rp2040js":
+        port, _ = stack.enter_context(rp2040js.run(target.board, folder, content))
+    else:
+        port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=counting))
+    return open_port(port, timeout_s=timeout_s)
+
+
+class StartedTransport:
+    """The line to a device that was started for it; closing it ends the device."""
+
+    def __init__(self, line: Transport, name: str, stack: contextlib.ExitStack, *, settle_s: float) -> None:
+        self.name = name
+        self.poll_s = line.poll_s
+        self._line = line
+        self._stack = stack
+        self._settle_s = settle_s
+
+    def write(self, data: bytes) -> None:
+        self._line.write(data)
+
+    def read(self, timeout_s: float) -> bytes:
+        return self._line.read(timeout_s)
+
+    def reopen(self, timeout_s: float) -> None:
+        time.sleep(self._settle_s)
+        self._line.reopen(timeout_s)
+
+    def close(self) -> None:
+        self._stack.close()

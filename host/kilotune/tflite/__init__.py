@@ -1,0 +1,1 @@
+"""Foreign bytes: .tflite files read, edited and made; the fixed-point arithmetic that they imply."""

@@ -25,7 +25,8 @@ import shared_data
 from code_size import biases_alone
 from kilotune import _native
 from kilotune.image.image import Image
-from kilotune.studies.benchmark import Benchmark, benchmark, firmware_for
+from kilotune.report.data import Benchmark
+from kilotune.studies.benchmark import benchmark, firmware_for
 from kilotune.targets.connect import connect_fresh
 from layer_costs import CORES, kernel_library, run
 from networks import Network as Layers

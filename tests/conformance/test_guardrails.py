@@ -8,10 +8,10 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapters.adapter import layout
 from kilotune.adapters.calibration import Calibration, of_adapter
+from kilotune.adapters.config import layout
 from kilotune.device.device import Device
-from kilotune.device.wording import told
+from kilotune.device.wording import guard_in_words
 from kilotune.errors import KilotuneError
 from kilotune.link.messages import ANOMALOUS, DRIFTED, EARLIER_RUN, GuardStatus, Reason
 from test_learning import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, machine, twin
@@ -154,7 +154,7 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     after = device.status()
     assert (after.guard.last_reasons, after.guard.last_window) == (guard.last_reasons, EARLIER_RUN)
     assert (after.objected, after.last_returned, after.guard.reasons) == (1, 1, 0)
-    assert "before this run: returned to the checkpoint" in told(after.guard)
+    assert "before this run: returned to the checkpoint" in guard_in_words(after.guard)
     assert device.pull().blob == checkpoint
     counted = {
         Reason.tolerant: guard.tolerant, Reason.insensitive: guard.insensitive, Reason.early_alarms: guard.alarms
@@ -162,7 +162,7 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     assert counted.pop(reason) == 1
     assert not any(counted.values())
     assert device.pull().blob == checkpoint
-    assert "returned to the checkpoint" in told(guard)
+    assert "returned to the checkpoint" in guard_in_words(guard)
     # What is vouched for is kept.
     refused(device, machine(60, 11), guard="none")
     assert device.status().guard.returned == 0
@@ -323,9 +323,9 @@ def test_without_early_windows_the_distance_from_the_first_calibration_still_cou
 
 def test_nothing_is_told_where_nothing_happened() -> None:
     quiet = GuardStatus(*[0] * len(dataclasses.fields(GuardStatus)))
-    assert told(quiet) == ""
+    assert guard_in_words(quiet) == ""
     for reason in Reason:
-        assert told(dataclasses.replace(quiet, reasons=reason))
+        assert guard_in_words(dataclasses.replace(quiet, reasons=reason))
 
 
 def test_a_buffer_given_again_and_again_is_refused_though_windows_overlap() -> None:

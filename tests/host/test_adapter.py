@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kilotune.adapters.adapter import CONFIG_FILE, MODEL_FILE, Adapter
+from kilotune.adapters.adapter import Adapter
+from kilotune.adapters.config import CONFIG_FILE, MODEL_FILE
 from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
 

@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune.compiler import arena, graph, planning
-from kilotune.compiler.arena import Buffer, Piece
+from kilotune.compiler.arena import Buffer
 from kilotune.compiler.lifetimes import lifetimes
 from kilotune.compiler.schedule import schedule
 from kilotune.compiler.selection import Request
+from kilotune.image.memory import Piece
 from kilotune.operators.base import OpPlan
 from kilotune.tflite import model as tflite_model
 

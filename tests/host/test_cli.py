@@ -150,7 +150,10 @@ def test_unknown_command_is_wrong_usage_with_a_suggestion() -> None:
 
 
 def test_importing_a_submodule_does_not_hide_the_public_function() -> None:
-    script = "import kilotune, kilotune.adapters.merge, kilotune.compiler.compile\nassert callable(kilotune.merge) and callable(kilotune.compile)"
+    script = (
+        "import kilotune, kilotune.adapters.merge, kilotune.compiler.compile\n"
+        "assert callable(kilotune.merge) and callable(kilotune.compile)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kilotune.adapters.adapter import Adapter
-from kilotune.adapters.trust import Trust, trust
+from kilotune.adapters.trust import Trust
 from kilotune.device import provisioning
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
@@ -212,11 +212,11 @@ def test_an_answer_that_the_device_did_not_make_is_not_believed(board: Board) ->
 def test_a_pulled_adapter_is_vouched_for(board: Board, tmp_path: Path) -> None:
     plain = board.open().pull()
     assert plain.config.tag == ""
-    assert trust(plain, board.ring) is Trust.no_tag
+    assert plain.trust(board.ring) is Trust.no_tag
     provisioning.provision(board.open(), board.ring, Lock.writes)
     adapter = board.open().pull()
-    assert trust(adapter, board.ring) is Trust.verified
-    assert trust(adapter, KeyRing(tmp_path / "nothing.key")) is Trust.unknown_key
+    assert adapter.trust(board.ring) is Trust.verified
+    assert adapter.trust(KeyRing(tmp_path / "nothing.key")) is Trust.unknown_key
     adapter.save(tmp_path / "a")
     assert Adapter.load(tmp_path / "a", keys=board.ring) == adapter
     blob = bytearray(adapter.blob)
@@ -232,13 +232,13 @@ def test_a_pulled_adapter_is_vouched_for(board: Board, tmp_path: Path) -> None:
         replace(adapter, config=replace(config, tag=config.tag[:-2])),
     ):
         with pytest.raises(KilotuneError) as error:
-            trust(forged, board.ring)
+            forged.trust(board.ring)
         assert error.value.code == "bad_tag"
     replace(adapter, blob=bytes(blob)).save(tmp_path / "b")
     with pytest.raises(KilotuneError, match="vouched"):
         Adapter.load(tmp_path / "b", keys=board.ring)
     # A key that was replaced still verifies what was pulled under it.
     provisioning.change(board.open(), board.ring, Lock.writes)
-    assert trust(adapter, board.ring) is Trust.verified
+    assert adapter.trust(board.ring) is Trust.verified
     provisioning.remove(board.open(), board.ring)
-    assert trust(adapter, board.ring) is Trust.verified
+    assert adapter.trust(board.ring) is Trust.verified

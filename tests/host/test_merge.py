@@ -169,7 +169,7 @@ def test_a_bias_that_two_ops_train_is_refused_in_the_merge_too(tmp_path: Path) -
     """An adapter directory may have been made elsewhere."""
     import json
 
-    from kilotune.adapters.adapter import CONFIG_FILE
+    from kilotune.adapters.config import CONFIG_FILE
 
     shared = two_layers(method="bias")
     trained_adapter(shared.image).save(tmp_path)

@@ -12,54 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.adapters.trust import trust
+from kilotune.adapters.config import (
+    CONFIG_FILE,
+    MAX_CONFIG_BYTES,
+    MAX_MODEL_BYTES,
+    MODEL_FILE,
+    AdapterConfig,
+    bad_adapter,
+    calibration_layout,
+    layout,
+    parse_config,
+    reservoir_of,
+)
+from kilotune.adapters.trust import Trust, trust
 from kilotune.common.files import write_atomically
-from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, calibration_bytes
 from kilotune.image.image import OP_BYTES, Image, Layer
 from kilotune.link.keys import KeyRing
-from kilotune.operators.adapted import FACTOR_START, MAX_RANK, effective
-
-CONFIG_FILE = "adapter_config.json"
-MODEL_FILE = "adapter_model.safetensors"
-FORMAT_VERSION = 1
-MAX_CONFIG_BYTES = 4 << 20
-MAX_MODEL_BYTES = 256 << 20
-
-
-def bad_adapter(what: str, hint: str = "pull it from the device again, or copy the directory again") -> KilotuneError:
-    return KilotuneError("bad_adapter", f"the adapter cannot be used: {what}", hint)
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterConfig:
-    """Where an adapter belongs and how its blob is laid out. Hashes in hexadecimal."""
-
-    base_hash: str  # of the .tflite
-    image_hash: str
-    method: str
-    loss: str
-    adapter_bytes: int
-    calibration_bytes: int
-    layers: tuple[Layer, ...]  # trained ones only
-    input_scale: float = 0.0
-    input_zero_point: int = 0
-    output_scale: float = 0.0
-    output_zero_point: int = 0
-    features: int = 0  # values a window, 0: the model takes ready inputs
-    residual_outputs: int = 0  # 0: a classifier
-    reservoir: int = 0  # windows that it has room for
-    neighbours: int = 0  # of the nearest-windows score
-    early: int = 0  # early windows that it has room for
-    windows_seen: int = 0
-    steps: int = 0
-    device: str = ""
-    firmware: str = ""
-    tag: str = ""  # the device's, made with its key, over all that learning has made; "": it had none
-    key_id: str = ""
-    kilotune_version: str = ""
-    format_version: int = FORMAT_VERSION
+from kilotune.operators.adapted import FACTOR_START, effective
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +62,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        windows, neighbours, early = _reservoir(image.meta.get("calibration") or {})
+        windows, neighbours, early = reservoir_of(image.meta.get("calibration") or {})
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -215,6 +185,10 @@ class Adapter:
             "use the image that it was trained on" + (", compiled with the same options" if same_base else ""),
         )
 
+    def trust(self, keys: KeyRing) -> Trust:
+        """Whether its device vouches for it; KilotuneError `bad_tag` where the tag is wrong."""
+        return trust(self.config, self.blob, keys)
+
     def save(self, directory: str | Path) -> None:
         """Writes both files, each at once or not at all; the arrays first, the configuration last."""
         from safetensors.numpy import save
@@ -241,7 +215,7 @@ class Adapter:
         from safetensors.numpy import load
 
         path = Path(directory)
-        config, sha256 = _parse_config(_read(path / CONFIG_FILE, MAX_CONFIG_BYTES))
+        config, sha256 = parse_config(_read(path / CONFIG_FILE, MAX_CONFIG_BYTES))
         try:
             arrays = load(_read(path / MODEL_FILE, MAX_MODEL_BYTES))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -249,7 +223,7 @@ class Adapter:
         adapter = cls.from_arrays(config, arrays)
         if adapter.sha256 != sha256:
             raise bad_adapter(f"{MODEL_FILE} and {CONFIG_FILE} do not belong together, or bits are damaged")
-        trust(adapter, keys if keys is not None else KeyRing())
+        adapter.trust(keys if keys is not None else KeyRing())
         return adapter
 
 
@@ -267,67 +241,6 @@ def _start_values(image: Image, layer: Layer) -> npt.NDArray[np.int64]:
     return (rows[list(layer.channels)] if layer.channels else rows).reshape(-1) * 256 + 128
 
 
-def _reservoir(settings: object) -> tuple[int, int, int]:
-    """Windows, neighbours and early windows of an image's calibration settings; 0 where it has none."""
-    names = ("windows", "neighbours", "early")
-    values = [settings.get(name, 0) for name in names] if isinstance(settings, dict) else []
-    if len(values) != len(names) or not all(type(v) is int and 0 <= v <= 255 for v in values):
-        raise KilotuneError(
-            "bad_image", "the model image's calibration settings are out of range", "compile the model again"
-        )
-    return values[0], values[1], values[2]
-
-
-def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
-    """The same for the calibration block (SPEC 2); empty without features."""
-    if not config.calibration_bytes:
-        return {}
-    f, o, r, e = config.features, config.residual_outputs, config.reservoir, config.early
-    pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
-        ("head", np.uint8, (ADAPTER_HEAD_BYTES,)),
-        ("feature_mean", np.int16, (f,)),
-        ("feature_scale", np.uint16, (f,)),
-        ("residual_mean", np.int16, (o,)),
-        ("residual_scale", np.uint16, (o,)),
-        ("near_weight", np.uint16, (f,)),
-        ("labels", np.uint8, (r,)),
-        ("reservoir", np.int8, (r, f)),
-        ("early", np.int8, (e, f)),
-        ("aged", np.int8, (f if e else 0,)),
-    )
-    result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
-    at = 0
-    for name, kind, shape in pieces:
-        dtype = np.dtype(kind)
-        if 0 not in shape:
-            result[f"calibration.{name}"] = (at, dtype, shape)
-        at += dtype.itemsize * int(np.prod(shape))
-    return result
-
-
-def layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
-    """Array name -> (offset in the blob, type, shape)."""
-    result = calibration_layout(config)
-    for layer in config.layers:
-        if layer.bias_trained:
-            result[f"layers.{layer.op}.bias_delta"] = (
-                layer.bias_offset,
-                np.dtype(np.int32),
-                (layer.outputs,),
-            )
-        if not layer.weights_trained:
-            continue
-        at, int16 = layer.weight_offset, np.dtype(np.int16)
-        if layer.rank:
-            columns = at + 2 * layer.rank * layer.inputs
-            result[f"layers.{layer.op}.lora_a"] = (at, int16, (layer.rank, layer.inputs))
-            result[f"layers.{layer.op}.lora_b"] = (columns, int16, (layer.outputs, layer.rank))
-        else:
-            shape = (len(layer.channels) or layer.outputs, layer.inputs)
-            result[f"layers.{layer.op}.weight"] = (at, int16, shape)
-    return result
-
-
 def _read(path: Path, limit: int) -> bytes:
     try:
         if path.stat().st_size > limit:
@@ -339,70 +252,3 @@ def _read(path: Path, limit: int) -> bytes:
             f"cannot read {path}: {error.strerror}",
             f"give the adapter's directory, with {CONFIG_FILE} and {MODEL_FILE} in it",
         ) from error
-
-
-def _parse_config(content: bytes) -> tuple[AdapterConfig, str]:
-    """The configuration, every field's type and range checked, and the hash that it promises."""
-    try:
-        data = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise bad_adapter(f"{CONFIG_FILE} is not valid JSON") from error
-    if not isinstance(data, dict):
-        raise bad_adapter(f"{CONFIG_FILE} is not a JSON object")
-    version = data.get("format_version")
-    if version != FORMAT_VERSION:
-        raise bad_adapter(
-            f"it has format version {version!r}, this release reads version {FORMAT_VERSION}",
-            "use the tools of the release that made it",
-        )
-    sha256 = data.pop("sha256", None)
-    layers = data.pop("layers", None)
-    if not isinstance(layers, list) or not isinstance(sha256, str):
-        raise bad_adapter(f"{CONFIG_FILE} lists no layers or no hash")
-    try:
-        config = AdapterConfig(
-            **typed(AdapterConfig, data, without=("layers",)),
-            layers=tuple(Layer(**typed(Layer, layer)) for layer in layers),
-        )
-    except ValueError as error:
-        raise bad_adapter(f"{CONFIG_FILE} {error}", "use the tools of the release that made it") from error
-    _check_layout(config)
-    return config, sha256
-
-
-def _check_layout(config: AdapterConfig) -> None:
-    """Arrays lie inside the blob, fill it without overlap, and fraction bits are possible."""
-    for name in ("base_hash", "image_hash"):
-        try:
-            good = len(bytes.fromhex(getattr(config, name))) == 32
-        except ValueError:
-            good = False
-        if not good:
-            raise bad_adapter(f"its {name} is not a SHA-256")
-    if not 0 <= config.calibration_bytes <= config.adapter_bytes <= MAX_MODEL_BYTES:
-        raise bad_adapter("its sizes are impossible")
-    counts = (config.features, config.residual_outputs, config.reservoir, config.neighbours, config.early)
-    if min(counts) < 0 or max(counts) > MAX_MODEL_BYTES:
-        raise bad_adapter("its counts are impossible")
-    sizes = (config.features, config.residual_outputs, config.reservoir, config.early)
-    if config.calibration_bytes != calibration_bytes(*sizes):
-        raise bad_adapter("its calibration has another size than its counts say")
-    for layer in config.layers:
-        possible = (
-            min(layer.inputs, layer.outputs) >= 1
-            and (not layer.bias_trained or 2 <= layer.bias_fraction_bits <= 24)
-            and 0 <= layer.rank <= MAX_RANK
-            and list(layer.channels) == sorted(set(layer.channels))
-            and all(0 <= c < layer.outputs for c in layer.channels)
-        )
-        if not possible:
-            raise bad_adapter(f"layer '{layer.name:.60}' has impossible sizes")
-    end = 0
-    spans = [
-        (offset, offset + dtype.itemsize * int(np.prod(shape, dtype=np.float64)))
-        for offset, dtype, shape in layout(config).values()
-    ]
-    for first, last in sorted(spans):
-        if first < end or last > config.adapter_bytes:
-            raise bad_adapter("its arrays overlap or lie outside of it")
-        end = last

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.compiler.losses import difference_factors
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS, calibration_bytes
+from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS, calibration_bytes, difference_factors
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter

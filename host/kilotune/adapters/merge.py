@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.adapters.adapter import Adapter, bad_adapter
+from kilotune.adapters.adapter import Adapter
 from kilotune.adapters.calibration import of_adapter
+from kilotune.adapters.config import bad_adapter
 from kilotune.common.files import write_atomically
-from kilotune.compiler.selection import shared_error
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
-from kilotune.image.image import Layer
+from kilotune.image.image import Layer, shared_error
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
 from kilotune.tflite.model import Operator, TfliteModel

@@ -10,7 +10,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link.keys import KeyRing
 
 if TYPE_CHECKING:
-    from kilotune.adapters.adapter import Adapter
+    from kilotune.adapters.config import AdapterConfig
 
 
 class Trust(Enum):
@@ -21,9 +21,8 @@ class Trust(Enum):
     no_tag = "not verified: it was pulled from a device without a key"
 
 
-def trust(adapter: Adapter, keys: KeyRing) -> Trust:
+def trust(config: AdapterConfig, blob: bytes, keys: KeyRing) -> Trust:
     """KilotuneError `bad_tag` where the key is known and the tag is not its."""
-    config = adapter.config
     if not config.tag:
         return Trust.no_tag
     try:
@@ -35,7 +34,7 @@ def trust(adapter: Adapter, keys: KeyRing) -> Trust:
     if key is None:
         return Trust.unknown_key
     image_hash = bytes.fromhex(config.image_hash)
-    right = key.adapter_tag(unique_id, config.windows_seen, config.steps, image_hash, adapter.blob)
+    right = key.adapter_tag(unique_id, config.windows_seen, config.steps, image_hash, blob)
     if not hmac.compare_digest(right, tag):
         raise _bad_tag()
     return Trust.verified

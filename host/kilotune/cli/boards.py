@@ -65,7 +65,7 @@ def flash_command(
     sensors: SensorChoice,
 ) -> None:
     """Build the firmware and write it to a board, by debug probe or boot drive, or to its emulator."""
-    from kilotune.targets.build import flash
+    from kilotune.targets.flash import flash
 
     with out.progress(f"flashing {board}"):
         done = flash(board, image=model, state=state, probe=probe, drive=drive, sensors=sensors)

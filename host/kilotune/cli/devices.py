@@ -32,11 +32,11 @@ def ports_command(out: Output) -> None:
 @device_options()
 def info_command(out: Output, where: Where) -> None:
     """Show a device's firmware, model, limits, phase, counters, guardrails and checkpoint."""
-    from kilotune.device.wording import told
+    from kilotune.device.wording import guard_in_words
 
     with where.connect(where.image) as device:
         status = device.status()
-        data = {**plain(device.info()), "status": plain(status), "guardrails": told(status.guard)}
+        data = {**plain(device.info()), "status": plain(status), "guardrails": guard_in_words(status.guard)}
     flat = [(k, v) for k, v in data.items() if k != "status"] + flattened(data["status"])
     out.result(data, pairs(flat))
 

@@ -315,7 +315,6 @@ def merge_command(
 ) -> None:
     """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
     from kilotune.adapters.merge import merge, write_calibration
-    from kilotune.adapters.trust import trust
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.link.keys import KeyRing
 
@@ -329,6 +328,6 @@ def merge_command(
         "tflite": str(target),
         "bytes": len(merged),
         "calibration": str(beside) if beside else None,
-        "tag": trust(learned, KeyRing(key_file)).name,
+        "tag": learned.trust(KeyRing(key_file)).name,
     }
     out.result(data, text)

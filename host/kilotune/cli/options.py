@@ -134,12 +134,12 @@ require_tag_option = click.option(
 def load_adapter(out: Output, folder: Path, key_file: Path | None = None, require_tag: bool = False) -> Adapter:
     """The adapter, its tag verified where the key is known; a note where a key exists but not here."""
     from kilotune.adapters.adapter import Adapter
-    from kilotune.adapters.trust import Trust, require, trust
+    from kilotune.adapters.trust import Trust, require
     from kilotune.link.keys import KeyRing
 
     keys = KeyRing(key_file)
     adapter = Adapter.load(folder, keys=keys)
-    found = trust(adapter, keys)
+    found = adapter.trust(keys)
     if require_tag:
         require(found)
     elif found is Trust.unknown_key:
@@ -243,7 +243,7 @@ def learn_options(function: Decorated) -> Decorated:
         guard: str,
         **rest: Any,
     ) -> None:
-        from kilotune.studies.streaming import LearnOptions
+        from kilotune.device.learning import LearnOptions
 
         if not resume and (recalibrate or guard != "all"):
             raise KilotuneError("usage", "--recalibrate and --guard need --resume", "add --resume, or leave them out")

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kilotune.device.device import Device
+    from kilotune.device.learning import LearnOptions
     from kilotune.sources import ReadOptions, Recording
-    from kilotune.studies.streaming import LearnOptions, StreamEvent
+    from kilotune.studies.streaming import StreamEvent
 
 
 @command(
@@ -72,8 +73,9 @@ def stream_command(
 
     With --json each window is one line of JSON, and the last line is the summary, or the error.
     """
-    from kilotune.device.wording import told
-    from kilotune.studies.streaming import LearnOptions, run, split
+    from kilotune.device.learning import LearnOptions
+    from kilotune.device.wording import guard_in_words
+    from kilotune.studies.streaming import run, split
 
     both = do_learn and do_detect
     if not both and (learn_files is not None or learn_seconds is not None):
@@ -119,7 +121,7 @@ def stream_command(
         )
     data = plain(summary)
     flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
-    if summary.guard is not None and (words := told(summary.guard)):
+    if summary.guard is not None and (words := guard_in_words(summary.guard)):
         flat["guardrails"] = words
     out.row({"event": "summary", **plain(summary)}, pairs(list(flat.items())))
 
@@ -238,7 +240,7 @@ def train_command(
     folder: Path,
 ) -> None:
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
-    from kilotune.adapters.adapter import CONFIG_FILE
+    from kilotune.adapters.config import CONFIG_FILE
     from kilotune.common.files import require_writable
     from kilotune.image.image import Image
     from kilotune.sources.arrays import load_inputs, load_labels, load_targets

@@ -15,9 +15,9 @@ from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
+    from kilotune.device.learning import LearnOptions
     from kilotune.sources import ReadOptions
     from kilotune.studies.evaluation import Evaluation
-    from kilotune.studies.streaming import LearnOptions
 
 
 @command(
@@ -149,11 +149,11 @@ def report_command(
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
     from kilotune.report import render
+    from kilotune.report.budgets import report_budgets
     from kilotune.sources import read_all
     from kilotune.studies.before_after import report_data, study
     from kilotune.studies.benchmark import benchmark, firmware_for
     from kilotune.studies.evaluation import split_healthy
-    from kilotune.targets.fit import report_budgets
 
     if where.image is None:
         raise KilotuneError("usage", "a report needs the model image", "give it with --image model.ktm")

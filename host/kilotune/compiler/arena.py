@@ -6,26 +6,13 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from kilotune.image.memory import Piece
+
 ALIGNMENT = 4
 # Orders tried beyond the fixed ones while the plan is above the lower bound; seeded, so that a
 # model compiles to the same image everywhere. Fewer for long lists: placing takes their square.
 SHUFFLES = 200
 SHUFFLE_WORK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """`size` bytes at `offset` from step `first` to `last`, both included: what lies where, and when."""
-
-    key: str
-    offset: int
-    size: int
-    first: int
-    last: int
-
-    def meets(self, other: Piece) -> bool:
-        """Whether both are alive in one step."""
-        return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from kilotune.compiler.arena import Buffer, Piece
+from kilotune.compiler.arena import Buffer
 from kilotune.compiler.graph import Graph
 from kilotune.compiler.schedule import Schedule
 from kilotune.compiler.training_plan import GradientPlan, TrainingPlan
+from kilotune.image.memory import Piece
 from kilotune.operators.base import Activation, OpPlan
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from kilotune.compiler.graph import Graph
 from kilotune.compiler.training_plan import LOSSES, LossPlan
 from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import LOSS_BITS, difference_factors
 from kilotune.operators.softmax import Softmax
 
 MAX_CLASSES = 256
-# Normalised differences of the mean squared error: 14 bits of the larger scale.
-LOSS_BITS = 14
 CROSS_ENTROPY_BITS = 24
 
 
@@ -30,12 +29,6 @@ def choose_loss(graph: Graph, loss: str) -> str:
             "use regression or classification",
         )
     return loss
-
-
-def difference_factors(output_scale: float, target_scale: float) -> tuple[int, int]:
-    """A and B of the squared error's differences: the larger scale counts 2^14."""
-    largest = max(output_scale, target_scale)
-    return round(2**LOSS_BITS * output_scale / largest), round(2**LOSS_BITS * target_scale / largest)
 
 
 def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from kilotune.compiler.graph import Graph
 from kilotune.compiler.training_plan import METHODS
 from kilotune.errors import KilotuneError
+from kilotune.image.image import shared_error
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.operators.base import ImageOp
 from kilotune.operators.dense import FullyConnected
@@ -263,11 +264,3 @@ def refuse_doubly_trained(graph: Graph, chosen: Mapping[int, LayerChoice]) -> No
             if key in owners:
                 raise shared_error(key[0], key[1], owners[key].source, op.source)
             owners[key] = op
-
-
-def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:
-    return KilotuneError(
-        "shared_tensor",
-        f"operators {first} and {second} share {what} tensor {tensor} (one layer used twice), and both would train it",
-        "train the last layers only (fewer last_layers, or method head), or use separate layers in the model",
-    )

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.adapters.trust import trust
+from kilotune.device.learning import (
+    CLASSIFIER_LEARNING_RATE,
+    CLASSIFIER_PASSES,
+    check_learning,
+    guard_of,
+    in_range,
+    labels_for,
+    scorer_of,
+)
 from kilotune.device.model_swap import replace
 from kilotune.device.ready_inputs import ReadyInputs
 from kilotune.device.results import (
@@ -21,8 +29,6 @@ from kilotune.device.results import (
     ProgressCall,
     Scores,
     device_info,
-    require_classes,
-    require_state,
     train_config,
 )
 from kilotune.device.samples import Samples, Segment, to_features, to_segments
@@ -33,7 +39,7 @@ from kilotune.link.auth import Key, Lock
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.keys import KeyRing
-from kilotune.link.messages import Guard, Kind, Phase, Scorer, StreamKind, WindowResult
+from kilotune.link.messages import Kind, Phase, StreamKind, WindowResult
 from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
@@ -42,7 +48,6 @@ if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
     from kilotune.image.image import Image
 
-CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
 RATE_TOLERANCE = 0.01  # the same as on the device
 _STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
 
@@ -219,19 +224,19 @@ class Device:
         """
         model = self._require_features(rate_hz)
         segments = self._segments(samples, ready_features)
-        classes = _labels_for(segments, labels)
+        classes = labels_for(segments, labels)
         classifies = model.classes > 0
-        _check_learning(model, labels, classes, momentum, accumulate, hold_period, hold_count)
+        check_learning(model, labels, classes, momentum, accumulate, hold_period, hold_count)
         if lr is None:
             lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
         if passes is None:
             passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
         train = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
         config = messages.LearnConfig(
-            train, _in_range("passes", passes, 0xFFFF), _in_range("patience", patience, 0xFFFF),
-            _in_range("hold_period", hold_period, 0xFF),
-            _in_range("hold_count", hold_count, 0xFF), labels is not None, resume, _scorer(scorer), force,
-            _in_range("noise", noise, 0xFF), _in_range("gain", gain, 0xFF), jitter, _guard(guard), recalibrate,
+            train, in_range("passes", passes, 0xFFFF), in_range("patience", patience, 0xFFFF),
+            in_range("hold_period", hold_period, 0xFF),
+            in_range("hold_count", hold_count, 0xFF), labels is not None, resume, scorer_of(scorer), force,
+            in_range("noise", noise, 0xFF), in_range("gain", gain, 0xFF), jitter, guard_of(guard), recalibrate,
         )  # fmt: skip
         self._client.tell(Kind.learn_begin, config)
         try:
@@ -448,7 +453,7 @@ class Device:
             said = self._client.ask(messages.AdapterTag, Kind.adapter_tag)
             adapter = self._adapter(self._image, blob, said.windows, said.steps, tag=said.tag)
             try:
-                trust(adapter, self._keys)
+                adapter.trust(self._keys)
                 break
             except KilotuneError:
                 if last:
@@ -520,56 +525,3 @@ class Device:
 def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
     if progress is not None:
         progress(Progress(what, done, total))
-
-
-def _in_range(name: str, value: int, high: int) -> int:
-    if not 0 <= value <= high:
-        raise KilotuneError("usage", f"{name} is {value}", f"0 to {high} are possible")
-    return value
-
-
-def _scorer(name: str) -> Scorer:
-    if name not in Scorer.__members__:
-        raise KilotuneError("usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}")
-    return Scorer[name]
-
-
-def _guard(name: str) -> Guard:
-    if name not in Guard.__members__:
-        raise KilotuneError("usage", f"there is no guard '{name}'", f"known are {', '.join(Guard.__members__)}")
-    return Guard[name]
-
-
-def _check_learning(
-    model: messages.Model,
-    labels: Sequence[int] | int | None,
-    classes: list[int],
-    momentum: float,
-    accumulate: int,
-    hold_period: int,
-    hold_count: int,
-) -> None:
-    """What the device would only call an argument out of range, by name."""
-    require_state(model, momentum, accumulate)
-    if not 0 <= hold_count < hold_period:
-        raise KilotuneError(
-            "usage",
-            f"of every {hold_period} windows, {hold_count} are to be held back",
-            "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
-        )
-    if model.classes and labels is None:
-        raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
-    if not model.classes and labels is not None:
-        raise KilotuneError("usage", "the model is no classifier", "leave the labels away")
-    if model.classes:
-        require_classes(model, classes)
-
-
-def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
-    """One class a segment."""
-    each = [0] * len(segments) if labels is None else list(np.atleast_1d(np.asarray(labels)))
-    if len(each) != len(segments):
-        raise KilotuneError(
-            "usage", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
-        )
-    return [_in_range("a label", int(label), 0xFF) for label in each]

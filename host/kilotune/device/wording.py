@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kilotune.link.messages import EARLIER_RUN, Reason
+from kilotune.terms import Q10
 
 if TYPE_CHECKING:
-    from kilotune.link.messages import GuardStatus
+    from kilotune.link.messages import GuardStatus, LearnReport
+
 
 UNSTEADY = 600  # 1/1000 sigma; a machine that keeps still ends a first phase within 150 of its mean
 REASONS = {
@@ -22,7 +24,7 @@ REASONS = {
 }
 
 
-def told(guard: GuardStatus) -> str:
+def guard_in_words(guard: GuardStatus) -> str:
     """The last learn phase and the counters since boot in a sentence; empty where there is nothing to tell.
 
     Before a learn phase of this run, what was last refused in an earlier one.
@@ -44,3 +46,37 @@ def told(guard: GuardStatus) -> str:
     if guard.drifted:
         parts.append(f"{guard.drifted} windows refused as too far from the first healthy ones")
     return "; ".join(parts)
+
+
+def report_in_words(report: LearnReport | None) -> str:
+    """The device's learn report in a sentence: what was kept, and on what grounds."""
+    if report is None or not report.learned:
+        return ""
+    held = f"{report.held} windows held back from training"
+    if report.passes_done == 0:
+        return f"calibrated on {report.learned} windows, threshold from {held}; no training"
+    # Losses are log2: their difference is a ratio.
+    change = 100 * (2 ** ((report.loss_candidate_held - report.loss_calibration_held) / Q10) - 1)
+    losses = f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
+    kept = (
+        f"training kept, of pass {report.passes_kept} of {report.passes_done}"
+        if report.kept_candidate
+        else "training not kept, calibration serves as well"
+    )
+    return f"{kept}; {losses}{_choice(report)}"
+
+
+def _choice(report: LearnReport) -> str:
+    """Why the scorer is in use, where the device chose it by pseudo-faults."""
+    if not report.auc_combined:
+        return ""
+    rivals = (
+        ("calibration", report.auc_calibration), ("training", report.auc_candidate),
+        ("nearest windows", report.auc_nearest), ("both combined", report.auc_combined),
+    )  # fmt: skip
+    told_apart = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
+    return f"; scorer {report.scorer.name}, for report_in_words apart from pseudo-faults (AUC): {told_apart}"
+
+
+def scorer_name(report: LearnReport | None) -> str:
+    return report.scorer.name if report is not None else ""

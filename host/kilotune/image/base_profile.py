@@ -175,3 +175,13 @@ def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> 
 def early_ram_bytes(features: int, early: int) -> int:
     """RAM that early windows cost: the windows, what re-calibration has moved, and a running mean."""
     return (early + 3) * features if early else 0
+
+
+# Normalised differences of the mean squared error: 14 bits of the larger scale.
+LOSS_BITS = 14
+
+
+def difference_factors(output_scale: float, target_scale: float) -> tuple[int, int]:
+    """A and B of the squared error's differences: the larger scale counts 2^14."""
+    largest = max(output_scale, target_scale)
+    return round(2**LOSS_BITS * output_scale / largest), round(2**LOSS_BITS * target_scale / largest)

@@ -11,10 +11,10 @@ from typing import Any
 
 from kilotune.common.files import write_atomically
 from kilotune.common.json_records import typed
-from kilotune.compiler.arena import Piece
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig, decode_json
+from kilotune.image.memory import Piece
 
 MAGIC = 0x314D544B
 VERSION = 2
@@ -348,3 +348,11 @@ def seal(header: Header, body: bytes) -> bytes:
     rest = header.pack(0, bytes(32))[48:] + body
     image_hash = hashlib.sha256(rest).digest()
     return header.pack(zlib.crc32(image_hash + rest), image_hash)[:48] + rest
+
+
+def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:
+    return KilotuneError(
+        "shared_tensor",
+        f"operators {first} and {second} share {what} tensor {tensor} (one layer used twice), and both would train it",
+        "train the last layers only (fewer last_layers, or method head), or use separate layers in the model",
+    )

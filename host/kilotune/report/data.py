@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,30 @@ class ReportData:
     checks: tuple[tuple[str, bool, str], ...] = ()  # what was verified: name, outcome, detail
     notes: tuple[str, ...] = ()  # what a reader should not overlook
     commands: tuple[str, ...] = ()  # that made it
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """Of one call; None where the target does not count."""
+
+    inference: int | None
+    step: int | None  # None also for an image that is not trained
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Bytes; None where the target does not know."""
+
+    arena: int
+    adapter: int
+    static: int | None  # all else: firmware, window buffers, reservoir
+    stack_peak: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    instructions: Instructions
+    macs: int  # of one inference
+    ram_bytes: Ram
+    flash_bytes: int | None  # firmware and model image; None where the firmware's size is not known
+    model_bytes: int

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from kilotune.report.svg import CHAR, Plot
 
 if TYPE_CHECKING:
-    from kilotune.compiler.arena import Piece
     from kilotune.image.image import Image
+    from kilotune.image.memory import Piece
 
 WIDTH, HEIGHT = 900.0, 520.0
 KINDS = {

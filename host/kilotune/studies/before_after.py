@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kilotune.device import wording
+from kilotune.device.learning import LearnOptions
+from kilotune.device.wording import guard_in_words, report_in_words, scorer_name
 from kilotune.report.data import Budget, Point, ReportData, Scores, Span, Spectrum
 from kilotune.report.metrics import Separation, separation
-from kilotune.studies.streaming import LearnOptions, Window, learn, score, scorer_name, threshold, told
+from kilotune.studies.streaming import Window, learn, score, threshold
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device
@@ -149,7 +150,7 @@ def _window_of(recordings: Sequence[Recording], scored: Scored, config: FeatureC
     """The samples (window, axes) in g of the window chosen by its score; None where nothing was scored."""
     import numpy as np
 
-    from kilotune.studies.streaming import to_g
+    from kilotune.device.samples import to_g
 
     known = sorted((w.score, i) for i, w in enumerate(scored.windows) if w.score is not None)
     if not known:
@@ -196,8 +197,8 @@ def report_data(
         scorer_why=_why(found),
         facts=(
             ("method", image.method),
-            ("outcome", told(found.learn_report)),
-            ("guardrails", wording.told(found.guard) or "nothing to object"),
+            ("outcome", report_in_words(found.learn_report)),
+            ("guardrails", guard_in_words(found.guard) or "nothing to object"),
             *facts,
             ("model image, SHA-256", image.image_hash.hex()),
             ("base model, SHA-256", image.base_hash.hex()),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+from kilotune.report.data import Benchmark, Instructions, Ram
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,33 +13,6 @@ if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.image.image import Image
     from kilotune.targets.build import FirmwareBuild
-
-
-@dataclass(frozen=True, slots=True)
-class Instructions:
-    """Of one call; None where the target does not count."""
-
-    inference: int | None
-    step: int | None  # None also for an image that is not trained
-
-
-@dataclass(frozen=True, slots=True)
-class Ram:
-    """Bytes; None where the target does not know."""
-
-    arena: int
-    adapter: int
-    static: int | None  # all else: firmware, window buffers, reservoir
-    stack_peak: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    instructions: Instructions
-    macs: int  # of one inference
-    ram_bytes: Ram
-    flash_bytes: int | None  # firmware and model image; None where the firmware's size is not known
-    model_bytes: int
 
 
 def benchmark(device: Device, image: Image, *, firmware: FirmwareBuild | None, count: int = 1) -> Benchmark:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from kilotune.adapters.adapter import Adapter
     from kilotune.image.image import Image
+    from kilotune.report.data import Benchmark
     from kilotune.sources import ReadOptions, Recording
     from kilotune.studies.before_after import Stage, Study
-    from kilotune.studies.benchmark import Benchmark
     from kilotune.targets.build import FirmwareBuild
 
     Say = Callable[[str], None]
@@ -216,9 +216,10 @@ class Board:
 def _on_device(
     target: str, image: Image, flash: Path, streams: Streams, timeout_s: float, checks: list[Check], say: Say
 ) -> tuple[Study, Adapter, Board]:
+    from kilotune.device.learning import LearnOptions
     from kilotune.studies.before_after import Study, score_stage
     from kilotune.studies.benchmark import benchmark, firmware_for
-    from kilotune.studies.streaming import LearnOptions, Window, learn
+    from kilotune.studies.streaming import Window, learn
     from kilotune.targets.connect import connect
 
     options = LearnOptions(seed=SEED)
@@ -278,8 +279,9 @@ def _compare_with_twin(
     image: Image, streams: Streams, folder: Path, found: Study, checks: list[Check], say: Say
 ) -> None:
     """The same stream through the twin: the adapter's file and all scores must be the same, bit for bit."""
+    from kilotune.device.learning import LearnOptions
     from kilotune.studies.before_after import score_stage
-    from kilotune.studies.streaming import LearnOptions, learn
+    from kilotune.studies.streaming import learn
     from kilotune.targets.connect import connect_fresh
 
     with connect_fresh("twin", image=image) as twin:
@@ -387,8 +389,8 @@ def _report(
     notes: list[str],
 ) -> Path:
     from kilotune.report import render
+    from kilotune.report.budgets import report_budgets
     from kilotune.studies.before_after import report_data
-    from kilotune.targets.fit import report_budgets
 
     budgets = report_budgets(image, board.benchmark, board.built)
     adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))

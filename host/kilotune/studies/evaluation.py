@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from kilotune.device.learning import LearnOptions
     from kilotune.image.image import Image
     from kilotune.sources import Recording
-    from kilotune.studies.streaming import LearnOptions
 
     Floats = npt.NDArray[np.float64]
 
@@ -177,9 +177,10 @@ def _on_twin(
     fault: Sequence[Recording],
     options: LearnOptions,
 ) -> Row:
-    from kilotune.studies.streaming import Q10, told
+    from kilotune.device.wording import report_in_words
     from kilotune.studies.streaming import learn as learn_from
     from kilotune.targets.connect import connect_fresh
+    from kilotune.terms import Q10
 
     asked = replace(
         options,
@@ -190,7 +191,7 @@ def _on_twin(
     with connect_fresh("twin", image=image) as device:
         report = learn_from(device, learn, asked)
         found = separation(_scores(device, test), _scores(device, fault), report.threshold / Q10)
-    return Row(way.name, "device", found, _ram(image), len(image.content), told(report))
+    return Row(way.name, "device", found, _ram(image), len(image.content), report_in_words(report))
 
 
 def _ram(image: Image) -> int:
@@ -203,7 +204,7 @@ def device_features(image: Image, recording: Recording) -> Floats:
     """(windows, features) as the device computes them, in log2 units."""
     import numpy as np
 
-    from kilotune.studies.streaming import to_counts
+    from kilotune.device.samples import to_counts
 
     config = image.features
     assert config is not None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kilotune.device.learning import LearnOptions
 from kilotune.errors import KilotuneError
+from kilotune.terms import Q10
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,21 +24,6 @@ Tell = Callable[[float, float, str], None]
 
 REFUSALS = ((1, "clipped"), (2, "constant"), (4, "anomalous"), (8, "stuck"), (16, "drifted"))
 SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
-Q10 = 1024.0  # scores on the wire are Q10 log2
-
-
-@dataclass(frozen=True, slots=True)
-class LearnOptions:
-    """How a device learns; None leaves it to the default of the library."""
-
-    passes: int | None = None  # over the stored windows; 0: calibration only
-    lr: float | None = None
-    seed: int = 1
-    scorer: str = "automatic"  # automatic, residual, nearest or combined
-    force: bool = False  # keep what training gave even where calibration is better
-    resume: bool = False  # go on from the checkpoint
-    recalibrate: bool = False  # with resume: follow a machine that ages, within limits
-    guard: str = "all"  # all, gate (by score only) or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,56 +220,6 @@ def threshold(device: Device) -> float | None:
         return int.from_bytes(head[6:8], "little", signed=True) / Q10
     profile = device.image.profile if device.image is not None else None
     return None if profile is None else profile.base_threshold
-
-
-def told(report: LearnReport | None) -> str:
-    """The device's learn report in a sentence: what was kept, and on what grounds."""
-    if report is None or not report.learned:
-        return ""
-    held = f"{report.held} windows held back from training"
-    if report.passes_done == 0:
-        return f"calibrated on {report.learned} windows, threshold from {held}; no training"
-    # Losses are log2: their difference is a ratio.
-    change = 100 * (2 ** ((report.loss_candidate_held - report.loss_calibration_held) / Q10) - 1)
-    losses = f"on {held} its loss is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than calibration's"
-    kept = (
-        f"training kept, of pass {report.passes_kept} of {report.passes_done}"
-        if report.kept_candidate
-        else "training not kept, calibration serves as well"
-    )
-    return f"{kept}; {losses}{_choice(report)}"
-
-
-def _choice(report: LearnReport) -> str:
-    """Why the scorer is in use, where the device chose it by pseudo-faults."""
-    if not report.auc_combined:
-        return ""
-    rivals = (
-        ("calibration", report.auc_calibration), ("training", report.auc_candidate),
-        ("nearest windows", report.auc_nearest), ("both combined", report.auc_combined),
-    )  # fmt: skip
-    told_apart = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
-    return f"; scorer {report.scorer.name}, for told apart from pseudo-faults (AUC): {told_apart}"
-
-
-def scorer_name(report: LearnReport | None) -> str:
-    return report.scorer.name if report is not None else ""
-
-
-def to_counts(recording: Recording, full_scale_g: float) -> Any:
-    """(n, axes) int16 as the device's sensor would give them; clipped at the full scale, as it would."""
-    from kilotune.device.samples import to_segments
-
-    return to_segments([recording.samples], axes=recording.axes, full_scale_g=full_scale_g)[0].counts
-
-
-def to_g(recording: Recording, full_scale_g: float) -> Any:
-    """(n, axes) in g."""
-    import numpy as np
-
-    if recording.unit == "g":
-        return recording.samples
-    return recording.samples.astype(np.float32) * np.float32(full_scale_g / 32768.0)
 
 
 def features_of(model: Path) -> FeatureConfig:

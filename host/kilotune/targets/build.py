@@ -19,7 +19,7 @@ from kilotune.targets.elf import section_sizes
 from kilotune.targets.sensors import SensorChoice
 
 if TYPE_CHECKING:
-    from kilotune.targets.target import Target
+    pass
 
 _BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
 _BUILD_S = 600.0
@@ -44,19 +44,6 @@ class FirmwareBuild:
     sensors: tuple[str, ...]  # in the order of looking
     sensor_bus: str  # "": none
     sensor_pins: str
-
-
-@dataclass(frozen=True, slots=True)
-class Flashed:
-    """What `flash` did."""
-
-    target: str
-    firmware: str
-    flash_file: str  # of a board without hardware
-    image_hash: str  # hex; "": the model that was there stays
-    way: str = ""  # of hardware: the debug probe, or the drive's folder
-    bytes_written: int = 0
-    port: str = ""  # where the board can be spoken to; "": not found, or several
 
 
 def build(
@@ -101,73 +88,6 @@ def native_program() -> Path:
     if _BUNDLED.is_file() and not in_source:
         return _BUNDLED
     return Path(build("native").firmware)
-
-
-def flash(
-    board_id: str,
-    image: Path | None = None,
-    state: Path | None = None,
-    *,
-    probe: str | None = None,
-    drive: Path | None = None,
-    sensors: SensorChoice = _AS_THE_BOARD,
-) -> Flashed:
-    """Builds the firmware, with these sensors, and writes it, with the model, to a board on the desk.
-
-    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
-    flash file.
-    """
-    from kilotune.image.image import Image
-    from kilotune.targets import hardware
-    from kilotune.targets.fit import require_fit
-    from kilotune.targets.ports import ports_of
-    from kilotune.targets.target import parse_target
-
-    target = None  # of a board on the desk
-    if ":" in board_id or board_id in ("native", "twin"):
-        target = parse_target(board_id)
-    elif not board(board_id).usb.method:
-        target = parse_target(f"qemu:{board_id}")
-    content = None
-    if image is not None:
-        model = Image.load(image)
-        require_fit(model, target.board if target is not None else board_id)
-        content = model.content
-    image_hash = content[16:48].hex() if content is not None else ""
-    if target is not None:
-        if sensors != _AS_THE_BOARD:
-            raise KilotuneError(
-                "usage",
-                f"'{target.name}' starts the firmware with the board's own sensors",
-                "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
-            )
-        return _flash_emulated(target, content, image_hash, state)
-    chosen = board(board_id)
-    elf = Path(build(board_id, sensors=sensors).firmware)  # with room for any model
-    written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
-    ports = ports_of(chosen)
-    return Flashed(
-        board_id, str(elf), "", image_hash, written.way, written.bytes_written,
-        ports[0].device if len(ports) == 1 else "",
-    )  # fmt: skip
-
-
-def _flash_emulated(target: Target, content: bytes | None, image_hash: str, state: Path | None) -> Flashed:
-    from kilotune.targets import flashfile
-    from kilotune.targets.target import state_folder
-
-    if target.kind not in ("native", "qemu", "renode"):
-        raise KilotuneError(
-            "unavailable",
-            f"'{target.name}' cannot be flashed: it gets its model when it starts",
-            "give a board, qemu:BOARD, renode:BOARD or native",
-        )
-    chosen = board(target.board)
-    firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
-    file = state_folder(target, state) / "flash.bin"
-    with flashfile.locked(file):
-        flashfile.prepare(file, chosen.flash, content)
-    return Flashed(target.name, str(firmware), str(file), image_hash)
 
 
 _PACKAGE = {"g++": "g++", "arm-none-eabi-g++": "gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"}

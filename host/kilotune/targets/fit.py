@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import early_ram_bytes
-from kilotune.report.data import Budget
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
     from kilotune.image.image import Image
-    from kilotune.studies.benchmark import Benchmark
-    from kilotune.targets.build import FirmwareBuild
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +101,3 @@ def require_fit(image: Image, board_id: str) -> None:
                 "use method bias, a smaller reservoir or fewer axes, or another board: "
                 "`kilotune inspect` says which one fits",
             )
-
-
-def report_budgets(image: Image, measured: Benchmark, firmware: FirmwareBuild | None) -> tuple[Budget, ...]:
-    """Memory and instructions for a report; `firmware`: the build for exactly this model, or None."""
-    ram = list(ram_budget(image).items())
-    flash = [("model image", len(image.content))]
-    if firmware is not None:
-        rest = firmware.engine - sum(n for _, n in ram)
-        if rest > 0:
-            ram.append(("window, features, reservoir", rest))
-        ram.append(("firmware, static", firmware.data + firmware.bss))
-        flash.append(("firmware", firmware.flash_bytes))
-    if measured.ram_bytes.stack_peak:
-        ram.append(("stack, highest", measured.ram_bytes.stack_peak))
-    budgets = [Budget("RAM", "bytes", tuple(ram)), Budget("Flash", "bytes", tuple(flash))]
-    steps = [("inference", measured.instructions.inference), ("training step", measured.instructions.step)]
-    counted = tuple((name, n) for name, n in steps if n is not None)
-    if counted:
-        budgets.append(Budget("Instructions of one window", "instructions", counted))
-    return tuple(budgets)

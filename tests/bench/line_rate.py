@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="a measurement")
     options = parser.parse_args()
-    print("| baud | axes | samples/s | frames/s | payload of the line | lost | dropped bytes | damaged frames |")
+    print("| baud | axes | samples/s | frames/s | payload share of the line | lost | dropped bytes | damaged frames |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for axes in AXES:
         of = image(axes)

@@ -105,8 +105,8 @@ def _commit_amid(device: Device) -> None:
 
 
 def main() -> None:
-    print("| flash of | adapter bytes | a commit | commits amid the stream | windows | lost | torn frames, sent again "
-          "| stream stood still, at most |")  # fmt: skip
+    print("| flash of | adapter bytes | first commit | commits during the stream | windows | lost "
+          "| torn frames, sent again | longest stall of the stream |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for chip in CHIPS:
         o = run(chip, seconds=20, commits=3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,9 +44,9 @@ PEERS = {
     "N3": (579_876, 2_481_784, 30_473_016),
 }
 PEER_RAM = {"N1": (38_584, 1_552), "N2": (219_672, 3_352), "N3": (2_800_472, 18_672)}
-MARKS = {"N1": (13_165, 21_000, 1_400), "N2": (48_791, 81_000, 2_800), "N3": (579_876, 1_065_000, 10_240)}
+LIMITS = {"N1": (13_165, 21_000, 1_400), "N2": (48_791, 81_000, 2_800), "N3": (579_876, 1_065_000, 10_240)}
 
-CODE_MARK = 8_000
+CODE_LIMIT = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Layer:
     macs: int
     add: Callable[[Layers, Node], Node]
     peer: int  # CMSIS-NN, forward
-    mark: int
-    aim: int
+    limit: int
+    goal: int
 
 
 def depthwise(net: Layers, x: Node) -> Node:
@@ -72,7 +73,7 @@ LAYERS = (
     Layer("CONV_2D 1x1, 25x5x64 to 64", (25, 5, 64), 512_000, lambda n, x: n.conv(x, 64, (1, 1)), 1_069_016,
           1_069_016, 962_114),
 )  # fmt: skip
-# Input gradients: mark and aim in instructions a MAC, and what TinyEngine needs in float32.
+# Input gradients: limit and goal in instructions per MAC, and what TinyEngine needs in float32.
 BACKWARD = {LAYERS[2]: (2.8, 2.2, "5.2 to 5.9"), LAYERS[1]: (4.0, 3.0, "4.0 to 4.6"), LAYERS[0]: (None, None, "")}
 
 
@@ -119,50 +120,57 @@ def header(*cells: str) -> str:
     return row(*cells) + "\n" + "|" + "---|" * len(cells)
 
 
+def prose(text: str) -> str:
+    """A paragraph at the width that the project's documents keep."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def instructions(measured: dict[str, Benchmark]) -> list[str]:
-    lines = [header("", "MACs", "inference", "per MAC", "mark", "CMSIS-NN")]
-    for name, (mark, _, _) in MARKS.items():
+    lines = [header("", "MACs", "inference", "per MAC", "limit", "CMSIS-NN")]
+    for name, (limit, _, _) in LIMITS.items():
         b = measured[name]
         count = b.instructions.inference or 0
-        lines.append(row(name, b.macs, count, f"{count / b.macs:.2f}", mark, PEERS[name][0]))
+        lines.append(row(name, b.macs, count, f"{count / b.macs:.2f}", limit, PEERS[name][0]))
     lines += [
         "",
-        header("", "bias-only step", "over inference", "mark", "hand-written float32, bias only", "AIfES, full step"),
+        header("", "bias-only step", "over inference", "limit", "hand-written float32, bias only", "AIfES, full step"),
     ]
-    for name, (_, mark, _) in MARKS.items():
+    for name, (_, limit, _) in LIMITS.items():
         counted = measured[name].instructions
         step, inference = counted.step or 0, counted.inference or 1
-        lines.append(row(name, step, f"{step / inference:.2f} x", mark, *PEERS[name][1:]))
+        lines.append(row(name, step, f"{step / inference:.2f} x", limit, *PEERS[name][1:]))
     wide = measured["N2c"].instructions
-    lines += ["", f"N2c, outside the marks: inference {wide.inference:,}, step {wide.step:,}."]
+    lines += ["", f"N2c, which has no limits: inference {wide.inference:,}, step {wide.step:,}."]
     head, logits = measured["head"].instructions, measured["logits"].instructions
     step, inference, short = head.step or 0, head.inference or 1, logits.inference or 1
     lines += [
         "",
-        f"Last-layer step (weights and biases) of the dense classifier 64-64-32-4: {step:,}. Its inference takes "
-        f"{inference:,} with the SOFTMAX that the model ends with ({step / inference - 1:+.1%}; mark +10 %), and "
-        f"{short:,} up to the logits, where the step begins ({step / short - 1:+.1%}). TinyOL, another network: "
-        "+9.9 %.",
+        prose(
+            f"Last-layer step (weights and biases) of the dense classifier 64-64-32-4: {step:,}. Its inference takes "
+            f"{inference:,} including the final SOFTMAX (step: {step / inference - 1:+.1%}; limit +10 %), and "
+            f"{short:,} up to the logits, where the step begins (step: {step / short - 1:+.1%}). TinyOL, on another "
+            "network: +9.9 %."
+        ),
     ]
     return lines
 
 
 def layers(counter: layer_costs.Counter) -> list[str]:
-    lines = [header("forward", "MACs", "instructions", "per MAC", "mark (CMSIS-NN)", "aim")]
+    lines = [header("forward", "MACs", "instructions", "per MAC", "limit (CMSIS-NN)", "goal")]
     for layer in LAYERS:
         net = Layers(seed=1)
         image = kilotune.compile(net.finish(layer.add(net, net.source(*layer.shape))), method="none")
         count = counter.count(image)[0].forward
-        lines.append(row(layer.what, layer.macs, count, f"{count / layer.macs:.2f}", layer.mark, layer.aim))
+        lines.append(row(layer.what, layer.macs, count, f"{count / layer.macs:.2f}", layer.limit, layer.goal))
     lines += [
         "",
-        header("input gradient", "instructions", "per MAC", "mark", "aim", "TinyEngine, float32", "bias update"),
+        header("input gradient", "instructions", "per MAC", "limit", "goal", "TinyEngine, float32", "bias update"),
     ]
-    for layer, (mark, aim, peer) in BACKWARD.items():
+    for layer, (limit, goal, peer) in BACKWARD.items():
         costs = counter.count(kilotune.compile(behind_another(layer), method="bias"))[1]
-        cells = (f"{costs.input_gradient / layer.macs:.2f}", mark or "", aim or "", peer, costs.bias)
+        cells = (f"{costs.input_gradient / layer.macs:.2f}", limit or "", goal or "", peer, costs.bias)
         lines.append(row(layer.what, costs.input_gradient, *cells))
-    lines += ["", "MACs of a layer are those of its forward pass, taps in the padding included."]
+    lines += ["", "The MACs of a layer are those of its forward pass, including taps in the padding."]
     return lines
 
 
@@ -197,7 +205,9 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
 
 def recomputation(counter: layer_costs.Counter, model: bytes) -> list[str]:
     """What `--recompute` saves where the backward pass reads activations, and what it takes."""
-    lines = [header("trained, all layers", "arena + adapter", "`--recompute`", "less", "instructions of a step more")]
+    lines = [
+        header("trained, all layers", "arena + adapter", "`--recompute`", "RAM saved", "extra instructions per step")
+    ]
     for method in ("lora", "channels"):
         kept, again = (kilotune.compile(model, method=method, recompute=on) for on in (False, True))
         costs = counter.count(kept)
@@ -209,14 +219,12 @@ def recomputation(counter: layer_costs.Counter, model: bytes) -> list[str]:
 
 
 def memory(measured: dict[str, Benchmark]) -> list[str]:
-    lines = [
-        header("", "arena", "adapter", "together", "mark", "AIfES, full SGD", "hand-written float32", "stack, peak")
-    ]
-    for name, (_, _, mark) in MARKS.items():
+    lines = [header("", "arena", "adapter", "total", "limit", "AIfES, full SGD", "hand-written float32", "stack, peak")]
+    for name, (_, _, limit) in LIMITS.items():
         ram = measured[name].ram_bytes
         total = ram.arena + ram.adapter
         stack = "unknown" if ram.stack_peak is None else ram.stack_peak
-        lines.append(row(name, ram.arena, ram.adapter, total, mark, *PEER_RAM[name], stack))
+        lines.append(row(name, ram.arena, ram.adapter, total, limit, *PEER_RAM[name], stack))
     return lines
 
 
@@ -262,13 +270,13 @@ def code(folder: Path) -> list[str]:
         lines.append(row(f"`{name}`" if name in whole["Cortex-M0"] | whole["Cortex-M4F"] else name, *cells))
     totals = [sum(sizes[core].values()) for sizes in (whole, dense) for core in CORES]
     small = biases_alone()["M4"]
-    met = "met" if small <= CODE_MARK else f"missed by {small - CODE_MARK:,} bytes"
+    met = "met" if small <= CODE_LIMIT else f"missed by {small - CODE_LIMIT:,} bytes"
     return [
         *lines,
-        row("together", *totals),
+        row("total", *totals),
         "",
-        f"The same program at -Os, whole, for Cortex-M4: {small:,} bytes (`tests/bench/code_size.py`; mark "
-        f"{CODE_MARK:,}, {met}).",
+        f"The same program at -Os, complete, for Cortex-M4: {small:,} bytes (`tests/bench/code_size.py`; limit "
+        f"{CODE_LIMIT:,}, {met}).",
     ]
 
 
@@ -315,38 +323,50 @@ def main() -> None:
     sections = [
         "# Performance",
         "Made by `python tests/bench/performance.py > docs/PERFORMANCE.md`.",
-        "Instructions are those that QEMU's `mps2-an386` (Cortex-M4F) executes, counted by `-icount shift=0`, "
-        f"batch 1, gcc {compiler} -O2 (files that run once a layer or less, element-wise operators and LSTMs: -Os). "
-        "They are not cycles: loads, "
-        "branches and flash wait states cost more than one on silicon. The figures of others are quoted, not "
-        "measured again here: CMSIS-NN, AIfES and hand-written float32 were counted in the same way on the same "
-        "emulated core (gcc 12.2 -O2), TinyOL's is its authors'. Marks are the limits that this project has set "
-        "itself.",
+        prose(
+            "Instructions are those that QEMU's `mps2-an386` (Cortex-M4F) executes, counted with `-icount shift=0`, at "
+            f"batch 1. The code is compiled by gcc {compiler} at -O2; files that run once per layer or less, "
+            "element-wise operators and LSTMs are at -Os. Instructions are not cycles: on silicon, loads, branches and "
+            "flash wait states cost more than one cycle."
+        ),
+        prose(
+            "The figures of others are quoted, not measured again here. CMSIS-NN, AIfES and hand-written float32 were "
+            "counted in the same way on the same emulated core (gcc 12.2 -O2). TinyOL's figure is from its authors."
+        ),
+        "*Limit* is what this project requires of itself, *goal* is what it aims for.",
         "\n".join(f"- {n.name}: {n.what}" for n in nets),
         "## Instructions",
         "\n".join(instructions(measured)),
         "## Layers and DS-CNN",
-        "Counted by `tests/bench/layer_costs`, a program that calls the kernel's operators and nothing else, to 40 "
-        "instructions; means of 8 runs on random inputs.",
+        prose(
+            "Counted with `tests/bench/layer_costs`, a program that calls only the kernel's operators, to within 40 "
+            "instructions. Figures are means of 8 runs on random inputs."
+        ),
         "\n".join(layers(counter)),
         "\n".join(keyword_spotting(counter)),
         "## RAM",
-        "Arena and adapter in bytes: all layers' biases trained, plain gradient descent, batch 1. The stack is "
-        "that of the whole firmware.",
+        prose(
+            "Arena and adapter in bytes, with the biases of all layers trained by plain gradient descent at batch 1. "
+            "The stack is that of the whole firmware."
+        ),
         "\n".join(memory(measured)),
         "## Code",
-        "Bytes of code and constants. *All of it*: every object file as compiled. *Dense only*: what a program "
-        "keeps that trains the biases of dense layers by squared error (`tests/bench/kernel_only`), linked with "
-        "`--gc-sections`.",
+        prose(
+            "Bytes of code and constants. *All of it*: every object file as compiled. *Dense only*: what remains in a "
+            "program that trains the biases of dense layers by squared error (`tests/bench/kernel_only`), linked with "
+            "`--gc-sections`."
+        ),
         "\n".join(code(build)),
         "## The twin",
-        "Time over that of one inference of the same model by tflite-runtime's `BUILTIN_REF`, one thread each, in "
-        "one run on this computer. The mark for the step on N3 is 3.",
+        prose(
+            "Time relative to one inference of the same model by tflite-runtime's `BUILTIN_REF`, one thread each, in "
+            "one run on one computer. The limit for the step on N3 is 3."
+        ),
         header("", "inference", "bias-only step"),
     ]
     print("\n\n".join(sections))
     keywords = Network("DS-CNN", "MLPerf Tiny `kws_ref_model`", shared_data.keyword_spotting(), "bias")
-    print("\n".join(twin(n) for n in (*(n for n in nets if n.name in MARKS), keywords)))
+    print("\n".join(twin(n) for n in (*(n for n in nets if n.name in LIMITS), keywords)))
 
 
 if __name__ == "__main__":

@@ -87,14 +87,15 @@ def main() -> None:
     base = _native.Kernel(kilotune.compile(content, method="none").content)
     patterns, labels, _ = prototypes(base, rng)
     train, test = samples(patterns, labels, 6, rng), samples(patterns, labels, 6, rng)
-    print(f"{len(set(labels))} classes, {len(patterns)} prototypes, {len(train[0])} samples to learn, {steps} steps;")
-    print(f"before training {accuracy(base, *test):.2f} of the shifted labels, by chance {1 / len(set(labels)):.2f}.\n")
+    classes, right = len(set(labels)), accuracy(base, *test)
+    print(f"{classes} classes, {len(patterns)} prototypes, {len(train[0])} training samples, {steps} steps. Before")
+    print(f"training, {right:.2f} of the shifted labels are right; chance is {1 / classes:.2f}.\n")
     print("| trained | arena | adapter | accuracy | rate |\n|---|---|---|---|---|")
     images = {name: kilotune.compile(content, **options) for name, options in METHODS.items()}
     for name, image in images.items():
         right, rate, ms = learn(image, train, test, steps)
         print(f"| {name} | {image.arena_bytes:,} | {image.adapter_bytes:,} | {right:.2f} | {rate:g} |", flush=True)
-        print(f"{name}: {ms} ms a step", file=sys.stderr)
+        print(f"{name}: {ms} ms per step", file=sys.stderr)
 
 
 if __name__ == "__main__":

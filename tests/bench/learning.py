@@ -366,7 +366,7 @@ def table(figures: list[Figure]) -> str:
     for protocol in dict.fromkeys(f.protocol for f in figures):
         lines += [
             "", f"**{protocol}**", "",
-            "| on the machine | AUC (P4: accuracy) | sd | false alarms % | detection % | device RAM, bytes |",
+            "| learned on the machine | AUC (P4: accuracy) | sd | false alarms % | detection % | device RAM, bytes |",
             "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for row in ROWS:

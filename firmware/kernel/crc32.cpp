@@ -1,4 +1,4 @@
-// CRC-32 with a table of 16 entries: 64 bytes of flash, two look-ups a byte.
+// CRC-32 with a table of 16 entries: 64 bytes of flash, two look-ups per byte.
 #include "kernel/bytes.h"
 
 namespace kilotune {

@@ -1,4 +1,4 @@
-// Logarithms by counting leading zeros, then 32 straight segments an octave.
+// Logarithms by counting leading zeros, then 32 straight segments per octave.
 #include "kernel/fixed_log.h"
 
 namespace kilotune {

@@ -1,4 +1,4 @@
-// Requantisation with multipliers that no usual layer has: of 1 and more, or next to nothing.
+// Requantisation with unusual multipliers (1 and more, or almost 0), and the rounding of Real.
 #include "kernel/fixed_point.h"
 
 namespace kilotune {

@@ -13,7 +13,7 @@ constexpr int32_t kInt32Min = -kInt32Max - 1;
 inline int32_t saturate32(int64_t v) {
   return v > kInt32Max ? kInt32Max : (v < kInt32Min ? kInt32Min : static_cast<int32_t>(v));
 }
-// Bounds take the type of the value: only it decides.
+// The type of the value decides: bounds are converted to it.
 template <typename T>
 struct Same {
   using type = T;
@@ -29,7 +29,7 @@ inline int8_t to_i8(int32_t v) { return static_cast<int8_t>(clamp(v, -128, 127))
 int32_t shift_saturated(int32_t v, int n);
 
 // round(a * b / 2^31), halves towards plus infinity: gemmlowp's SaturatingRoundingDoublingHighMul.
-// (Its nudge and division towards zero come to the same: -(k + 1/2) gives -k either way.)
+// (Its nudge and division towards zero amount to the same: -(k + 1/2) gives -k either way.)
 inline int32_t doubling_high_multiply(int32_t a, int32_t b) {
   if (a == kInt32Min && b == kInt32Min) return kInt32Max;
   return static_cast<int32_t>((static_cast<int64_t>(a) * b + (1ll << 30)) >> 31);

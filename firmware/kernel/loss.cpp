@@ -6,7 +6,7 @@
 namespace kilotune {
 namespace {
 
-// What passes through the loss's tensor: where its op did not clamp.
+// Outputs of the loss tensor that gradients pass: those that its op did not clamp.
 class PassRange {
  public:
   PassRange(const Execution& run, const Training& training) {
@@ -35,12 +35,12 @@ struct Softmax {
     for (uint32_t i = 0; i < training.classes; ++i) sum += value(i);
   }
   [[nodiscard]] uint32_t value(uint32_t i) const {
-    // Masked, so that no image, however planned, leads out of the table.
+    // Masked, so that no image, however planned, leads outside the table.
     const uint32_t below = static_cast<uint32_t>(largest - q[i]) & 255u;
     return load_u32(table + 4 * below) & ((1u << 24) - 1);
   }
-  // value / sum in Q24, rounded to nearest: long division, as many bits a step as 32 bits have room
-  // for.
+  // value / sum in Q24, rounded to nearest: long division, with as many bits per step as fit in 32
+  // bits.
   [[nodiscard]] int32_t probability(uint32_t i) const {
     if (sum == 1u << 31) return static_cast<int32_t>(((value(i) >> 6) + 1) >> 1);
     uint32_t rest = value(i), quotient = 0;
@@ -89,9 +89,9 @@ SquaredError::SquaredError(const Execution& run, const Training& training, const
 
 namespace {
 
-// Two passes, for the largest and for the mantissas: nothing wider than these is ever stored, and
-// they may lie over the outputs' front (SPEC 1.2): each is written behind the output's last use.
-// `gradient` is called with each i in turn.
+// Two passes, for the largest and for the mantissas: nothing wider than mantissas is ever stored.
+// They may lie over the front of the outputs (SPEC 1.2): each is written after the last use of the
+// output there. `gradient` is called with each i in turn.
 template <typename Gradient>
 void store_squared_error(const Execution& run, const Tensor& yt, uint32_t n, Gradient gradient) {
   uint32_t largest = 0;

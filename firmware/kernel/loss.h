@@ -10,8 +10,8 @@ namespace kilotune {
 
 // What a window is compared with.
 struct Target {
-  // Regression: (outputs,) in the output's quantisation. Reconstruction: (outputs,) in the input's,
-  // null: the input itself; it differs where the input carries noise.
+  // Regression: (outputs,) in the output's quantisation. Reconstruction: (outputs,) in the input's;
+  // null: the input itself. It differs from the input where that carries noise.
   const int8_t* values = nullptr;
   uint16_t category = 0;  // cross-entropy: below Training::classes
 };
@@ -21,8 +21,8 @@ struct Target {
 // one model only.
 uint64_t loss_value(const Execution& run, const Training& training, const Target& target);
 
-// Writes the gradient of the loss's tensor. Squared error is a mean over outputs. What its
-// op clamped passes nothing; no mask is needed for that.
+// Writes the gradient of the loss tensor. Squared error is a mean over outputs. Outputs that the
+// op clamped get no gradient; this needs no mask.
 void loss_gradient(const Execution& run, const Training& training, const Target& target);
 
 // The same where the loss is known to be a squared error.

@@ -1,4 +1,4 @@
-// Validates a model image field by field, so that nothing behind it needs to check again.
+// Validates a model image field by field, so that no later code needs to check it again.
 #include "kernel/model.h"
 
 #include "kernel/ops/op.h"
@@ -73,7 +73,7 @@ Status Model::check_header(uint32_t bytes) {
   return check(good);
 }
 
-// Exponents, then `each` bytes an element.
+// Exponents, then `each` bytes per element.
 bool Model::holds_gradient(const Tensor& t, uint32_t each) const {
   const Bytes arena = {nullptr, arena_bytes};
   const uint64_t bytes = 2ull * ((t.positions() + 1) & ~1u) + uint64_t{each} * t.elements();
@@ -115,7 +115,7 @@ Status Model::check_ops() const {
   const bool planned = trainable() && image_.holds(training_offset_, 1, kTrainingBytes, 4);
   const uint32_t bias_state_bytes = planned && training().adam ? 2 : 4;
   // Parameters lie in the order of the ops, biases before weights: none shares bytes with another,
-  // whose range would not be its own.
+  // which has another range.
   uint32_t end = 0;
   for (uint16_t i = 0; i < op_count; ++i) {
     const Op o = op(i);
@@ -176,7 +176,7 @@ Training Model::training() const {
           load_u32(p + 28),        load_u32(p + 32)};
 }
 
-// An op runs again only before one that reads what it makes: so never with parameters that this
+// An op runs again only before an op that reads its output, hence never with parameters that this
 // step has changed.
 Status Model::check_reruns(const Training& t) const {
   if (t.rerun_count == 0) return Status::ok;

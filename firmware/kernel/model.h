@@ -21,7 +21,7 @@ constexpr uint32_t kTrainingBytes = 40;
 constexpr uint32_t kRerunBytes = 4;
 constexpr uint32_t kHashBytes = 32;
 // An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
-// below 1.5 * 2^30: no op may have more inputs a position than this.
+// below 1.5 * 2^30: no op may have more inputs per position than this.
 constexpr uint32_t kMaxFanIn = 65535;
 // The same for trained weights, whose inputs are not folded: 127 * 255 * 49,000 + 2^29 < 2^31.
 constexpr uint32_t kMaxTrainedFanIn = 49000;
@@ -101,7 +101,7 @@ struct Training {
 
 struct OpKernel;
 
-// What a device can execute: null-terminated, given by the application, so that a firmware links
+// What a device can execute: null-terminated, provided by the application, so that a firmware links
 // only the operators that it lists.
 using OpTable = const OpKernel* const*;
 
@@ -116,14 +116,14 @@ class Model {
   [[nodiscard]] const uint8_t* image_hash() const { return at(16); }
   [[nodiscard]] const uint8_t* base_hash() const { return at(48); }
   [[nodiscard]] Tensor tensor(uint16_t index) const;
-  // Its scale, the bits of a float32.
+  // A tensor's scale, as the bits of a float32.
   [[nodiscard]] uint32_t scale_bits(uint16_t index) const {
     return load_u32(at(tensors_) + kTensorBytes * index + 12);
   }
   [[nodiscard]] Op op(uint16_t index) const;
   [[nodiscard]] OpTraining op_training(const Op& op) const;
   [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
-  // Whether a tensor's gradient has room for `each` bytes an element, 2 for mantissas.
+  // Whether a tensor's gradient has room for `each` bytes per element; 2 are for mantissas.
   [[nodiscard]] bool holds_gradient(const Tensor& t, uint32_t each) const;
   [[nodiscard]] bool trainable() const { return training_offset_ != 0; }
   [[nodiscard]] Training training() const;
@@ -144,7 +144,7 @@ class Model {
   uint32_t tensors_ = 0, op_records_ = 0, training_offset_ = 0;
 };
 
-// Reads a Real of a planned table; mantissas were validated.
+// Reads a Real from a planned table; mantissas were validated.
 inline Real load_real(const uint8_t* p) { return {load_u16(p), load_i16(p + 2)}; }
 
 // Inline, so that a caller reads only the fields that it uses.

@@ -6,7 +6,7 @@
 
 namespace kilotune {
 
-// A linear congruential generator (Numerical Recipes' constants): two instructions a draw. Only
+// A linear congruential generator (Numerical Recipes' constants): two instructions per draw. Only
 // high bits are used, whose period is long enough for rounding; not for cryptography.
 class Random {
  public:

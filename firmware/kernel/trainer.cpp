@@ -15,7 +15,7 @@ Status Trainer::open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8
   methods_ = &methods;
   run_ = {&model, arena, adapter, state, observer};
   if (model.trainable()) training_ = model.training();
-  config_.accumulate = 1;  // what step() divides by, until begin()
+  config_.accumulate = 1;  // the divisor of step() until begin()
   adam_.kernel = nullptr;
   steps_ = saturated_ = 0;
   const bool classifies = model.trainable() && training_.loss == Loss::cross_entropy;

@@ -20,11 +20,11 @@ struct TrainConfig {
   Real rate;                  // learning rate
   Real decay;                 // weight decay towards the base model, 0: none
   uint16_t momentum_q15 = 0;  // 0 to 32767; needs an image with optimiser state
-  uint16_t accumulate = 1;    // windows a step; above 1 needs an image with optimiser state
+  uint16_t accumulate = 1;    // windows per step; above 1 needs an image with optimiser state
   uint32_t seed = 1;          // of the stochastic rounding
 };
 
-// What a program can train with: it links what the one names that its trainer opens with.
+// What a program can train with: it links only what the Methods name that its trainer opens with.
 struct Methods {
   uint64_t (*loss)(const Execution& run, const Training& training, const Target& target);
   void (*gradient)(const Execution& run, const Training& training, const Target& target);
@@ -38,27 +38,26 @@ extern const Methods kPlainSquaredError;
 class Trainer {
  public:
   // All memory is 4-aligned: `arena` of model.arena_bytes, `adapter` of model.adapter_bytes,
-  // `state` of model.state_bytes (null if 0). The adapter's parameters are not touched: see
+  // `state` of model.state_bytes (null if 0). The adapter's parameters stay as they are: see
   // reset_parameters(). Never fails with kAllMethods.
   Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
               const Observer* observer = nullptr) {
     return open(model, arena, adapter, state, kAllMethods, observer);
   }
-  // An image that trains with more than `methods` is refused: unsupported_op.
+  // Refuses an image whose training needs more than `methods`: unsupported_op.
   [[nodiscard]] Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
                             const Methods& methods, const Observer* observer = nullptr);
 
   // Sets every trained parameter back to the base model's.
   void reset_parameters();
 
-  // Takes the trained parameters of another adapter of this model, or says whether all are in
-  // range.
+  // Copies the trained parameters of another adapter of this model.
   void copy_parameters(const uint8_t* adapter);
+  // Whether all trained parameters of `adapter` are in range.
   [[nodiscard]] bool parameters_valid(const uint8_t* adapter) const;
 
   // Validates `config` and starts counting steps from 0. not_trainable: the image is for inference.
-  // bad_argument: a field out of range, or one that the image has no state or `methods` no code
-  // for.
+  // bad_argument: a field is out of range, or the image has no state, or `methods` no code, for it.
   [[nodiscard]] Status begin(const TrainConfig& config);
 
   [[nodiscard]] int8_t* input() { return run_.data(model_->tensor(model_->input)); }
@@ -75,7 +74,7 @@ class Trainer {
   // Loss of the present parameters on input(), in the units of loss_value(); runs forward.
   [[nodiscard]] uint64_t loss(const Target& target);
 
-  // Since begin(): windows stepped on, and updates that a parameter's range has cut.
+  // Since begin(): windows trained on, and updates that a parameter's range has clipped.
   [[nodiscard]] uint32_t steps() const { return steps_; }
   [[nodiscard]] uint32_t saturated() const { return saturated_; }
   [[nodiscard]] const Execution& execution() const { return run_; }

@@ -1,6 +1,6 @@
-// Adam with two bytes a parameter: the root of the mean square gradient as a logarithm in eighths
-// of an octave, and the mean gradient over that root in 1/32. Both are rounded stochastically: a
-// mean over a thousand steps moves by less than one of their units in most.
+// Adam with two bytes per parameter: the root of the mean square gradient as a logarithm in eighths
+// of an octave, and the mean gradient over that root in 1/32. Both are rounded stochastically: in
+// most steps, a mean over a thousand steps moves by less than one of these units.
 #include "kernel/ops/adam.h"
 
 #include "kernel/fixed_log.h"
@@ -65,14 +65,14 @@ void enter(Adam& adam, const Model& model, const Op& op) {
 }
 
 // What to add to a parameter whose gradient is gradient * 2^exponent * C; `rate` is the learning
-// rate over what one of the parameter's units is worth.
+// rate over the value of one of the parameter's units.
 int32_t change(const Adam& adam, uint8_t state[2], int32_t gradient, int exponent, Real rate,
                Random& random) {
   const uint32_t magnitude =
       gradient < 0 ? 0u - static_cast<uint32_t>(gradient) : static_cast<uint32_t>(gradient);
   if (state[0] == 0 && magnitude == 0) return 0;
   const int32_t size = log2_q16(magnitude) + clamp(exponent, -200, 200) * kOne + adam.unit_log2_q16;
-  // The root before this gradient, or what it makes of none at all.
+  // The root before this gradient; for the first one, the root that it makes by itself.
   const int32_t start = size - kAdamMemory / 2 * kOne;
   const int32_t root = state[0] == 0 ? start : kLowest + (state[0] - 1) * kCode;
   int32_t ratio = magnitude == 0 ? 0 : power_q10(size - root);

@@ -1,4 +1,4 @@
-// Adam (Kingma and Ba, 2015) with a state of two bytes a parameter: the logarithm of the root of
+// Adam (Kingma and Ba, 2015) with a state of two bytes per parameter: the logarithm of the root of
 // the mean square gradient, and the mean gradient over that root (docs/SPEC.md, 1.5). Linked only
 // where a table of operators lists kAdam.
 #ifndef KILOTUNE_KERNEL_OPS_ADAM_H_
@@ -24,7 +24,7 @@ struct OpTraining;
 struct Step;
 struct ValueRange;
 
-// One step's part of it.
+// What one training step needs of it.
 struct Adam {
   const AdamKernel* kernel = nullptr;
   uint16_t beta1_q15 = 0;
@@ -42,8 +42,8 @@ struct AdamKernel {
   void (*advance)(Adam& adam);  // to the next step
   // To the op whose parameters are updated next.
   void (*enter)(Adam& adam, const Model& model, const Op& op);
-  // Updates of int32 deltas of biases that share `rate`, the learning rate over a unit of theirs;
-  // and as update_weights and update_values (kernel/ops/update.h) do.
+  // Updates int32 deltas of biases that share `rate`, the learning rate over the value of one unit
+  // of theirs; the other two do as update_weights and update_values (kernel/ops/update.h).
   void (*biases)(int32_t* delta, uint8_t* state, const int16_t* mantissa, uint32_t count,
                  int exponent, Real rate, Step& step);
   void (*weights)(const Execution& run, const Op& op, const OpTraining& plan, uint32_t out,

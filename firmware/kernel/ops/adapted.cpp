@@ -1,5 +1,5 @@
 // A dense layer or convolution some of whose weights are trained: forward with the int8 weights
-// that a merged model would have, and gradients on to the input.
+// that a merged model would have, and the propagation of gradients to the input.
 #include "kernel/ops/adapted.h"
 
 #include "kernel/ops/dense.h"
@@ -11,7 +11,7 @@ namespace {
 constexpr int kScratchWord = 5;  // arena offset of one patch, then a block of rows of weights
 // 127 * 255 * 32767 + 2^29 stays below 1.5 * 2^30 (see requantise).
 constexpr uint64_t kMaxAdaptedFanIn = 32767;
-constexpr uint32_t kSegment = 64;  // weights that are made at a time, where there is one position
+constexpr uint32_t kSegment = 64;  // weights made at a time, where there is one position
 
 const int16_t* trained_values(const Execution& run, const Op& op) {
   return reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
@@ -56,14 +56,14 @@ Status validate(const Model& model, const Op& op) {
   Status status = check_layer(model, op, fan_in * y.channels, fan_in);
   if (status == Status::ok) status = check_record(model, op, y.channels, fan_in);
   if (status != Status::ok) return status;
-  // Low-rank updates need R as the way to the input does.
+  // Low-rank updates need R, as the propagation to the input does.
   const AdaptedLayer layer(model, op);
   if (layer.weights.rank() != 0 && op.has(kPerChannel) != (model.op_training(op).rescale != 0))
     return Status::bad_image;
   const uint64_t forward = layer.forward_scratch_bytes();
   if (forward != 0 && !scratch_holds(model, op.words[kScratchWord], forward))
     return Status::bad_image;
-  // Gradients of input and output must not share a place: the weights need the latter again.
+  // The gradients of input and output must not share a place: the weights need the latter later.
   if (op.has(kBackwardToInput) && x.gradient == y.gradient) return Status::bad_image;
   const uint64_t backward = adapted_scratch_bytes(model, op);
   const bool good = backward == 0 || scratch_holds(model, model.op_training(op).scratch, backward);
@@ -164,7 +164,7 @@ void forward(const Execution& run, const Op& op, bool training) {
   forward_positions(run, op, training);
 }
 
-// The way of a gradient on to the input: values(i) += m'(o) * w(o, i).
+// Propagates a gradient to the input: values(i) += m'(o) * w(o, i).
 class PassOn {
  public:
   PassOn(const Execution& run, const Op& op, const AdaptedLayer& l)
@@ -242,7 +242,7 @@ class PassOn {
   update_bias(run, op, plan, y.channels, run.mantissas(y), run.exponents(y)[0], step);
 }
 
-// Each part has a frame of its own: the stack is short.
+// Each part has a stack frame of its own: the stack is small.
 void backward(const Execution& run, const Op& op, Step& step) {
   if (op.has(kBiasTrained)) update_biases(run, op, step);
   if (op.has(kBackwardToInput)) pass_on(run, op);  // before the weights change

@@ -40,7 +40,7 @@ class AdaptedWeights {
   [[nodiscard]] const int8_t* base(uint32_t o) const { return base_ + o * fan_in_; }
   // Where A starts, (rank, fan_in), in kFactorStart.
   [[nodiscard]] const int8_t* start() const { return reinterpret_cast<const int8_t*>(table_); }
-  // A's step over that of a gradient of 1 (SPEC 1.4).
+  // A's step for a gradient of 1 (SPEC 1.4).
   [[nodiscard]] Real factor_step() const { return load_real(record_ + 8); }
 
   // Weights first to first + n of channel o, from the trained `values`; returns their sum.
@@ -52,7 +52,7 @@ class AdaptedWeights {
   uint32_t out_, fan_in_, rank_, channels_;
 };
 
-// Everything that one pass looks at.
+// Everything that one pass reads.
 struct AdaptedLayer {
   AdaptedLayer(const Model& model, const Op& op)
       : x(model.tensor(op.input)),
@@ -76,10 +76,10 @@ struct AdaptedLayer {
 
 extern const TrainedWeights kAdaptedWeights;
 
-// Bytes that the backward pass needs: what goes on to the input, then the trained weights.
+// Bytes that the backward pass needs: what is propagated to the input, then the trained weights.
 uint64_t adapted_scratch_bytes(const Model& model, const Op& op);
 
-// Updates the trained weights from the output's gradient, which stays as it is, and the input.
+// Updates the trained weights from the input and the output's gradient, which it does not change.
 void update_adapted(const Execution& run, const Op& op, Step& step);
 
 }  // namespace kilotune

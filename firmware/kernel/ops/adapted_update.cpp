@@ -7,8 +7,8 @@ namespace {
 
 constexpr uint32_t kChunk = 16;  // weights whose gradients are summed at a time
 
-// Bits to drop of 15-bit numbers so that `positions` of them, each times x - zero_point (8 bits),
-// sum up within int32.
+// Bits to drop from 15-bit numbers so that the sum of `positions` of them, each times
+// x - zero_point (8 bits), stays in int32.
 int bits_to_drop(uint32_t positions) {
   int bits = 0;
   while ((1u << (bits + 7)) < positions) ++bits;
@@ -37,8 +37,8 @@ class Gradients {
         state_(plan_.weight_state == kNone || run.state == nullptr
                    ? nullptr
                    : reinterpret_cast<int16_t*>(run.state + plan_.weight_state)),
-        // Three lists of a number a position: of gradients, and where there is a rank of what A
-        // makes of the input, and of exponents.
+        // Up to three lists with one number per position: gradients; with a rank, also the input
+        // as projected by A, and exponents.
         along_(reinterpret_cast<int16_t*>(run.arena + plan_.scratch)),
         dropped_(bits_to_drop(layer_.y.positions())) {}
 
@@ -113,7 +113,7 @@ class Gradients {
     return run_.data(layer_.x) + static_cast<uint32_t>(iy * h.in + ix) * layer_.x.channels;
   }
 
-  // Row k of A and column k of B, each from the other as it was.
+  // Row k of A and column k of B, each from the old values of the other.
   void update_factors(uint32_t k) {
     const uint32_t even = (positions() + 1) & ~1u;
     int16_t *projected = along_ + even, *exponents = projected + even;

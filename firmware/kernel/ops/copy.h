@@ -1,5 +1,5 @@
-// Copies and clears of a few dozen bytes, by words: the small C libraries of microcontrollers go
-// byte by byte.
+// Copies and clears a few dozen bytes, by words: the small C libraries of microcontrollers go byte
+// by byte.
 #ifndef KILOTUNE_KERNEL_OPS_COPY_H_
 #define KILOTUNE_KERNEL_OPS_COPY_H_
 

@@ -19,7 +19,7 @@ struct DenseBias {
   [[nodiscard]] int32_t at(uint32_t o) const {
     const int32_t b = load_i32(frozen + 4 * o);
     if (delta == nullptr) return b;
-    // Unsigned: a plan that lets something else write here must not overflow, whatever it computes.
+    // Unsigned: a plan that lets other data be written here must not cause an overflow.
     const uint32_t rounded = static_cast<uint32_t>(delta[o]) + (1u << (shift - 1));
     return b + (static_cast<int32_t>(rounded) >> shift);
   }
@@ -48,8 +48,8 @@ void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]);
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n);
 
 // values[i] = sum over o of m[o] * w(o, i) for i < in: frozen weights (out, in) int8, or trained
-// ones (out, in) int16 of which the high byte counts. The planner's mantissa width keeps it in
-// int32.
+// ones (out, in) int16 of which the high byte counts. The planner's mantissa width keeps the sums
+// in int32.
 void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values);
 void transpose_multiply(const int16_t* w, const int16_t* m, uint32_t out, uint32_t in,

@@ -12,7 +12,7 @@ namespace {
 // --- forward -------------------------------------------------------------------------------------
 
 // Four rows of weights, `n` apart, times four inputs: 16 products in 23 instructions. The inputs
-// are spread to halves once; each row's word is spread in two steps that reuse its register.
+// are spread to half-words once; each row's word is spread in two steps that reuse its register.
 #define KILOTUNE_ROW(sum, row)           \
   "ldr %[t], " row                       \
   "\n"                                   \

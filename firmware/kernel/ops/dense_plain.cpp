@@ -9,8 +9,8 @@ namespace {
 inline int32_t effective(int8_t w) { return w; }
 inline int32_t effective(int16_t w) { return w >> 8; }
 
-// Four columns of rows that lie `stride` apart at a time: the accumulators stay in registers and
-// the rows are read once a block. Unsigned: whatever an image claims, sums do not trap.
+// Four columns at a time, of rows that lie `stride` apart: the accumulators stay in registers and
+// the rows are read once per block. Unsigned: whatever an image claims, sums do not trap.
 template <bool add, typename Weight>
 void columns(const Weight* w, const int16_t* m, uint32_t out, uint32_t stride, uint32_t n,
              int32_t* values) {

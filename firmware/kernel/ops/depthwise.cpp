@@ -9,20 +9,20 @@
 namespace kilotune {
 namespace {
 
-constexpr uint32_t kMultiplierWord = 4;  // output channels an input channel
+constexpr uint32_t kMultiplierWord = 4;  // output channels per input channel
 constexpr uint32_t kTriples = 1u << 31;  // of that word: gradients go back in triples
 constexpr uint32_t kRowsWord = 5;        // arena offset of the sums and rows of one plane
 
 uint32_t multiplier_of(const Op& op) { return op.words[kMultiplierWord] & ~kTriples; }
 bool in_triples(const Op& op) { return (op.words[kMultiplierWord] & kTriples) != 0; }
 
-// The plane of one channel, its longer side along rows: what is done once a row is done less often.
+// The plane of one channel, its longer side along rows: work done once per row is done less often.
 struct Plane {
   Axis outer, inner;
   uint32_t x_outer, x_inner;  // steps in the input, the weights and the output
   uint32_t w_outer, w_inner;
   uint32_t y_outer, y_inner;
-  uint32_t pitch;  // int16 of one input row, padded on both sides and behind for the last taps
+  uint32_t pitch;  // int16 per input row, padded on both sides and at the end for the last taps
 
   Plane(const Window& w, uint32_t in, uint32_t out) {
     const bool upright = w.y.out > w.x.out;
@@ -69,7 +69,7 @@ Status validate(const Model& model, const Op& op) {
   return backward_scratch_holds(model, op, scratch) ? Status::ok : Status::bad_image;
 }
 
-// Row `at` of a channel's plane as int16; what lies outside of the input is its zero point.
+// Row `at` of a channel's plane as int16; outside the input it is the zero point.
 void fill_row(const Plane& plane, const int8_t* x, int32_t zero_point, int32_t at, int16_t* row) {
   const int16_t zero = static_cast<int16_t>(zero_point);
   const int16_t* const end = row + plane.pitch;

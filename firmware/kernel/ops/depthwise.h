@@ -7,7 +7,7 @@
 
 namespace kilotune {
 
-constexpr uint32_t kTapRows = 3, kTapColumns = 4;  // at most so many at once
+constexpr uint32_t kTapRows = 3, kTapColumns = 4;  // at most this many at once
 
 // A block of a channel's window as int16, zeros where it is smaller.
 struct TapBlock {

@@ -40,8 +40,8 @@ inline int32_t high_multiply_rounded(int32_t a, int32_t b) {
   return r;
 }
 
-// A loop of %[left] turns, two of them a branch where the compiler is not asked for small code; an
-// odd number begins with the second.
+// A loop of %[left] turns. Unless the compiler is asked for small code, it has two turns per branch
+// and begins an odd number of turns with the second.
 #ifdef __OPTIMIZE_SIZE__
 #define KILOTUNE_TURNS(turn)    \
   "1:\n" turn                   \

@@ -1,4 +1,4 @@
-// ADD, SUB and MUL of two tensors, or of a tensor and a constant. An extent of 1 counts for all of
+// ADD, SUB and MUL of two tensors, or of a tensor and a constant. An extent of 1 is broadcast over
 // the output's.
 #include "kernel/ops/layer.h"
 
@@ -111,8 +111,8 @@ void forward_mul(const Execution& run, const Op& op, bool training) {
   forward_with(run, op, training, [&](int32_t a, int32_t b) { return scaled(op, 0, a * b); });
 }
 
-// What the output's gradient is multiplied with on its way to one input: a number, or the other
-// input of MUL.
+// What the output's gradient is multiplied by on its way to one input: a number, or the other input
+// of MUL.
 struct Slope {
   const int8_t* other;  // null: `number`
   Operand operand;
@@ -125,7 +125,7 @@ struct Slope {
   }
 };
 
-// One way back.
+// The way of the gradient to one input.
 struct Path {
   Tensor to;
   Operand operand;
@@ -134,7 +134,7 @@ struct Path {
   bool adds;
 };
 
-// All that comes to a position of an input which counts for several of the output's values.
+// Sums the gradient of one position of an input that is broadcast over several outputs.
 void sum_position(const Execution& run, const Path& path, const Tensor& yt, uint32_t row,
                   uint32_t column, int32_t* values) {
   const Operand& o = path.operand;
@@ -144,7 +144,7 @@ void sum_position(const Execution& run, const Path& path, const Tensor& yt, uint
   };
   int top = kZeroExponent;
   for (uint32_t p = 0; p < rows * columns; ++p) top = exponent(p) > top ? exponent(p) : top;
-  // Products have 24 bits; as many more are cut as the count of them in a sum asks for.
+  // Products have 24 bits; as many are dropped as the number of products in a sum requires.
   const uint32_t count = rows * columns * (o.channels == 1 ? yt.channels : 1u);
   const int bits = magnitude_bits(static_cast<int32_t>(count));
   const int extra = bits > 6 ? bits - 6 : 0;

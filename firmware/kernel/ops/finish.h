@@ -8,8 +8,8 @@
 
 namespace kilotune {
 
-// Scales that shift right by no more leave room for the zero point in front of the shift: it stays
-// below 2^28 there, the product below 2^30.
+// Scales that shift right by no more than this leave room to add the zero point before the shift:
+// there it stays below 2^28, and the product below 2^30.
 constexpr int kShortShift = 21;
 inline bool shifts_short(int shift) {
   return static_cast<uint32_t>(-shift - 1) < static_cast<uint32_t>(kShortShift);
@@ -21,7 +21,7 @@ struct Finish {
   uint8_t* mask;  // null: not recorded
   const uint8_t* multipliers;
   const int8_t* shifts;
-  uint32_t stride;  // 1: one multiplier a channel, 0: one for all
+  uint32_t stride;  // 1: one multiplier per channel, 0: one for all
   int32_t zero_point, low, high;
   bool short_shifts;  // every channel's scale shifts right by 1 to kShortShift
   uint32_t bits = 0;  // of the mask's unfinished byte

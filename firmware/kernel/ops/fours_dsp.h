@@ -85,7 +85,7 @@ class FinishFours {
   PassTest test_;
 };
 
-// Up to so many inputs |acc| < 2^30 (bias and trained part: 2^28 each).
+// With at most this many inputs, |acc| < 2^30 (bias and trained part: 2^28 each).
 constexpr uint32_t kFinishFoursInputs = 32000;
 
 // Writes the outputs of one position, four at a time; any scale.
@@ -116,7 +116,7 @@ class FourWriter {
     std::memcpy(y_ + o, &packed, sizeof packed);
     if (mask_ == nullptr) return;
     bits_ = (bits_ >> 4) | fours_.passes(packed) << 4;
-    mask_[o >> 3] = static_cast<uint8_t>(bits_);  // the first of two halves is written over
+    mask_[o >> 3] = static_cast<uint8_t>(bits_);  // the second half overwrites the first
   }
   // Before single outputs follow.
   void end() const {

@@ -6,8 +6,8 @@
 namespace kilotune {
 namespace {
 
-// `kWhole`: of kFullyConnected; otherwise of kDenseBiases, which leaves out what biases of plain
-// dense layers do not need. Conditions on it are decided while compiling.
+// `kWhole`: for kFullyConnected; otherwise for kDenseBiases, which omits what biases of plain dense
+// layers do not need. Conditions on it are decided at compile time.
 template <bool kWhole>
 bool trains_weights(const Op& op) {
   return kWhole && op.has(kWeightsTrained);

@@ -1,4 +1,4 @@
-// Block floating point: one exponent a position, mantissas as wide as the planner allows.
+// Block floating point: one exponent per position, mantissas as wide as the planner allows.
 #include "kernel/ops/mantissas.h"
 #include "kernel/ops/op.h"
 
@@ -34,7 +34,7 @@ void store_gradient(const Execution& run, const Tensor& t, uint32_t position, in
   const uint8_t* mask = run.mask(t);
   if (mask != nullptr) mask += position * ((n + 7) / 8);
   const uint32_t largest = mask_values(values, mask, n);
-  // Mantissas may lie over the values: each int16 is written after the int32 at or behind it.
+  // Mantissas may lie over the values: each int16 is written after the int32 there was read.
   int16_t* mantissa = run.mantissas(t) + position * n;
   int16_t* exponents = run.exponents(t);
   const int shift = largest == 0 ? 0 : mantissa_shift(largest, t.mantissa_bits);

@@ -1,4 +1,4 @@
-// What operators with positions share: trained biases, writing of outputs with their pass mask,
+// What operators with positions share: trained biases, writing outputs with their pass mask, and
 // checks of the fields that layers with parameters have in common.
 #ifndef KILOTUNE_KERNEL_OPS_LAYER_H_
 #define KILOTUNE_KERNEL_OPS_LAYER_H_
@@ -85,24 +85,24 @@ class Outputs {
   int32_t zero_point_, low_, high_;
 };
 
-// An operator without parameters: where it has a training record, an input's gradient is there;
-// `inputs`: flags of those that it may go to.
+// An operator without parameters: where it has a training record, it propagates to an input;
+// `inputs`: flags of the inputs that it may propagate to.
 inline bool only_passes_gradients(const Op& op, uint8_t inputs = kBackwardToInput) {
   return !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&
          (op.training == 0 || (op.flags & inputs) != 0);
 }
 
-// Fields of a layer with `weights` int8 weights and `fan_in` products an output.
+// Checks the fields of a layer with `weights` int8 weights and `fan_in` products per output.
 Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in);
-// Whether `bytes` of the arena at `offset`, a multiple of 4, are there.
+// Whether the arena has `bytes` at `offset`, which must be a multiple of 4.
 bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes);
-// A training record that needs `bytes` of scratch where gradients go on to an input.
+// Whether the op has the `bytes` of scratch that it needs where gradients propagate to an input.
 bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes);
-// Whether a layer's factors R are there wherever gradients pass channels of different scales.
+// Whether a layer has its factors R wherever gradients pass channels of different scales.
 bool rescale_valid(const Model& model, const Op& op);
 
 // Trained int16 weights with 8 bits below the base model's int8: where they start, and whether
-// `values` (bytes) are what training may make of them.
+// `values` (bytes) are in the range that training keeps.
 void start_weights(const int8_t* base, uint32_t n, int16_t* values);
 bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values);
 

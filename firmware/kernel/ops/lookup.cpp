@@ -1,4 +1,4 @@
-// LOOKUP: a function of one value as a table: activations of their own, and QUANTIZE.
+// LOOKUP: a function of one value as a table: separate activations, and QUANTIZE.
 #include "kernel/ops/layer.h"
 
 namespace kilotune {

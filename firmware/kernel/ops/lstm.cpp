@@ -9,7 +9,7 @@ namespace {
 constexpr uint32_t kGates = 4, kCellGate = 2;
 // Entries of the sigmoid's table: 65536 * sigmoid(i / 24).
 constexpr uint32_t kTableEntries = 256;
-// A gate's scale is 2^-12, what it opens by 2^-15, the cell's 2^power.
+// The scale of a gate's sum is 2^-12, of its sigmoid or tanh 2^-15, of the cell state 2^power.
 constexpr int kGatePower = -12;
 constexpr int kCellPowerMin = -24, kCellPowerMax = -9;
 
@@ -20,7 +20,7 @@ struct Settings {
   int32_t cell_limit;  // the cell state stays within +-it; 0: within int16
   uint32_t table;      // image offset
   uint32_t cells;      // arena offset of i16 (units,)
-  int32_t zero_point;  // of the outputs, which a converter may have described otherwise
+  int32_t zero_point;  // of the outputs; the tensor's may differ
 };
 Settings settings_of(const Op& op) {
   return {static_cast<int32_t>(op.words[0]),
@@ -77,7 +77,7 @@ Status validate(const Model& model, const Op& op) {
   return good ? Status::ok : Status::bad_image;
 }
 
-// The table at v / 2^bits in Q(16 + bits), in straight lines between entries; behind them `end`.
+// The table at v / 2^bits in Q(16 + bits), interpolated linearly; `end` after the last entry.
 uint32_t interpolate(const uint8_t* table, uint32_t v, int bits, uint32_t end) {
   const uint32_t i = v >> bits;
   if (i >= kTableEntries - 1) return end;
@@ -113,15 +113,15 @@ int32_t product(const int8_t* w, const int8_t* x, uint32_t n) {
   return sum;
 }
 
-// One layer in the middle of its run.
+// The state of one layer while it runs.
 struct Lstm {
   const uint8_t *weights, *biases, *multipliers, *shifts, *table;
   Settings settings;
   uint32_t inputs, units;
   int16_t* cells;
 
-  // What one gate of a unit makes of the inputs x and of the last outputs h (null: none yet),
-  // Q3.12.
+  // One gate of a unit, before its sigmoid or tanh, from the inputs x and the last outputs h (null:
+  // none yet), Q3.12.
   [[nodiscard]] int32_t gate(uint32_t g, uint32_t unit, const int8_t* x, const int8_t* h) const {
     const uint32_t row = g * units + unit;
     const int8_t* w = reinterpret_cast<const int8_t*>(weights) + row * (inputs + units);
@@ -134,7 +134,7 @@ struct Lstm {
   }
 
   void step(const int8_t* x, const int8_t* h, int8_t* y) {
-    // Scales of powers of two: 2^-15 * 2^-15 to the cell's, 2^-15 times the cell's to the cell's.
+    // All scales are powers of two: from 2^-15 * 2^-15, and 2^-15 * the cell's, to the cell's.
     constexpr int32_t kHalf = 1 << 30;
     const int gain_shift = -29 - settings.cell_power, keep_shift = -14;
     for (uint32_t u = 0; u < units; ++u) {

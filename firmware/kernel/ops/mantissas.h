@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-// Small code is plain code.
+// Where small code is wanted, the plain implementation is used.
 #if defined(__ARM_FEATURE_DSP) && !defined(__OPTIMIZE_SIZE__)
 #define KILOTUNE_MANTISSAS_DSP 1
 #else

@@ -67,8 +67,8 @@ uint32_t mask_values(int32_t* values, const uint8_t* mask, uint32_t n) {
     *v &= -static_cast<int32_t>(bits & 1u);
     top = larger(top, magnitude(*v) >> 16);
   }
-  // High halves that are not all ones from their first one on tell all that matters: how many bits
-  // the largest has, and that no rounding carries into one more.
+  // If the high half is not all ones from its first one on, it says all that matters: how many bits
+  // the largest has, and that rounding does not carry into one more.
   if ((top & (top + 1)) != 0) return top << 16;
   uint32_t largest = 0;
   for (v = values; n != 0; --n) largest = larger(largest, magnitude(*v++));
@@ -105,7 +105,7 @@ void align_mantissas(int16_t* m, uint32_t n, int d) {
 void align_mantissas(int16_t* m, const uint16_t* factors, uint32_t n, int d) {
   const int shift = d + 15;
   const int32_t half = 1 << (shift - 1);
-  // Factors of 2^15 are no int16, their negatives are; -(x + 1) is ~x, before the shift and behind.
+  // 2^15 does not fit int16, its negative does; -(x + 1) is ~x, before and after a shift.
   const auto pair = [=](int16x2_t a, int16x2_t f) {
     const int16x2_t r = __ssub16(0, f);
     const int32_t low = __smlabb(a, r, -half - 1), high = __smlatt(a, r, -half - 1);

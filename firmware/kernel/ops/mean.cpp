@@ -1,5 +1,5 @@
 // MEAN over any of height, width and channels. Words 0 and 1 are multiplier and shift, with the
-// count in the multiplier; word 2 tells the reduced axes.
+// count included in the multiplier; word 2 has the reduced axes.
 #include "kernel/ops/layer.h"
 
 namespace kilotune {
@@ -8,7 +8,8 @@ namespace {
 constexpr uint32_t kMaxCount = 1u << 22;  // keeps the sum below 2^30
 enum Axes : uint32_t { kHeight = 1, kWidth = 2, kChannels = 4 };
 
-// Extents of what is kept and of what one value is the mean of: their products are the input's.
+// Extents that are kept, or that one value is the mean of: the products of both multiply to the
+// input's elements.
 struct Extents {
   uint32_t height, width, channels;
   [[nodiscard]] uint64_t count() const { return uint64_t{height} * width * channels; }
@@ -24,8 +25,8 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const int32_t shift = static_cast<int32_t>(op.words[1]);
   const uint32_t axes = op.words[2];
-  // Kept channels are the output's, however height and width lie in it: so all values that come of
-  // one position are in one position.
+  // Kept channels are the output's, however its height and width are arranged: so all values that
+  // one position yields are in one position.
   const bool good = axes >= 1 && axes <= 7 && kept_of(x, op).count() == y.elements() &&
                     ((axes & kChannels) != 0 || x.channels == y.channels) &&
                     reduced_of(x, op).count() <= kMaxCount &&

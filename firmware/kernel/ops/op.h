@@ -1,4 +1,4 @@
-// The interface of an operator: one file an operator, listed in the table that the model opens
+// The interface of an operator: one file per operator, listed in the table that the model opens
 // with.
 #ifndef KILOTUNE_KERNEL_OPS_OP_H_
 #define KILOTUNE_KERNEL_OPS_OP_H_
@@ -11,20 +11,20 @@
 
 namespace kilotune {
 
-// Compiled for size: one way where there is a faster one for the usual case; the same bits.
+// Compiled for size: only the general code, even where the usual case has faster code; same bits.
 #ifdef __OPTIMIZE_SIZE__
 constexpr bool kSmallCode = true;
 #else
 constexpr bool kSmallCode = false;
 #endif
 
-// Optional witness for tests and tools: sees each tensor and each gradient when it is complete.
+// Optional, for tests and tools: sees each tensor and each gradient when it is complete.
 struct Observer {
   void* context;
-  // Ops that run again for the backward pass complete theirs a second time.
+  // Called a second time for ops that run again for the backward pass.
   void (*tensor)(void* context, uint16_t tensor, const int8_t* data);
-  // Gradient at an op's output, before its backward pass and what runs again for it: mantissas
-  // (positions, channels), one exponent a position.
+  // Gradient at an op's output, before its backward pass and before what runs again for it:
+  // mantissas (positions, channels), one exponent per position.
   void (*gradient)(void* context, uint16_t op, const int16_t* mantissa, const int16_t* exponent);
 };
 
@@ -92,12 +92,12 @@ struct OpKernel {
   void (*backward)(const Execution& run, const Op& op, Step& step);
   // Null: none of its weights can be trained.
   const TrainedWeights* weights = nullptr;
-  // Only of kAdam, which is no operator: a table that lists it can train with Adam.
+  // Only for kAdam, which is no operator: a program whose table lists it can train with Adam.
   const AdamKernel* adam = nullptr;
 };
 
 extern const OpKernel kFullyConnected;
-// In its place for less code: no trained weights, no sums of gradients, one position
+// May take its place, with less code: no trained weights, no sums of gradients, one position
 // (unsupported_op otherwise).
 extern const OpKernel kDenseBiases;
 extern const OpKernel kSoftmax;
@@ -127,15 +127,16 @@ constexpr int16_t kZeroExponent = -32768;
 void store_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                     int exponent);
 
-// Pieces of it. Exponent of mantissas of `bits` bits, by the largest magnitude (v or ~v, not 0);
-// whether rounding carries that one into one bit more, where it is clamped instead; one mantissa.
+// Parts of store_gradient: the exponent of mantissas of `bits` bits, from the largest magnitude (v
+// or ~v, not 0); whether rounding would carry that one into one more bit (it is clamped instead);
+// one mantissa.
 inline int mantissa_shift(uint32_t largest, int bits) { return 32 - __builtin_clz(largest) - bits; }
 inline bool rounding_carries(uint32_t largest, int shift, int bits) {
   return shift > 0 && ((largest >> (shift - 1)) + 1) >> 1 == 1u << bits;
 }
 [[nodiscard]] int32_t to_mantissa(int32_t v, int shift, int bits);
 
-// The same for values that lie elsewhere and may be changed, times `factor` (mantissa 0:
+// As store_gradient, for values that lie elsewhere and may be changed, times `factor` (mantissa 0:
 // 2^exponent); `add`: to the gradient that is already there.
 void put_gradient(const Execution& run, const Tensor& t, uint32_t position, int32_t* values,
                   int exponent, Real factor, bool add);

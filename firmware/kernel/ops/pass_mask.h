@@ -6,7 +6,7 @@
 
 namespace kilotune {
 
-// One bit an output, least significant first; each position begins with a new byte.
+// One bit per output, least significant first; each position begins with a new byte.
 void record_passes(const int8_t* y, uint32_t positions, uint32_t channels, int32_t low,
                    int32_t high, uint8_t* mask);
 

@@ -23,7 +23,7 @@ Status validate(const Model& model, const Op& op) {
   return good ? Status::ok : Status::bad_image;
 }
 
-// Calls combine(position of the input) for each of a window's.
+// Calls combine(position of the input) for each position in the window.
 template <typename Combine>
 void over(const Window& w, const Span& sy, const Span& sx, const Combine& combine) {
   for (int32_t iy = sy.begin; iy < sy.end; ++iy) {
@@ -66,13 +66,13 @@ void forward_max(const Execution& run, const Op& op, bool training) {
 }
 
 // Each output shares its gradient among the inputs that it is the mean of; the unit of the input's
-// gradient holds 1 / the largest count. Shares of windows that the border cuts are larger.
+// gradient includes 1 / the largest count. Shares are larger in windows that the border cuts.
 void backward_average(const Execution& run, const Op& op, Step&) {
   const Tensor xt = run.model->tensor(op.input), yt = run.model->tensor(op.output);
   const Window w = window_of(op, xt, yt);
   const int32_t largest =
       (w.y.size < w.y.in ? w.y.size : w.y.in) * (w.x.size < w.x.in ? w.x.size : w.x.in);
-  // Shares a position sum to less than 4 * largest: 2^15 * 2^fraction * that stays in int32.
+  // The shares of a position sum to less than 4 * largest: times 2^15 * 2^fraction, still int32.
   const int bits = magnitude_bits(largest);
   const int fraction = bits < 13 ? 13 - bits : 0;
   over_sources(

@@ -35,11 +35,11 @@ class Patches {
     }
     return patch_;
   }
-  // The same, in `scratch` where it would be overwritten: for one who writes while it reads.
+  // As next(), but in `scratch` where it would be overwritten: for callers that write as they read.
   const int8_t* next_apart(uint8_t* scratch) {
     const int8_t* x = next();
     if (!pointwise_ || !overwritten_) return x;
-    std::memmove(scratch, x, xt_.channels);  // an image may lay both over each other
+    std::memmove(scratch, x, xt_.channels);  // in an image the two may overlap
     return reinterpret_cast<const int8_t*>(scratch);
   }
 

@@ -1,4 +1,4 @@
-// Layers with positions, two positions at a time: each weight is spread to halves once for both.
+// Layers with positions, two at a time: each weight is spread to a half-word once for both.
 #include "kernel/ops/positions.h"
 
 #ifdef __ARM_FEATURE_DSP
@@ -18,7 +18,7 @@ struct Quad {
   }
 };
 
-// Inputs of position `which`, 0 behind the last.
+// Inputs of position `which`, with zeros after the last.
 void spread(const int8_t* x, uint32_t n, uint32_t which, Quad* quads) {
   for (; n >= 4; n -= 4, x += 4, ++quads) {
     const uint32_t v = word(x);
@@ -66,7 +66,7 @@ inline __attribute__((always_inline)) void add_two_rows(const int8_t* w, const Q
                      : [n] "r"(n)
                      : "cc", "memory");
   }
-  // The last 1 to 3 inputs: weights behind a row are not its own.
+  // The last 1 to 3 inputs, one by one: the weights after a row are not its own.
   for (uint32_t i = 0; i < (n & 3u); ++i) {
     const int32_t x0 = x->input(i, 0), x1 = x->input(i, 1);
     a += w[i] * x0;

@@ -1,4 +1,4 @@
-// RESHAPE where two operators see the same values in different shapes: a copy.
+// RESHAPE, where two operators see the same values in different shapes: a copy.
 #include "kernel/ops/layer.h"
 
 namespace kilotune {

@@ -1,5 +1,5 @@
 // SOFTMAX on int8 with gemmlowp's fixed-point exponential, as TensorFlow Lite Micro computes it.
-// Frozen and without a backward: training starts from the logits in front of it.
+// Frozen and without a backward pass: training starts from the logits in front of it.
 #include "kernel/ops/op.h"
 
 namespace kilotune {

@@ -13,8 +13,8 @@ struct Four {
   int32_t a, b, c, d;
 };
 
-// Two rows times two mantissas, four columns: 8 products in 15 instructions, loads included. Halves
-// of both rows' words are put together first, so that one spreading step serves both rows.
+// Two rows times two mantissas, four columns: 8 products in 15 instructions, including loads. Half-
+// words of both rows are combined first, so that one spreading step serves both rows.
 #define KILOTUNE_TWO_ROWS(first, second) \
   "ldr %[t], " first                     \
   "\n"                                   \

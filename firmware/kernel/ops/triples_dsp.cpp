@@ -9,9 +9,9 @@
 namespace kilotune {
 namespace {
 
-// Rows of the output's gradient at one column, for channels a, b, c, d: the two older ones in one
-// word a channel, the newest one two channels a word. Which half is older takes turns, so that a
-// new row comes in with one instruction a word. Weights lie in the same order.
+// Rows of the output's gradient at one column, for channels a, b, c, d: the two older rows in one
+// word per channel, the newest row with two channels per word. Which half is older alternates, so
+// that a new row takes one instruction per word. Weights lie in the same order.
 struct Quad {
   uint32_t a, b;  // {older, newer}, {newer, older}: upper half first
   uint32_t ab;
@@ -20,7 +20,7 @@ struct Quad {
 };
 static_assert(sizeof(Quad) == 24, "the assembler code steps by it");
 
-// Lets a row in at one column of all channels. `left` quads, `step` bytes apart.
+// Inserts a row at one column of all channels: `left` quads, `step` bytes apart.
 inline void push_column(Quad* quad, const int16_t* m, uint32_t left, uint32_t step) {
   __asm__ volatile(
       "1:\n"
@@ -63,8 +63,8 @@ inline void push_column(Quad* quad, const int16_t* m, uint32_t left, uint32_t st
   "pop {r4-r11, pc}\n"
 
 // values(c) = sum over `columns` columns of the products of channel c. `control`: bytes from one
-// quad's last column to the next quad's first one, and above these 16 bits the quads behind the
-// first. All registers are in use, which only a function without a frame can have.
+// quad's last column to the next quad's first one, and above these 16 bits the number of quads
+// after the first. All registers are in use, which is possible only in a function without a frame.
 using Multiply = void(int32_t* values, const Quad* rows, const Quad* weights, uint32_t control);
 [[gnu::naked, gnu::noipa]] void one_column(int32_t*, const Quad*, const Quad*, uint32_t) {
   __asm__(KILOTUNE_COLUMNS(KILOTUNE_FIRST_COLUMN, "add r2, r2, #48\n"));
@@ -81,7 +81,7 @@ uint32_t halves(int32_t upper, int32_t lower) {
   return static_cast<uint32_t>(upper) << 16 | (static_cast<uint32_t>(lower) & 0xFFFFu);
 }
 
-// w: (3, 3, channels). Columns go from the last to the first, as those of the output they meet.
+// w: (3, 3, channels). Columns go from the last to the first, to match those of the output.
 void spread_weights(const int8_t* w, uint32_t channels, Quad* out) {
   const uint32_t row = 3 * channels;
   for (uint32_t c = 0; c < channels; c += 4) {
@@ -108,7 +108,7 @@ class Triples {
   [[nodiscard]] int32_t* values() const { return values_; }
   // The next row of the output's gradient; null: beyond its last.
   void push(const int16_t* row) {
-    // Where the values go there are zeros for a row of none.
+    // The memory of the values serves as a row of zeros.
     if (row == nullptr) clear_words(values_, channels_);
     for (uint32_t x = 0; x < width_; ++x) {
       const int16_t* m = row == nullptr ? reinterpret_cast<int16_t*>(values_) : row + x * channels_;
@@ -116,7 +116,7 @@ class Triples {
     }
   }
   // The values of the input position whose window at the output starts at column `first`, which may
-  // lie in front of it.
+  // be negative.
   void multiply(int32_t first) const {
     const int32_t width = static_cast<int32_t>(width_);
     const int32_t from = first < 0 ? 0 : first, to = first + 3 > width ? width : first + 3;
@@ -143,8 +143,8 @@ bool backward_in_triples(const Execution& run, const Op& op, const Window& w, in
   spread_weights(weights, yt.channels, triples.weights());
   const int16_t* m = run.mantissas(yt);
   const uint32_t row = uint32_t{yt.width} * yt.channels;
-  // Row `next` of the output is the newest that input row next - pad had a part in. It is read
-  // before that row of the input, which may lie at its place, is written.
+  // Row `next` of the output is the newest to which input row next - pad contributed. It is read
+  // before that row of the input, which may lie in the same place, is written.
   int32_t next = 0;
   const auto push_next = [&] {
     triples.push(next < w.y.out ? m + static_cast<uint32_t>(next) * row : nullptr);

@@ -5,8 +5,8 @@ namespace kilotune {
 
 // What plain gradient descent rarely or never needs is compiled for size (gnu::cold).
 
-// round(value * 2^exponent) with |value| < 2^30: up or down with probability by the distance, so
-// that the expectation is exact.
+// round(value * 2^exponent) with |value| < 2^30: up or down with a probability given by the
+// distance, so that the expectation is exact.
 [[gnu::cold, gnu::noinline]] int32_t round_stochastically(int32_t value, int exponent,
                                                           Random& random) {
   if (exponent >= 0) {
@@ -49,7 +49,7 @@ namespace {
   if (state != nullptr) {
     int32_t v = *state;
     if (step.first) {
-      // Stochastic here too: rounded to nearest, a small velocity would never fade.
+      // Stochastic here too: rounded to the nearest, a small velocity would never fade.
       v = scale_stochastically(v, make_real(step.momentum_q15, -15), step.random);
     }
     v = static_cast<int32_t>(clamp<int64_t>(static_cast<int64_t>(v) + change, -limit, limit));
@@ -64,8 +64,8 @@ namespace {
 namespace {
 
 // Plain gradient descent on neighbouring biases that share a factor: delta[o] -= mantissa[o] *
-// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30. A function of its own, so that
-// its constants have registers.
+// factor / 2^shift, stochastically; |factor| < 2^14, shift in 1..30. A separate function, so that
+// its constants stay in registers.
 [[gnu::noinline]] void descend(int32_t* delta, const int16_t* mantissa, uint32_t count,
                                int32_t factor, int shift, Step& step) {
   Random random = step.random;

@@ -12,7 +12,7 @@ namespace kilotune {
 void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uint32_t channels,
                  const int16_t* mantissa, int exponent, Step& step);
 
-// The same from all positions of the output's gradient: their sum a channel.
+// The same from all positions of the output's gradient: their sum per channel.
 void update_bias_positions(const Execution& run, const Op& op, const OpTraining& plan,
                            const Tensor& y, Step& step);
 
@@ -31,9 +31,9 @@ struct ValueRange {
 void update_values(int16_t* values, int16_t* state, const int32_t* gradient, uint32_t n,
                    int exponent, Real factor, const ValueRange& range, Step& step);
 
-// Pieces of an update: round(value * 2^exponent), |value| < 2^30, up or down with probability by
-// the distance; what to add to a parameter that is `distance` from the base model's, with momentum,
-// accumulation (state, null: none) and decay; the sum within its range.
+// Parts of an update: round(value * 2^exponent), |value| < 2^30, up or down with a probability
+// given by the distance; what to add to a parameter that is `distance` from the base model's, with
+// momentum, accumulation (state, null: none) and decay; a sum, clamped to its range.
 [[nodiscard]] int32_t round_stochastically(int32_t value, int exponent, Random& random);
 [[nodiscard]] int32_t general_change(int32_t change, int32_t* state, int32_t limit,
                                      int32_t distance, Step& step);

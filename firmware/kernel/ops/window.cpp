@@ -1,4 +1,4 @@
-// Geometry of sliding windows, and the rows that an in-place gradient must remember.
+// Geometry of sliding windows, and the rows that an in-place gradient must keep.
 #include "kernel/ops/window.h"
 
 #include "kernel/ops/mantissas.h"
@@ -46,7 +46,7 @@ Axis::Sources Axis::sources(int32_t i) const {
     // Below 0 only where count becomes 0.
     s.output = (reach - s.first * dilation) / stride;
   }
-  if (s.output >= out) {  // taps that lead beyond the output's end
+  if (s.output >= out) {  // skip taps that lead beyond the output's end
     const int32_t skipped =
         s.output_step == 1 ? s.output - out + 1 : (s.output - out + s.output_step) / s.output_step;
     s.first += skipped * s.step;

@@ -1,5 +1,4 @@
-// Sliding windows of convolutions and pooling: their geometry, and the way of gradients back
-// through them.
+// Sliding windows of convolutions and pooling: their geometry, and the backward pass through them.
 #ifndef KILOTUNE_KERNEL_OPS_WINDOW_H_
 #define KILOTUNE_KERNEL_OPS_WINDOW_H_
 
@@ -14,8 +13,8 @@ namespace kilotune {
 struct Axis {
   int32_t size, stride, dilation, pad, in, out;
 
-  // Taps through which an input position goes to output positions: taps first, first + step, ... go
-  // to outputs output, output - output_step, ...
+  // Taps through which an input position contributes to output positions: taps first, first + step,
+  // ... contribute to outputs output, output - output_step, ...
   struct Sources {
     int32_t first, step, output, output_step, count;
   };
@@ -46,23 +45,23 @@ struct Window {
 
 // Words 0 to 3 of the op: kernel, stride, dilation, padding before; each height | width << 16.
 Window window_of(const Op& op, const Tensor& x, const Tensor& y);
-// Extents in range, and the first and the last window of each axis meet the input.
+// Whether extents are in range, and the first and the last window of each axis overlap the input.
 bool window_valid(const Window& w);
 
-// The inputs under the window at (oy, ox); outside of the input lies its zero point.
+// The inputs under the window at (oy, ox); outside the input, its zero point.
 void fill_patch(const Window& w, const Tensor& xt, const int8_t* x, int32_t oy, int32_t ox,
                 int8_t* patch);
 
-// Bytes that window_backward needs: int32 of one position, and with the gradients of input and
-// output at one place the rows of the latter that are still needed.
+// Bytes that window_backward needs: int32 values of one position and, where the gradients of input
+// and output lie in one place, the rows of the latter that are still needed.
 uint64_t window_scratch_bytes(const Window& w, const Tensor& x, const Tensor& y);
 
-// Rows of the output's gradient, which may lie under the rows of the input's as they are written.
+// Rows of the output's gradient, which the rows of the input's may overwrite.
 class GradientRows {
  public:
   GradientRows(const Execution& run, const OpTraining& plan, const Window& w, const Tensor& x,
                const Tensor& y);
-  // Before the input's row `row` is written.
+  // Call before the input's row `row` is written.
   void enter(int32_t row);
   [[nodiscard]] const int16_t* mantissas(int32_t row, int32_t column) const {
     const uint32_t at = static_cast<uint32_t>(column) * channels_;
@@ -88,8 +87,8 @@ class GradientRows {
 // `rescale` is 0.
 int align_gradient(const Execution& run, const Tensor& t, uint32_t rescale);
 
-// For each position of the input: lets taps(iy, ix, vertical sources, horizontal sources, rows,
-// values) add what comes from the output's gradient to `values` (channels of the input), whose unit
+// For each position of the input: taps(iy, ix, vertical sources, horizontal sources, rows, values)
+// adds the contributions of the output's gradient to `values` (channels of the input), whose unit
 // is 2^exponent.
 template <typename Taps>
 void window_backward(const Execution& run, const Op& op, const Window& w, int exponent,
@@ -110,8 +109,8 @@ void window_backward(const Execution& run, const Op& op, const Window& w, int ex
   }
 }
 
-// The same with add(iy, ix, oy, ox, tap, mantissas, values) for each output position that an input
-// position had a part in.
+// The same with add(iy, ix, oy, ox, tap, mantissas, values) for each output position to which an
+// input position contributed.
 template <typename Add>
 void over_sources(const Execution& run, const Op& op, const Window& w, int exponent,
                   const Add& add) {

@@ -2,13 +2,13 @@
 
 set(KILOTUNE_BOARDS_DIR ${CMAKE_CURRENT_LIST_DIR})
 
-# A number in board.json, decimal or "0x..." text; sets BOARD_<name>.
+# A number in board.json, decimal or as "0x..." text; sets BOARD_<name>.
 macro(_kilotune_board_number name)
   string(JSON BOARD_${name} GET "${board_json}" ${ARGN})
   math(EXPR BOARD_${name} "${BOARD_${name}}")
 endmacro()
 
-# As above, with a value for a board.json without it.
+# As above, with a default for a board.json that lacks it.
 macro(_kilotune_board_option name default)
   string(JSON BOARD_${name} ERROR_VARIABLE absent GET "${board_json}" ${ARGN})
   if(absent)
@@ -82,8 +82,8 @@ macro(kilotune_read_board id)
   include(${board_dir}/board.cmake)
 endmacro()
 
-# Bytes of RAM that the engine needs for KILOTUNE_MODEL, told by the runtime itself: compiled for
-# the build machine, in a build of its own.
+# Bytes of RAM that the engine needs for KILOTUNE_MODEL, as the runtime itself computes them: compiled
+# for the build machine, in a build of its own.
 function(_kilotune_engine_bytes out)
   set(dir ${CMAKE_BINARY_DIR}/ram_bytes)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${KILOTUNE_MODEL})

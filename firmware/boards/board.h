@@ -35,10 +35,10 @@ struct Fault {
 enum class RestartCause : uint8_t {
   unknown = 0,
   power = 1,
-  outside = 2,   // the reset pin, a debugger, or a watchdog that the chip does not tell from them
+  outside = 2,   // the reset pin, a debugger, or a watchdog that looks the same to the chip
   asked = 3,     // `reset`
   fault = 4,     // see last_fault
-  watchdog = 5,  // the run before hung
+  watchdog = 5,  // the previous run hung
 };
 
 // [loop] Before anything else; afterwards bytes arrive, and interrupts are on. The arguments are
@@ -47,20 +47,20 @@ void init(int argc, char** argv);
 
 // [any] The folder's name.
 const char* id();
-// [any] What tells this device from others of its kind; returns the bytes written.
+// [any] What distinguishes this device from others of its kind; returns the bytes written.
 uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]);
 
-// --- serial port: receives into a ring by interrupt, so that no byte is lost while training runs
+// --- serial port: an interrupt receives into a ring, so that no byte is lost while training runs
 
-// [loop] Takes what is there, which may be nothing.
+// [loop] Takes what has been received, which may be nothing.
 uint32_t read(uint8_t* out, uint32_t max);
 // [loop] Returns when all bytes are taken.
 void write(const uint8_t* data, uint32_t n);
-// [any] Of the ring: a host keeps no more than this under way.
+// [any] Of the ring: a host keeps no more bytes than this in flight.
 uint32_t receive_capacity();
-// [any] Bytes lost: the ring was full, or the line overran.
+// [any] Bytes lost because the ring was full or the line overran.
 uint32_t receive_dropped();
-// [loop] Sleeps until an interrupt; returns at once where `read` would give something.
+// [loop] Sleeps until an interrupt; returns at once if `read` would return something.
 void wait();
 
 // --- time
@@ -72,8 +72,8 @@ uint64_t instructions();
 
 // --- memory
 
-// [any] The model partition. Models are executed where they lie in it: mapped, with a sector size
-// that all of it has; where nothing writes it, erase and program give flash_failed.
+// [any] The model partition. Models are executed in place: it is mapped, and all its sectors have
+// one size. Where the board cannot write it, erase and program give flash_failed.
 const Flash* model_flash();
 // [any] Null: nothing persists.
 const Flash* checkpoint_flash();
@@ -88,25 +88,25 @@ RamUse ram_use();
 // common/no_panel.cpp
 
 // [loop] The bus that an accelerometer may be wired to, ready for use; null: there is none. Its
-// calls take bounded time, also where nothing is wired.
+// calls take bounded time, even if nothing is wired to it.
 const SensorBus* sensor_bus();
 // [any] Level of the pin for the sensor's INT1: true where the FIFO holds a batch.
 bool sensor_interrupt();
 
 enum class Light : uint8_t { off, learn, detect, anomaly };
-// [loop] Called when the light changes: `lit` is for a board with a single one, which blinks by
-// being told so, `light` for one that can show more.
+// [loop] Called when the light changes: `lit` is for a board with a single light, which blinks
+// through repeated calls, `light` for a board that can show more.
 void show(Light light, bool lit);
 // [loop] True while the button that starts learning is pressed.
 bool button();
 
 // --- end
 
-// [any] Of the run before this one; where a watchdog warns before it resets, pc is where it hung.
+// [any] Of the previous run; where a watchdog warns before it resets, pc is where the run hung.
 Fault last_fault();
 // [any]
 RestartCause restart_cause();
-// [loop] Restarts the device; what was written leaves first.
+// [loop] Restarts the device, after everything written has been sent.
 [[noreturn]] void reset();
 
 }  // namespace kilotune::board

@@ -1,4 +1,4 @@
-# Prints what a firmware takes and what it leaves; fails where it takes more than its budget.
+# Prints what a firmware takes and what it leaves; fails if it takes more than its budget.
 execute_process(COMMAND ${SIZE} -A -d ${ELF} OUTPUT_VARIABLE table RESULT_VARIABLE failed)
 if(failed)
   message(FATAL_ERROR "${SIZE} could not read ${ELF}")
@@ -29,7 +29,7 @@ message("${BOARD}: text ${text}  data ${data}  bss ${bss}  stack ${stack}  engin
 message("${BOARD}: flash ${flash} B (${flash_left} B left)  RAM ${ram} B (${ram_left} B left), "
         "${fixed} B of it without the engine")
 
-# A firmware over its budget is no product: it is removed, so that the next build tries again.
+# A firmware over its budget is removed, so that the next build tries again.
 function(hold what bytes budget)
   if(budget GREATER 0 AND bytes GREATER budget)
     file(REMOVE ${ELF})

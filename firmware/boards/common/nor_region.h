@@ -21,7 +21,7 @@ inline Status nor_program(void* region, uint32_t off, const uint8_t* data, uint3
   return Status::ok;
 }
 
-// `base` is the start of the region: a mapped file, or RAM that an emulator keeps in one.
+// `base` is the start of the region: a mapped file, or RAM that an emulator keeps in a file.
 template <uint32_t kBytes>
 Flash nor_region(uint8_t* base, uint32_t sectors) {
   return {base, kBytes, sectors, kWordBytes, base, nor_erase<kBytes>, nor_program};

@@ -1,4 +1,4 @@
-// Sleep by the millisecond clock, as SensorBus wants it.
+// Sleep by the millisecond clock, as SensorBus requires it.
 #ifndef KILOTUNE_BOARDS_COMMON_SLEEP_H_
 #define KILOTUNE_BOARDS_COMMON_SLEEP_H_
 

@@ -1,5 +1,5 @@
-// Flash whose power goes: for tests of a board whose flash is a file, built with
-// -DKILOTUNE_TORN_FLASH=ON only.
+// Flash whose power fails: for tests of a board whose flash is a file, only in builds with
+// -DKILOTUNE_TORN_FLASH=ON.
 //
 // The last 8 bytes of flash are a fuse that the test sets through that file: u32 words
 // left to program or erase (0: for ever), u32 seed. The word at which it burns down is left with a
@@ -12,9 +12,9 @@
 
 namespace kilotune::board {
 
-volatile uint32_t* torn_fuse();  // the board's
+volatile uint32_t* torn_fuse();  // provided by the board
 
-// Writes a word, or a part of its bits where the fuse burns down at it: then it does not return.
+// Writes a word. If the fuse burns down at it, writes only some of its bits and does not return.
 inline void write_torn(volatile uint8_t* to, const uint8_t* word) {
   volatile uint32_t* fuse = torn_fuse();
   const bool burns = fuse[0] == 1;

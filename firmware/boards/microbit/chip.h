@@ -1,4 +1,4 @@
-// What the micro:bit and its nRF51822 have of their own.
+// What is specific to the micro:bit and its nRF51822.
 #ifndef KILOTUNE_BOARDS_MICROBIT_CHIP_H_
 #define KILOTUNE_BOARDS_MICROBIT_CHIP_H_
 
@@ -12,8 +12,8 @@
 namespace kilotune::board {
 constexpr uint32_t kTransmitPin = 24, kReceivePin = 25;  // to the interface chip, and so to USB
 constexpr uint32_t kFlashTurns = 1000000;                // several times 22 ms at 16 MHz
-// The light of row 1, column 1; button A. The sensor shares the bus at the edge, INT1 is pin 0
-// there.
+// The light in row 1, column 1; button A. The sensor is on the bus of the edge connector, its INT1
+// on pin 0 there.
 constexpr uint8_t kLightPins[] = {13, 13, 13};
 constexpr bool kLightIsHigh = true;
 constexpr int32_t kLightSinkPin = 4;

@@ -1,4 +1,4 @@
-// UART of the nRF51: a byte at a time, with a queue of six in hardware.
+// UART of the nRF51: one byte at a time, with a queue of six in hardware.
 #include "serial.h"
 
 #include "boards/board.h"

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#define KILOTUNE_NOPS_A_SAMPLE "45"  // instructions a tick less 5
+#define KILOTUNE_NOPS_A_SAMPLE "45"  // instructions per tick, minus 5
 
 namespace kilotune::board {
 constexpr uint32_t kClockHz = 20000000;

@@ -34,22 +34,23 @@ constexpr uintptr_t kTimerControl = kTimer + 0x0;
 constexpr uintptr_t kTimerValue = kTimer + 0x4;
 constexpr uintptr_t kTimerReload = kTimer + 0x8;
 
-// CMSDK watchdog: counts down at the system clock; the first time it warns by NMI, whose handler
-// tells where the firmware hung, the second time it resets. An emulator's time is the wall's, and a
-// busy computer no hang: 20 s.
+// CMSDK watchdog: counts down at the system clock. The first time it warns by NMI, whose handler
+// records where the firmware hung; the second time it resets. An emulator runs on wall-clock time,
+// and a busy computer is not a hang: 20 s.
 constexpr uintptr_t kWatchdogReload = kWatchdog + 0x0;
 constexpr uintptr_t kWatchdogControl = kWatchdog + 0x8;
 constexpr uintptr_t kWatchdogFeed = kWatchdog + 0xC;
 constexpr uint32_t kWatchdogSeconds = 20;
 constexpr uint32_t kWatchdogWarns = 1u << 0, kWatchdogResets = 1u << 1;
 
-// FPGAIO: COUNTER goes up whenever the prescaler has run down
+// FPGAIO: COUNTER is incremented whenever the prescaler has run down
 constexpr uintptr_t kCounter = kFpgaIo + 0x18;
 constexpr uintptr_t kPrescaler = kFpgaIo + 0x1C;
 
-// --- instruction counter: under an emulator that makes one instruction one virtual nanosecond, a
+// --- instruction counter: under an emulator where one instruction takes one virtual nanosecond, a
 // tick of the 25 MHz timer is 40 instructions (20 MHz: 50). Sampled every 41 (51), it advances by
-// one tick each time until the phase has slipped by a whole one: how often tells the instruction.
+// one tick each time until the phase has slipped by a whole tick: the number of samples until then
+// gives the instruction within the tick.
 constexpr uint32_t kInstructionsPerTick = 1000000000 / kClockHz;
 constexpr uint32_t kSampleSpacing = kInstructionsPerTick + 1;  // of the loop below: 6 and its nops
 bool counts_instructions = false;
@@ -58,7 +59,7 @@ uint32_t fixed_cost = 0;        // of a reading, beside its samples
 
 struct Sample {
   uint32_t ticks;  // of the timer, upwards
-  uint32_t slips;  // samples until the phase had slipped, 1 to instructions a tick
+  uint32_t slips;  // samples until the phase had slipped, 1 to instructions per tick
 };
 
 Sample sample_timer() {
@@ -87,7 +88,7 @@ Sample sample_timer() {
 uint64_t read_counter() {
   disable_interrupts();
   const Sample s = sample_timer();
-  // The timer's 32 bits, extended by the slower clock: the value nearest to it.
+  // The timer's 32 bits, extended by the slower clock: the nearest value to that clock.
   const uint64_t coarse = uint64_t{millis()} * (kClockHz / 1000);
   const auto off = static_cast<int32_t>(s.ticks - static_cast<uint32_t>(coarse));
   const uint64_t ticks = coarse + static_cast<uint64_t>(static_cast<int64_t>(off));
@@ -97,7 +98,7 @@ uint64_t read_counter() {
   return count;
 }
 
-// 3 instructions a turn.
+// 3 instructions per turn.
 void run_turns(uint32_t turns) {
   asm volatile(
       "1: nop\n"
@@ -114,7 +115,7 @@ uint32_t measure_turns(uint32_t turns) {
   return static_cast<uint32_t>(read_counter() - from);
 }
 
-// True where virtual time is instructions, never by wall-clock chance: three spans must be exact.
+// True where virtual time counts instructions; three exact spans rule out wall-clock chance.
 bool time_is_instructions() {
   fixed_cost = measure_turns(1) - 3;
   constexpr uint32_t kCall = 8;  // a few instructions around the loop
@@ -150,7 +151,7 @@ void init(int, char**) {
 
 const char* id() { return kId; }
 
-// Software can read no serial number of this board: all boards of one FPGA image have its name.
+// Software cannot read a serial number of this board: all boards with one FPGA image share a name.
 uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   uint32_t n = 0;
   for (; n < kMaxUniqueIdBytes && kId[n] != 0; ++n) out[n] = static_cast<uint8_t>(kId[n]);

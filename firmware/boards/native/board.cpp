@@ -57,7 +57,7 @@ RestartCause cause = RestartCause::unknown;
   std::exit(1);
 }
 
-// Makes the file, or what it lacks in length, of erased bytes.
+// Creates the file, or extends it to its full length, with erased bytes.
 uint8_t* map_flash(const char* name) {
   const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   struct stat info {};
@@ -75,7 +75,7 @@ uint8_t* map_flash(const char* name) {
   return static_cast<uint8_t*>(p);
 }
 
-// Unfed, it ends the process.
+// The watchdog ends the process if it is not fed.
 void feed_watchdog() {
   if (watched) alarm(kWatchdogSeconds);
 }
@@ -86,7 +86,7 @@ void watchdog_bites(int) {
   std::_Exit(3);
 }
 
-// The button is SIGUSR1. While its handler restarts the program it is held, and stays so until that
+// The button is SIGUSR1. It is blocked while its handler restarts the program, until that program
 // listens.
 void hold_reset_button(int how) {
   sigset_t button;
@@ -110,12 +110,12 @@ uint64_t fnv1a(const std::string& text) {
 
 void init(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
-  // Where the system names the running file, it is right even when argv[0] came from PATH.
+  // Where the system names the running file, that is right even if argv[0] came from PATH.
   program = access("/proc/self/exe", R_OK) == 0 ? absolute("/proc/self/exe") : absolute(argv[0]);
   for (int i = 0; i < argc; ++i) {
     const std::string a = argv[i];
     if (a == "--listen-fd" || a == "--client-fd") {
-      ++i;  // given anew by each reset
+      ++i;  // each reset passes new ones
     } else {
       arguments.push_back(a);
     }
@@ -128,7 +128,7 @@ void init(int argc, char** argv) {
   const bool handed_over = options.listen_fd >= 0 || options.client_fd >= 0;
   cause = handed_over ? RestartCause::asked : RestartCause::power;
   uart = options.uart;
-  hold_reset_button(SIG_BLOCK);  // in the thread for good
+  hold_reset_button(SIG_BLOCK);  // permanently in the receiver's thread
   if (uart) receiver.start(line);
   std::signal(SIGUSR1, [](int) { reset(); });
   hold_reset_button(SIG_UNBLOCK);
@@ -150,7 +150,7 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
 }
 
 uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // the main loop comes by here
+  feed_watchdog();  // every turn of the main loop calls this
   return uart ? receiver.take(out, max) : line.read(out, max);
 }
 void write(const uint8_t* data, uint32_t n) { line.write(data, n); }
@@ -203,7 +203,7 @@ const Flash* key_flash() {
 const SensorBus* sensor_bus() { return sensor.bus(); }
 bool sensor_interrupt() { return sensor.interrupt(); }
 
-// What the light says, once a change; a blink is none.
+// Prints the light's meaning once per change; a blink is not a change.
 void show(Light light, bool) {
   static constexpr const char* kNames[] = {"off", "learn", "detect", "anomaly"};
   static Light last = Light::off;
@@ -224,7 +224,7 @@ Fault last_fault() { return {0, 0, 0}; }
 RestartCause restart_cause() { return cause; }
 
 void reset() {
-  hold_reset_button(SIG_BLOCK);  // it would end a program that does not listen yet
+  hold_reset_button(SIG_BLOCK);  // it would end a program that is not listening yet
   std::vector<std::string> next = arguments;
   const auto hand_over = [&next](const char* option, int fd) {
     if (fd < 0) return;

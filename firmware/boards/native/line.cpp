@@ -31,7 +31,7 @@ bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == 
 }  // namespace
 
 void Line::open(const Options& options) {
-  std::signal(SIGPIPE, SIG_IGN);  // a client that left is an error code, not the end
+  std::signal(SIGPIPE, SIG_IGN);  // a client that left gives an error code, no signal
   pty_ = options.pty;
   exit_with_stdin_ = options.exit_with_stdin;
   listen_fd_ = options.listen_fd;

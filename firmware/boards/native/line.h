@@ -18,10 +18,10 @@ class Line {
   uint32_t read(uint8_t* out, uint32_t max);
   void write(const uint8_t* data, uint32_t n);  // to nobody: dropped, as on an open line
   // Sleeps until a byte, a client or the end of standard input comes, at most `timeout_ms` (-1: no
-  // limit). Ends the process at the end of standard input where that was asked for.
+  // limit). Ends the process at the end of standard input if that was requested.
   void wait(int timeout_ms);
 
-  // Descriptors that stay open over a reset, so that the client stays connected; -1: none.
+  // Descriptors that stay open across a reset, so that the client stays connected; -1: none.
   [[nodiscard]] int listen_fd() const { return listen_fd_; }
   [[nodiscard]] int client_fd() const { return client_fd_; }
 

@@ -5,7 +5,7 @@
 namespace kilotune::board {
 
 struct Options {
-  const char* flash = nullptr;      // file, made where it is missing
+  const char* flash = nullptr;      // file, created if it is missing
   const char* port_file = nullptr;  // gets the TCP port or the pty's name once it is open
   const char* sensor = nullptr;     // CHIP=FILE
   bool sensor_spi = false;          // on SPI, else on I2C
@@ -13,9 +13,9 @@ struct Options {
   int press_at_ms = -1;             // the button, for 100 ms; -1: never
   int tcp_port = -1;                // 0: any free one
   bool pty = false;
-  bool exit_with_stdin = false;        // ends when standard input closes: with the parent
+  bool exit_with_stdin = false;        // ends with the parent, when standard input closes
   bool uart = false;                   // a receive ring as on a chip
-  const char* flash_chip = nullptr;    // whose times flash takes
+  const char* flash_chip = nullptr;    // whose flash times apply
   int listen_fd = -1, client_fd = -1;  // handed over by a reset
 };
 

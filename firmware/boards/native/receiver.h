@@ -1,5 +1,5 @@
-// The receive interrupt of the native board: a thread that takes bytes off the line as they come
-// and puts them into a ring of the size that the device tells. What does not fit is lost, as on a
+// The receive interrupt of the native board: a thread that takes bytes off the line as they arrive
+// and puts them into a ring of the size that the device reports. What does not fit is lost, as on a
 // chip.
 #ifndef KILOTUNE_BOARDS_NATIVE_RECEIVER_H_
 #define KILOTUNE_BOARDS_NATIVE_RECEIVER_H_
@@ -17,15 +17,15 @@ class Receiver {
  public:
   static constexpr uint32_t kCapacity = KILOTUNE_RECEIVE_RING;
 
-  // Until the process ends; `line` is read by the thread alone from now on.
+  // Runs until the process ends; from now on only the thread reads `line`.
   void start(Line& line);
 
   uint32_t take(uint8_t* out, uint32_t max);
-  // Until there is something to take, at most `timeout_ms`.
+  // Waits until there is something to take, at most `timeout_ms`.
   void wait(int timeout_ms);
   [[nodiscard]] uint32_t dropped();
 
-  // While interrupts cannot run, of what comes the first `queue_bytes` wait in hardware.
+  // While interrupts cannot run, the first `queue_bytes` that arrive wait in hardware.
   void stall(uint32_t queue_bytes);
   void resume();
 

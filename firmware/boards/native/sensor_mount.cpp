@@ -28,7 +28,7 @@ uint64_t real_us() {
   return static_cast<uint64_t>(duration_cast<microseconds>(elapsed).count());
 }
 
-// x,y,z in g; a line of names before them is passed over.
+// x,y,z in g; a header line before them is skipped.
 std::vector<MicroG> read_csv(std::istream& in, const std::string& name) {
   std::vector<MicroG> frames;
   std::string line;
@@ -132,7 +132,7 @@ bool SensorMount::write_on_spi(void* self, uint8_t, uint8_t reg, uint8_t value) 
 
 uint64_t SensorMount::now_us() const { return virtual_us_ + (is_virtual() ? 0 : real_us()); }
 
-// A virtual clock that has stopped goes on as the computer's, from where it was.
+// A virtual clock that has stopped continues as the computer's clock, from where it was.
 void SensorMount::advance_us(uint64_t us) {
   virtual_us_ += us;
   catch_up();

@@ -25,7 +25,7 @@ class SensorMount {
   // Microseconds since the start: of the computer's clock, or of a virtual one that runs while the
   // device waits or sleeps, until the recording ends.
   [[nodiscard]] uint64_t now_us() const;
-  // What a wait for an interrupt comes to: how long the caller may sleep, in ms; -1: for ever.
+  // A wait for an interrupt: how long the caller may sleep, in ms; -1: for ever.
   [[nodiscard]] int idle_ms();
 
  private:

@@ -9,7 +9,7 @@ namespace {
 
 // Longest times at 2.7 V and more, 32 bits at a time: ST DS8626 (STM32F405/407), table "Flash
 // memory programming"; sectors 1 to 3, 4, 5 to 7. Nordic nRF52840 PS and nRF51822 PS, NVMC:
-// t_ERASEPAGE, t_WRITE; the nRF51822 alone keeps its interrupts in flash, for want of RAM. Winbond
+// t_ERASEPAGE, t_WRITE; only the nRF51822 has its interrupts in flash, for lack of RAM. Winbond
 // W25Q16JV (beside the RP2040): t_SE, t_PP.
 constexpr FlashChip kChips[] = {
     {"stm32f4-16k", 16384, 3, 4, 500'000, 4, 100, true, 0},

@@ -15,13 +15,13 @@ struct FlashChip {
   uint32_t sector_bytes, sector_count, word_bytes;
   uint32_t erase_us;             // of a sector, at most
   uint32_t unit_bytes, unit_us;  // programmed at once, in at most this time
-  // Interrupts and what they need are in RAM: bytes go on arriving while flash cannot be read. Else
-  // this many wait in the serial port's own queue.
+  // Interrupts and what they need are in RAM: bytes keep arriving while flash cannot be read. If
+  // not, this many wait in the serial port's own queue.
   bool interrupts_in_ram;
   uint32_t queue_bytes;
 };
 
-// Null where there is none of this name.
+// Null if there is no chip of this name.
 const FlashChip* find_flash_chip(const char* name);
 
 class SlowFlash {

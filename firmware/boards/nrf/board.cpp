@@ -1,7 +1,7 @@
 // Boards with a Nordic nRF51 or nRF52: clock, timer, flash controller, watchdog, identity.
 //
 // Registers: Nordic "nRF51 Series Reference Manual" and "nRF52840 Product Specification"; both
-// chips have these peripherals at the same addresses. All wait loops on a clock are bounded.
+// chips have these peripherals at the same addresses. All waits for a clock are bounded.
 #include "boards/board.h"
 
 #include "board_layout.h"
@@ -75,12 +75,13 @@ void read_resets() {
 void start_watchdog() {
   reg(kWatchdogConfig) = kRunsInSleep;
   reg(kWatchdogReload) = kWatchdogSeconds * 32768;
-  reg(kWatchdogEnable) = 1;  // the first feed register alone
+  reg(kWatchdogEnable) = 1;  // only the first feed register
   reg(kWatchdogStart) = 1;
 }
 
-// --- flash: the core stops when it fetches from flash meanwhile, so this runs from RAM where the
-// interrupts can. The longest wait is a page's erase: 22 ms on the nRF51, 85 ms on the nRF52.
+// --- flash: the core stalls if it fetches from flash meanwhile, so this code is in RAM where the
+// interrupt handlers can be too. The longest wait is a page's erase: 22 ms on the nRF51, 85 ms on
+// the nRF52.
 
 KILOTUNE_BUSY_CODE void wait_for_flash() {
   for (uint32_t turns = kFlashTurns; turns > 0 && reg(kFlashReady) == 0; --turns) {
@@ -120,11 +121,11 @@ Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
 
 void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
 
-// The timer counts on where an erase holds interrupts back: a time that it has passed would compare
-// again only when the count has wrapped, 71 minutes later, so every tick that is due is made up
-// for.
+// The timer keeps counting while an erase holds interrupts back. A compare value that it has passed
+// would match only after the count has wrapped, 71 minutes later, so every tick that is due is made
+// up for.
 KILOTUNE_BUSY_CODE void on_tick() {
-  if (reg(kTimerCompared) == 0) return;  // made up for before
+  if (reg(kTimerCompared) == 0) return;  // already made up for
   uint32_t next = reg(kTimerCompare);
   do {
     reg(kTimerCompared) = 0;
@@ -183,7 +184,7 @@ const Flash* key_flash() {
   return &MappedRegion<kKeyOffset, kKeySectorBytes, kKeySectorCount, erase, program>::kFlash;
 }
 
-void reset() {  // `write` returned when the last byte had left
+void reset() {  // `write` returns only after the last byte has left
   note_asked();
   system_reset();
 }

@@ -10,8 +10,8 @@ namespace kilotune::board {
 
 constexpr uintptr_t kPinsIn = 0x50000510;
 constexpr uintptr_t pin_config(uint32_t pin) { return 0x50000700 + 4 * pin; }
-constexpr uint32_t kOutput = 3;       // its buffer for input is off
-constexpr uint32_t kOutputHeard = 1;  // on: a SPIM takes its clock back from the pin (nrfx)
+constexpr uint32_t kOutput = 3;       // with the input buffer off
+constexpr uint32_t kOutputHeard = 1;  // with it on: a SPIM reads its clock back from the pin (nrfx)
 constexpr uint32_t kPulledDown = 1u << 2, kPulledUp = 3u << 2;
 
 inline void start_interrupt_pin() { reg(pin_config(kSensorInterruptPin)) = kPulledDown; }

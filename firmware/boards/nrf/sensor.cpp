@@ -1,8 +1,8 @@
 // A sensor on TWI0 of an nRF51 or nRF52, 400 kHz, on the pins that chip.h names.
 //
 // Registers: Nordic "nRF51 Series Reference Manual", chapter TWI; the nRF52840 has the same
-// interface beside its TWIM. The bus waits after each received byte (shortcut BB_SUSPEND) until it
-// is told to go on; on the first silicon of the nRF51 shortcuts of the TWI do not work (product
+// interface beside its TWIM. The bus waits after each received byte (shortcut BB_SUSPEND) until the
+// software resumes it; on the first silicon of the nRF51 shortcuts of the TWI do not work (product
 // anomaly 36). Every wait is bounded.
 #include "boards/board.h"
 #include "boards/common/sleep.h"
@@ -60,7 +60,7 @@ bool receive(uint8_t* out, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i) {
     if (!wait_for(kReceived)) return false;
     out[i] = static_cast<uint8_t>(reg(kReceive));
-    if (i + 2 == n) reg(kShortcuts) = kStopAfterByte;  // behind the next byte, the last
+    if (i + 2 == n) reg(kShortcuts) = kStopAfterByte;  // after the next byte, the last
     if (i + 1 < n) reg(kResume) = 1;
   }
   return wait_for(kStopped);

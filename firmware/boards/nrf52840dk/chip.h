@@ -1,4 +1,4 @@
-// What the nRF52840 DK and its chip have of their own.
+// What is specific to the nRF52840 DK and its chip.
 #ifndef KILOTUNE_BOARDS_NRF52840DK_CHIP_H_
 #define KILOTUNE_BOARDS_NRF52840DK_CHIP_H_
 

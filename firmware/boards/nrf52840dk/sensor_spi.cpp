@@ -1,8 +1,8 @@
 // A sensor on SPIM2 of the nRF52840, 1 MHz, at the Arduino header: chip select on P1.12 (D10), to
 // the sensor P1.13 (D11), from it P1.14 (D12), clock P1.15 (D13), its INT1 on P0.28 (A2).
 //
-// Registers: Nordic "nRF52840 Product Specification", chapters SPIM, GPIO. Every transfer is one
-// by DMA, of two bytes or more; it ends in bounded time, and is stopped where it does not.
+// Registers: Nordic "nRF52840 Product Specification", chapters SPIM, GPIO. Every transfer uses DMA
+// and has two bytes or more; it is stopped if it does not end in bounded time.
 #include "boards/board.h"
 #include "boards/common/sleep.h"
 #include "pins.h"
@@ -26,7 +26,7 @@ constexpr uintptr_t kTransmitAddress = kSpi + 0x544, kTransmitLength = kSpi + 0x
 constexpr uint32_t kByDma = 7, k1MHz = 0x10000000, kMode3 = 3u << 1;
 constexpr uint32_t kTurns = 20000;  // several times 8 bytes' 64 us at 64 MHz
 
-// DMA reaches RAM only, and these outlive a transfer that was given up.
+// DMA reaches RAM only, and these outlive a transfer that was abandoned.
 volatile uint8_t sent[kSpiLongest];
 volatile uint8_t received[kSpiLongest];
 
@@ -61,7 +61,7 @@ void start_pins() {
   reg(port1_config(kSelectPin)) = kOutput;
   reg(port1_config(kOutPin)) = kOutput;
   reg(port1_config(kSpiClockPin)) = kOutputHeard;
-  reg(port1_config(kInPin)) = kPulledUp;  // nobody there reads as 0xFF
+  reg(port1_config(kInPin)) = kPulledUp;  // without a sensor, reads are 0xFF
 }
 
 void start_bus() {

@@ -1,5 +1,5 @@
-// UARTE of the nRF52: every byte moves by DMA, received ones singly, so that each raises an
-// interrupt; meanwhile the next ones wait in the hardware's queue.
+// UARTE of the nRF52: every byte moves by DMA, received bytes one at a time, so that each raises an
+// interrupt; meanwhile the next bytes wait in the hardware's queue.
 #include "serial.h"
 
 #include "boards/board.h"

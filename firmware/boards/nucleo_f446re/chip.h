@@ -1,4 +1,4 @@
-// What the Nucleo-F446RE and its chip have of their own.
+// What is specific to the Nucleo-F446RE and its chip.
 #ifndef KILOTUNE_BOARDS_NUCLEO_F446RE_CHIP_H_
 #define KILOTUNE_BOARDS_NUCLEO_F446RE_CHIP_H_
 

@@ -1,7 +1,7 @@
 // An ADXL345 on SPI0 or I2C0, for rp2040js, at the pins of docs/BOARDS.md: by Analog Devices' data sheet,
 // Rev. G. Identity, data rate, range, FIFO, interrupts, 4-wire SPI, I2C.
 //
-// What the chip would not bear ends the emulator: another mode than 3, a clock above 5 MHz (SPI) or 400 kHz
+// What the chip does not allow ends the emulator: a mode other than 3, a clock above 5 MHz (SPI) or 400 kHz
 // (I2C), and a FIFO read within 5 us of the one before.
 const PINS = { interrupt: 6, select: 17 };
 const LOW = 0; // a pin's state
@@ -18,7 +18,7 @@ const FIFO_FRAMES = 32;
 const STREAM = 2;
 
 class Adxl345 {
-  // `frames`: int16 x y z, one after the other; behind the last one nothing is measured any more.
+  // `frames`: int16 x y z, one after the other; after the last one nothing more is measured.
   constructor(frames) {
     this.frames = frames;
     this.next = 0;
@@ -50,7 +50,7 @@ class Adxl345 {
     return raised !== ((this.registers[R.DATA_FORMAT] & 0x20) !== 0);
   }
 
-  // Measures what has become due.
+  // Measures all frames that are due.
   advance(nanos) {
     if ((this.registers[R.POWER_CTL] & 8) === 0) {
       this.measuredNs = null;
@@ -102,14 +102,14 @@ class Adxl345 {
     this.register = byte & 63;
   }
 
-  // The register of the present byte; then comes the one behind it.
+  // The register of the present byte; the next byte is for the one after it.
   count() {
     const register = this.register;
     this.register = (register + 1) & 63;
     return register;
   }
 
-  // The byte that goes out on SPI while `byte` comes in; `nanos` is when that begins.
+  // The byte sent on SPI while `byte` is received; `nanos` is when that begins.
   exchange(byte, nanos) {
     if (!this.selected) return 0xff; // the line is pulled up
     if (this.command === null) {
@@ -196,7 +196,7 @@ function wireI2c(sensor, i2c, coreHz, clock) {
   };
 }
 
-// Wires it to the chip of rp2040js; gives what is to be called as time goes on.
+// Wires it to the chip of rp2040js; returns a function to be called as time passes.
 export function connect(chip, clock, frames, onSpi) {
   const sensor = new Adxl345(frames);
   if (onSpi) wireSpi(sensor, chip.spi[0], chip.gpio[PINS.select], clock);

@@ -9,7 +9,7 @@ set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico)
 set(BOARD_CORTEX_M ON)
 set(BOARD_BOOT_SECTION .boot2)
 
-# After `firmware` is there: the boot stage with its checksum goes in, and a UF2 file comes out.
+# After `firmware` is built: adds the boot stage with its checksum, and makes a UF2 file.
 function(kilotune_finish_board)
   _kilotune_find_zcbor(python unused)  # the build's Python
   set(dir ${CMAKE_SOURCE_DIR}/firmware/boards/rpi_pico)

@@ -57,7 +57,7 @@ constexpr uintptr_t kUartInterrupts = kUart + 0x38;
 constexpr uintptr_t kUartClear = kUart + 0x44;
 constexpr uint32_t kBusy = 1u << 3, kReceiveEmpty = 1u << 4, kTransmitFull = 1u << 5;
 constexpr uint32_t kEightBits = 3u << 5, kQueues = 1u << 4;
-constexpr uint32_t kUartOn = 1u << 0 | 1u << 8 | 1u << 9;  // both ways
+constexpr uint32_t kUartOn = 1u << 0 | 1u << 8 | 1u << 9;  // both directions
 constexpr uint32_t kReceived = 1u << 4, kReceiveTimeout = 1u << 6;
 constexpr uint32_t kOverrun = 1u << 11;  // of the data
 constexpr uint32_t kBaud = 115200;
@@ -83,7 +83,7 @@ void start_watchdog() {
   reg(kWatchdog) = kWatchdogOn | kPausedByDebugger;
 }
 
-// A reset of the core alone leaves the rest as it was, so each block is reset before its use.
+// A reset of the core alone leaves everything else as it was, so each block is reset before use.
 void restart(uint32_t blocks) {
   reg(kResets + kSetAlias) = blocks;
   reg(kResets + kClearAlias) = blocks;
@@ -158,7 +158,7 @@ void init(int, char**) {
 
 const char* id() { return kId; }
 
-// The chip has no number of its own; the flash beside it has.
+// The chip has no serial number; the flash beside it has one.
 uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   for (uint32_t i = 0; i < kFlashIdBytes; ++i) out[i] = flash_id()[i];
   return kFlashIdBytes;

@@ -1,5 +1,5 @@
 // Second stage of the RP2040's boot: the ROM copies these 256 bytes from flash to RAM and runs them.
-// Makes flash readable at its addresses, then starts the program behind.
+// Makes flash readable at its addresses, then starts the program that follows.
 //
 // Registers: Raspberry Pi "RP2040 Datasheet", chapter "SSI". Serial read command 03h: slow, but every
 // flash chip has it, and the ROM's own flash routines return to it.
@@ -13,7 +13,7 @@ boot2:
   movs r0, #0
   str r0, [r3, #0x08]        // SSIENR: off
   movs r0, #4
-  str r0, [r3, #0x14]        // BAUDR: 125 MHz / 4, below the 50 MHz that 03h may have
+  str r0, [r3, #0x14]        // BAUDR: 125 MHz / 4, below the 50 MHz that 03h allows
   ldr r0, =0x001F0300        // CTRLR0: 32-bit frames, EEPROM read
   str r0, [r3, #0x00]
   movs r0, #0

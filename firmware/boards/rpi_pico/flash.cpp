@@ -30,7 +30,7 @@ template <typename Function>
 void find(Function& out, char a, char b) {
   using Lookup = Function (*)(const uint16_t* table, uint32_t code);
   const auto half = [](uintptr_t at) {
-    asm("" : "+r"(at));  // else the compiler takes a low address for a null pointer
+    asm("" : "+r"(at));  // or the compiler takes a low address for a null pointer
     return uintptr_t{*reinterpret_cast<volatile uint16_t*>(at)};
   };
   const auto lookup = reinterpret_cast<Lookup>(half(0x18));
@@ -44,7 +44,7 @@ KILOTUNE_RAM_CODE void leave_xip() {
   rom.exit_xip();
 }
 
-// The ROM's way back reads slowly: the clock divider of the second boot stage is set again.
+// The ROM's return to XIP reads slowly: sets the clock divider of the second boot stage again.
 KILOTUNE_RAM_CODE void return_to_xip() {
   constexpr uintptr_t kEnable = 0x18000008, kDivider = 0x18000014;
   rom.flush_cache();

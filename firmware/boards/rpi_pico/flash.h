@@ -1,4 +1,4 @@
-// The flash chip beside an RP2040; gives board.h's checkpoint_flash and key_flash.
+// The flash chip beside an RP2040; provides board.h's checkpoint_flash and key_flash.
 #ifndef KILOTUNE_BOARDS_RPI_PICO_FLASH_H_
 #define KILOTUNE_BOARDS_RPI_PICO_FLASH_H_
 
@@ -8,7 +8,7 @@ namespace kilotune::board {
 
 constexpr uint32_t kFlashIdBytes = 8;
 
-// Reads where the ROM has its flash routines, and the chip's identity. Before the others.
+// Looks up the ROM's flash routines and reads the chip's identity. Call before the others.
 void prepare_flash();
 const uint8_t* flash_id();  // of kFlashIdBytes
 

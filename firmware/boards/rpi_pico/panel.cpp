@@ -1,4 +1,4 @@
-// The Pico's light on GP25, and a button of your own between GP15 and ground: BOOTSEL is a line of
+// The Pico's light on GP25, and a button that you add between GP15 and ground: BOOTSEL is a line of
 // the flash.
 //
 // Registers: Raspberry Pi "RP2040 Datasheet", chapters SIO, IO_BANK0, PADS_BANK0.

@@ -4,7 +4,7 @@
 // With the last argument, an ADXL345 is on I2C0 or SPI0 that measures FILE: int16 x y z, little-endian, 16 g at
 // 32768.
 //
-// The package brings no boot ROM, so the few routines that the firmware calls there are done here. The
+// The package includes no boot ROM, so the few routines that the firmware calls there are emulated here. The
 // emulator does not end a WFI while interrupts are masked, as the core does, so that is done here too.
 import { createRequire } from 'node:module';
 import fs from 'node:fs';

@@ -25,7 +25,7 @@ constexpr uint32_t kAborted = 1u << 6, kStopped = 1u << 9;
 constexpr uint32_t kPeriod = 125000000 / 400000, kLowPart = kPeriod * 3 / 5;  // in cycles
 constexpr uint32_t kTurns = 20000;  // several times a transfer's 0.3 ms
 
-// `n` commands fit the queue of 16. Nothing remains under way after it.
+// `n` commands fit the queue of 16. Nothing is left in progress afterwards.
 bool transfer(uint8_t chip, const uint16_t* commands, uint32_t n) {
   reg(kEnable) = 0;
   reg(kTarget) = chip;

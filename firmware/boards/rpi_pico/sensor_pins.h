@@ -1,4 +1,4 @@
-// Pins and blocks of the RP2040 that a sensor wants; its INT1 is on GP6 (Raspberry Pi "RP2040
+// Pins and blocks of the RP2040 that a sensor needs; its INT1 is on GP6 (Raspberry Pi "RP2040
 // Datasheet", chapters IO_BANK0, PADS_BANK0, SIO, Resets).
 #ifndef KILOTUNE_BOARDS_RPI_PICO_SENSOR_PINS_H_
 #define KILOTUNE_BOARDS_RPI_PICO_SENSOR_PINS_H_

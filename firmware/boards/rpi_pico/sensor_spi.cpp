@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kInPin = 16, kSelectPin = 17, kClockPin = 18, kOutPin = 19;
 constexpr uint32_t kResetSpi0 = 1u << 16, kFunctionSpi = 1;
-// Chip select is a plain pin: the block's own rises wherever its queue runs empty amid a transfer.
+// Chip select is a plain pin: the block's own rises when its queue runs empty during a transfer.
 constexpr uintptr_t kPinsSet = 0xD0000014, kPinsClear = 0xD0000018, kOutputsSet = 0xD0000024;
 
 constexpr uintptr_t kSpi = 0x4003C000;
@@ -26,7 +26,7 @@ constexpr uint32_t kTurns = 20000;  // several times a byte's 6.4 us
 
 void select(void*, bool on) { reg(on ? kPinsClear : kPinsSet) = 1u << kSelectPin; }
 
-// With empty queues.
+// Starts the bus with empty queues.
 bool start_bus() {
   if (!restart_block(kResetSpi0)) return false;
   reg(kPrescaler) = 2;
@@ -40,7 +40,7 @@ bool exchange(void*, uint8_t* bytes, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i) reg(kData) = bytes[i];
   for (uint32_t i = 0; i < n; ++i) {
     if (!wait_until([] { return (reg(kState) & kReceived) != 0; }, kTurns)) {
-      static_cast<void>(start_bus());  // what comes late is not the next transfer's
+      static_cast<void>(start_bus());  // late bytes must not be taken for the next transfer's
       return false;
     }
     bytes[i] = static_cast<uint8_t>(reg(kData));
@@ -54,7 +54,7 @@ void start_pins() {
   select(nullptr, false);
   reg(kOutputsSet) = 1u << kSelectPin;
   reg(pin_function(kSelectPin)) = kFunctionPlain;
-  reg(pad(kInPin)) = kPadInput | kPadUp | kPadSchmitt;  // nobody there reads as 0xFF
+  reg(pad(kInPin)) = kPadInput | kPadUp | kPadSchmitt;  // without a sensor, reads are 0xFF
   reg(pin_function(kInPin)) = kFunctionSpi;
   reg(pin_function(kClockPin)) = kFunctionSpi;
   reg(pin_function(kOutPin)) = kFunctionSpi;

@@ -1,7 +1,7 @@
 // Boards with an STM32F4: clock tree, USART2, SysTick, independent watchdog, identity.
 //
 // Registers: ST RM0090 (STM32F407) and RM0390 (STM32F446), which have these peripherals at the same
-// addresses. All wait loops on a clock are bounded: without the crystal the chip goes on at 16 MHz.
+// addresses. All waits for a clock are bounded: without the crystal the chip runs at 16 MHz.
 #include "boards/board.h"
 
 #include "board_layout.h"
@@ -21,8 +21,8 @@ constexpr uintptr_t kRccResets = kRcc + 0x74;
 constexpr uint32_t kByWatchdog = 1u << 29, kForgetResets = 1u << 24;
 constexpr uint32_t kCrystalOn = 1u << 16, kCrystalReady = 1u << 17, kCrystalBypass = 1u << 18;
 constexpr uint32_t kPllOn = 1u << 24, kPllReady = 1u << 25;
-// 8 MHz / 8 * 336 / 2 = 168 MHz, from the crystal; 48 MHz for USB. Bits 28 up: an output of the
-// STM32F446 that is not used, and the STM32F407's reserved value.
+// 8 MHz / 8 * 336 / 2 = 168 MHz, from the crystal; 48 MHz for USB. Bits 28 and up: an unused output
+// of the STM32F446, and the STM32F407's reserved value.
 constexpr uint32_t kPll = 8u | 336u << 6 | 0u << 16 | 1u << 22 | 7u << 24 | 2u << 28;
 constexpr uint32_t kApb1By4 = 5u << 10, kApb2By2 = 4u << 13;
 constexpr uint32_t kFromPll = 2;
@@ -132,7 +132,7 @@ void init(int, char**) {
 
 const char* id() { return kId; }
 
-// An emulator that does not say which chip it is has no identity to read either: its name instead.
+// An emulator that does not say which chip it is has no identity to read either: uses its name.
 uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
   uint32_t n = 0;
   if ((reg(kChip) & 0xFFF) == kChipId) {

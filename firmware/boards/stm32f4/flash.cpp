@@ -3,9 +3,9 @@
 //
 // Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
 // to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
-// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, which is
-// erased once in 8,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of that); the
-// program has sector 6, the model the rest.
+// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, whose
+// sectors are erased once in 8,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of each);
+// the program has sector 6, the model the rest.
 #include "flash.h"
 
 #include "board_layout.h"
@@ -28,7 +28,7 @@ constexpr uint32_t kErrors = 0xF2, kBusy = 1u << 16;
 constexpr uint32_t kProgram = 1u << 0, kSectorErase = 1u << 1, kStart = 1u << 16, kLock = 1u << 31;
 constexpr uint32_t kBy32Bits = 2u << 8;
 constexpr uint32_t kSectorShift = 3;
-// Twice 2 s at 168 MHz, of 4 instructions a turn or more.
+// Twice 2 s at 168 MHz, with 4 instructions or more per turn.
 constexpr uint32_t kBusyTurns = 168000000;
 
 static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
@@ -38,7 +38,7 @@ static_assert(kModelSectorBytes == 2 * kKeySectorBytes, "sectors 7 and up");
 static_assert(kModelOffset % kModelSectorBytes == 0, "sectors 7 and up");
 static_assert(kWordBytes == 4, "32 bits at a time");
 
-// Errors of the operation that ended; kBusy when it did not end.
+// Errors of the operation that has ended; kBusy if it did not end.
 KILOTUNE_RAM_CODE uint32_t wait_for_controller() {
   uint32_t state = reg(kState);
   for (uint32_t turns = kBusyTurns; turns > 0 && (state & kBusy) != 0; --turns) state = reg(kState);

@@ -1,4 +1,4 @@
-// The internal flash of an STM32F4; gives board.h's checkpoint_flash and key_flash.
+// The internal flash of an STM32F4; provides board.h's checkpoint_flash and key_flash.
 #ifndef KILOTUNE_BOARDS_STM32F4_FLASH_H_
 #define KILOTUNE_BOARDS_STM32F4_FLASH_H_
 

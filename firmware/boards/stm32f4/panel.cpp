@@ -22,7 +22,7 @@ void show(Light light, bool lit) {
   }
   const uint32_t on =
       lit && light != Light::off ? 1u << kLightPins[static_cast<uint32_t>(light) - 1] : 0;
-  reg(port(kLightPort) + kSetAndClear) = all << 16 | on;  // to set a pin wins
+  reg(port(kLightPort) + kSetAndClear) = all << 16 | on;  // setting a pin wins
 }
 
 bool button() {

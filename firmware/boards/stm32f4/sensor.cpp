@@ -1,8 +1,8 @@
 // A sensor on I2C1 of an STM32F4, 400 kHz: SCL on PB8, SDA on PB9, the sensor's INT1 on PB5.
 //
 // Registers: ST RM0090, RM0390, chapter "Inter-integrated circuit interface"; reception of one
-// byte, and of three or more, as described there, which keeps its order even where an interrupt
-// comes between. Every wait is bounded.
+// byte, and of three or more, as described there, which keeps its order even if an interrupt comes
+// in between. Every wait is bounded.
 #include "boards/board.h"
 #include "boards/common/sleep.h"
 #include "sensor_pins.h"
@@ -71,7 +71,7 @@ bool receive(uint8_t chip, uint8_t* out, uint32_t n) {
   }
   read_for_effect(kState2);
   for (uint32_t i = 0; i < n; ++i) {
-    // The last three wait in the data and the shift register until it is said what follows them.
+    // The last three wait in the data and shift registers until the code says what follows them.
     if (!wait_for(i + 3 == n || i + 2 == n ? kFinished : kReceived)) return false;
     if (i + 3 == n) reg(kControl1) = kOn;
     if (i + 2 == n) reg(kControl1) = kOn | kStop;
@@ -80,7 +80,7 @@ bool receive(uint8_t chip, uint8_t* out, uint32_t n) {
   return true;
 }
 
-// After an error the bus starts from nothing.
+// After an error the bus starts from scratch.
 bool done(bool worked) {
   if (!worked) start_bus();
   return worked && wait_until([] { return (reg(kControl1) & kStop) == 0; }, kTurns);

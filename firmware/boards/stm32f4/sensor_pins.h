@@ -14,7 +14,7 @@ constexpr uintptr_t kGpioBSet = kGpioB + 0x18;       // the upper half clears
 constexpr uintptr_t kGpioBFunction = kGpioB + 0x24;  // pins 8 to 15
 constexpr uint32_t kInterruptPin = 5;
 
-// Changes the bits in `mask` alone.
+// Changes only the bits in `mask`.
 inline void set_pins(uintptr_t address, uint32_t mask, uint32_t value) {
   reg(address) = (reg(address) & ~mask) | value;
 }

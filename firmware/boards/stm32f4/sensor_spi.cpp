@@ -1,6 +1,6 @@
 // A sensor on SPI2 of an STM32F4: chip select on PB12, clock PB13, from the sensor PB14, to it
-// PB15, its INT1 on PB5. SPI1 has its pins where these boards have a light, a sensor of their own,
-// or the debugger.
+// PB15, its INT1 on PB5. These boards use SPI1's pins for a light, a sensor of their own, or the
+// debugger.
 //
 // Registers: ST RM0090, RM0390, chapter "Serial peripheral interface"; by polling, a byte takes 6
 // us.
@@ -23,7 +23,7 @@ constexpr uintptr_t kSpi = 0x40003800;
 constexpr uintptr_t kControl1 = kSpi + 0x00, kControl2 = kSpi + 0x04, kState = kSpi + 0x08,
                     kData = kSpi + 0x0C;
 constexpr uint32_t kMode3 = 3u << 0, kMaster = 1u << 2, kOn = 1u << 6;
-constexpr uint32_t kSelectedByPin = 3u << 8;          // the bus has this master alone: SSM, SSI
+constexpr uint32_t kSelectedByPin = 3u << 8;          // this is the only master: SSM, SSI
 constexpr uint32_t kBy32 = 4u << 3, kBy16 = 3u << 3;  // 42 MHz: 1.3 MHz; 16 MHz: 1 MHz
 constexpr uint32_t kReceived = 1u << 0, kEmpty = 1u << 1;
 constexpr uint32_t kTurns = 20000;  // several times a byte's 8 us at 168 MHz
@@ -38,7 +38,7 @@ void start_bus() {
   reg(kControl1) = kMode3 | kMaster | kSelectedByPin | (fast ? kBy32 : kBy16) | kOn;
 }
 
-// The byte that came in is there when the last edge of the clock is over.
+// The received byte is there after the last edge of the clock.
 bool exchange_byte(uint8_t& byte) {
   if (!wait_until([] { return (reg(kState) & kEmpty) != 0; }, kTurns)) return false;
   reg(kData) = byte;
@@ -65,7 +65,7 @@ const SensorBus* sensor_bus() {
   start_port_b();
   start_apb1(kSpi2);
   select(nullptr, false);
-  set_pins(kGpioBPull, kInPullMask, kInPulledUp);  // nobody there reads as 0xFF
+  set_pins(kGpioBPull, kInPullMask, kInPulledUp);  // without a sensor, reads are 0xFF
   set_pins(kGpioBFunction, kFunctions13To15, kFunctionSpi);
   set_pins(kGpioBMode, kPins12To15, kOutputAndAlternate);
   start_bus();

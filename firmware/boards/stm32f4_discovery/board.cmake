@@ -1,4 +1,4 @@
-# STM32F407: Cortex-M4F, 128 KB of RAM (64 KB more are apart, for the core alone), 1 MB of flash.
+# STM32F407: Cortex-M4F, 128 KB of RAM (64 KB more are separate, for the core only), 1 MB of flash.
 set(BOARD_CPU_FLAGS -mcpu=cortex-m4;-mfpu=fpv4-sp-d16;-mfloat-abi=hard)
 kilotune_sensor_source(stm32f4/sensor.cpp stm32f4/sensor_spi.cpp)
 set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/board.cpp
@@ -6,5 +6,5 @@ set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/board.cpp
                   ${BOARD_SENSOR_SOURCE}
                   ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/panel.cpp)
 set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4_discovery ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4)
-set(BOARD_BOOT_SECTION .vectors)  # sector 0; the sectors behind it keep checkpoints
+set(BOARD_BOOT_SECTION .vectors)  # sector 0; the sectors after it hold checkpoints
 set(BOARD_CORTEX_M ON)

@@ -1,4 +1,4 @@
-// What the STM32F4 Discovery and its chip have of their own.
+// What is specific to the STM32F4 Discovery and its chip.
 #ifndef KILOTUNE_BOARDS_STM32F4_DISCOVERY_CHIP_H_
 #define KILOTUNE_BOARDS_STM32F4_DISCOVERY_CHIP_H_
 

@@ -14,7 +14,7 @@ inline volatile uint32_t& reg(uintptr_t address) {
   return *reinterpret_cast<volatile uint32_t*>(address);
 }
 
-// For registers that something happens to when they are read.
+// For registers on which a read has side effects.
 inline void read_for_effect(uintptr_t address) {
   const uint32_t value = reg(address);
   static_cast<void>(value);
@@ -44,7 +44,7 @@ inline void enable_interrupt(int32_t number) {
   reg(kNvicSetEnable + 4 * (n / 32)) = 1u << (n % 32);
 }
 
-// False when the condition has not come in `turns`: some emulators model no clock tree.
+// False when the condition has not come true within `turns`: some emulators model no clock tree.
 template <typename Condition>
 [[nodiscard]] inline bool wait_until(Condition condition, uint32_t turns = 1000000) {
   for (; turns > 0; --turns) {
@@ -60,8 +60,8 @@ inline void enable_fpu() {
 #endif
 }
 
-// Forbids the 1 KB below `address` (a multiple of it), so that a stack that ends there faults when
-// it overflows even where the bus would not mind. Arm v8-M has a register for just that.
+// Protects the 1 KB below `address` (a multiple of 1 KB), so that a stack that ends there faults
+// when it overflows, even where the bus has memory. Arm v8-M has a register for this purpose.
 inline void guard_below(uintptr_t address) {
 #if __ARM_ARCH < 8
   constexpr uint32_t kGuardBytesLog2 = 10;

@@ -1,4 +1,4 @@
-// The serial port's ring and sleep, as every Cortex-M board has them.
+// The serial port's ring and sleep, which all Cortex-M boards share.
 #include "boards/common/cortex_m/port.h"
 
 #include "boards/board.h"

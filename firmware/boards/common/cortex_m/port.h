@@ -1,5 +1,5 @@
-// What Cortex-M boards do alike: the serial port's ring, sleep, and flash that is mapped. The rest
-// of the contract in board.h is theirs.
+// What all Cortex-M boards share: the serial port's ring, sleep, and mapped flash. Each board
+// provides the rest of the contract in board.h.
 #ifndef KILOTUNE_BOARDS_COMMON_CORTEX_M_PORT_H_
 #define KILOTUNE_BOARDS_COMMON_CORTEX_M_PORT_H_
 
@@ -15,10 +15,10 @@ namespace kilotune::board {
 using SerialRing = ReceiveRing<KILOTUNE_RECEIVE_RING>;
 extern SerialRing serial_ring;  // the board's receive interrupt fills it
 
-// The board's: called in every turn of the main loop. Does nothing where there is no watchdog.
+// Provided by the board; called in every turn of the main loop. Does nothing without a watchdog.
 void feed_watchdog();
 
-// `write` of a serial port that takes a byte at a time, unless `full()`.
+// `write` for a serial port that takes one byte at a time, unless `full()`.
 template <typename Full>
 inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register, Full full) {
   for (uint32_t i = 0; i < n; ++i) {

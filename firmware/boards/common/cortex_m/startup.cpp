@@ -26,8 +26,8 @@ constexpr uint32_t kNonMaskable = 2;  // IPSR; of a watchdog, where it is used a
 constexpr uint32_t kUnexpectedInterrupt = 1;
 constexpr uint32_t kStackOverflow = 2;
 
-// What a run leaves to the next one: survives a reset, not a power cycle. From the start on it says
-// that something else than the firmware ends the run.
+// What one run passes to the next: survives a reset, not a power cycle. From the start on it says
+// that something other than the firmware ended the run.
 struct RunRecord {
   uint32_t check;
   Fault fault;
@@ -59,7 +59,7 @@ uint32_t exception_number() {
   return number & 0x1FF;
 }
 
-// Hands over the frame that the core pushed, on an empty stack: the old one may have overflowed.
+// Passes on the frame that the core pushed, on an empty stack: the old one may have overflowed.
 [[gnu::naked, noreturn]] void fault_handler() {
   asm volatile(
       "mov r0, sp\n"
@@ -89,7 +89,7 @@ constexpr Vectors vector_table() {
 
 }  // namespace
 
-// Faults that are not enabled one by one arrive as a hard fault; some emulators take them apart.
+// Faults that are not enabled one by one arrive as a hard fault; some emulators keep them separate.
 [[gnu::section(".vectors"), gnu::used]] constexpr Vectors vectors = vector_table();
 
 Fault last_fault() { return told_fault; }
@@ -141,7 +141,7 @@ extern "C" void reset_handler() {
   kilotune::board::system_reset();
 }
 
-// Keeps what is known for the next run, then restarts: the wire may be in any state.
+// Saves what is known for the next run, then restarts: the wire may be in any state.
 extern "C" void report_fault(const uint32_t* frame) {
   using namespace kilotune::board;
   // Without room for it, the core pushed no frame.

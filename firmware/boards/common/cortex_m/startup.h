@@ -31,11 +31,11 @@ extern const Vectors vectors;
 
 // The chip says that its watchdog began this run: from `init`.
 void note_watchdog_reset();
-// The next reset is one that was asked for.
+// The next reset is a requested one.
 void note_asked();
 
-// For a chip that cannot read its flash while it erases: interrupts go on meanwhile, where their
-// handlers are in RAM too. Before interrupts are enabled; needs a core with VTOR.
+// For a chip that cannot read its flash while it erases: interrupts still run meanwhile if their
+// handlers are in RAM too. Call before interrupts are enabled; needs a core with VTOR.
 inline void move_vectors_to_ram() {
   constexpr uint32_t kAlignment =
       sizeof(Vectors) <= 256 ? 256 : 512;  // a power of two, at least its size

@@ -1,8 +1,7 @@
-// Flash under Renode that behaves as on silicon: cells that a program only clears, that take nothing
-// while their controller does not allow it, that are kept in a file, and that power can fail on in
-// the middle of a word; and the controllers of the STM32F4 (ST RM0090) and the nRF52 (Nordic
-// "nRF52840 Product Specification", NVMC). Erase and program take no time: the controller reads busy
-// once after each.
+// Flash under Renode that behaves as on silicon: programs only clear bits, nothing is written while
+// the controller does not allow it, the content is kept in a file, and power can fail in the middle
+// of a word. Also the controllers of the STM32F4 (ST RM0090) and the nRF52 (Nordic "nRF52840 Product
+// Specification", NVMC). Erase and program take no time: the controller reads busy once after each.
 using System;
 using System.Diagnostics;
 using System.IO;
@@ -21,7 +20,7 @@ namespace Antmicro.Renode.Peripherals.MTD
             Fill(0, size);
         }
 
-        // The content comes from this file, where there is one, and goes there at once.
+        // The content is read from this file, if it exists, and every change is written to it at once.
         public void Open(string path)
         {
             if(path.Length == 0)
@@ -101,10 +100,10 @@ namespace Antmicro.Renode.Peripherals.MTD
             get { return cells.Length; }
         }
 
-        // Bytes of the stores that the controller takes now; 0: none.
+        // Width in bytes of the stores that the controller accepts now; 0: none.
         public int WritableBytes { get; set; }
 
-        // A store that was not taken.
+        // A store that was not accepted.
         public Action Refused { get; set; }
 
         private void Program(long offset, uint value, int bytes)

@@ -1,10 +1,10 @@
-// The nRF52840's serial port under Renode, whose reception ends with its buffer as on silicon.
+// The nRF52840's serial port under Renode; as on silicon, reception ends at the end of its buffer.
 using Antmicro.Renode.Core;
 
 namespace Antmicro.Renode.Peripherals.UART
 {
-    // In Renode 1.16.1, a byte that arrives when software has cleared ENDRX and not started the next
-    // reception is written behind the buffer, and so is all that follows it.
+    // In Renode 1.16.1, a byte that arrives after software has cleared ENDRX and before it has started
+    // the next reception is written beyond the buffer, and so are all bytes that follow.
     public class UarteOfNrf52 : NRF52840_UART
     {
         public UarteOfNrf52(IMachine machine) : base(machine, easyDMA: true)

@@ -37,7 +37,7 @@ class Adxl345 final : public SensorModel {
       const int64_t push = (registers_[DATA_FORMAT] & 0x80) != 0 ? self_test_ug_[a] : 0;
       frame[a] = digits(ug[a] + push);
     }
-    if (registers_[FIFO_CTL] >> 6 == 0) {  // bypass: the output registers alone
+    if (registers_[FIFO_CTL] >> 6 == 0) {  // bypass: only the output registers
       overrun_ = overrun_ || ready_;
       output_ = frame;
     } else {

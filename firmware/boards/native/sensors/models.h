@@ -1,4 +1,4 @@
-// The chips that there are models of.
+// The chips that have models.
 #ifndef KILOTUNE_BOARDS_NATIVE_SENSORS_MODELS_H_
 #define KILOTUNE_BOARDS_NATIVE_SENSORS_MODELS_H_
 

@@ -1,6 +1,6 @@
 // Accelerometers as their datasheets describe them, register by register: what the native board
-// mounts, and what the drivers are tested against. Written without a look at the drivers; names are
-// the datasheets'.
+// mounts, and what the drivers are tested against. Written without looking at the drivers; names
+// are the datasheets'.
 #ifndef KILOTUNE_BOARDS_NATIVE_SENSOR_MODEL_H_
 #define KILOTUNE_BOARDS_NATIVE_SENSOR_MODEL_H_
 
@@ -22,7 +22,7 @@ class SensorModel {
   SensorModel& operator=(const SensorModel&) = delete;
 
   [[nodiscard]] virtual bool answers(uint8_t i2c_address) const = 0;
-  // One burst, as both buses have it: the chip counts the register on by its own rules.
+  // One burst, the same on both buses: the chip increments the register number by its own rules.
   void read(uint8_t reg, uint8_t* out, uint32_t n);
   void write(uint8_t reg, uint8_t value) { write_register(reg, value); }
   // The same on SPI: chip select, and bytes in both directions.
@@ -42,7 +42,7 @@ class SensorModel {
   virtual void write_register(uint8_t reg, uint8_t value) = 0;
   [[nodiscard]] virtual uint8_t next(uint8_t reg) const { return static_cast<uint8_t>(reg + 1); }
 
-  // Bit of the first byte on SPI without which the chip stays at one register; 0: always counts on.
+  // Bit of the first byte on SPI without which the chip stays at one register; 0: it never stays.
   [[nodiscard]] virtual uint8_t spi_burst_bit() const { return 0; }
 
   MicroG self_test_ug_;  // what the chip's own push adds

@@ -1,8 +1,8 @@
 // Analog Devices ADXL345: +-2 to 16 g, up to 3200 Hz, FIFO of 32 frames.
 //
-// Registers: Analog Devices data sheet "ADXL345", Rev. G. Full resolution: 1/256 g a digit in every
-// range. On I2C at 400 kHz the chip gives at most 800 Hz; more needs SPI. Between two frames the
-// data sheet wants 5 us, which either bus takes anyway (sensors/spi.h).
+// Registers: Analog Devices data sheet "ADXL345", Rev. G. Full resolution: 1/256 g per digit in
+// every range. On I2C at 400 kHz the chip supports at most 800 Hz; more needs SPI. The data sheet
+// requires 5 us between two frames, which either bus takes anyway (sensors/spi.h).
 #include "sensors/drivers.h"
 
 namespace kilotune {
@@ -59,7 +59,7 @@ bool frame(const SensorPort& port, int16_t out[kSensorAxes], bool& taken) {
   uint8_t bytes[6];
   taken = port.read(kDataX, bytes, sizeof bytes);
   for (uint32_t a = 0; taken && a < kSensorAxes; ++a) {
-    // |digit| <= 4096 / (16 / range in g): with the gain exactly 16 bits. A digit beyond that is
+    // |digit| <= 4096 / (16 / range in g): times the gain exactly 16 bits. A digit beyond that is
     // clipped.
     const int32_t counts = axis_of(bytes, a) * port.gain;
     out[a] = static_cast<int16_t>(counts > INT16_MAX ? INT16_MAX

@@ -54,7 +54,7 @@ bool start(const SensorPort& port) {
   return write_all(port, list);
 }
 
-// The lower byte last: frames that come in between only make the number too small.
+// The lower byte is read last: frames that arrive in between only make the number too small.
 bool fill(const SensorPort& port, FifoFill& out) {
   uint8_t low = 0, high = 0;
   if (!port.read(kFifoStatus2, &high, 1) || !port.read(kFifoStatus1, &low, 1)) return false;

@@ -1,4 +1,4 @@
-// What all accelerometers have in common: who is there, gaps, and the self-test.
+// What all accelerometers have in common: detection, gaps, and the self-test.
 #include "sensors/sensor.h"
 
 namespace kilotune {
@@ -54,7 +54,7 @@ Status Sensor::read(int16_t (*frames)[kSensorAxes], uint32_t max, uint32_t& n, b
   return Status::ok;
 }
 
-// Of kTestFrames frames from now on.
+// The mean of the next kTestFrames frames.
 bool Sensor::mean_ug(int32_t (&out)[kSensorAxes]) const {
   int32_t sum[kSensorAxes] = {};
   uint32_t frames = 0;

@@ -1,6 +1,6 @@
 // Accelerometers behind one interface: find, configure, start, read the FIFO, self-test.
 //
-// A chip is a table of functions over a bus of registers (`SensorDriver`, one file a chip);
+// A chip is a table of functions over a bus of registers (`SensorDriver`, one file per chip);
 // `Sensor` is what they have in common. Nothing here waits for an interrupt: a board may wake up
 // for the FIFO watermark on the chip's INT1 (high while the FIFO holds kWatermark frames or more),
 // or look into the FIFO from time to time.
@@ -18,13 +18,13 @@ namespace kilotune {
 constexpr uint32_t kSensorAxes = 3;  // of every chip
 constexpr uint32_t kWatermark = 16;  // frames; every FIFO here holds 32 or more
 
-// Registers over I2C or SPI. Calls give false where the bus did not work in bounded time, or nobody
+// Registers over I2C or SPI. Calls return false if the bus did not work in bounded time or nothing
 // answered.
 struct SensorBus {
   void* context = nullptr;  // handed to the calls below
   bool spi = false;
-  // `n` registers from `reg` on (1, or 3 to 7), as the chip counts them on; on SPI, `reg` has what
-  // the chip wants for that (sensors/spi.h). `address`: 7 bits, of I2C alone.
+  // `n` registers from `reg` on (1, or 3 to 7), in the chip's own order; on SPI, `reg` includes the
+  // bit that the chip needs for that (sensors/spi.h). `address`: 7 bits, for I2C only.
   bool (*read)(void* context, uint8_t address, uint8_t reg, uint8_t* out, uint32_t n) = nullptr;
   bool (*write)(void* context, uint8_t address, uint8_t reg, uint8_t value) = nullptr;
   void (*sleep_ms)(void* context, uint32_t ms) = nullptr;
@@ -35,7 +35,7 @@ struct SensorPort {
   const SensorBus* bus = nullptr;
   uint8_t address = 0;
   uint8_t mode = 0;   // the driver's own: what `start` switches on
-  uint8_t gain = 1;   // the driver's own: counts a digit
+  uint8_t gain = 1;   // the driver's own: counts per digit
   uint8_t burst = 0;  // SensorDriver::spi_burst, on SPI
 
   [[nodiscard]] bool read(uint8_t reg, uint8_t* out, uint32_t n) const {
@@ -63,7 +63,7 @@ struct SensorRate {
   uint32_t mhz;
   uint8_t code;  // in the chip's register
 };
-// The entry within 1 % of `mhz`, null: none. 1 % is what the engine lets pass too.
+// The entry within 1 % of `mhz`, null: none. The engine accepts 1 % too.
 template <uint32_t N>
 [[nodiscard]] const SensorRate* find_rate(const SensorRate (&rates)[N], uint32_t mhz) {
   for (const SensorRate& r : rates) {
@@ -93,13 +93,13 @@ struct SensorDriver {
   uint8_t identity_register, identity;
   uint8_t spi_burst;  // set in a register's number on SPI when several are read
   SelfTestPlan self_test;
-  // Stops the chip and sets everything but what `start` does. wrong_rate, wrong_range: the chip has
-  // none such.
+  // Stops the chip and sets everything except what `start` does. wrong_rate, wrong_range: the chip
+  // does not have it.
   Status (*configure)(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug);
   // Empties the FIFO and samples; also restarts a running chip.
   bool (*start)(const SensorPort& port);
   bool (*fill)(const SensorPort& port, FifoFill& out);
-  // Takes one entry out of the FIFO; `taken` false: it was no acceleration.
+  // Takes one entry out of the FIFO; `taken` false: it was not an acceleration.
   bool (*frame)(const SensorPort& port, int16_t out[kSensorAxes], bool& taken);
   bool (*push)(const SensorPort& port, bool on);  // of the self-test, in its range
 };
@@ -115,16 +115,16 @@ struct SelfTestResult {
 class Sensor {
  public:
   // Looks for each chip that the firmware has a driver for, at its addresses, and configures the
-  // first that answers. no_sensor: none did; wrong_rate, wrong_range: it has not what is asked for.
+  // first that answers. no_sensor: none did; wrong_rate, wrong_range: it lacks what is requested.
   [[nodiscard]] Status open(const SensorBus& bus, uint32_t rate_mhz, uint32_t full_scale_ug);
   [[nodiscard]] SensorChip chip() const {
     return driver_ == nullptr ? SensorChip::none : driver_->chip;
   }
 
-  // From an empty FIFO. sensor_failed: the bus does not work any more.
+  // Starts sampling from an empty FIFO. sensor_failed: the bus no longer works.
   [[nodiscard]] Status start();
   // Moves up to `max` frames out of the FIFO; `n` says how many. With `lost` there are none: the
-  // FIFO had run over, and was emptied, so that the next frames are gap-free again.
+  // FIFO had overrun and was emptied, so that the next frames are gap-free again.
   [[nodiscard]] Status read(int16_t (*frames)[kSensorAxes], uint32_t max, uint32_t& n, bool& lost);
   // Takes about 0.6 s and leaves the chip configured and stopped.
   [[nodiscard]] Status self_test(SelfTestResult& out);

@@ -1,4 +1,4 @@
-// A register is one stretch of chip select.
+// Each access asserts chip select once.
 #include "sensors/spi.h"
 
 namespace kilotune {

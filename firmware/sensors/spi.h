@@ -1,6 +1,6 @@
-// Registers over SPI as the chips here have them: bit 7 of the first byte asks for reading, the
-// rest of it is the register, then come its values. Mode 3 (the clock rests high, data is taken at
-// its rising edge), highest bit first.
+// Registers over SPI as the chips here have them: bit 7 of the first byte means reading, the rest
+// of that byte is the register, then come its values. Mode 3 (the clock idles high, data is sampled
+// at its rising edge), highest bit first.
 #ifndef KILOTUNE_SENSORS_SPI_H_
 #define KILOTUNE_SENSORS_SPI_H_
 
@@ -12,11 +12,11 @@ namespace kilotune {
 
 constexpr uint32_t kSpiLongest = 8;  // bytes: the register, and what a SensorBus reads at most
 
-// At most 1.6 MHz: then the ADXL345's first byte takes the 5 us that it wants between two frames.
+// At most 1.6 MHz: then the ADXL345's first byte takes the 5 us that it needs between two frames.
 struct SpiWire {
   void* context = nullptr;  // handed to the calls below
   void (*select)(void* context, bool on) = nullptr;
-  // `n` bytes out, 2 to kSpiLongest, each replaced by the one that came in meanwhile; false where
+  // Sends `n` bytes, 2 to kSpiLongest, and replaces each by the one received meanwhile; false if
   // that did not work in bounded time.
   bool (*exchange)(void* context, uint8_t* bytes, uint32_t n) = nullptr;
 };

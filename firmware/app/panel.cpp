@@ -6,7 +6,7 @@ namespace {
 
 using board::Light;
 
-constexpr uint32_t kBounceMs = 30;  // a contact that has not changed back for so long has changed
+constexpr uint32_t kBounceMs = 30;  // a contact that has not changed back for this long has changed
 
 bool is_lit(Light light, uint32_t ms) {
   if (light == Light::learn) return ms / 250 % 2 == 0;

@@ -1,4 +1,4 @@
-// The light that tells what the device does, and the button that makes it learn anew.
+// The light that shows what the device does, and the button that makes it learn anew.
 #ifndef KILOTUNE_APP_PANEL_H_
 #define KILOTUNE_APP_PANEL_H_
 
@@ -7,7 +7,7 @@
 
 namespace kilotune {
 
-// Learning blinks twice a second, detecting flashes every two seconds, an anomaly is steady light.
+// Learning blinks twice per second, detecting flashes every two seconds, an anomaly stays lit.
 class Panel {
  public:
   // From the main loop. True once for each press of the button.
@@ -18,8 +18,8 @@ class Panel {
 
   board::Light shown_ = board::Light::off;
   bool lit_ = false;
-  bool pressed_ = false;     // as it was taken
-  uint32_t changed_ms_ = 0;  // when the button was last seen as it was taken
+  bool pressed_ = false;     // debounced
+  uint32_t changed_ms_ = 0;  // when the button last agreed with pressed_
 };
 
 }  // namespace kilotune

@@ -15,7 +15,7 @@ Session* session = nullptr;
 Sensor sensor;
 SensorState state;
 uint32_t looked_ms = 0;    // when the FIFO was last empty, or a silent sensor last looked for
-uint32_t patience_ms = 0;  // until the FIFO is looked into without an interrupt
+uint32_t patience_ms = 0;  // after which the FIFO is checked without an interrupt
 bool emptying = false;     // the FIFO may hold more
 bool gave_up = false;      // the image's settings for learning alone are not usable
 
@@ -26,7 +26,7 @@ Status open_sensor(const FeatureConfig* f) {
   if (f == nullptr) return Status::no_model;
   if (f->axes == 0) return Status::no_features;
   if (f->axes > kSensorAxes) return Status::wrong_axes;
-  // One and a half times what the FIFO takes to its watermark, of which it holds at least twice.
+  // One and a half times as long as the FIFO takes to its watermark; it holds at least twice that.
   patience_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 1500000 / f->rate_mhz) + 1;
   return sensor.open(*bus, f->rate_mhz, f->full_scale_ug);
 }
@@ -61,7 +61,7 @@ void decide(bool learn) {
   if (phase == Phase::detect) return commit();
   if (phase == Phase::learn && engine->windows_learned() >= windows) {
     session->note_change();
-    // Refused only where no window was held back yet: then it goes on with the next ones.
+    // Refused only if no window was held back yet: then learning continues with the next ones.
     if (engine->learn_end() == Status::ok) state.sensing = false;
   }
 }
@@ -106,7 +106,7 @@ bool take() {
     state.samples += n;
     if (engine->phase() == Phase::learn) session->note_change();
     const auto* bytes = reinterpret_cast<const uint8_t*>(frames);
-    // Refused only where a request has ended the stream: then a new one begins.
+    // Refused only if a request has ended the stream: then a new one begins.
     if (engine->stream_push(bytes, pack(frames, n)) != Status::ok) state.sensing = false;
   }
   if (lost) {
@@ -151,7 +151,7 @@ void begin_again() {
   state.chip = static_cast<uint8_t>(sensor.chip());
 }
 
-// Asks the chip itself, and sets it back.
+// Tries the settings on the chip itself, then restores its own.
 Status check(const FeatureConfig& features) {
   const Status status = open_sensor(&features);
   static_cast<void>(open_sensor());

@@ -9,15 +9,15 @@
 
 namespace kilotune::sensing {
 
-// Fills in what the session asks of a sensor. Before the session is made.
+// Fills in the session's sensor calls. Before the session is made.
 void describe(Board& callbacks);
-// Looks for the sensor. Both must stay.
+// Looks for the sensor. Both arguments must stay.
 void begin(Engine& engine, Session& session);
 // The engine has another model.
 void begin_again();
 // Whether the sensor, where one answers, has this rate, range and axes.
 [[nodiscard]] Status check(const FeatureConfig& features);
-// One piece of work; false: there was none. `learn`: learn anew, whatever was learned before.
+// Does one piece of work; false: there was none. `learn`: learn anew, whatever was learned before.
 bool step(bool learn);
 
 }  // namespace kilotune::sensing

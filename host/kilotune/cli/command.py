@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import rich_click as click
 from click.exceptions import Abort, ClickException, Exit
 
-from kilotune.cli.output import Output, ReaderGone, discard
+from kilotune.cli.output import Output, ReaderGone, discard, trace
 from kilotune.errors import KilotuneError
 
 
@@ -159,10 +159,7 @@ def as_told(error: Exception | KeyboardInterrupt) -> tuple[KilotuneError, int]:
     elif isinstance(error, OSError):
         told = KilotuneError("os_error", str(error), "check the file's name, its folder and your rights")
     else:
-        import traceback
-
-        with suppress(OSError):
-            traceback.print_exception(error)
+        trace(error)
         what = f"kilotune itself failed: {type(error).__name__}: {error}"
         told = KilotuneError("internal", what, "this is a bug: report it with the lines above and the command")
     return told, told.exit_code

@@ -1,4 +1,7 @@
-"""What a command writes: results on stdout, everything else on stderr, errors with what to do."""
+"""What a command writes: results on stdout, everything else on stderr, errors with what to do.
+
+Everything for a terminal goes through `printable`: names and texts of devices and files are shown, never obeyed.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
 
 
@@ -46,7 +50,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """For the person at the terminal; never part of the result."""
-        _tell(f"note: {text}")
+        _tell(f"note: {printable(text)}")
 
     def say(self, text: str) -> None:
         """A step of a longer story: stdout for people, stderr beside JSON."""
@@ -57,9 +61,9 @@ class Output:
             body = {"code": str(error.code), "message": error.message, "hint": error.hint, "exit_code": code}
             _give(encode({"error": body}))
             return
-        lines = [f"error: {error.message}"]
+        lines = [f"error: {printable(error.message)}"]
         if error.hint:
-            lines.append(f"  what to do: {error.hint}")
+            lines.append(f"  what to do: {printable(error.hint)}")
         _tell("\n".join(lines))
 
     @contextmanager
@@ -74,21 +78,28 @@ class Output:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(label, total=None, note="")
 
             def bar(done: float, total: float, note: str = "") -> None:
-                progress.update(task, completed=done, total=total, note=note)
+                progress.update(task, completed=done, total=total, note=printable(note))
 
             yield bar
 
 
+def trace(error: BaseException) -> None:
+    """The lines that a report of a bug needs, on stderr."""
+    import traceback
+
+    _tell("".join(traceback.format_exception(error)).rstrip("\n"))
+
+
 def _give(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(printable(text, keep="\n\t"), flush=True)
     except BrokenPipeError as error:
         raise ReaderGone from error
 
@@ -96,7 +107,7 @@ def _give(text: str) -> None:
 def _tell(text: str) -> None:
     """On stderr. That nobody reads it must not end the work."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text, keep="\n\t"), file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 
@@ -145,6 +156,7 @@ def plain(value: Any) -> Any:
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] | None = None) -> str:
     """Columns of text; columns whose cells are all numbers stand to the right."""
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     every = [*([header] if header else []), *rows]
     if not every:
         return ""
@@ -165,7 +177,7 @@ def _numeric(text: str) -> bool:
 
 def pairs(rows: list[tuple[str, object]]) -> str:
     width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+    return "\n".join(f"{name.ljust(width)}  {printable(str(value))}" for name, value in rows)
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:

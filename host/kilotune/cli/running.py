@@ -20,6 +20,7 @@ from kilotune.cli.options import (
     source_options,
 )
 from kilotune.cli.output import Output, pairs, plain
+from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def stream_command(
             shown = "-" if w.score is None else f"{w.score:+.3f}"
             out.row(
                 {"event": "window", "source": event.source, "phase": event.phase, **plain(w)},
-                f"{event.source}  {w.t_s:9.3f} s  {shown:>8}  {verdict}",
+                f"{printable(event.source)}  {w.t_s:9.3f} s  {shown:>8}  {verdict}",
             )
 
         summary = run(

@@ -240,7 +240,7 @@ def demo_command(
     if out.as_json:
         out.result(body, "")
     else:
-        print("\n" + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)]))
+        out.say("\n" + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)]))
     if not result.ok:
         failed = ", ".join(c.name for c in result.checks if not c.ok)
         raise KilotuneError("mismatch", f"the demo ran, but this did not hold: {failed}", "see the report")

@@ -235,16 +235,22 @@ class FakePyocd:
         self.memory: dict[int, bytes] = {}
         self.log: list[str] = []
         self.fails: Exception | None = None
+        self.locked = False
+        self.options: dict[str, object] = {}
         found = [FakeProbe(p) for p in probes]
         fake = self
 
         class Session:
-            target = SimpleNamespace(reset=lambda: fake.log.append("reset"))
+            target = SimpleNamespace(reset=lambda: fake.log.append("reset"), is_locked=lambda: fake.locked)
 
             def __init__(self, probe: FakeProbe, options: dict[str, str]) -> None:
+                fake.options = dict(options)
                 fake.log += [probe.unique_id, options["target_override"]]
 
             def __enter__(self) -> Session:
+                if fake.locked and fake.options.get("auto_unlock", True):  # as pyocd does by itself
+                    fake.log.append("mass erase")
+                    fake.locked = False
                 if fake.fails:
                     raise fake.fails
                 return self
@@ -253,7 +259,8 @@ class FakePyocd:
                 fake.log.append("closed")
 
         class FlashLoader:
-            def __init__(self, session: Session) -> None:
+            def __init__(self, session: Session, *, chip_erase: str = "auto") -> None:
+                assert chip_erase == "sector"
                 self.parts: dict[int, bytes] = {}
 
             def add_data(self, address: int, data: list[int]) -> None:
@@ -337,6 +344,35 @@ def test_a_probe_that_fails_is_reported_with_the_way_out(
         hardware.write(*nrf, None)
     assert error.value.code == code
     assert hint in error.value.hint
+
+
+@needs_arm
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_locked_chip_is_never_erased_unasked(
+    nrf: tuple[Board, Path], monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    pyocd = FakePyocd(monkeypatch, "0001")
+    pyocd.locked = True
+    pyocd.fails = FakePyocd.Error("no cores found") if dead else None  # a locked chip may answer nothing else
+    with pytest.raises(KilotuneError) as error:
+        hardware.write(*nrf, None)
+    assert error.value.code == "chip_locked"
+    assert "all that the device has learned" in error.value.message
+    assert "--erase-locked" in error.value.hint
+    assert pyocd.locked
+    assert not pyocd.memory
+    assert "mass erase" not in pyocd.log
+
+
+@needs_arm
+def test_a_locked_chip_is_erased_where_that_is_asked_for(
+    nrf: tuple[Board, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyocd = FakePyocd(monkeypatch, "0001")
+    pyocd.locked = True
+    hardware.write(*nrf, None, erase_locked=True)
+    assert "mass erase" in pyocd.log
+    assert pyocd.memory
 
 
 @needs_arm

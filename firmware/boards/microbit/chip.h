@@ -19,6 +19,7 @@ constexpr bool kLightIsHigh = true;
 constexpr int32_t kLightSinkPin = 4;
 constexpr uint32_t kButtonPin = 17;
 constexpr uint32_t kClockPin = 0, kDataPin = 30, kSensorInterruptPin = 3;
+constexpr bool kDebugPortCloses = false;
 }  // namespace kilotune::board
 
 #endif  // KILOTUNE_BOARDS_MICROBIT_CHIP_H_

@@ -57,17 +57,36 @@ RestartCause cause = RestartCause::unknown;
   std::exit(1);
 }
 
-// Creates the file, or extends it to its full length, with erased bytes.
-uint8_t* map_flash(const char* name) {
-  const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  struct stat info {};
-  if (fd < 0 || fstat(fd, &info) != 0) fail("cannot open the flash file", name);
+// A new file of erased bytes, under its name only once it is whole. Others cannot read it: the
+// device's key lies in it.
+int make_flash(const char* name) {
+  const std::string temporary = std::string(name) + ".new";
+  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) fail("cannot make the flash file", temporary.c_str());
   const std::vector<uint8_t> erased(65536, 0xFF);
-  for (off_t at = info.st_size; at < static_cast<off_t>(kFlashBytes);) {
+  for (off_t at = 0; at < static_cast<off_t>(kFlashBytes);) {
     const auto left = static_cast<size_t>(static_cast<off_t>(kFlashBytes) - at);
     const ssize_t n = pwrite(fd, erased.data(), std::min(left, erased.size()), at);
-    if (n <= 0) fail("cannot fill the flash file", name);
+    if (n <= 0) fail("cannot fill the flash file", temporary.c_str());
     at += n;
+  }
+  if (std::rename(temporary.c_str(), name) != 0) fail("cannot make the flash file", name);
+  return fd;
+}
+
+// Opens the file, or makes it where there is none. A file of another length is cut short or another
+// board's: what was learned may be in it, so it is left as it is.
+uint8_t* map_flash(const char* name) {
+  int fd = open(name, O_RDWR | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) fd = make_flash(name);
+  struct stat info {};
+  if (fd < 0 || fstat(fd, &info) != 0) fail("cannot open the flash file", name);
+  if (info.st_size != static_cast<off_t>(kFlashBytes)) {
+    std::fprintf(stderr,
+                 "kilotune-native: the flash file %s has %lld bytes, this flash %lld: it was cut "
+                 "short, or is another board's. Move it away to begin with blank flash.\n",
+                 name, static_cast<long long>(info.st_size), static_cast<long long>(kFlashBytes));
+    std::exit(1);
   }
   void* p = mmap(nullptr, kFlashBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (p == MAP_FAILED) fail("cannot map the flash file", name);

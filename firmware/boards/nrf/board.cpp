@@ -42,6 +42,14 @@ constexpr uint32_t kWatchdogSeconds = 8;
 constexpr uint32_t kRunsInSleep = 1;  // and pauses while a debugger has halted the core
 constexpr uint32_t kFeedKey = 0x6E524635;
 
+// Access port protection, "nRF52840 Product Specification", debug and trace.
+constexpr uintptr_t kPortWanted =
+    0x10001208;  // UICR.APPROTECT: kPortOpen, or anything else: closed
+constexpr uintptr_t kPortDisable = 0x40000558;  // APPROTECT.DISABLE, until the next reset
+constexpr uint32_t kPortOpen = 0x5A;
+constexpr uintptr_t kChipVariant = 0x10000104;  // FICR.INFO.VARIANT, four letters such as AAF0
+constexpr uint32_t kFirstThatCloses = 'F';
+
 constexpr uintptr_t kDeviceId = 0x10000060;  // FICR, two words
 
 constexpr uintptr_t kFlashReady = 0x4001E400;  // NVMC
@@ -53,6 +61,16 @@ volatile uint32_t tick_count = 0;
 #if KILOTUNE_HAS_CYCLE_COUNTER
 CycleCounter cycles;
 #endif
+
+// Where UICR asks for an open debug port, it stays open on chips that close it at reset: a probe
+// that finds it closed can only erase the whole chip, and what was learned with it. Elsewhere it is
+// left.
+void keep_debug_port() {
+  if constexpr (kDebugPortCloses) {
+    const bool closes = ((reg(kChipVariant) >> 8) & 0xFF) >= kFirstThatCloses;
+    if (closes && reg(kPortWanted) == kPortOpen) reg(kPortDisable) = kPortOpen;
+  }
+}
 
 void start_clocks() {
   reg(kStartCrystal) = 1;
@@ -144,6 +162,7 @@ void init(int, char**) {
   move_vectors_to_ram();
   cycles.start();
 #endif
+  keep_debug_port();
   read_resets();
   start_watchdog();
   start_clocks();

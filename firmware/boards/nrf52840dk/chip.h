@@ -18,6 +18,9 @@ constexpr bool kLightIsHigh = false;
 constexpr int32_t kLightSinkPin = -1;
 constexpr uint32_t kButtonPin = 11;
 constexpr uint32_t kClockPin = 27, kDataPin = 26, kSensorInterruptPin = 28;
+// Revision 3 (build code F and later) closes its debug port at every reset, unless firmware opens
+// it.
+constexpr bool kDebugPortCloses = true;
 }  // namespace kilotune::board
 
 #endif  // KILOTUNE_BOARDS_NRF52840DK_CHIP_H_

@@ -25,7 +25,7 @@ from kilotune.adapters.config import (
     reservoir_of,
 )
 from kilotune.adapters.trust import Trust, trust
-from kilotune.common.files import write_atomically
+from kilotune.common.files import current, write_together
 from kilotune.errors import KilotuneError
 from kilotune.image.image import OP_BYTES, Image, Layer
 from kilotune.link.keys import KeyRing
@@ -190,20 +190,13 @@ class Adapter:
         return trust(self.config, self.blob, keys)
 
     def save(self, directory: str | Path) -> None:
-        """Writes both files, each at once or not at all; the arrays first, the configuration last."""
+        """Writes both files as one: cut short, the directory holds the old adapter or the new one."""
         from safetensors.numpy import save
 
         path = Path(directory)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise KilotuneError(
-                "cannot_write", f"cannot make the folder {path}: {error.strerror}", "choose another place"
-            ) from error
         config = asdict(self.config) | {"sha256": self.sha256}
         text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
-        write_atomically(path / MODEL_FILE, save(self.arrays()))
-        write_atomically(path / CONFIG_FILE, text.encode())
+        write_together(path, {MODEL_FILE: save(self.arrays()), CONFIG_FILE: text.encode()})
 
     @classmethod
     def load(cls, directory: str | Path, *, keys: KeyRing | None = None) -> Adapter:
@@ -215,9 +208,9 @@ class Adapter:
         from safetensors.numpy import load
 
         path = Path(directory)
-        config, sha256 = parse_config(_read(path / CONFIG_FILE, MAX_CONFIG_BYTES))
+        config, sha256 = parse_config(_read(current(path, CONFIG_FILE), MAX_CONFIG_BYTES))
         try:
-            arrays = load(_read(path / MODEL_FILE, MAX_MODEL_BYTES))
+            arrays = load(_read(current(path, MODEL_FILE), MAX_MODEL_BYTES))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise bad_adapter(f"{MODEL_FILE} is damaged") from error
         adapter = cls.from_arrays(config, arrays)

@@ -52,6 +52,11 @@ def build_command(
 @click.option("-b", "--board", required=True, help="Board id, such as microbit or qemu:mps2-an386.")
 @click.option("--model", "--image", "model", type=EXISTING, help="Model image to put onto the board.")
 @click.option("--probe", help="Id of the debug probe, or a part of it, where there are several.")
+@click.option(
+    "--erase-locked",
+    is_flag=True,
+    help="Open a locked debug port by erasing the whole chip: firmware, key and all that was learned.",
+)
 @click.option("--drive", type=FOLDER, help="Folder of the boot drive, where there are none or several.")
 @click.option("--state", type=FOLDER, help="Folder that keeps an emulated board's flash.")
 @sensor_options
@@ -60,6 +65,7 @@ def flash_command(
     board: str,
     model: Path | None,
     probe: str | None,
+    erase_locked: bool,
     drive: Path | None,
     state: Path | None,
     sensors: SensorChoice,
@@ -68,7 +74,9 @@ def flash_command(
     from kilotune.targets.flash import flash
 
     with out.progress(f"flashing {board}"):
-        done = flash(board, image=model, state=state, probe=probe, drive=drive, sensors=sensors)
+        done = flash(
+            board, image=model, state=state, probe=probe, drive=drive, erase_locked=erase_locked, sensors=sensors
+        )
     data = plain(done)
     out.result(data, pairs([(k, v) for k, v in data.items() if v not in ("", 0)]))
 

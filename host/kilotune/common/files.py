@@ -1,12 +1,13 @@
-"""Writes files so that a reader sees the old content or the new, never a part."""
+"""Writes files, one or several as one, so that a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,72 @@ def replace(target: Path, content: bytes, mode: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that nobody but its owner can enter, or makes one that is there so; OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+# Names the files of a folder that are replaced as one, while they are: from the moment that it stands there, the
+# new ones count, whether or not they have their names yet.
+_JOURNAL = ".kilotune-replacing"
+_NEW = ".new"
+
+
+def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Files of one folder, replaced as one: wherever it is cut short, `current` finds all old or all new ones.
+
+    Makes the folder; other files in it stay. KilotuneError `cannot_write`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _finish(folder)
+        for name, content in contents.items():
+            replace(folder / (name + _NEW), content, _mode(folder / name))
+        _to_disk(folder)
+        replace(folder / _JOURNAL, json.dumps(sorted(contents)).encode(), 0o600)
+        _finish(folder)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def current(folder: Path, name: str) -> Path:
+    """Where the file `name` of a folder written by `write_together` stands; changes nothing."""
+    waiting = folder / (name + _NEW)
+    return waiting if name in _journal(folder) and waiting.is_file() else folder / name
+
+
+def _journal(folder: Path) -> list[str]:
+    try:
+        names = json.loads((folder / _JOURNAL).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [n for n in names if isinstance(n, str) and n == Path(n).name] if isinstance(names, list) else []
+
+
+def _finish(folder: Path) -> None:
+    """Gives the new files their names, where a replacement was cut short too."""
+    for name in _journal(folder):
+        if (folder / (name + _NEW)).is_file():
+            (folder / (name + _NEW)).replace(folder / name)
+    _to_disk(folder)
+    (folder / _JOURNAL).unlink(missing_ok=True)
+
+
+def _to_disk(folder: Path) -> None:
+    """What was renamed in a folder outlasts a power cut from here on, where the system can be asked for it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network folders cannot
+        pass
+    finally:
+        os.close(handle)
 
 
 def _mode(target: Path) -> int:

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.common.files import replace
+from kilotune.common.files import make_private, replace
 from kilotune.errors import KilotuneError
 from kilotune.link.auth import KEY_BYTES, Key
 from kilotune.link.status import local_error
@@ -24,7 +24,10 @@ def folder() -> Path:
 def write(path: Path, key: Key) -> None:
     """All or nothing, and never readable by others, not even for a moment."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent == folder():
+            make_private(path.parent)  # a folder that somebody named is theirs
+        else:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace(path, key.secret.hex().encode() + b"\n", 0o600)
     except OSError as error:
         raise KilotuneError(

@@ -35,12 +35,13 @@ def flash(
     *,
     probe: str | None = None,
     drive: Path | None = None,
+    erase_locked: bool = False,
     sensors: SensorChoice = _AS_THE_BOARD,
 ) -> Flashed:
     """Builds the firmware, with these sensors, and writes it, with the model, to a board on the desk.
 
     Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
-    flash file.
+    flash file. `erase_locked`: a chip whose debug port is locked is erased as a whole, else it is left alone.
     """
     from kilotune.image.image import Image
     from kilotune.targets import hardware
@@ -69,7 +70,7 @@ def flash(
         return _flash_emulated(target, content, image_hash, state)
     chosen = board(board_id)
     elf = Path(build(board_id, sensors=sensors).firmware)  # with room for any model
-    written = hardware.write(chosen, elf, content, probe=probe, drive=drive)
+    written = hardware.write(chosen, elf, content, probe=probe, drive=drive, erase_locked=erase_locked)
     ports = ports_of(chosen)
     return Flashed(
         board_id, str(elf), "", image_hash, written.way, written.bytes_written,

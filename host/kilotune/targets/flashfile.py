@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +22,18 @@ _PIECE = 1 << 20
 def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
     """Makes the file where it is missing; writes `image` into the model partition where the device does not run it.
 
-    Checkpoints stay unless `erase_checkpoints`: the device itself ignores those of other images.
-    KilotuneError `too_large`: the partition is smaller than the image.
+    Nobody but its owner can read it: the key of a locked device lies in it. Checkpoints stay unless
+    `erase_checkpoints`: the device itself ignores those of other images.
+    KilotuneError `too_large`: the partition is smaller than the image; `bad_state`: there is something else than
+    a flash file of this board, which stays as it is.
     """
     if image is not None:
         check_size(layout, image)
     try:
-        _make(path, layout)
+        if path.exists():
+            _require_flash_of(path, layout)
+        else:
+            _make(path, layout)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), layout.bytes) as memory:
             if image is not None:
                 _write_model(memory, layout, image)
@@ -87,12 +94,28 @@ def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
         yield handle
 
 
+def _require_flash_of(path: Path, layout: FlashLayout) -> None:
+    """What was learned may be in it: it is never replaced, whatever is wrong with it."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise KilotuneError("bad_state", f"{path} is no file", "name another folder with --state")
+    if about.st_size != layout.bytes:
+        raise KilotuneError(
+            "bad_state",
+            f"the flash file {path} has {about.st_size:,} bytes, this board's flash {layout.bytes:,}: "
+            "it was cut short, or belongs to another board",
+            "restore it from a copy or name another folder with --state; move the file away to begin with blank "
+            "flash, which loses what was learned",
+        )
+    if about.st_mode & 0o077:
+        path.chmod(0o600)
+
+
 def _make(path: Path, layout: FlashLayout) -> None:
-    if path.is_file() and path.stat().st_size == layout.bytes:
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        temporary.chmod(0o600)  # of a file that an earlier run left behind, too
         for start in range(0, layout.used_bytes, _PIECE):
             file.write(bytes([ERASED]) * min(_PIECE, layout.used_bytes - start))
         file.truncate(layout.bytes)  # the rest is memory that the firmware does not use

@@ -41,19 +41,27 @@ def segments_of(chosen: Board, elf: Path, model: bytes | None) -> list[Segment]:
 
 
 def write(
-    chosen: Board, elf: Path, model: bytes | None, *, probe: str | None = None, drive: Path | None = None
+    chosen: Board,
+    elf: Path,
+    model: bytes | None,
+    *,
+    probe: str | None = None,
+    drive: Path | None = None,
+    erase_locked: bool = False,
 ) -> Written:
     """Writes to the one board that is there; with `probe` (its id, or a part) or `drive` to that one.
 
+    Only the sectors of firmware and model are erased. A chip whose debug port is locked is left alone, unless
+    `erase_locked`: opening the port erases everything on it.
     KilotuneError: `unavailable`, `missing_package`, `no_probe`, `ambiguous_probe`, `no_drive`,
-    `ambiguous_drive`, `flash_failed`.
+    `ambiguous_drive`, `chip_locked`, `flash_failed`.
     """
     segments = segments_of(chosen, elf, model)
     size = sum(len(content) for _, content in segments)
     if chosen.usb.method == "uf2" and probe is None:
         return Written(str(_write_drive(chosen, segments, drive)), size)
     if chosen.usb.pyocd_target:
-        return Written(_write_probe(chosen, segments, probe), size)
+        return Written(_write_probe(chosen, segments, probe, erase_locked), size)
     raise KilotuneError(
         "unavailable", f"there is no way to write a {chosen.id}", "see the board table in docs/BOARDS.md"
     )
@@ -120,12 +128,16 @@ def is_boot_drive(folder: Path, board_id: str) -> bool:
 # --- debug probe -------------------------------------------------------------------------------------
 
 
-def _write_probe(chosen: Board, segments: Sequence[Segment], probe: str | None) -> str:
+def _write_probe(chosen: Board, segments: Sequence[Segment], probe: str | None, erase_locked: bool) -> str:
     pyocd = _Pyocd()
     found = pyocd.sole_probe(probe)
+    session = None
     try:
-        with pyocd.session(found, chosen.usb.pyocd_target) as session:
-            loader = pyocd.loader(session)
+        session = pyocd.session(found, chosen.usb.pyocd_target, erase_locked=erase_locked)
+        with session:
+            if not erase_locked and _locked(session):
+                raise _chip_locked(chosen)
+            loader = pyocd.loader(session, chip_erase="sector")
             for address, content in segments:
                 loader.add_data(address, list(content))
             loader.commit()
@@ -137,12 +149,32 @@ def _write_probe(chosen: Board, segments: Sequence[Segment], probe: str | None) 
             f"pyocd pack install {chosen.usb.pyocd_target}",
         ) from error
     except (pyocd.error, OSError) as error:
+        if session is not None and not erase_locked and _locked(session):
+            raise _chip_locked(chosen) from error  # nothing on it could be reached
         raise KilotuneError(
             "flash_failed",
             f"the {chosen.id} was not written through {_name(found)}: {error}",
             f"check cable and power, close other debuggers; {_UDEV}",
         ) from error
     return _name(found)
+
+
+def _locked(session: Any) -> bool:
+    """Whether the chip says that its debug port is locked; False where it has no such lock, or says nothing."""
+    try:
+        return bool(session.target.is_locked())
+    except Exception:  # half open, or closed: whatever pyocd raises then says nothing of the lock
+        return False
+
+
+def _chip_locked(chosen: Board) -> KilotuneError:
+    return KilotuneError(
+        "chip_locked",
+        f"the debug port of the {chosen.id} is locked: a probe can only open it by erasing the whole chip, and with "
+        "it the firmware, the key and all that the device has learned",
+        "to keep them, change the model over the serial line (`kilotune flash-model`); to lose them, pull the adapter "
+        "first and give --erase-locked",
+    )
 
 
 class _Pyocd:
@@ -185,8 +217,9 @@ class _Pyocd:
         what = f"no debug probe matches '{wanted}': there is {names}" if found else "no debug probe was found"
         raise KilotuneError("no_probe", what, f"plug the board in with a data cable; {_UDEV}")
 
-    def session(self, probe: Any, target: str) -> Any:
-        return self._session(probe, options={"target_override": target})
+    def session(self, probe: Any, target: str, *, erase_locked: bool) -> Any:
+        """pyocd by itself opens a locked chip by erasing all of it; here only where that was asked for."""
+        return self._session(probe, options={"target_override": target, "auto_unlock": erase_locked})
 
 
 def _name(probe: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kilotune.common.files import make_private
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def state_folder(target: Target, state: Path | None) -> Path:
     name = {"native": "native", "renode": f"renode:{target.board}"}.get(target.kind, target.name)
     folder = base / name.replace(":", "-")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True)
+        make_private(folder)  # the key of a locked device lies in its flash
     except OSError as error:
         raise KilotuneError(
             "bad_state", f"cannot make the folder {folder}: {error.strerror}", "name another one with --state"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from kilotune.sources.simulator import Sensor
-from recipes import Autoencoder, band_energies, log_uniform, main
+
+from models.recipes import Autoencoder, band_energies, log_uniform, main
 
 
 def sensor(r: np.random.Generator) -> Sensor:

@@ -11,22 +11,18 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.optimize import nnls
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.compiler import costs, graph, planning
 from kilotune.compiler.selection import Request
 from kilotune.targets.connect import connect_fresh
 from kilotune.tflite import model as tflite_model
-from networks import VALID, Network
+from scipy.optimize import nnls
 
-import models
+from tests.support import small_models
+from tests.support.networks import VALID, Network
 
 TARGET = "qemu:mps2-an386"
 
@@ -50,10 +46,10 @@ def residual(seed: int, size: int, channels: int) -> bytes:
 
 
 NETWORKS: dict[str, bytes] = {
-    "dense small": models.chain(48, 24, 12, 6, 12, 24, 48),
-    "dense": models.chain(128, 64, 16, 64, 128),
-    "dense, a scale a channel": models.chain(96, 64, 16, 64, 96, per_channel=True),
-    "classifier": models.chain(64, 64, 32, 4, softmax=True),
+    "dense small": small_models.chain(48, 24, 12, 6, 12, 24, 48),
+    "dense": small_models.chain(128, 64, 16, 64, 128),
+    "dense, a scale a channel": small_models.chain(96, 64, 16, 64, 96, per_channel=True),
+    "classifier": small_models.chain(64, 64, 32, 4, softmax=True),
     "depthwise separable": ds_cnn(1, 20, 10, 24),
     "depthwise separable, wider": ds_cnn(2, 16, 12, 40),
     "residual": residual(3, 12, 8),

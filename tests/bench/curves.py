@@ -1,4 +1,3 @@
-# ruff: noqa: E402 -- the shared test modules are found through sys.path
 """Training curves of the integer kernel over those of the same network trained in float64.
 
     python tests/bench/curves.py [docs/training-curves.svg]
@@ -12,17 +11,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "host"), str(Path(__file__).parents[2] / "models")]
-
 import kilotune
+import numpy as np
 from kilotune import _native
 from kilotune.device.results import train_config
 from kilotune.sources.simulator import Machine
 from kilotune.studies.base_models import base_model
-from recipes import compute_features
-from reference import Reference
+
+from models.recipes import compute_features
+from tests.support.reference import Reference
 
 PASSES, RATE, WINDOWS = 60, 0.2, 24
 METHODS = ("bias", "head", "bias+head")

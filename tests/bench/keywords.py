@@ -12,18 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
-import shared_data
+import numpy as np
 from kilotune import _native
 from kilotune.image.real16 import to_real
 from scipy.ndimage import gaussian_filter
+
+from tests.support import shared_data
 
 CLASSES, EACH, SHIFT = 6, 2, 1  # classes used, prototypes of a class, labels moved on by
 METHODS: dict[str, dict[str, Any]] = {

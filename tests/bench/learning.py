@@ -25,7 +25,6 @@ from typing import Any
 
 import kilotune
 import numpy as np
-import protocols
 from kilotune import _native
 from kilotune.compiler.compile import compile_within
 from kilotune.compiler.search import Budget, Samples
@@ -34,8 +33,10 @@ from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
 from kilotune.link.transport import InProcess
 from kilotune.tflite import convert as quantize
-from protocols import Classification, Detection
-from recipes import auc, dense, fit, representative, run_int8, standardise
+
+from models.recipes import auc, dense, fit, representative, run_int8, standardise
+from tests.bench import protocols
+from tests.bench.protocols import Classification, Detection
 
 CACHE = Path(__file__).parents[2] / "build" / "bench"
 STEPS = 2400  # of base training, batches of 32

@@ -7,7 +7,6 @@ rate both ways, out of a buffer no larger than the credit the device gives: more
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,20 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "line"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.device.device import Device
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import native
-from proxy import BITS_A_BYTE, Proxy, serial_line
 
-import models
+from tests.line.proxy import BITS_A_BYTE, Proxy, serial_line
+from tests.support import small_models
 
 BAUDS = (115_200, 230_400, 460_800, 921_600, 1_000_000, 2_000_000)
 AXES = (1, 3)
@@ -50,7 +45,7 @@ class Rate:
 def image(axes: int) -> Image:
     features = FeatureConfig(rate_hz=RATE_HZ, window=WINDOW, hop=HOP, fft_points=WINDOW, axes=axes, bands=BANDS)
     width = axes * BANDS
-    return kilotune.compile(models.chain(width, 12, width, seed=1), method="bias", features=features)
+    return kilotune.compile(small_models.chain(width, 12, width, seed=1), method="bias", features=features)
 
 
 @contextmanager

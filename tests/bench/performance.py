@@ -8,7 +8,6 @@ Needs the firmware's tools (arm-none-eabi-g++, qemu-system-arm) and, for N3, KIL
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 import textwrap
 import time
@@ -16,24 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
-import layer_costs
-import shared_data
-from code_size import biases_alone
+import numpy as np
 from kilotune import _native
 from kilotune.image.image import Image
 from kilotune.report.data import Benchmark
 from kilotune.studies.benchmark import benchmark, firmware_for
 from kilotune.targets.connect import connect_fresh
-from layer_costs import CORES, kernel_library, run
-from networks import Network as Layers
-from networks import Node
 
-import models
+from tests.bench import layer_costs
+from tests.bench.code_size import biases_alone
+from tests.bench.layer_costs import CORES, kernel_library, run
+from tests.support import shared_data, small_models
+from tests.support.networks import Network as Layers
+from tests.support.networks import Node
 
 ROOT = Path(__file__).parents[2]
 TARGET = "qemu:mps2-an386"
@@ -87,17 +82,17 @@ class Network:
 
 def networks() -> list[Network]:
     found = [
-        Network("N1", "dense 48-24-12-6-12-24-48", models.chain(48, 24, 12, 6, 12, 24, 48), "bias"),
-        Network("N2", "dense 128-64-16-64-128", models.chain(128, 64, 16, 64, 128), "bias"),
+        Network("N1", "dense 48-24-12-6-12-24-48", small_models.chain(48, 24, 12, 6, 12, 24, 48), "bias"),
+        Network("N2", "dense 128-64-16-64-128", small_models.chain(128, 64, 16, 64, 128), "bias"),
         Network("N3", "MLPerf Tiny `ad01_int8`, 640-128x4-8-128x4-640", shared_data.ad01(), "bias"),
     ]
-    head = models.chain(64, 64, 32, 4, softmax=True)
-    wide = models.chain(128, 64, 16, 64, 128, per_channel=True)
+    head = small_models.chain(64, 64, 32, 4, softmax=True)
+    wide = small_models.chain(128, 64, 16, 64, 128, per_channel=True)
     return [
         *found,
         Network("N2c", "N2 with a weight scale for each output", wide, "bias"),
         Network("head", "classifier 64-64-32-4 with SOFTMAX, last layer trained", head, "head"),
-        Network("logits", "the same without SOFTMAX", models.chain(64, 64, 32, 4), "head"),
+        Network("logits", "the same without SOFTMAX", small_models.chain(64, 64, 32, 4), "head"),
     ]
 
 

@@ -30,14 +30,15 @@ from typing import Any
 
 import kilotune
 import numpy as np
-import protocols
 from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import InProcess
 from kilotune.studies.streaming import REFUSALS
-from learning import DETECT, base_autoencoder
-from protocols import HEALTHY, LOADS, SPEEDS, Detection
+
+from tests.bench import protocols
+from tests.bench.learning import DETECT, base_autoencoder
+from tests.bench.protocols import HEALTHY, LOADS, SPEEDS, Detection
 
 EARLY, PHASE = 8, 16
 AGE_PHASE = 40  # re-calibration needs 32 accepted windows

@@ -15,7 +15,6 @@ Ceiling fan, 200 Hz, 1 s windows, 3 axes, healthy at low, medium and high speed,
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,8 +23,7 @@ from pathlib import Path
 import numpy as np
 from kilotune.image.features import FeatureConfig
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
-import recipes  # how base models are made
+from models import recipes  # how base models are made
 
 SPEEDS, LOADS, HEALTHY = ("0600", "1200", "1800", "2400"), ("00lb", "11lb"), "_GoB_GS_BaLo_WA_"
 CLASSES = {  # class: (file at 0 hp, file at 3 hp)

@@ -9,16 +9,13 @@ not survive.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
-from networks import Network
+from tests.support.networks import Network
 
 FOLDER = Path(__file__).with_name("lstm")
 SAMPLES = 6

@@ -10,11 +10,11 @@ import pytest
 from kilotune import _native
 from kilotune.adapters.adapter import Adapter
 from kilotune.errors import KilotuneError
-from networks import Network
-from reference import Reference
-from test_kernel import cosine, real, target_of
 
-import models
+from tests.support import small_models
+from tests.support.kernel_checks import cosine, real, target_of
+from tests.support.networks import Network
+from tests.support.reference import Reference
 
 BETA1, BETA2 = 0.9, 1 - 2.0**-10
 
@@ -26,10 +26,10 @@ def positions() -> bytes:
 
 
 CASES: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "bias+head": (models.chain(24, 12, 6, 24, seed=1), {"method": "bias+head"}),
-    "bias+head, a scale a channel": (models.chain(20, 12, 20, per_channel=True, seed=2), {"method": "bias+head"}),
-    "classifier": (models.chain(16, 12, 4, softmax=True, seed=3), {"method": "bias+head"}),
-    "channels": (models.chain(24, 12, 6, 24, seed=4), {"method": "channels", "channels": 3}),
+    "bias+head": (small_models.chain(24, 12, 6, 24, seed=1), {"method": "bias+head"}),
+    "bias+head, a scale a channel": (small_models.chain(20, 12, 20, per_channel=True, seed=2), {"method": "bias+head"}),
+    "classifier": (small_models.chain(16, 12, 4, softmax=True, seed=3), {"method": "bias+head"}),
+    "channels": (small_models.chain(24, 12, 6, 24, seed=4), {"method": "channels", "channels": 3}),
     "channels of convolutions": (positions(), {"method": "channels", "channels": 2, "layers": [0, 1]}),
 }
 

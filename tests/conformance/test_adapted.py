@@ -9,17 +9,16 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-import tflite_oracle
 from kilotune import _native
 from kilotune.adapters.adapter import Adapter
 from kilotune.compiler import graph
 from kilotune.errors import KilotuneError
 from kilotune.tflite import model as tflite_model
-from networks import VALID, Network
-from reference import Reference
-from test_kernel import cosine, real, target_of
 
-import models
+from tests.support import small_models, tflite_oracle
+from tests.support.kernel_checks import cosine, real, target_of
+from tests.support.networks import VALID, Network
+from tests.support.reference import Reference
 
 RATES = (1e-3, 0.05, 2.0)  # one of them moves a layer by much more than its rounding, and by less than its range
 
@@ -47,8 +46,8 @@ NETWORKS: dict[str, Callable[[], bytes]] = {
     "convolutions": convolutions,
     "one scale for all": lambda: convolutions(1, per_channel=False),
     "single position": single_position,
-    "dense": lambda: models.chain(96, 40, 8, 96, per_channel=True, seed=2),
-    "dense, one scale": lambda: models.chain(70, 33, 70, seed=3),
+    "dense": lambda: small_models.chain(96, 40, 8, 96, per_channel=True, seed=2),
+    "dense, one scale": lambda: small_models.chain(70, 33, 70, seed=3),
 }
 WAYS: dict[str, dict[str, Any]] = {
     "lora 1": {"method": "lora", "rank": 1},

@@ -10,11 +10,11 @@ from pathlib import Path
 import kilotune
 import numpy as np
 import pytest
-import tflite_oracle
-from convert import NETWORKS
 from kilotune import _native
-from test_kernel import real
-from test_operators import check_gradients, differences, random_inputs
+
+from tests.conformance.convert import NETWORKS
+from tests.support import tflite_oracle
+from tests.support.kernel_checks import check_gradients, differences, random_inputs, real
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,13 +8,13 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune import _native
-from kilotune.adapters.calibration import Calibration, of_adapter
 from kilotune.adapters.config import layout
 from kilotune.device.device import Device
 from kilotune.device.wording import guard_in_words
 from kilotune.errors import KilotuneError
 from kilotune.link.messages import ANOMALOUS, DRIFTED, EARLIER_RUN, GuardStatus, Reason
-from test_learning import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, machine, twin
+
+from tests.support.learning_twin import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, calibration_of, machine, twin
 
 EARLY = 8
 DISTANCE = Reason.unlike | Reason.shifted  # what any change of the early windows brings as well
@@ -47,12 +47,6 @@ def arrays(device: Device) -> dict[str, np.ndarray]:
         name: np.frombuffer(adapter.blob, dtype, int(np.prod(shape)), at).reshape(shape)
         for name, (at, dtype, shape) in layout(adapter.config).items()
     }
-
-
-def calibration_of(device: Device) -> Calibration:
-    found = of_adapter(device.pull())
-    assert found is not None
-    return found
 
 
 def test_early_windows_change_nothing_about_a_first_phase() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 
 import kilotune
@@ -10,28 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from kilotune import _native
-from reference import Reference
 
-import models
+from tests.support import small_models
+from tests.support.kernel_checks import cosine, real, target_of
+from tests.support.reference import Reference
 
 METHODS = ("bias", "head", "bias+head")
 NETWORKS = {
-    "autoencoder": models.chain(48, 24, 12, 6, 12, 24, 48, seed=1),
-    "per channel": models.chain(96, 64, 16, 64, 96, per_channel=True, seed=2),
-    "one axis": models.chain(32, 32, 8, 32, 32, per_channel=True, seed=3),
-    "classifier": models.chain(32, 32, 16, 9, softmax=True, seed=4),
-    "regression": models.chain(17, 33, 5, 3, activation="RELU6", seed=5),
-    "odd widths, no bias": models.chain(13, 7, 11, 13, with_bias=False, per_channel=True, seed=6),
+    "autoencoder": small_models.chain(48, 24, 12, 6, 12, 24, 48, seed=1),
+    "per channel": small_models.chain(96, 64, 16, 64, 96, per_channel=True, seed=2),
+    "one axis": small_models.chain(32, 32, 8, 32, 32, per_channel=True, seed=3),
+    "classifier": small_models.chain(32, 32, 16, 9, softmax=True, seed=4),
+    "regression": small_models.chain(17, 33, 5, 3, activation="RELU6", seed=5),
+    "odd widths, no bias": small_models.chain(13, 7, 11, 13, with_bias=False, per_channel=True, seed=6),
 }
-
-
-def real(value: float) -> tuple[int, int]:
-    """(mantissa, exponent) of a non-negative number, as the kernel takes it."""
-    if value == 0:
-        return 0, 0
-    fraction, exponent = math.frexp(value)
-    mantissa = round(fraction * 2**16)
-    return (mantissa, exponent - 16) if mantissa < 2**16 else (2**15, exponent - 15)
 
 
 def inputs(content: bytes, n: int, seed: int = 0) -> np.ndarray:
@@ -40,25 +31,10 @@ def inputs(content: bytes, n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
 
 
-def target_of(reference: Reference, seed: int) -> dict[str, object]:
-    """What a step is given beside its input, by the image's loss."""
-    kind, _, _, tensor, *_ = reference.loss_section()
-    rng = np.random.default_rng(seed)
-    count = reference.tensors[tensor].elements
-    if kind == 3:
-        return {"label": int(rng.integers(count))}
-    return {} if kind == 1 else {"target": rng.integers(-100, 101, count).astype(np.int8)}
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return 1.0 if norm == 0 and np.array_equal(a, b) else float(np.vdot(a, b)) / max(norm, 1e-300)
-
-
 @settings(max_examples=60, deadline=None)
-@given(spec=models.dense_specs())
-def test_every_tensor_is_that_of_the_reference(spec: models.DenseSpec) -> None:
-    content = kilotune.compile(models.dense_model(spec), method="none").content
+@given(spec=small_models.dense_specs())
+def test_every_tensor_is_that_of_the_reference(spec: small_models.DenseSpec) -> None:
+    content = kilotune.compile(small_models.dense_model(spec), method="none").content
     kernel, reference = _native.Kernel(content), Reference(content)
     for x in inputs(content, 4, spec.seed):
         values = reference.forward(x)

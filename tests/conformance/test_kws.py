@@ -7,11 +7,10 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-import shared_data
-import tflite_oracle
 from kilotune import _native
-from test_kernel import real
-from test_operators import check_gradients, differences
+
+from tests.support import shared_data, tflite_oracle
+from tests.support.kernel_checks import check_gradients, differences, real
 
 
 def inputs(n: int) -> np.ndarray:

@@ -9,16 +9,16 @@ from importlib.util import find_spec
 from typing import Any
 
 import kilotune
-import lstm_models
 import numpy as np
 import pytest
-import tflite_oracle
 from kilotune import _native
 from kilotune.compiler.compile import trainable
 from kilotune.errors import KilotuneError
-from networks import Network
-from test_kernel import real
-from test_operators import check_gradients
+
+from tests.conformance import lstm_models
+from tests.support import tflite_oracle
+from tests.support.kernel_checks import check_gradients, real
+from tests.support.networks import Network
 
 MODELS = lstm_models.models()
 # Where what differs by a step grows: recurrences near saturation, large cell states and cut ones.

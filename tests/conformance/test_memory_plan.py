@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from kilotune import _native
 from kilotune.image.image import Image
-from networks import SAME, VALID, Network
-from reference import Reference
-from test_kernel import real, target_of
 
-import models
+from tests.support import small_models
+from tests.support.kernel_checks import real, target_of
+from tests.support.networks import SAME, VALID, Network
+from tests.support.reference import Reference
 
 
 def every_way() -> bytes:
@@ -43,9 +43,9 @@ def deep() -> bytes:
 NETWORKS: dict[str, Callable[[], bytes]] = {
     "every way": every_way,
     "deep": deep,
-    "reconstruction": lambda: models.chain(30, 12, 5, 12, 30, per_channel=True, seed=2),
-    "regression": lambda: models.chain(20, 16, 3, seed=3),
-    "long": lambda: models.chain(24, 24, 24, 24, 24, 24, 3, seed=4),
+    "reconstruction": lambda: small_models.chain(30, 12, 5, 12, 30, per_channel=True, seed=2),
+    "regression": lambda: small_models.chain(20, 16, 3, seed=3),
+    "long": lambda: small_models.chain(24, 24, 24, 24, 24, 24, 3, seed=4),
 }
 WAYS: dict[str, dict[str, Any]] = {
     "bias": {"method": "bias"},

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import shared_data
-import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune import _native
@@ -20,14 +18,14 @@ from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.tflite import model as tflite_model
 
-import models
+from tests.support import shared_data, small_models, tflite_oracle
 
 BASE_MODELS = sorted((Path(__file__).parents[2] / "models").glob("*/*.tflite"))
 NETWORKS = {
-    "autoencoder": models.chain(48, 24, 12, 6, 12, 24, 48, seed=1),
-    "per channel": models.chain(96, 64, 16, 64, 96, per_channel=True, seed=2),
-    "classifier": models.chain(32, 32, 16, 9, softmax=True, seed=4),
-    "regression without biases": models.chain(17, 33, 5, 3, activation="RELU6", with_bias=False, seed=5),
+    "autoencoder": small_models.chain(48, 24, 12, 6, 12, 24, 48, seed=1),
+    "per channel": small_models.chain(96, 64, 16, 64, 96, per_channel=True, seed=2),
+    "classifier": small_models.chain(32, 32, 16, 9, softmax=True, seed=4),
+    "regression without biases": small_models.chain(17, 33, 5, 3, activation="RELU6", with_bias=False, seed=5),
 }
 STEPS = 200
 
@@ -117,8 +115,8 @@ def test_base_model_merges_exactly_after_training(path: Path) -> None:
     check_merge(model, "bias+head", random_inputs(200, compile(model).input_bytes))
 
 
-SMALL = models.dense_model(
-    models.DenseSpec((8, 6, 4), ("RELU", "RELU6"), (False, True), (True, False), softmax=True, reshape_input=True)
+SMALL = small_models.dense_model(
+    small_models.DenseSpec((8, 6, 4), ("RELU", "RELU6"), (False, True), (True, False), softmax=True, reshape_input=True)
 )
 
 

@@ -15,7 +15,7 @@ from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Phase
 from kilotune.link.transport import InProcess
 
-import models
+from tests.support import small_models
 
 FEATURES = 16
 CONFIG = FeatureConfig(rate_hz=1600.0, window=64, hop=64, fft_points=64, axes=1, bands=FEATURES, full_scale_g=16.0)
@@ -28,13 +28,13 @@ def windows(n: int, seed: int = 0) -> np.ndarray:
 
 def autoencoder() -> kilotune.Image:
     profile = Profile(np.zeros(FEATURES), np.ones(FEATURES), np.ones(FEATURES))
-    tflite = models.chain(FEATURES, 8, FEATURES, seed=3)
+    tflite = small_models.chain(FEATURES, 8, FEATURES, seed=3)
     return kilotune.compile(tflite, method="bias", features=CONFIG, profile=profile)
 
 
 def classifier() -> kilotune.Image:
     return kilotune.compile(
-        models.chain(FEATURES, 8, 3, softmax=True, seed=4),
+        small_models.chain(FEATURES, 8, 3, softmax=True, seed=4),
         method="bias",
         features=CONFIG,
         profile=Profile(np.zeros(FEATURES), np.ones(FEATURES)),
@@ -87,7 +87,7 @@ def test_resuming_without_a_calibration_starts_afresh() -> None:
 
 
 def test_steps_of_an_adapter_survive_commit_reset_and_push() -> None:
-    image = kilotune.compile(models.chain(12, 6, 12, seed=5), method="bias")
+    image = kilotune.compile(small_models.chain(12, 6, 12, seed=5), method="bias")
     device = Device(session(image), image=image)
     device.train(RNG.integers(-100, 100, (4, 12)).astype(np.int8), steps=37, lr=0.01)
     assert device.pull().config.steps == 37
@@ -126,7 +126,7 @@ def test_impossible_wishes_are_named(options: dict[str, object], words: str) -> 
 
 
 def test_a_regression_is_trained_and_measured() -> None:
-    image = kilotune.compile(models.chain(8, 6, 2, seed=6), method="bias")
+    image = kilotune.compile(small_models.chain(8, 6, 2, seed=6), method="bias")
     assert image.loss == "regression"
     device = Device(session(image), image=image)
     x = RNG.integers(-100, 100, (4, 8)).astype(np.int8)
@@ -140,7 +140,7 @@ def test_a_regression_is_trained_and_measured() -> None:
 def test_a_model_that_does_not_fit_is_refused_before_anything_is_written() -> None:
     from kilotune.targets.fit import fits, require_fit
 
-    image = kilotune.compile(models.chain(8, 1500, 1500), method="head")
+    image = kilotune.compile(small_models.chain(8, 1500, 1500), method="head")
     assert not next(f for f in fits(image) if f.board == "mps2-an386").fits
     with pytest.raises(KilotuneError, match="bytes of RAM") as caught:
         require_fit(image, "mps2-an386")

@@ -6,15 +6,11 @@ For a board on a desk, `--target /dev/ttyACM0`: the suite says which model it wa
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import pytest
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
@@ -24,7 +20,7 @@ from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards
 from kilotune.targets.twin import Twin
 
-import models
+from tests.support import small_models
 
 # Renode runs where it is asked for: it takes minutes.
 _DEFAULT_EMULATORS = ("qemu", "rp2040js")
@@ -84,7 +80,7 @@ def other_image() -> Image:
 
 def _image(seed: int) -> Image:
     features = FeatureConfig(rate_hz=1600.0, window=64, hop=40, fft_points=64, axes=3, bands=8)
-    return kilotune.compile(models.chain(24, 12, 24, seed=seed), method="bias+head", features=features)
+    return kilotune.compile(small_models.chain(24, 12, 24, seed=seed), method="bias+head", features=features)
 
 
 @pytest.fixture

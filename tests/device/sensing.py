@@ -13,7 +13,7 @@ from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link.messages import DeviceStatus
 
-import models
+from tests.support import small_models
 
 FULL_SCALE_G = 8.0  # of noise_model
 WINDOWS = 16  # that a device learns alone from
@@ -24,7 +24,7 @@ def noise_model(rate_hz: float, seconds: float) -> tuple[Image, npt.NDArray[np.f
     features = FeatureConfig(
         rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
     )
-    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=WINDOWS)
+    image = kilotune.compile(small_models.chain(24, 8, 24, seed=3), features=features, alone_windows=WINDOWS)
     life = np.random.default_rng(1).normal(0, 0.5, (int(seconds * rate_hz), 3)).astype(np.float32)
     return image, life
 

@@ -24,7 +24,7 @@ from kilotune.targets.feed import Feed
 from kilotune.targets.process import DeviceProcess
 from kilotune.targets.twin import Twin
 
-import models
+from tests.support import small_models
 
 RATE_HZ = 1600.0
 HEALTHY_S, FAULT_S = 60.0, 20.0
@@ -152,7 +152,7 @@ def small(rate_hz: float = 800.0, full_scale_g: float = 8.0, axes: int = 3) -> I
         rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=axes, bands=8, full_scale_g=full_scale_g
     )
     inputs = 8 * axes
-    return kilotune.compile(models.chain(inputs, 8, inputs, seed=3), features=features, alone_windows=16)
+    return kilotune.compile(small_models.chain(inputs, 8, inputs, seed=3), features=features, alone_windows=16)
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_the_self_test_passes_on_a_machine_that_stands_still_and_sensing_goes_on
         (lambda: small(rate_hz=850.0), "wrong_rate"),
         (lambda: small(full_scale_g=12.0), "wrong_range"),
         (lambda: small(axes=4), "wrong_axes"),
-        (lambda: kilotune.compile(models.chain(8, 4, 8, seed=1)), "no_features"),
+        (lambda: kilotune.compile(small_models.chain(8, 4, 8, seed=1)), "no_features"),
     ],
 )
 def test_a_model_for_another_sensor_is_refused_by_name(image, status: str, rows: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -288,7 +288,7 @@ def test_a_host_that_learns_takes_over_and_the_sensor_waits(rows: Path, tmp_path
 def test_raw_samples_are_what_the_sensor_measured(rows: Path, tmp_path: Path) -> None:
     window = 256
     features = FeatureConfig(rate_hz=800.0, window=window, hop=64, fft_points=256, axes=3, bands=8, full_scale_g=8.0)
-    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features, alone_windows=0)
+    image = kilotune.compile(small_models.chain(24, 8, 24, seed=3), features=features, alone_windows=0)
     with np.load(rows) as file:
         measured_g = file["samples"]
     count = len(measured_g)

@@ -17,7 +17,7 @@ from kilotune.targets import build as firmware
 from kilotune.targets import qemu
 from kilotune.targets.boards import board
 
-import models
+from tests.support import small_models
 
 KB = 1000
 
@@ -30,7 +30,7 @@ def one_axis(method: str) -> Image:
     """32-32-8-32-32, one axis of the shipped model's features."""
     features = three_axes("bias").features
     assert features is not None
-    return kilotune.compile(models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1))
+    return kilotune.compile(small_models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1))
 
 
 def small_window(method: str) -> Image:
@@ -38,7 +38,7 @@ def small_window(method: str) -> Image:
     features = kilotune.compile(base_model("vibration_ae_1k6")).features
     assert features is not None
     return kilotune.compile(
-        models.chain(32, 32, 8, 32, 32),
+        small_models.chain(32, 32, 8, 32, 32),
         method=method,
         features=replace(features, axes=1, window=256, hop=128),
     )

@@ -11,16 +11,12 @@ import argparse
 import contextlib
 import mmap
 import random
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
@@ -28,9 +24,9 @@ from kilotune.link.transport import open_port
 from kilotune.targets import native
 from kilotune.targets.boards import board
 from kilotune.targets.twin import Twin
-from torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
-import models
+from tests.support import small_models
+from tests.support.torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
 LAYOUT = board("native").flash
 TIMEOUT_S = 20
@@ -104,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stride", type=int, default=1, help="every so many flash words")
     options = parser.parse_args()
-    old, new = (kilotune.compile(models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
+    old, new = (kilotune.compile(small_models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
     with tempfile.TemporaryDirectory() as folder:
         found = cut(old, new, Path(folder), stride=options.stride)
     print(f"{found.cuts} cuts in a swap of {found.words} words and erased words: {found.to_old} to the old model, "

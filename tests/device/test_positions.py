@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from kilotune.compiler.compile import Method
 from kilotune.targets import target as registry
-from networks import SAME, VALID, Network
+
+from tests.support.networks import SAME, VALID, Network
 
 
 def model() -> bytes:

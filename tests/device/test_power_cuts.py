@@ -16,20 +16,17 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import kilotune
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
-import kilotune
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import qemu
-from torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
-import models
+from tests.support import small_models
+from tests.support.torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
 BOARD = "mps2-an386"
 COMMITS = 3  # words of so many are what is drawn from
@@ -148,7 +145,7 @@ def cut_swaps(images: tuple[Image, Image], state: Path, cuts: int, seed: int = 1
 
 
 def main() -> None:
-    first, second = (kilotune.compile(models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
+    first, second = (kilotune.compile(small_models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
     cuts = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     with tempfile.TemporaryDirectory() as folder:
         swaps = sys.argv[2:] == ["swaps"]

@@ -9,30 +9,30 @@ from kilotune.targets import target as registry
 from kilotune.targets.connect import connect_fresh
 from kilotune.targets.twin import Twin
 
-import models
+from tests.support import small_models
 
 NETWORKS = {
-    "no width a multiple of 4": (models.chain(33, 21, 7, 3, 1, 9, 33, seed=9), "bias"),
+    "no width a multiple of 4": (small_models.chain(33, 21, 7, 3, 1, 9, 33, seed=9), "bias"),
     "no width a multiple of 4, a multiplier a channel, no bias": (
-        models.chain(13, 7, 11, 13, with_bias=False, per_channel=True, seed=6),
+        small_models.chain(13, 7, 11, 13, with_bias=False, per_channel=True, seed=6),
         "bias+head",
     ),
-    "a multiplier a channel": (models.chain(30, 19, 6, 5, 30, per_channel=True, seed=2), "bias"),
-    "clamped on both sides": (models.chain(17, 33, 5, 17, activation="RELU6", last="RELU6", seed=5), "bias"),
+    "a multiplier a channel": (small_models.chain(30, 19, 6, 5, 30, per_channel=True, seed=2), "bias"),
+    "clamped on both sides": (small_models.chain(17, 33, 5, 17, activation="RELU6", last="RELU6", seed=5), "bias"),
     "clamped inside the range": (
-        models.chain(18, 10, 18, activation="RELU_N1_TO_1", last="RELU_N1_TO_1", seed=7),
+        small_models.chain(18, 10, 18, activation="RELU_N1_TO_1", last="RELU_N1_TO_1", seed=7),
         "bias+head",
     ),
-    "classifier": (models.chain(64, 64, 32, 4, softmax=True), "bias+head"),
-    "low-rank sums": (models.chain(33, 21, 7, 33, per_channel=True, seed=9), "lora"),
-    "some channels": (models.chain(33, 21, 7, 33, seed=9), "channels"),
+    "classifier": (small_models.chain(64, 64, 32, 4, softmax=True), "bias+head"),
+    "low-rank sums": (small_models.chain(33, 21, 7, 33, per_channel=True, seed=9), "lora"),
+    "some channels": (small_models.chain(33, 21, 7, 33, seed=9), "channels"),
 }
 
 
 OPTIONS = {"Adam": {"adam": True}, "Adam, some channels": {"adam": True}}
 NETWORKS |= {
-    "Adam": (models.chain(33, 21, 7, 33, per_channel=True, seed=9), "bias+head"),
-    "Adam, some channels": (models.chain(64, 16, 4, softmax=True, seed=9), "channels"),
+    "Adam": (small_models.chain(33, 21, 7, 33, per_channel=True, seed=9), "bias+head"),
+    "Adam, some channels": (small_models.chain(64, 16, 4, softmax=True, seed=9), "channels"),
 }
 
 

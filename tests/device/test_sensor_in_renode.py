@@ -20,7 +20,8 @@ from kilotune.targets import renode
 from kilotune.targets import target as registry
 from kilotune.targets.build import SensorChoice, build
 from kilotune.targets.resd import encode_resd
-from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
+
+from tests.device.sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
 RATE_HZ = 1600.0
 # Of the board's own time: 16 windows take 5.4 s, and training on them 3 s, in which nothing is sensed.

@@ -11,7 +11,8 @@ from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
 from kilotune.targets import rp2040js
 from kilotune.targets.build import SensorChoice, build
-from sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
+
+from tests.device.sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
 RAW_FULL_SCALE_G = 16.0
 

@@ -11,13 +11,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from mutation import Mutation, build, copy_sources, mutated
+from tests.support.mutation import Mutation, build, copy_sources, mutated
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "fuzz-mutations"

@@ -10,17 +10,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import HEADER_BYTES, read_header, seal
-from networks import SAME, Network
 
-import models
+from tests.support import small_models
+from tests.support.networks import SAME, Network
 
 TARGETS = ("session", "model", "checkpoint", "adapter")
 INPUTS = 64  # random starting inputs a target
@@ -85,13 +82,13 @@ def _sequence() -> bytes:
 
 def images() -> dict[str, bytes]:
     """Small images, so that a run is short: with and without features, per tensor and per channel."""
-    coder = models.chain(8, 6, 4, 8, per_channel=True, seed=1)
-    plain = models.chain(8, 5, 8, seed=2)
-    classes = models.chain(8, 6, 3, softmax=True, seed=4)
-    two_axes = models.chain(16, 5, 16, seed=5)
+    coder = small_models.chain(8, 6, 4, 8, per_channel=True, seed=1)
+    plain = small_models.chain(8, 5, 8, seed=2)
+    classes = small_models.chain(8, 6, 3, softmax=True, seed=4)
+    two_axes = small_models.chain(16, 5, 16, seed=5)
     out = {
         "ready-none": kilotune.compile(plain, method="none"),
-        "ready-regression": kilotune.compile(models.chain(7, 9, 5, seed=6), method="bias+head",
+        "ready-regression": kilotune.compile(small_models.chain(7, 9, 5, seed=6), method="bias+head",
                                              loss="regression", momentum=True),
         "ready-classes": kilotune.compile(classes, method="bias+head", accumulate=True),
         "classes": kilotune.compile(classes, method="head", features=_windows(8), reservoir=9,

@@ -28,9 +28,9 @@ from kilotune.adapters.merge import merge
 from kilotune.errors import KilotuneError
 from kilotune.image.image import HEADER_BYTES, Image, read_header, seal
 from kilotune.link import messages
-from seeds import images
 
-import models
+from tests.fuzz.seeds import images
+from tests.support import small_models
 
 MEMORY_BYTES = 64 << 20
 fuzzed = settings(
@@ -39,7 +39,7 @@ fuzzed = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-TFLITES = [models.chain(8, 6, 4, 8, per_channel=True, seed=1), models.chain(8, 6, 3, softmax=True, seed=4)]
+TFLITES = [small_models.chain(8, 6, 4, 8, per_channel=True, seed=1), small_models.chain(8, 6, 3, softmax=True, seed=4)]
 CONTENT = images()
 IMAGES = {name: Image.from_bytes(content) for name, content in CONTENT.items()}
 CODER = IMAGES["coder-bias+head"]

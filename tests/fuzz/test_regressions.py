@@ -15,7 +15,8 @@ from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
 from kilotune.link.transport import InProcess
-from seeds import images
+
+from tests.fuzz.seeds import images
 
 IMAGES = images()
 OP_WEIGHTS, OP_BIAS_PARAM, OP_WEIGHT_PARAM = 12, 28, 32

@@ -13,9 +13,9 @@ from kilotune.adapters.config import CONFIG_FILE, MODEL_FILE
 from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
 
-import models
+from tests.support import small_models
 
-MODEL = models.chain(12, 8, 12, seed=4)
+MODEL = small_models.chain(12, 8, 12, seed=4)
 IMAGE = compiler.compile(MODEL, method="bias+head")
 
 
@@ -76,7 +76,7 @@ def test_an_adapter_of_another_image_is_refused() -> None:
     with pytest.raises(KilotuneError, match="another image of the same model"):
         random_adapter().require_image(other)
     with pytest.raises(KilotuneError, match="another base model"):
-        random_adapter().require_image(compiler.compile(models.chain(12, 8, 12, seed=5), method="bias+head"))
+        random_adapter().require_image(compiler.compile(small_models.chain(12, 8, 12, seed=5), method="bias+head"))
     random_adapter().require_image(IMAGE)
 
 

@@ -14,7 +14,7 @@ from kilotune.image.memory import Piece
 from kilotune.operators.base import OpPlan
 from kilotune.tflite import model as tflite_model
 
-import models
+from tests.support import small_models
 
 buffers = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 8)), max_size=24).map(
     lambda items: [Buffer.of(str(i), size, first, first + length) for i, (size, first, length) in enumerate(items)]
@@ -91,10 +91,10 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
     assert arena.plan(items) == arena.plan(list(items))
 
 
-@given(models.dense_specs(), st.sampled_from(["none", "bias", "head", "bias+head"]))
+@given(small_models.dense_specs(), st.sampled_from(["none", "bias", "head", "bias+head"]))
 @settings(deadline=None, max_examples=60)
-def test_dense_networks_come_near_the_lower_bound(spec: models.DenseSpec, method: str) -> None:
-    g = graph.build(tflite_model.read(models.dense_model(spec)))
+def test_dense_networks_come_near_the_lower_bound(spec: small_models.DenseSpec, method: str) -> None:
+    g = graph.build(tflite_model.read(small_models.dense_model(spec)))
     plan = planning.plan(g, request=Request(method), loss="auto", optimiser_state=False, calibration_bytes=0)
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 
@@ -105,13 +105,13 @@ def data_of(g: graph.Graph, ops: list[OpPlan], keep_input: bool = False) -> dict
 
 
 def test_the_input_survives_until_a_reconstruction_is_compared_with_it() -> None:
-    g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
+    g = graph.build(tflite_model.read(small_models.chain(16, 8, 16)))
     made = data_of(g, [OpPlan()] * 2, keep_input=True)
     assert made[f"data {g.input}"].last == 2
     assert made[f"data {g.output}"].last == 2
 
 
 def test_the_heads_input_survives_until_its_update() -> None:
-    g = graph.build(tflite_model.read(models.chain(16, 8, 16)))
+    g = graph.build(tflite_model.read(small_models.chain(16, 8, 16)))
     made = data_of(g, [OpPlan(), OpPlan(train_weights=True, gradient_unit=1.0)])
     assert made[f"data {g.ops[1].input}"].last > 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,26 +12,17 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune.cli.command import Command
-from kilotune.cli.main import Kilotune, main
+from kilotune.cli.main import Kilotune
 from kilotune.image import metadata
-from kilotune.image.features import FeatureConfig
 
-import models
-
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
-RATE_HZ = 1000
-
-
-def features() -> FeatureConfig:
-    return FeatureConfig(rate_hz=RATE_HZ, window=64, hop=64, fft_points=64, axes=3, bands=4, low_hz=20.0)
+from tests.support import small_models
+from tests.support.command_line import FAKE, RATE_HZ, ROOT, calls, commands, features, run
 
 
 @pytest.fixture(scope="session")
 def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "ae.tflite"
-    plain = models.chain(12, 8, 12, seed=3)
+    plain = small_models.chain(12, 8, 12, seed=3)
     path.write_bytes(metadata.write(plain, metadata.ModelMetadata(features=features(), loss="reconstruction")))
     return path
 
@@ -54,29 +44,7 @@ def recordings(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "ok.csv", tmp_path / "bad.csv"
 
 
-def run(*arguments: object, log: Path | None = None, fake: bool = True, code: int = 0) -> Any:
-    """Runs a command with --json; gives its only result, or the list of its lines."""
-    start = [str(HERE / "fake_device.py")] if fake else ["-m", "kilotune"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
-    if log is not None:
-        environment["FAKE_LOG"] = str(log)
-    command = [sys.executable, *start, *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return lines[0] if len(lines) == 1 else lines
-
-
-def calls(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-
-
 # --- the commands as a whole -------------------------------------------------------------------
-
-
-def commands() -> dict[str, Command]:
-    found = {name: main.get_command(None, name) for name in Kilotune.homes}  # type: ignore[attr-defined]
-    return {name: c for name, c in found.items() if isinstance(c, Command)}
 
 
 def test_every_command_loads_and_has_help_an_example_and_json() -> None:
@@ -388,7 +356,7 @@ def test_stream_of_a_damaged_file_touches_no_learning(image: Path, tmp_path: Pat
 
 def test_errors_for_people_say_what_to_do(image: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
-    command = [sys.executable, str(HERE / "fake_device.py"), "rollback", "-t", "twin", "--image", str(image)]
+    command = [sys.executable, str(FAKE), "rollback", "-t", "twin", "--image", str(image)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 4
     assert done.stdout == ""

@@ -28,9 +28,9 @@ from kilotune.sources.arrays import load_array
 from kilotune.targets import connect as connection
 from kilotune.targets import ports
 from scipy.io import savemat
-from test_cli import commands, features
 
-import models
+from tests.support import small_models
+from tests.support.command_line import commands, features
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
@@ -55,7 +55,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
 @pytest.fixture
 def tflite(tmp_path: Path) -> Path:
     path = tmp_path / "ae.tflite"
-    path.write_bytes(models.chain(12, 8, 12, seed=3))
+    path.write_bytes(small_models.chain(12, 8, 12, seed=3))
     return path
 
 

@@ -14,7 +14,7 @@ import pytest
 from kilotune.targets import flashfile, partition
 from kilotune.targets.boards import board
 
-import models
+from tests.support import small_models
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = board("native").flash
@@ -30,7 +30,7 @@ class Desk:
         self.folder, self.state = folder, folder / "state"
         self.models: dict[str, Path] = {}
         for seed, name in enumerate("ab", start=5):
-            (folder / f"{name}.tflite").write_bytes(models.chain(24, 10, 24, seed=seed))
+            (folder / f"{name}.tflite").write_bytes(small_models.chain(24, 10, 24, seed=seed))
             self.models[name] = folder / f"{name}.ktm"
             self.run("compile", folder / f"{name}.tflite", "-o", self.models[name], "--method", "bias+head")
         self.run("flash", "--board", "native", "--model", self.models["a"], "--state", self.state)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import models
+from tests.support import small_models
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ class Shell:
 @pytest.fixture
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     shell = Shell(tmp_path, getattr(request, "param", "twin"))
-    (tmp_path / "m.tflite").write_bytes(models.chain(24, 10, 24, seed=5))
+    (tmp_path / "m.tflite").write_bytes(small_models.chain(24, 10, 24, seed=5))
     shell.run("compile", tmp_path / "m.tflite", "-o", tmp_path / "m.ktm", "--method", "bias+head")
     return shell
 

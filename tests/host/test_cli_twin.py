@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from kilotune.studies.demo import oracle_outputs
 
-import models
+from tests.support import small_models
 
 ROOT = Path(__file__).parents[2]
 HEALTHY = "synthetic:healthy,machine=1000102"
@@ -38,7 +38,7 @@ def run(*arguments: object, code: int = 0) -> Any:
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
     """A model without features, compiled for bias+head, and its inputs in x.npy."""
-    (tmp_path / "m.tflite").write_bytes(models.chain(24, 10, 24, seed=5))
+    (tmp_path / "m.tflite").write_bytes(small_models.chain(24, 10, 24, seed=5))
     run("compile", tmp_path / "m.tflite", "-o", tmp_path / "m.ktm", "--method", "bias+head")
     x = np.random.default_rng(2).integers(-128, 128, (12, 24)).astype(np.int8)
     np.save(tmp_path / "x.npy", x)
@@ -82,7 +82,7 @@ def test_merged_model_gives_the_outputs_of_the_device(plain: Path) -> None:
 
 def test_adapter_of_another_model_is_refused(plain: Path) -> None:
     train(plain, "a")
-    (plain / "other.tflite").write_bytes(models.chain(24, 10, 24, seed=6))
+    (plain / "other.tflite").write_bytes(small_models.chain(24, 10, 24, seed=6))
     run("compile", plain / "other.tflite", "-o", plain / "other.ktm", "--method", "bias+head")
     error = run("infer", plain / "other.ktm", "-t", "twin", "-i", plain / "x.npy", "-o", plain / "y.npy",
                 "--adapter", plain / "a", code=5)["error"]  # fmt: skip
@@ -191,7 +191,7 @@ def test_demo_on_the_twin_holds_every_check(tmp_path: Path) -> None:
 
 
 def test_activations_computed_again_save_ram_and_learn_the_same(tmp_path: Path) -> None:
-    (tmp_path / "m.tflite").write_bytes(models.chain(24, 24, 24, 24, 24, 24, 24, seed=4))
+    (tmp_path / "m.tflite").write_bytes(small_models.chain(24, 24, 24, 24, 24, 24, 24, seed=4))
     np.save(tmp_path / "x.npy", np.random.default_rng(2).integers(-128, 128, (12, 24)).astype(np.int8))
     made, merged = [], []
     for more in ([], ["--recompute"]):

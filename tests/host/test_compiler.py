@@ -6,11 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import pytest
-import shared_data
-import tflite_oracle
 from kilotune.compiler.compile import compile, trainable
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
@@ -19,11 +16,11 @@ from kilotune.image.features import FeatureConfig
 from kilotune.image.image import NONE, Image
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
-from reference import Reference
 
-import models
+from tests.support import networks, shared_data, small_models, tflite_oracle
+from tests.support.reference import Reference
 
-MODEL = models.chain(12, 8, 6, 12, seed=4)
+MODEL = small_models.chain(12, 8, 6, 12, seed=4)
 FEATURES = FeatureConfig(rate_hz=1600, axes=3, bands=4, fft_points=256, window=256, hop=128)
 
 
@@ -83,7 +80,7 @@ def test_gradients_and_masks_lie_inside_the_arena() -> None:
 def test_a_mantissa_of_the_loss_never_lies_over_an_output_that_is_still_to_be_read(
     widths: tuple[int, ...],
 ) -> None:
-    image = compile(models.chain(*widths), loss="regression")
+    image = compile(small_models.chain(*widths), loss="regression")
     reference = Reference(image.content)
     t = reference.tensors[reference.loss_section()[3]]
     for i in range(t.elements - 1):
@@ -93,17 +90,17 @@ def test_a_mantissa_of_the_loss_never_lies_over_an_output_that_is_still_to_be_re
 
 def test_the_loss_follows_the_model() -> None:
     assert compile(MODEL).loss == "reconstruction"
-    assert compile(models.chain(12, 8, 3)).loss == "regression"
-    assert compile(models.chain(12, 8, 3, softmax=True)).loss == "classification"
-    assert compile(models.chain(12, 8, 3), loss="classification").loss == "classification"
+    assert compile(small_models.chain(12, 8, 3)).loss == "regression"
+    assert compile(small_models.chain(12, 8, 3, softmax=True)).loss == "classification"
+    assert compile(small_models.chain(12, 8, 3), loss="classification").loss == "classification"
     assert compile(shared_data.hello_world()).loss == "regression"
-    marked = metadata.write(models.chain(12, 8, 3), metadata.ModelMetadata(loss="classification"))
+    marked = metadata.write(small_models.chain(12, 8, 3), metadata.ModelMetadata(loss="classification"))
     assert compile(marked).loss == "classification"
     assert compile(marked, loss="regression").loss == "regression"
 
 
 def test_a_classifiers_gradient_begins_at_the_logits() -> None:
-    image = compile(models.chain(12, 8, 5, softmax=True, seed=1), method="bias")
+    image = compile(small_models.chain(12, 8, 5, softmax=True, seed=1), method="bias")
     reference = Reference(image.content)
     kind, first, last, tensor, _, _, unit = reference.loss_section()
     assert (kind, first, last, tensor) == (3, 1, 0, reference.ops[1].output)
@@ -136,7 +133,7 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 
 def test_reconstruction_needs_an_output_like_the_input() -> None:
     with pytest.raises(KilotuneError, match="like the input"):
-        compile(models.chain(12, 8, 3), loss="reconstruction")
+        compile(small_models.chain(12, 8, 3), loss="reconstruction")
 
 
 def test_a_path_and_its_bytes_compile_to_the_same(tmp_path: Path) -> None:
@@ -147,7 +144,7 @@ def test_a_path_and_its_bytes_compile_to_the_same(tmp_path: Path) -> None:
 
 
 def test_equal_constants_are_stored_once() -> None:
-    m = models.ModelBuilder()
+    m = small_models.ModelBuilder()
     tensors = [m.activation((1, 100), 0.05, 3) for _ in range(3)]
     weights = m.weights(np.arange(10000, dtype=np.int64).astype(np.int8).reshape(100, 100), (0.01,))
     m.dense(tensors[0], weights, -1, tensors[1])
@@ -212,7 +209,7 @@ def test_damaged_metadata_is_refused(text: bytes) -> None:
 
 
 def one_layer(bias: int, *, weights: int = 1, zero_point: int = 0) -> bytes:
-    m = models.ModelBuilder()
+    m = small_models.ModelBuilder()
     source, output = m.activation((1, 4), 0.05, zero_point), m.activation((1, 4), 0.05, 0)
     constant = m.weights(np.full((4, 4), weights, np.int8), (0.01,))
     m.dense(source, constant, m.bias(np.full(4, bias, np.int32), (0.0005,)), output)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import shared_data
 from kilotune import _native
 from kilotune.image.features import FeatureConfig
+
+from tests.support import shared_data
 
 SECTION_AT = 4
 

@@ -23,7 +23,7 @@ from kilotune.targets import hardware, native, ports, uf2
 from kilotune.targets.boards import Board, board, boards
 from kilotune.targets.elf import load_segments, section_sizes
 
-import models
+from tests.support import small_models
 
 ARM_BOARDS = sorted(b.id for b in boards() if b.core != "host")
 needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-g++") is None, reason="arm-none-eabi-g++ is not installed")
@@ -31,7 +31,7 @@ needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-g++") is None, reason
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    return kilotune.compile(models.chain(10, 6, 10, seed=1), method="bias").content
+    return kilotune.compile(small_models.chain(10, 6, 10, seed=1), method="bias").content
 
 
 # --- ELF ------------------------------------------------------------------------------------------

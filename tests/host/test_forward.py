@@ -7,16 +7,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-import shared_data
-import tflite_oracle
 from hypothesis import given, settings
 from kilotune.adapters.adapter import Adapter
 from kilotune.compiler import graph
 from kilotune.compiler.compile import compile
 from kilotune.tflite import model as tflite_model
-from reference import Reference
 
-import models
+from tests.support import shared_data, small_models, tflite_oracle
+from tests.support.reference import Reference
+from tests.support.small_models import DenseSpec, ModelBuilder, OpSpec
 
 
 def differing(model: bytes, inputs: npt.NDArray[np.int8]) -> tuple[int, int]:
@@ -53,30 +52,30 @@ def test_hello_world_is_bit_exact_on_every_input() -> None:
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("softmax", [False, True])
 def test_generated_networks_are_bit_exact(per_channel: bool, softmax: bool) -> None:
-    model = models.chain(60, 30, 10, 24, per_channel=per_channel, softmax=softmax, seed=3)
+    model = small_models.chain(60, 30, 10, 24, per_channel=per_channel, softmax=softmax, seed=3)
     bad, compared = differing(model, random_inputs(200, 60))
     assert (bad, compared) == (0, 200 * (60 + 30 + 10 + 24 + 24 * softmax))
 
 
 def test_generated_networks_use_their_range() -> None:
     """The comparison above is worth something: outputs are neither constant nor all clipped."""
-    model = models.chain(60, 30, 10, 24, seed=3)
+    model = small_models.chain(60, 30, 10, 24, seed=3)
     outputs = tflite_oracle.run(model, random_inputs(200, 60), all_tensors=False)["output"].astype(float)
     assert np.all(outputs.std(axis=0) > 5)
     assert np.mean(np.abs(outputs) >= 127) < 0.2
 
 
 @settings(max_examples=12, deadline=None)
-@given(models.dense_specs(float_border=False))
-def test_any_dense_network_is_bit_exact(spec: models.DenseSpec) -> None:
-    bad, compared = differing(models.dense_model(spec), random_inputs(8, spec.widths[0], spec.seed))
+@given(small_models.dense_specs(float_border=False))
+def test_any_dense_network_is_bit_exact(spec: DenseSpec) -> None:
+    bad, compared = differing(small_models.dense_model(spec), random_inputs(8, spec.widths[0], spec.seed))
     assert bad == 0
     assert compared > 0
 
 
 def test_float_borders_are_stripped() -> None:
-    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
-    model = models.dense_model(spec)
+    spec = DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
+    model = small_models.dense_model(spec)
     image = compile(model)
     assert image.meta["border"]["input"]["dtype"] == "float32"
     assert image.meta["border"]["output"]["dtype"] == "float32"
@@ -91,21 +90,21 @@ def test_float_borders_are_stripped() -> None:
 
 
 def test_float_borders_leave_the_same_ops() -> None:
-    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
-    with_border, without = (compile(models.dense_model(s)) for s in (spec, replace(spec, float_border=False)))
+    spec = DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
+    with_border, without = (compile(small_models.dense_model(s)) for s in (spec, replace(spec, float_border=False)))
     assert [(t.kind, t.inputs, t.outputs) for t in with_border.layers] == [
         (t.kind, t.inputs, t.outputs) for t in without.layers
     ]
 
 
 def test_uint8_borders_are_stripped() -> None:
-    m = models.ModelBuilder()
-    outside, source = m.activation((1, 6), 0.05, 131, models.UINT8), m.activation((1, 6), 0.05, 3)
-    output, after = m.activation((1, 4), 0.05, -5), m.activation((1, 4), 0.05, 123, models.UINT8)
-    m.ops.append(models.OpSpec(models.QUANTIZE, [outside], [source]))
+    m = ModelBuilder()
+    outside, source = m.activation((1, 6), 0.05, 131, small_models.UINT8), m.activation((1, 6), 0.05, 3)
+    output, after = m.activation((1, 4), 0.05, -5), m.activation((1, 4), 0.05, 123, small_models.UINT8)
+    m.ops.append(OpSpec(small_models.QUANTIZE, [outside], [source]))
     weights = np.random.default_rng(0).integers(-127, 128, (4, 6)).astype(np.int8)
     m.dense(source, m.weights(weights, (0.005,)), -1, output)
-    m.ops.append(models.OpSpec(models.QUANTIZE, [output], [after]))
+    m.ops.append(OpSpec(small_models.QUANTIZE, [output], [after]))
     m.inputs, m.outputs = [outside], [after]
     model = m.build()
     inputs = random_inputs(50, 6)
@@ -119,23 +118,23 @@ def flattened() -> bytes:
     """What Keras makes of Flatten with an open batch size: the target shape is computed."""
     import tflite
 
-    m = models.ModelBuilder()
+    m = ModelBuilder()
     source, flat, output = (m.activation(shape, 0.05, 3) for shape in ((1, 4, 2), (1, 8), (1, 8)))
 
     def constant(values: list[int]) -> int:
         array = np.array(values, "<i4")
-        return m.tensor(array.shape, models.INT32, (), 0, m.buffer(array.tobytes()), "constant")
+        return m.tensor(array.shape, small_models.INT32, (), 0, m.buffer(array.tobytes()), "constant")
 
-    shape, batch, target = (m.tensor(s, models.INT32, (), 0, m.buffer(b""), "s") for s in ((3,), (), (2,)))
-    width = m.tensor((), models.INT32, (), 0, m.buffer(np.array([8], "<i4").tobytes()), "width")
+    shape, batch, target = (m.tensor(s, small_models.INT32, (), 0, m.buffer(b""), "s") for s in ((3,), (), (2,)))
+    width = m.tensor((), small_models.INT32, (), 0, m.buffer(np.array([8], "<i4").tobytes()), "width")
     kinds = tflite.BuiltinOptions
-    m.ops.append(models.OpSpec(models.SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
+    m.ops.append(OpSpec(small_models.SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
     sliced = [shape, constant([0]), constant([1]), constant([1])]
     shrink = {4: ("i32", 1)}  # shrink_axis_mask: one number comes out
-    m.ops.append(models.OpSpec(models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink)))
+    m.ops.append(OpSpec(small_models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink)))
     packed = (kinds.PackOptions, {0: ("i32", 2)})
-    m.ops.append(models.OpSpec(models.PACK, [batch, width], [target], options=packed))
-    m.ops.append(models.OpSpec(models.RESHAPE, [source, target], [flat]))
+    m.ops.append(OpSpec(small_models.PACK, [batch, width], [target], options=packed))
+    m.ops.append(OpSpec(small_models.RESHAPE, [source, target], [flat]))
     weights = np.random.default_rng(0).integers(-127, 128, (8, 8)).astype(np.int8)
     m.dense(flat, m.weights(weights, (0.004,)), -1, output)
     m.inputs, m.outputs = [source], [output]
@@ -152,9 +151,9 @@ def test_computed_shapes_of_a_reshape_are_skipped() -> None:
 @pytest.mark.parametrize("classes", [2, 12, 256, 511])
 @pytest.mark.parametrize("scale", [1e-4, 0.01, 0.1447, 3.0])
 def test_softmax_is_gemmlowps_fixed_point(classes: int, scale: float) -> None:
-    m = models.ModelBuilder()
+    m = ModelBuilder()
     logits, output = m.activation((1, classes), scale, 7), m.activation((1, classes), 1 / 256, -128)
-    m.ops.append(models.OpSpec(models.SOFTMAX, [logits], [output], beta=0.75))
+    m.ops.append(OpSpec(small_models.SOFTMAX, [logits], [output], beta=0.75))
     m.inputs, m.outputs = [logits], [output]
     model = m.build()
     rng = np.random.default_rng(classes)

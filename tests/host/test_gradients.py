@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import shared_data
 from hypothesis import assume, given, settings
 from kilotune.adapters.adapter import Adapter
 from kilotune.compiler.compile import Loss, compile
 from kilotune.image.image import Image
-from reference import Reference
 
-import models
+from tests.support import shared_data, small_models
+from tests.support.reference import Reference
+from tests.support.small_models import DenseSpec
 
 LOSSES: list[tuple[Loss, bool]] = [("reconstruction", False), ("regression", False), ("classification", True)]
 
 
 def make(loss: Loss, softmax: bool, *, per_channel: bool, method: Any = "bias+head", seed: int = 0) -> Image:
     widths = (16, 24, 8, 16) if loss == "reconstruction" else (16, 24, 8, 5)
-    model = models.chain(*widths, per_channel=per_channel, softmax=softmax, seed=seed)
+    model = small_models.chain(*widths, per_channel=per_channel, softmax=softmax, seed=seed)
     return compile(model, method=method, loss=loss)
 
 
@@ -113,9 +113,9 @@ def test_planned_constants_give_real_gradients(loss: Loss, softmax: bool, per_ch
 
 
 @settings(max_examples=40, deadline=None)
-@given(models.dense_specs(float_border=False))
-def test_any_network_plans_real_gradients(spec: models.DenseSpec) -> None:
-    image = compile(models.dense_model(spec), method="bias+head")
+@given(small_models.dense_specs(float_border=False))
+def test_any_network_plans_real_gradients(spec: DenseSpec) -> None:
+    image = compile(small_models.dense_model(spec), method="bias+head")
     x, target, label = sample(image, spec.seed)
     r = Reference(image.content, Adapter.base(image).blob)
     _, g = r.loss(r.forward(x), label=label, target=target)
@@ -124,8 +124,8 @@ def test_any_network_plans_real_gradients(spec: models.DenseSpec) -> None:
 
 
 def test_products_that_cancel_in_one_unit_move_lengths_only_as_far_as_rounding_explains() -> None:
-    spec = models.DenseSpec((1, 14, 8, 1, 25), ("RELU6",) * 4, (False,) * 4, (False,) * 4, softmax=True, seed=70153)
-    image = compile(models.dense_model(spec), method="bias+head")
+    spec = DenseSpec((1, 14, 8, 1, 25), ("RELU6",) * 4, (False,) * 4, (False,) * 4, softmax=True, seed=70153)
+    image = compile(small_models.dense_model(spec), method="bias+head")
     x, target, label = sample(image, spec.seed)
     assert check_plan(image, x, label=label, target=target) == 8
 
@@ -139,12 +139,12 @@ def test_ad01_plans_real_gradients() -> None:
 
 def test_mantissa_widths_follow_the_column_norms() -> None:
     """Wide layers lose bits, trained ones are taken at their worst, narrow ones keep all 15."""
-    frozen = Reference(compile(models.chain(8, 900, 900, seed=1), method="bias").content)
+    frozen = Reference(compile(small_models.chain(8, 900, 900, seed=1), method="bias").content)
     weights = frozen.effective(frozen.ops[1])[0]
     norm = int(np.abs(weights).sum(0).max())
     bits = frozen.tensors[frozen.output].mantissa_bits
     assert norm << bits < 1 << 31 <= norm << (bits + 1)
-    trained = Reference(compile(models.chain(8, 600, 600, seed=1), method="bias+head").content)
+    trained = Reference(compile(small_models.chain(8, 600, 600, seed=1), method="bias+head").content)
     assert trained.tensors[trained.output].mantissa_bits == 14  # 600 * 127 * 2^15 does not fit
-    narrow = Reference(compile(models.chain(8, 4, 4), method="bias").content)
+    narrow = Reference(compile(small_models.chain(8, 4, 4), method="bias").content)
     assert [t.mantissa_bits for t in narrow.tensors] == [0, 15, 15]

@@ -13,9 +13,9 @@ from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 
-import models
+from tests.support import small_models
 
-MODEL = models.chain(12, 8, 12, seed=4)
+MODEL = small_models.chain(12, 8, 12, seed=4)
 IMAGE = compiler.compile(MODEL, method="bias+head", momentum=True)
 
 

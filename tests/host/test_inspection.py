@@ -13,9 +13,9 @@ import pytest
 from kilotune.report.memoryplan import alive_bytes, memory_plan
 from kilotune.targets.fit import optimisers
 
-import models
+from tests.support import small_models
 
-MODEL = models.chain(24, 12, 6, 24, seed=3)
+MODEL = small_models.chain(24, 12, 6, 24, seed=3)
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -9,7 +9,6 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-import locked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +23,9 @@ from kilotune.link.auth import Key, Lock
 from kilotune.link.keys import KeyRing
 from kilotune.link.status import RefusedError
 from kilotune.link.transport import InProcess
-from locked import KEY, LAYOUT, OTHER_KEY
+
+from tests.support import locked
+from tests.support.locked import KEY, LAYOUT, OTHER_KEY
 
 native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")
 

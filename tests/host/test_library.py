@@ -22,7 +22,7 @@ from kilotune.errors import KilotuneError
 from kilotune.export.c_array import to_c_array
 from kilotune.export.kernel_package import ECOSYSTEMS, PROJECT, Ecosystem, Publisher, lay_out, metadata
 
-import models
+from tests.support import small_models
 
 ROOT = Path(__file__).parents[2]
 KERNEL = ROOT / "firmware" / "kernel"
@@ -224,10 +224,10 @@ OK, BAD_ARGUMENT, UNSUPPORTED = 0, 10, 6
 @pytest.mark.parametrize(
     ("model", "options", "statuses"),
     [
-        (models.chain(12, 6, 12), {"method": "bias"}, (OK, OK, OK)),
-        (models.chain(12, 6, 12), {"method": "bias+head"}, (UNSUPPORTED,)),
-        (models.chain(12, 6, 4, softmax=True), {"method": "bias"}, (OK, UNSUPPORTED)),
-        (models.chain(12, 6, 12), {"method": "bias", "momentum": True}, (OK, OK, BAD_ARGUMENT)),
+        (small_models.chain(12, 6, 12), {"method": "bias"}, (OK, OK, OK)),
+        (small_models.chain(12, 6, 12), {"method": "bias+head"}, (UNSUPPORTED,)),
+        (small_models.chain(12, 6, 4, softmax=True), {"method": "bias"}, (OK, UNSUPPORTED)),
+        (small_models.chain(12, 6, 12), {"method": "bias", "momentum": True}, (OK, OK, BAD_ARGUMENT)),
     ],
 )
 def test_a_smaller_program_refuses_what_it_leaves_out(

@@ -16,7 +16,8 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames
 from kilotune.link.client import Client
 from kilotune.link.messages import HEADER, WindowResult
-from link_doubles import AXES, HOP, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
+
+from tests.support.link_doubles import AXES, HOP, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
 
 FAULTS = {
     "clean": Faults(),
@@ -248,7 +249,7 @@ def test_push_arrives_whole(line: Line, connect: Connect) -> None:
 def fake_adapter(blob: bytes) -> device_module.Adapter:
     from types import SimpleNamespace
 
-    from link_doubles import IMAGE_HASH
+    from tests.support.link_doubles import IMAGE_HASH
 
     config = SimpleNamespace(image_hash=IMAGE_HASH.hex(), windows_seen=0, steps=0)
     return SimpleNamespace(config=config, blob=blob)  # type: ignore[return-value]

@@ -16,7 +16,8 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames
 from kilotune.link.client import Client
 from kilotune.link.messages import HEADER
-from link_doubles import AXES, INPUTS, Clock, ModelDevice
+
+from tests.support.link_doubles import AXES, INPUTS, Clock, ModelDevice
 
 TIMEOUT_S = 5.0
 

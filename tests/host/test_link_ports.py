@@ -15,7 +15,8 @@ import pytest
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import SerialPort, cannot_open, open_port
-from link_doubles import AXES, ModelDevice
+
+from tests.support.link_doubles import AXES, ModelDevice
 
 
 def serve(read: Callable[[], bytes], write: Callable[[bytes], object], model: ModelDevice) -> None:

@@ -21,9 +21,9 @@ from kilotune.link.messages import HEADER, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import InProcess
 from kilotune.studies.streaming import model_rate_hz
-from link_doubles import Clock, Drawn, Faults, FaultyLine
 
-from models import chain
+from tests.support.link_doubles import Clock, Drawn, Faults, FaultyLine
+from tests.support.small_models import chain
 
 native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")
 if not hasattr(native, "Session"):

@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import locked
 import pytest
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
@@ -21,8 +20,10 @@ from kilotune.link.auth import TAG_BYTES, Lock
 from kilotune.link.client import Client
 from kilotune.link.messages import ANSWER, HEADER, TAGGED, Kind
 from kilotune.link.status import RefusedError
-from link_doubles import Drawn
-from locked import ANYONE, OTHER_KEY, OWNERS, READERS, Tap, Victim, tagged
+
+from tests.support import locked
+from tests.support.link_doubles import Drawn
+from tests.support.locked import ANYONE, OTHER_KEY, OWNERS, READERS, Tap, Victim, tagged
 
 REFUSED = {"locked", "wrong_key", "slowed"}
 ROOT = Path(__file__).parents[2]

@@ -18,14 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import locked
 from kilotune.image.image import Image
 from kilotune.link import frames, messages
 from kilotune.link.auth import Lock
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
-from locked import KEY, LAYOUT, OTHER_KEY, NativeLine, Tap, Victim, tagged
-from torn import FOREVER, fuse_left, set_fuse, torn_firmware
+
+from tests.support import locked
+from tests.support.locked import KEY, LAYOUT, OTHER_KEY, NativeLine, Tap, Victim, tagged
+from tests.support.torn import FOREVER, fuse_left, set_fuse, torn_firmware
 
 REFUSED = {"locked", "wrong_key", "slowed"}
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import shared_data
-import tflite_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune.adapters.adapter import Adapter
@@ -20,9 +18,9 @@ from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.image import Image
 from kilotune.tflite import model as tflite_model
-from reference import Reference
 
-import models
+from tests.support import shared_data, small_models, tflite_oracle
+from tests.support.reference import Reference
 
 
 def trained_adapter(image: Image, seed: int = 0) -> Adapter:
@@ -67,7 +65,7 @@ def inputs_for(image: Image, n: int = 50, seed: int = 0) -> npt.NDArray[np.int8]
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_merged_outputs_are_the_devices(method: Any, per_channel: bool, with_bias: bool) -> None:
-    model = models.chain(24, 16, 8, 6, per_channel=per_channel, with_bias=with_bias, softmax=True, seed=7)
+    model = small_models.chain(24, 16, 8, 6, per_channel=per_channel, with_bias=with_bias, softmax=True, seed=7)
     image = compile(model, method=method)
     check_exact(model, image, inputs_for(image))
 
@@ -85,9 +83,9 @@ def test_hello_world_merges_exactly() -> None:
 
 
 @settings(max_examples=8, deadline=None)
-@given(models.dense_specs(float_border=False), st.sampled_from(["bias", "head", "bias+head"]))
-def test_any_network_merges_exactly(spec: models.DenseSpec, method: Any) -> None:
-    model = models.dense_model(spec)
+@given(small_models.dense_specs(float_border=False), st.sampled_from(["bias", "head", "bias+head"]))
+def test_any_network_merges_exactly(spec: small_models.DenseSpec, method: Any) -> None:
+    model = small_models.dense_model(spec)
     image = compile(model, method=method)
     adapter = trained_adapter(image, spec.seed)
     reference = Reference(image.content, adapter.blob)
@@ -114,7 +112,7 @@ def two_layers(
     last_layers: int | None = None,
 ) -> Shared:
     rng = np.random.default_rng(3)
-    m = models.ModelBuilder()
+    m = small_models.ModelBuilder()
     scale, unit = 0.05, float(np.float32(0.05) * np.float32(0.01))
     source, middle, output = (m.activation((1, 6), scale, 3) for _ in range(3))
     first = m.weights(rng.integers(-100, 100, (6, 6)).astype(np.int8), (0.01,))
@@ -187,7 +185,7 @@ def test_a_bias_that_two_ops_train_is_refused_in_the_merge_too(tmp_path: Path) -
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_a_missing_bias_is_created(per_channel: bool) -> None:
-    model = models.chain(10, 6, 4, with_bias=False, per_channel=per_channel, seed=2)
+    model = small_models.chain(10, 6, 4, with_bias=False, per_channel=per_channel, seed=2)
     image = compile(model, method="bias")
     merged = tflite_model.read(check_exact(model, image, inputs_for(image)))
     before = tflite_model.read(model)
@@ -200,10 +198,10 @@ def test_a_missing_bias_is_created(per_channel: bool) -> None:
 
 
 def test_a_bias_input_that_is_not_even_listed_is_created() -> None:
-    m = models.ModelBuilder()
+    m = small_models.ModelBuilder()
     source, output = m.activation((1, 6), 0.05, 3), m.activation((1, 6), 0.05, -4)
     weights = np.random.default_rng(1).integers(-127, 128, (6, 6)).astype(np.int8)
-    m.ops.append(models.OpSpec(models.FULLY_CONNECTED, [source, m.weights(weights, (0.004,))], [output]))
+    m.ops.append(small_models.OpSpec(small_models.FULLY_CONNECTED, [source, m.weights(weights, (0.004,))], [output]))
     m.inputs, m.outputs = [source], [output]
     image = compile(m.build(), method="bias+head")
     merged = tflite_model.read(check_exact(m.build(), image, inputs_for(image)))
@@ -211,8 +209,8 @@ def test_a_bias_input_that_is_not_even_listed_is_created() -> None:
 
 
 def test_models_with_float_borders_merge_exactly() -> None:
-    spec = models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
-    model = models.dense_model(spec)
+    spec = small_models.DenseSpec((8, 6, 4), ("RELU", "NONE"), (False, True), (True, False), float_border=True, seed=5)
+    model = small_models.dense_model(spec)
     image = compile(model, method="bias+head")
     adapter = trained_adapter(image)
     x = inputs_for(image)
@@ -226,21 +224,21 @@ def test_models_with_float_borders_merge_exactly() -> None:
 
 
 def test_the_directory_is_all_that_a_merge_needs(tmp_path: Path) -> None:
-    model = models.chain(10, 6, 4, with_bias=False, seed=2)
+    model = small_models.chain(10, 6, 4, with_bias=False, seed=2)
     adapter = trained_adapter(compile(model, method="bias+head"))
     adapter.save(tmp_path)
     assert merge(model, Adapter.load(tmp_path)) == merge(model, adapter)
 
 
 def test_another_base_model_is_refused() -> None:
-    adapter = trained_adapter(compile(models.chain(10, 6, 4, seed=2)))
+    adapter = trained_adapter(compile(small_models.chain(10, 6, 4, seed=2)))
     with pytest.raises(KilotuneError, match="another model") as caught:
-        merge(models.chain(10, 6, 4, seed=3), adapter)
+        merge(small_models.chain(10, 6, 4, seed=3), adapter)
     assert caught.value.code == "wrong_base"
 
 
 def test_everything_else_in_the_model_stays() -> None:
-    model = metadata.write(models.chain(10, 6, 4, seed=2), metadata.ModelMetadata(loss="regression"))
+    model = metadata.write(small_models.chain(10, 6, 4, seed=2), metadata.ModelMetadata(loss="regression"))
     merged = tflite_model.read(merge(model, trained_adapter(compile(model, method="bias"))))
     base = tflite_model.read(model)
     assert [t.name for t in merged.tensors] == [t.name for t in base.tensors]
@@ -249,6 +247,6 @@ def test_everything_else_in_the_model_stays() -> None:
 
 
 def test_the_base_adapter_merges_to_the_same_outputs() -> None:
-    model = models.chain(10, 6, 4, seed=2)
+    model = small_models.chain(10, 6, 4, seed=2)
     image = compile(model, method="bias+head")
     assert merge(model, Adapter.base(image)) == model

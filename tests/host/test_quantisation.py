@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
 from kilotune.tflite import fixed_point
-from reference import requantise
+
+from tests.support.reference import requantise
 
 
 @pytest.mark.parametrize(

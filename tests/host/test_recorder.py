@@ -16,9 +16,9 @@ from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Chip, RawFrames
 from kilotune.link.status import RefusedError, statuses
 from kilotune.sources import read
-from test_cli import run
 
-import models
+from tests.support import small_models
+from tests.support.command_line import run
 
 RATE_HZ, PIECE, KEPT = 100.0, 8, 32
 
@@ -161,7 +161,7 @@ def test_what_was_written_is_read_as_a_recording_and_a_gap_in_it_is_refused(endi
 @pytest.mark.parametrize("ending", ["npz", "csv"])
 def test_the_command_records_the_sensor_of_a_native_device(ending: str, tmp_path: Path) -> None:
     features = FeatureConfig(rate_hz=100.0, window=256, hop=64, fft_points=256, axes=3, bands=8, full_scale_g=8.0)
-    image = kilotune.compile(models.chain(24, 8, 24, seed=3), features=features)
+    image = kilotune.compile(small_models.chain(24, 8, 24, seed=3), features=features)
     image.save(tmp_path / "m.ktm")
     measured = np.random.default_rng(0).normal(0, 0.5, (6000, 3)).astype(np.float32)
     np.savez(tmp_path / "m.npz", samples=measured, rate_hz=100.0)
@@ -181,7 +181,7 @@ def test_the_command_records_the_sensor_of_a_native_device(ending: str, tmp_path
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
-    image = kilotune.compile(models.chain(8, 4, 8, seed=1))
+    image = kilotune.compile(small_models.chain(8, 4, 8, seed=1))
     image.save(tmp_path / "m.ktm")
     arguments = ("record", "-t", "native", "--image", tmp_path / "m.ktm", "--state", tmp_path, "--seconds", "0.1")
     told = run(*arguments, "-o", tmp_path / "x.npz", fake=False, code=4)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
 from kilotune.targets.resd import encode_adxl345, encode_g, encode_resd
-from test_cli import run
+
+from tests.support.command_line import run
 
 
 @dataclass

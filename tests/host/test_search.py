@@ -18,10 +18,10 @@ from kilotune.compiler.compile import compile, compile_within
 from kilotune.compiler.search import TIE, Budget, Samples
 from kilotune.errors import KilotuneError
 
-import models
+from tests.support import small_models
 
-CODER = models.chain(24, 12, 6, 12, 24, seed=1)
-CLASSES = models.chain(12, 16, 8, 3, softmax=True, seed=2)
+CODER = small_models.chain(24, 12, 6, 12, 24, seed=1)
+CLASSES = small_models.chain(12, 16, 8, 3, softmax=True, seed=2)
 
 
 def windows(n: int = 48, width: int = 24, seed: int = 0) -> np.ndarray:

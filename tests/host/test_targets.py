@@ -24,12 +24,12 @@ from kilotune.targets.boards import board, boards, source_root
 from kilotune.targets.process import DeviceProcess
 from kilotune.targets.twin import Twin
 
-import models
+from tests.support import small_models
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return kilotune.compile(models.chain(10, 6, 10, seed=1), method="bias")
+    return kilotune.compile(small_models.chain(10, 6, 10, seed=1), method="bias")
 
 
 def code_of(error: pytest.ExceptionInfo[KilotuneError]) -> str:

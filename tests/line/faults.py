@@ -13,7 +13,6 @@ import argparse
 import functools
 import random
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -24,11 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.adapters.adapter import Adapter
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
@@ -37,9 +33,9 @@ from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import native
 from kilotune.targets.twin import Twin
-from proxy import Direction, between
 
-import models
+from tests.line.proxy import Direction, between
+from tests.support import small_models
 
 SHARE = 0.01  # of the frames, for each kind of fault
 LATE_S = 0.3
@@ -119,7 +115,7 @@ class Outcome:
 def image(seed: int = 3) -> Image:
     features = FeatureConfig(rate_hz=1600.0, window=WINDOW, hop=HOP, fft_points=64, axes=AXES, bands=BANDS)
     width = AXES * BANDS
-    return kilotune.compile(models.chain(width, 12, width, seed=seed), method="bias+head", features=features)
+    return kilotune.compile(small_models.chain(width, 12, width, seed=seed), method="bias+head", features=features)
 
 
 @contextmanager

@@ -8,26 +8,22 @@ programmed, its receive ring goes on filling (not on the nrf51822, whose interru
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune.device.device import Device
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link.messages import Kind
 from kilotune.link.transport import open_port
 from kilotune.targets import native
-from proxy import serial_line
 
-import models
+from tests.line.proxy import serial_line
+from tests.support import small_models
 
 CHIPS = ("stm32f4-16k", "stm32f4-64k", "stm32f4-128k", "nrf52840", "nrf51822", "rp2040")
 RATE_HZ, AXES, WINDOW, HOP, BANDS = 1600.0, 3, 256, 160, 8
@@ -50,7 +46,7 @@ class Outcome:
 def image() -> Image:
     features = FeatureConfig(rate_hz=RATE_HZ, window=WINDOW, hop=HOP, fft_points=WINDOW, axes=AXES, bands=BANDS)
     width = AXES * BANDS
-    return kilotune.compile(models.chain(width, 12, width, seed=1), method="bias+head", features=features)
+    return kilotune.compile(small_models.chain(width, 12, width, seed=1), method="bias+head", features=features)
 
 
 class Sensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import faults
 import pytest
+
+from tests.line import faults
 
 
 def _sound(outcome: faults.Outcome) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import line_rate
 import numpy as np
 import pytest
 from kilotune import _native
 from kilotune.link.client import Client
 from kilotune.link.messages import StreamKind
 from kilotune.link.stream import SampleStream, StreamSpec
-from virtual_line import BITS_A_BYTE, Clock, VirtualLine
+
+from tests.bench import line_rate
+from tests.line.virtual_line import BITS_A_BYTE, Clock, VirtualLine
 
 LEAST_PAYLOAD = 0.9
 ATTEMPTS = 5  # this computer may be busy with something else

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import slow_flash
+
+from tests.line import slow_flash
 
 LEAST_S = {"stm32f4-128k": 2.0, "nrf52840": 0.085, "nrf51822": 0.022}  # one sector's erase
 

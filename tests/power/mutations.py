@@ -9,13 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from mutation import Mutation, build, copy_sources, mutated
+from tests.support.mutation import Mutation, build, copy_sources, mutated
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "mutations"

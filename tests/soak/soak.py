@@ -17,11 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
-
 import kilotune
+import numpy as np
 from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.image.features import FeatureConfig
@@ -29,7 +26,7 @@ from kilotune.image.image import Image
 from kilotune.link.messages import Phase
 from kilotune.link.transport import InProcess
 
-import models
+from tests.support import small_models
 
 RATE_HZ = HOP = 40  # a window a second
 WINDOW, AXES, BANDS = 64, 3, 8
@@ -65,7 +62,7 @@ class Life:
 def image() -> Image:
     features = FeatureConfig(rate_hz=float(RATE_HZ), window=WINDOW, hop=HOP, fft_points=64, axes=AXES, bands=BANDS)
     width = AXES * BANDS
-    return kilotune.compile(models.chain(width, 12, width, seed=3), method="bias+head", features=features)
+    return kilotune.compile(small_models.chain(width, 12, width, seed=3), method="bias+head", features=features)
 
 
 def resident_kib() -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import soak
+
+from tests.soak import soak
 
 
 @pytest.mark.parametrize("geometry", soak.GEOMETRIES)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import reverse
+
+from tests.support import reverse
 
 NONE = 0xFFFFFFFF
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from reference import OpRecord, Reference
+    from tests.support.reference import OpRecord, Reference
 
 Floats = npt.NDArray[np.float64]
 NO_TENSOR = 0xFFFF

@@ -1,0 +1,44 @@
+"""The command line as tests call it: as a process with --json, on a fake device or on none, or its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kilotune.cli.command import Command
+from kilotune.cli.main import Kilotune, main
+from kilotune.image.features import FeatureConfig
+
+ROOT = Path(__file__).parents[2]
+FAKE = Path(__file__).with_name("fake_device.py")
+RATE_HZ = 1000
+
+
+def features() -> FeatureConfig:
+    return FeatureConfig(rate_hz=RATE_HZ, window=64, hop=64, fft_points=64, axes=3, bands=4, low_hz=20.0)
+
+
+def run(*arguments: object, log: Path | None = None, fake: bool = True, code: int = 0) -> Any:
+    """Runs a command with --json; gives its only result, or the list of its lines."""
+    start = [str(FAKE)] if fake else ["-m", "kilotune"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
+    if log is not None:
+        environment["FAKE_LOG"] = str(log)
+    command = [sys.executable, *start, *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return lines[0] if len(lines) == 1 else lines
+
+
+def calls(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+def commands() -> dict[str, Command]:
+    found = {name: main.get_command(None, name) for name in Kilotune.homes}  # type: ignore[attr-defined]
+    return {name: c for name, c in found.items() if isinstance(c, Command)}

@@ -13,7 +13,8 @@ from kilotune.cli.command import Command
 from kilotune.cli.main import Kilotune, main
 from kilotune.image.features import FeatureConfig
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 FAKE = Path(__file__).with_name("fake_device.py")
 RATE_HZ = 1000
 

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.support.paths import ROOT
+
 
 def path(name: str) -> Path:
-    root = Path(os.environ.get("KILOTUNE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+    root = Path(os.environ.get("KILOTUNE_DATA") or ROOT.parent / "shared" / "data")
     file = root / name
     if not file.exists():
         pytest.skip(f"{name} is not in {root}: set KILOTUNE_DATA to the data folder")

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "conformance" / "oracle.py"
+from tests.support.paths import ROOT
+
+SCRIPT = ROOT / "tests" / "conformance" / "oracle.py"
 
 
 def run(model: bytes, inputs: npt.NDArray[Any], *, all_tensors: bool = True) -> dict[str, npt.NDArray[Any]]:

@@ -7,7 +7,8 @@ import struct
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 FOREVER = 0  # a fuse that does not burn
 LONGEST = 1 << 30  # one that outlasts every test: what it has lost counts the words
 _FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tears

@@ -15,8 +15,8 @@ from kilotune.targets import flashfile, partition
 from kilotune.targets.boards import board
 
 from tests.support import small_models
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 LAYOUT = board("native").flash
 
 if find_spec("kilotune._native") is None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 robot_running = pytest.importorskip("robot.running", reason="pip install robotframework")
 
 # Renode's own, which its server gives at run time.
@@ -22,7 +24,7 @@ Start Emulation
 def test_a_dry_run_finds_every_keyword(tmp_path: Path) -> None:
     stubs = tmp_path / "renode.resource"
     stubs.write_text(_OF_RENODE, encoding="utf-8")
-    file = Path(__file__).parents[1] / "renode" / "boards.robot"
+    file = ROOT / "tests" / "renode" / "boards.robot"
     suite = robot_running.TestSuite.from_file_system(str(file))
     suite.resource.imports.create(type="Resource", name=str(stubs))
     result = suite.run(dryrun=True, output=None, log=None, report=None, stdout=None, console="none")

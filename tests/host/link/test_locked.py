@@ -1,7 +1,7 @@
 """A locked device carries out nothing that its key's holder has not asked for, just now, just so.
 
 Every kind of message that there is, in every way that someone without the key could send it:
-`pytest tests/host/test_locked.py -s` prints how many.
+`pytest tests/host/link/test_locked.py -s` prints how many.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from kilotune.link.status import RefusedError
 from tests.support import locked
 from tests.support.link_doubles import Drawn
 from tests.support.locked import ANYONE, OTHER_KEY, OWNERS, READERS, Tap, Victim, tagged
+from tests.support.paths import ROOT
 
 REFUSED = {"locked", "wrong_key", "slowed"}
-ROOT = Path(__file__).parents[2]
 total = 0
 
 
@@ -72,13 +72,13 @@ def needing_key(lock: Lock) -> frozenset[Kind]:
 
 
 def test_every_kind_is_classified(payloads: dict[Kind, bytes]) -> None:
-    text = (ROOT / "firmware" / "runtime" / "wire.h").read_text(encoding="utf-8")
+    text = (ROOT / "firmware" / "runtime" / "link" / "wire.h").read_text(encoding="utf-8")
     body = re.search(r"enum class Kind[^{]*\{(.*?)\}", text, re.DOTALL)
     assert body is not None
     listed = {name: int(value) for name, value in re.findall(r"(\w+) = (\d+)", body[1])}
     assert listed == {kind.name: kind.value for kind in Kind}
     assert set(payloads) == set(Kind) == ANYONE | READERS | OWNERS
-    routes = (ROOT / "firmware" / "runtime" / "session.cpp").read_text(encoding="utf-8")
+    routes = (ROOT / "firmware" / "runtime" / "link" / "session.cpp").read_text(encoding="utf-8")
     classes = dict(re.findall(r"&Session::\w+, Kind::(\w+), \w+, Access::(\w+)", routes))
     named = {"anyone": ANYONE, "reader": READERS, "owner": OWNERS}
     assert {k.name: next(n for n, kinds in named.items() if k in kinds) for k in Kind} == classes

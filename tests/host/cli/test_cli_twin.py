@@ -16,8 +16,8 @@ import pytest
 from kilotune.studies.demo import oracle_outputs
 
 from tests.support import small_models
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEALTHY = "synthetic:healthy,machine=1000102"
 FAULT = "synthetic:outer,machine=1000102,severity=0.8"
 AE = ROOT / "models" / "vibration_ae_20k" / "vibration_ae_20k.tflite"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from pathlib import Path
 
 import cbor2
 import pytest
@@ -17,7 +16,9 @@ from kilotune.link.frames import FrameDecoder
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError, local_error, statuses
 
-FIRMWARE = Path(__file__).parents[2] / "firmware"
+from tests.support.paths import ROOT
+
+FIRMWARE = ROOT / "firmware"
 BODIES = st.binary(min_size=1, max_size=1200)
 ITEMS = st.one_of(st.integers(-(1 << 64), (1 << 64) - 1), st.binary(max_size=300), st.text(max_size=80))
 
@@ -201,7 +202,7 @@ def test_the_classes_have_the_fields_of_the_schema_in_its_order() -> None:
 
 
 def test_kinds_and_sizes_are_those_of_the_firmware() -> None:
-    header = (FIRMWARE / "runtime" / "wire.h").read_text()
+    header = (FIRMWARE / "runtime" / "link" / "wire.h").read_text()
     kinds = re.search(r"enum class Kind : uint8_t \{([^}]*)\}", header)
     assert kinds is not None
     assert dict(re.findall(r"(\w+) = (\d+)", kinds[1])) == {k.name: str(k.value) for k in Kind}

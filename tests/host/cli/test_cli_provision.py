@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support import small_models
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 if find_spec("kilotune._native") is None:
     pytest.skip("the twin is not built: pip install .", allow_module_level=True)

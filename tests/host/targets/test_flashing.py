@@ -24,6 +24,7 @@ from kilotune.targets.boards import Board, board, boards
 from kilotune.targets.elf import load_segments, section_sizes
 
 from tests.support import small_models
+from tests.support.paths import ROOT
 
 ARM_BOARDS = sorted(b.id for b in boards() if b.core != "host")
 needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-g++") is None, reason="arm-none-eabi-g++ is not installed")
@@ -430,7 +431,7 @@ def test_of_several_ports_the_one_that_answers_is_taken(
 
 
 def test_the_udev_rule_covers_every_board() -> None:
-    rule = (Path(__file__).parents[2] / "host" / "60-kilotune.rules").read_text()
+    rule = (ROOT / "host" / "60-kilotune.rules").read_text()
     for b in boards():
         for usb in b.usb.ids:
             vendor, product = usb.split(":")

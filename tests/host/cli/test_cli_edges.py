@@ -31,8 +31,8 @@ from scipy.io import savemat
 
 from tests.support import small_models
 from tests.support.command_line import commands, features
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it hides what is written when the interpreter ends
 

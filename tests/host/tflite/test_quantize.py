@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from kilotune.image import metadata
 from kilotune.tflite import model as tflite_model
 from kilotune.tflite.convert import quantize
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None,
     reason="needs the tensorflow extra: pip install .[tensorflow]",
@@ -36,7 +36,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from kilotune.errors import KilotuneError
-from kilotune.quantize import import_tensorflow, quantize
+from kilotune.tflite.convert import import_tensorflow, quantize
 
 tf, folder = import_tensorflow(), Path(sys.argv[1])
 layers = tf.keras.layers

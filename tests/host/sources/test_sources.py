@@ -15,7 +15,8 @@ from kilotune.errors import KilotuneError
 from kilotune.sources import ReadOptions, Recording, read
 from kilotune.sources.recording import resampling_ratio
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 DATA = Path(os.environ.get("KILOTUNE_DATA", ROOT.parent / "shared" / "data"))
 
 

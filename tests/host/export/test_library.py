@@ -23,8 +23,8 @@ from kilotune.export.c_array import to_c_array
 from kilotune.export.kernel_package import ECOSYSTEMS, PROJECT, Ecosystem, Publisher, lay_out, metadata
 
 from tests.support import small_models
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 KERNEL = ROOT / "firmware" / "kernel"
 EXAMPLE = KERNEL / "examples" / "learn_from_an_array"
 VERSION = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[0]

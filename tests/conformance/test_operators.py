@@ -14,11 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.operators import lookup
 from kilotune.tflite import model as tflite_model
 
-from tests.support.kernel_checks import (
-    check_gradients,
-    differences,
-    random_inputs,
-)
+from tests.support.kernel_checks import check_gradients, differences, random_inputs
 from tests.support.networks import SAME, VALID, Network
 
 

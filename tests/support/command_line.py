@@ -1,4 +1,4 @@
-"""The command line as tests call it: as a process with --json, on a fake device or on none, or its commands."""
+"""The command line as tests call it: as a process, on a fake device or on none, or in this process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kilotune.cli.command import Command
 from kilotune.cli.main import Kilotune, main
 from kilotune.image.features import FeatureConfig
@@ -43,3 +44,18 @@ def calls(log: Path) -> list[dict[str, Any]]:
 def commands() -> dict[str, Command]:
     found = {name: main.get_command(None, name) for name in Kilotune.homes}  # type: ignore[attr-defined]
     return {name: c for name, c in found.items() if isinstance(c, Command)}
+
+
+def ended(*arguments: object) -> int:
+    """Exit code of a command in this process."""
+    with pytest.raises(SystemExit) as leaving:
+        main([str(a) for a in arguments])
+    return int(leaving.value.code or 0)
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The error that a command with --json prints: one JSON document, with the exit code that it ends with."""
+    code = ended(*arguments, "--json")
+    error: dict[str, Any] = json.loads(capsys.readouterr().out)["error"]
+    assert error["exit_code"] == code
+    return error

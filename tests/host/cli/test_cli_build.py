@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from kilotune.targets import hardware, uf2
 from kilotune.targets.boards import board, boards
 
-needs_arm = pytest.mark.skipif(not shutil.which("arm-none-eabi-g++"), reason="needs arm-none-eabi-g++")
+from tests.support.tools import needs_arm
+
 ON_SPI = [b.id for b in boards() if "spi" in b.sensors.pins]
 
 

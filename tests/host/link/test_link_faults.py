@@ -6,6 +6,7 @@ import hashlib
 import random
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from kilotune.link import frames
 from kilotune.link.client import Client
 from kilotune.link.messages import HEADER, WindowResult
 
-from tests.support.link_doubles import AXES, HOP, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
+from tests.support.link_doubles import AXES, HOP, IMAGE_HASH, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
 
 FAULTS = {
     "clean": Faults(),
@@ -39,18 +40,6 @@ def line(request: pytest.FixtureRequest) -> tuple[ModelDevice, FaultyLine, Clock
     return model, FaultyLine(model.exchange, clock, FAULTS[name], seed), clock, seed
 
 
-@pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultyLine, Clock, int], Device]:
-    def open_device(line: FaultyLine, clock: Clock, seed: int) -> Device:
-        def make(transport: FaultyLine, timeout_s: float) -> Client:
-            return Client(transport, timeout_s=timeout_s, clock=clock, rng=random.Random(seed))
-
-        monkeypatch.setattr(device_module, "Client", make)
-        return Device(line, timeout_s=60.0)
-
-    return open_device
-
-
 Connect = Callable[[Any, Clock, int], Device]
 Line = tuple[ModelDevice, FaultyLine, Clock, int]
 
@@ -63,127 +52,6 @@ def test_a_stream_arrives_whole_and_every_result_comes_back(line: Line, connect:
     assert scores.lost == 0
     assert scores.results == tuple(WindowResult(i, *model.score(i)) for i in range(len(scores)))
     assert len(scores) == (1500 - WINDOW) // HOP + 1
-
-
-class PatientLine:
-    """Answers nothing while the client writes: shows how much it has under way before it waits."""
-
-    name = "patient"
-    poll_s = 0.0
-
-    def __init__(self, model: ModelDevice) -> None:
-        self._model = model
-        self._pending = b""
-        self.most = 0
-
-    def write(self, data: bytes) -> None:
-        self._pending += data
-        self.most = max(self.most, len(self._pending))
-
-    def read(self, timeout_s: float) -> bytes:
-        pending, self._pending = self._pending, b""
-        return self._model.exchange(pending)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("credit", [600, 1200, 2048])
-def test_several_pieces_are_under_way_and_never_more_than_the_credit(connect: Connect, credit: int) -> None:
-    line = PatientLine(ModelDevice(credit=credit))
-    device = connect(line, Clock(), 0)
-    device.score(np.zeros((5000, AXES), np.int16))
-    assert credit - 490 < line.most <= credit
-    assert device.client.repeats == 0
-
-
-def test_no_result_is_evicted_unread_however_large_the_credit(connect: Connect) -> None:
-    clock, model = Clock(), ModelDevice(credit=1 << 20)
-    requests = 0
-
-    def answers_get_lost_for_a_while(data: bytes) -> bytes:
-        nonlocal requests
-        requests += bool(data)
-        answers = model.exchange(data)
-        return b"" if 10 < requests < 40 else answers
-
-    device = connect(FaultyLine(answers_get_lost_for_a_while, clock, Faults(), 0), clock, 0)
-    scores = device.score(np.zeros((20000, AXES), np.int16))
-    assert scores.lost == 0
-    assert [r.index for r in scores] == list(range((20000 - WINDOW) // HOP + 1))
-
-
-def test_a_lost_piece_costs_no_timeout_when_others_follow_it(connect: Connect) -> None:
-    clock, model = Clock(), ModelDevice()
-    pieces = 0
-
-    def lose_the_tenth(data: bytes) -> bytes:
-        nonlocal pieces
-        pieces += len(data) > 300
-        return b"" if pieces == 10 and len(data) > 300 else model.exchange(data)
-
-    device = connect(FaultyLine(lose_the_tenth, clock, Faults(), 0), clock, 0)
-    samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
-    device.score(samples)
-    assert bytes(model.taken) == samples.tobytes()
-    assert device.client.repeats == 0
-    assert clock.now_s < 0.3
-
-
-@pytest.mark.parametrize("credit", [600, 1200, 2048])
-def test_lost_pieces_use_up_no_credit(connect: Connect, credit: int) -> None:
-    clock, model = Clock(), ModelDevice(credit=credit)
-    pieces = 0
-
-    def lose_every_seventh(data: bytes) -> bytes:
-        nonlocal pieces
-        pieces += len(data) > 300
-        return b"" if pieces % 7 == 0 and len(data) > 300 else model.exchange(data)
-
-    samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
-    connect(FaultyLine(lose_every_seventh, clock, Faults(), 0), clock, 0).score(samples)
-    assert bytes(model.taken) == samples.tobytes()
-    assert clock.now_s < 10
-
-
-class SlowDeviceLine:
-    """A device that takes `frame_s` a frame and loses what its receive buffer has no room for."""
-
-    name = "slow"
-    poll_s = 0.0
-
-    def __init__(self, model: ModelDevice, clock: Clock, frame_s: float) -> None:
-        self._model, self._clock, self._frame_s = model, clock, frame_s
-        self._buffer = b""
-        self._busy_until_s = 0.0
-
-    def write(self, data: bytes) -> None:
-        self._buffer += data[: self._model.credit - len(self._buffer)]
-
-    def read(self, timeout_s: float) -> bytes:
-        ends = self._clock.now_s + max(timeout_s, 1e-4)
-        frame, zero, rest = self._buffer.partition(b"\0")
-        if not zero or self._busy_until_s > ends:
-            self._clock.now_s = ends
-            return b""
-        self._clock.now_s = max(self._clock.now_s, self._busy_until_s)
-        self._buffer = rest
-        answers = self._model.exchange(frame + zero)
-        if answers:  # what is damaged takes no time
-            self._busy_until_s = self._clock.now_s + self._frame_s
-        return answers
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("frame_s", [0.05, 0.3, 0.7, 2.0])
-@pytest.mark.parametrize("credit", [600, 1200])
-def test_a_device_that_is_slower_than_the_first_timeout_gets_all(connect: Connect, credit: int, frame_s: float) -> None:
-    clock, model = Clock(), ModelDevice(credit=credit)
-    samples = np.random.default_rng(0).integers(-99, 99, (3000, AXES)).astype(np.int16)
-    connect(SlowDeviceLine(model, clock, frame_s), clock, 0).score(samples)
-    assert bytes(model.taken) == samples.tobytes()
 
 
 def test_faults_were_really_there() -> None:
@@ -247,10 +115,6 @@ def test_push_arrives_whole(line: Line, connect: Connect) -> None:
 
 
 def fake_adapter(blob: bytes) -> device_module.Adapter:
-    from types import SimpleNamespace
-
-    from tests.support.link_doubles import IMAGE_HASH
-
     config = SimpleNamespace(image_hash=IMAGE_HASH.hex(), windows_seen=0, steps=0)
     return SimpleNamespace(config=config, blob=blob)  # type: ignore[return-value]
 
@@ -368,12 +232,3 @@ def test_too_few_windows_leaves_the_learn_phase(connect: Connect) -> None:
         device.learn(np.zeros((WINDOW, AXES), np.int16), labels=0)
     assert caught.value.code == "too_few_windows"
     assert model.log[-1] == "learn_cancel"
-
-
-def test_clipped_samples_are_counted(connect: Connect) -> None:
-    clock, model = Clock(), ModelDevice()
-    device = connect(FaultyLine(model.exchange, clock, Faults(), 0), clock, 0)
-    samples = np.zeros((20, AXES))
-    samples[3] = [16.1, -16.1, 15.9]
-    assert device.score(samples).clipped == 2
-    assert np.frombuffer(bytes(model.taken), "<i2").reshape(-1, 3)[3].tolist() == [32767, -32768, 32563]

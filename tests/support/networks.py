@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tflite
 
-from tests.support.small_models import ACTIVATIONS, FLOAT32, INT8, INT16, INT32, TANH_ACTIVATION, ModelBuilder, OpSpec
+from tests.support.tflite_builder import ACTIVATIONS, FLOAT32, INT8, INT16, INT32, TANH_ACTIVATION, ModelBuilder, OpSpec
 
 Code, Kinds = tflite.BuiltinOperator, tflite.BuiltinOptions
 SAME, VALID = 0, 1

@@ -21,6 +21,7 @@ from kilotune.tflite import model as tflite_model
 
 from tests.support import shared_data, small_models, tflite_oracle
 from tests.support.reference import Reference
+from tests.support.tflite_builder import FULLY_CONNECTED, ModelBuilder, OpSpec
 
 
 def trained_adapter(image: Image, seed: int = 0) -> Adapter:
@@ -112,7 +113,7 @@ def two_layers(
     last_layers: int | None = None,
 ) -> Shared:
     rng = np.random.default_rng(3)
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     scale, unit = 0.05, float(np.float32(0.05) * np.float32(0.01))
     source, middle, output = (m.activation((1, 6), scale, 3) for _ in range(3))
     first = m.weights(rng.integers(-100, 100, (6, 6)).astype(np.int8), (0.01,))
@@ -198,10 +199,10 @@ def test_a_missing_bias_is_created(per_channel: bool) -> None:
 
 
 def test_a_bias_input_that_is_not_even_listed_is_created() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     source, output = m.activation((1, 6), 0.05, 3), m.activation((1, 6), 0.05, -4)
     weights = np.random.default_rng(1).integers(-127, 128, (6, 6)).astype(np.int8)
-    m.ops.append(small_models.OpSpec(small_models.FULLY_CONNECTED, [source, m.weights(weights, (0.004,))], [output]))
+    m.ops.append(OpSpec(FULLY_CONNECTED, [source, m.weights(weights, (0.004,))], [output]))
     m.inputs, m.outputs = [source], [output]
     image = compile(m.build(), method="bias+head")
     merged = tflite_model.read(check_exact(m.build(), image, inputs_for(image)))

@@ -19,6 +19,7 @@ from kilotune.tflite import model as tflite_model
 
 from tests.support import networks, shared_data, small_models, tflite_oracle
 from tests.support.reference import Reference
+from tests.support.tflite_builder import ModelBuilder
 
 MODEL = small_models.chain(12, 8, 6, 12, seed=4)
 FEATURES = FeatureConfig(rate_hz=1600, axes=3, bands=4, fft_points=256, window=256, hop=128)
@@ -144,7 +145,7 @@ def test_a_path_and_its_bytes_compile_to_the_same(tmp_path: Path) -> None:
 
 
 def test_equal_constants_are_stored_once() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     tensors = [m.activation((1, 100), 0.05, 3) for _ in range(3)]
     weights = m.weights(np.arange(10000, dtype=np.int64).astype(np.int8).reshape(100, 100), (0.01,))
     m.dense(tensors[0], weights, -1, tensors[1])
@@ -209,7 +210,7 @@ def test_damaged_metadata_is_refused(text: bytes) -> None:
 
 
 def one_layer(bias: int, *, weights: int = 1, zero_point: int = 0) -> bytes:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     source, output = m.activation((1, 4), 0.05, zero_point), m.activation((1, 4), 0.05, 0)
     constant = m.weights(np.full((4, 4), weights, np.int8), (0.01,))
     m.dense(source, constant, m.bias(np.full(4, bias, np.int32), (0.0005,)), output)

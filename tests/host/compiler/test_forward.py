@@ -15,7 +15,19 @@ from kilotune.tflite import model as tflite_model
 
 from tests.support import shared_data, small_models, tflite_oracle
 from tests.support.reference import Reference
-from tests.support.small_models import DenseSpec, ModelBuilder, OpSpec
+from tests.support.small_models import DenseSpec
+from tests.support.tflite_builder import (
+    INT32,
+    PACK,
+    QUANTIZE,
+    RESHAPE,
+    SHAPE,
+    SOFTMAX,
+    STRIDED_SLICE,
+    UINT8,
+    ModelBuilder,
+    OpSpec,
+)
 
 
 def differing(model: bytes, inputs: npt.NDArray[np.int8]) -> tuple[int, int]:
@@ -99,12 +111,12 @@ def test_float_borders_leave_the_same_ops() -> None:
 
 def test_uint8_borders_are_stripped() -> None:
     m = ModelBuilder()
-    outside, source = m.activation((1, 6), 0.05, 131, small_models.UINT8), m.activation((1, 6), 0.05, 3)
-    output, after = m.activation((1, 4), 0.05, -5), m.activation((1, 4), 0.05, 123, small_models.UINT8)
-    m.ops.append(OpSpec(small_models.QUANTIZE, [outside], [source]))
+    outside, source = m.activation((1, 6), 0.05, 131, UINT8), m.activation((1, 6), 0.05, 3)
+    output, after = m.activation((1, 4), 0.05, -5), m.activation((1, 4), 0.05, 123, UINT8)
+    m.ops.append(OpSpec(QUANTIZE, [outside], [source]))
     weights = np.random.default_rng(0).integers(-127, 128, (4, 6)).astype(np.int8)
     m.dense(source, m.weights(weights, (0.005,)), -1, output)
-    m.ops.append(OpSpec(small_models.QUANTIZE, [output], [after]))
+    m.ops.append(OpSpec(QUANTIZE, [output], [after]))
     m.inputs, m.outputs = [outside], [after]
     model = m.build()
     inputs = random_inputs(50, 6)
@@ -123,18 +135,18 @@ def flattened() -> bytes:
 
     def constant(values: list[int]) -> int:
         array = np.array(values, "<i4")
-        return m.tensor(array.shape, small_models.INT32, (), 0, m.buffer(array.tobytes()), "constant")
+        return m.tensor(array.shape, INT32, (), 0, m.buffer(array.tobytes()), "constant")
 
-    shape, batch, target = (m.tensor(s, small_models.INT32, (), 0, m.buffer(b""), "s") for s in ((3,), (), (2,)))
-    width = m.tensor((), small_models.INT32, (), 0, m.buffer(np.array([8], "<i4").tobytes()), "width")
+    shape, batch, target = (m.tensor(s, INT32, (), 0, m.buffer(b""), "s") for s in ((3,), (), (2,)))
+    width = m.tensor((), INT32, (), 0, m.buffer(np.array([8], "<i4").tobytes()), "width")
     kinds = tflite.BuiltinOptions
-    m.ops.append(OpSpec(small_models.SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
+    m.ops.append(OpSpec(SHAPE, [source], [shape], options=(kinds.ShapeOptions, {0: ("i8", 2)})))
     sliced = [shape, constant([0]), constant([1]), constant([1])]
     shrink = {4: ("i32", 1)}  # shrink_axis_mask: one number comes out
-    m.ops.append(OpSpec(small_models.STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink)))
+    m.ops.append(OpSpec(STRIDED_SLICE, sliced, [batch], options=(kinds.StridedSliceOptions, shrink)))
     packed = (kinds.PackOptions, {0: ("i32", 2)})
-    m.ops.append(OpSpec(small_models.PACK, [batch, width], [target], options=packed))
-    m.ops.append(OpSpec(small_models.RESHAPE, [source, target], [flat]))
+    m.ops.append(OpSpec(PACK, [batch, width], [target], options=packed))
+    m.ops.append(OpSpec(RESHAPE, [source, target], [flat]))
     weights = np.random.default_rng(0).integers(-127, 128, (8, 8)).astype(np.int8)
     m.dense(flat, m.weights(weights, (0.004,)), -1, output)
     m.inputs, m.outputs = [source], [output]
@@ -153,7 +165,7 @@ def test_computed_shapes_of_a_reshape_are_skipped() -> None:
 def test_softmax_is_gemmlowps_fixed_point(classes: int, scale: float) -> None:
     m = ModelBuilder()
     logits, output = m.activation((1, classes), scale, 7), m.activation((1, classes), 1 / 256, -128)
-    m.ops.append(OpSpec(small_models.SOFTMAX, [logits], [output], beta=0.75))
+    m.ops.append(OpSpec(SOFTMAX, [logits], [output], beta=0.75))
     m.inputs, m.outputs = [logits], [output]
     model = m.build()
     rng = np.random.default_rng(classes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
 from kilotune.tflite import fixed_point
 
-from tests.support.reference import requantise
+from tests.support.gemmlowp import requantise
 
 
 @pytest.mark.parametrize(

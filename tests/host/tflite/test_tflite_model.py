@@ -15,6 +15,7 @@ from kilotune.errors import KilotuneError
 from kilotune.tflite import model as tflite_model
 
 from tests.support import shared_data, small_models
+from tests.support.tflite_builder import ACTIVATIONS, FLOAT32, ModelBuilder, OpSpec
 
 SMALL = small_models.chain(6, 5, 3, softmax=True)
 
@@ -67,9 +68,9 @@ def test_a_wild_offset_or_length_never_escapes_hangs_or_fills_memory(word: int, 
 
 
 def test_an_unsupported_operator_is_named() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     source, output = m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0)
-    m.ops.append(small_models.OpSpec(tflite.BuiltinOperator.ELU, [source], [output]))
+    m.ops.append(OpSpec(tflite.BuiltinOperator.ELU, [source], [output]))
     m.inputs, m.outputs = [source], [output]
     error = refusal(m.build())
     assert error.code == "unsupported_model"
@@ -77,65 +78,65 @@ def test_an_unsupported_operator_is_named() -> None:
     assert "FULLY_CONNECTED" in error.hint
 
 
-def dense(m: small_models.ModelBuilder, source: int, output: int) -> None:
+def dense(m: ModelBuilder, source: int, output: int) -> None:
     m.dense(source, m.weights(np.ones((4, 4), np.int8), (0.01,)), -1, output)
     m.inputs, m.outputs = [source], [output]
 
 
 def test_a_batch_is_refused() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     dense(m, m.activation((3, 4), 0.1, 0), m.activation((3, 4), 0.1, 0))
     assert "batch" in refusal(m.build()).hint
 
 
 def test_a_float_model_is_refused() -> None:
-    m = small_models.ModelBuilder()
-    dense(m, m.activation((1, 4), 1, 0, small_models.FLOAT32), m.activation((1, 4), 1, 0, small_models.FLOAT32))
+    m = ModelBuilder()
+    dense(m, m.activation((1, 4), 1, 0, FLOAT32), m.activation((1, 4), 1, 0, FLOAT32))
     assert "int8 quantisation" in refusal(m.build()).hint
 
 
 def test_two_inputs_are_refused() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
     m.inputs.append(m.activation((1, 4), 0.1, 0))
     assert "2 inputs" in refusal(m.build()).message
 
 
 def test_several_subgraphs_are_refused() -> None:
-    m = small_models.ModelBuilder(subgraphs=2)
+    m = ModelBuilder(subgraphs=2)
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
     assert "subgraphs" in refusal(m.build()).message
 
 
 def test_another_schema_version_is_refused() -> None:
-    m = small_models.ModelBuilder(version=4)
+    m = ModelBuilder(version=4)
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
     assert "version 4" in refusal(m.build()).message
 
 
 def test_a_fused_activation_that_is_not_supported_is_named() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
-    small_models.ACTIVATIONS["TANH"] = 4
+    ACTIVATIONS["TANH"] = 4
     try:
         m.ops[0].activation = "TANH"
         error = refusal(m.build())
     finally:
-        del small_models.ACTIVATIONS["TANH"]
+        del ACTIVATIONS["TANH"]
     assert "TANH" in error.message
 
 
 def test_an_operator_that_is_not_supported_inside_is_named() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     source, middle, output = (m.activation((1, 4), 0.1, 0) for _ in range(3))
     dense(m, source, middle)
-    m.ops.append(small_models.OpSpec(tflite.BuiltinOperator.ELU, [middle], [output]))
+    m.ops.append(OpSpec(tflite.BuiltinOperator.ELU, [middle], [output]))
     m.outputs = [output]
     assert "operator 1 ELU" in refusal(m.build()).message
 
 
 def test_wrong_weight_data_is_refused() -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
     m.buffers[m.tensors[2].buffer] = bytes(15)
     assert "15 bytes of data" in refusal(m.build()).message
@@ -143,7 +144,7 @@ def test_wrong_weight_data_is_refused() -> None:
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), -1.0])
 def test_an_impossible_scale_is_refused(scale: float) -> None:
-    m = small_models.ModelBuilder()
+    m = ModelBuilder()
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
     m.tensors[0].scales = (scale,)
     assert "scale" in refusal(m.build()).message

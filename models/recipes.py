@@ -102,7 +102,7 @@ def compute_features(config: FeatureConfig, g: NDArray[Any]) -> Floats:
     counts = np.clip(np.rint(np.asarray(g, np.float64) / config.full_scale_g * 32768), -32768, 32767)
     image = bytes(SECTION_AT) + config.section(SECTION_AT)
     q10 = _native.features(image, SECTION_AT, np.ascontiguousarray(counts, np.int16))
-    return np.asarray(q10, np.float32) / 1024
+    return np.asarray(q10, np.float32) / np.float32(1024)
 
 
 def standardise(x: Floats, mean: NDArray[Any], std: NDArray[Any]) -> Floats:

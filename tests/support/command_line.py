@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich_click as click
 from kilotune.cli.command import Command
 from kilotune.cli.main import Kilotune, main
 from kilotune.image.features import FeatureConfig
@@ -42,7 +43,8 @@ def calls(log: Path) -> list[dict[str, Any]]:
 
 
 def commands() -> dict[str, Command]:
-    found = {name: main.get_command(None, name) for name in Kilotune.homes}  # type: ignore[attr-defined]
+    context = click.Context(main)
+    found = {name: main.get_command(context, name) for name in Kilotune.homes}
     return {name: c for name, c in found.items() if isinstance(c, Command)}
 
 

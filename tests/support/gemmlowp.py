@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from tests.support.arrays import Ints
 
 
 def doubling_high_multiply(a: Ints, b: Ints) -> Ints:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from tests.support.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class ImageRecords:
 
     def real(self, tensor: int, values: Ints) -> Floats:
         t = self.tensors[tensor]
-        return (values - t.zero_point) * float(np.float32(t.scale))
+        return np.asarray((values - t.zero_point) * float(np.float32(t.scale)), np.float64)
 
     def passes(self, op: OpRecord, values: list[Ints]) -> npt.NDArray[np.bool_]:
         y = values[op.output]

@@ -15,6 +15,7 @@ from kilotune.operators import lookup
 from kilotune.tflite import model as tflite_model
 
 from tests.support import tflite_oracle
+from tests.support.arrays import Array, Bytes
 from tests.support.reference import Reference
 
 
@@ -27,7 +28,7 @@ def real(value: float) -> tuple[int, int]:
     return (mantissa, exponent - 16) if mantissa < 2**16 else (2**15, exponent - 15)
 
 
-def target_of(reference: Reference, seed: int) -> dict[str, object]:
+def target_of(reference: Reference, seed: int) -> dict[str, Any]:
     """What a step is given beside its input, by the image's loss."""
     kind, _, _, tensor, *_ = reference.loss_section()
     rng = np.random.default_rng(seed)
@@ -37,17 +38,17 @@ def target_of(reference: Reference, seed: int) -> dict[str, object]:
     return {} if kind == 1 else {"target": rng.integers(-100, 101, count).astype(np.int8)}
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: Array, b: Array) -> float:
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return 1.0 if norm == 0 and np.array_equal(a, b) else float(np.vdot(a, b)) / max(norm, 1e-300)
 
 
-def random_inputs(model: bytes, n: int, seed: int = 0) -> np.ndarray:
+def random_inputs(model: bytes, n: int, seed: int = 0) -> Bytes:
     shape = tflite_model.read(model).tensors[tflite_model.read(model).inputs[0]].shape
     return np.random.default_rng(seed).integers(-128, 128, (n, *shape)).astype(np.int8)
 
 
-def differences(model: bytes, inputs: np.ndarray) -> tuple[int, int]:
+def differences(model: bytes, inputs: Bytes) -> tuple[int, int]:
     """(differing values, values compared) over every tensor that the kernel computes."""
     content = kilotune.compile(model, method="none").content
     built = graph.build(tflite_model.read(model))
@@ -111,7 +112,7 @@ def check_gradients(model: bytes, *, method: Any = "bias", n: int = 6, loss: Any
     return compared
 
 
-def check_updates(image: Any, reference: Reference, x: np.ndarray, target: Any, rate: float = 0.001) -> None:
+def check_updates(image: Any, reference: Reference, x: Bytes, target: dict[str, Any], rate: float = 0.001) -> None:
     """One step moves every trained bias along the sum of its gradient over the positions."""
     kernel = _native.Kernel(image.content)
     kernel.begin(real(rate))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune import _native
 from kilotune.adapters.calibration import Calibration, of_adapter
 from kilotune.device.device import Device
@@ -23,8 +26,13 @@ TFLITE = next(
     if abs(zero) < 10 and 0.04 < scale < 0.06
 )
 RNG = np.random.default_rng(5)
-PROFILE = Profile(RNG.uniform(-2, 2, FEATURES), RNG.uniform(0.3, 1.5, FEATURES), RNG.uniform(0.3, 1.0, FEATURES), 1.0)
-SETTINGS = {"lr": 0.01, "passes": 20, "noise": 8, "ready_features": True}
+PROFILE = Profile(
+    RNG.uniform(-2, 2, FEATURES).astype(np.float32),
+    RNG.uniform(0.3, 1.5, FEATURES).astype(np.float32),
+    RNG.uniform(0.3, 1.0, FEATURES).astype(np.float32),
+    1.0,
+)
+SETTINGS: dict[str, Any] = {"lr": 0.01, "passes": 20, "noise": 8, "ready_features": True}
 
 
 def twin(model: kilotune.Image, flash: bytearray | None = None, slice_ms: int = 50) -> Device:
@@ -37,14 +45,14 @@ def twin(model: kilotune.Image, flash: bytearray | None = None, slice_ms: int = 
     return Device(InProcess(Sliced()), image=model)
 
 
-def machine(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
+def machine(n: int, seed: int, shift: float = 0.0) -> npt.NDArray[np.int16]:
     """Features of one machine, int16 Q10 (n, features): four factors move the bands together."""
     rng = np.random.default_rng(99)
     mean, mix = rng.uniform(-1, 4, FEATURES), rng.normal(0, 0.5, (4, FEATURES))
     own = np.random.default_rng(seed)
     x = mean + own.standard_normal((n, 4)) @ mix + 0.15 * own.standard_normal((n, FEATURES))
     x[:, 5:9] += shift
-    return np.rint(x * 1024).astype(np.int16)
+    return np.asarray(np.rint(x * 1024), np.int16)
 
 
 def calibration_of(device: Device) -> Calibration:

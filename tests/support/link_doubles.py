@@ -7,6 +7,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import cbor2
 from kilotune.link import frames, messages
@@ -50,7 +51,7 @@ class ModelDevice:
         self._steps = self._learned = self._generation = 0
         self._input = bytearray(INPUTS)
         self._output = bytes(INPUTS)
-        self._push: dict[str, object] = {}
+        self._push: dict[str, Any] = {}
         self.phase = Phase.idle
 
     def exchange(self, data: bytes) -> bytes:
@@ -106,8 +107,8 @@ class ModelDevice:
         return [IMAGE_HASH, bytes(32), *sizes, 1, 3, 3, AXES, RATE_MHZ, 16_000_000, WINDOW, HOP, 48]
 
     def _status(self) -> list[object]:
-        head = [self.phase, self._generation, 1, self._stream, self._learned, self._steps, self._steps, 40]
-        return head + [0] * (6 + 17 + 7 + 6 + 3 + 3 + 27 + 7 + 1 + 3)
+        head = (self.phase, self._generation, 1, self._stream, self._learned, self._steps, self._steps, 40)
+        return [*head, *[0] * (6 + 17 + 7 + 6 + 3 + 3 + 27 + 7 + 1 + 3)]
 
     def _reset(self) -> list[object]:
         self.log.append("reset")
@@ -229,7 +230,8 @@ class ModelDevice:
     def _push_data(self) -> bytearray:
         if not self._push:
             raise RefuseError("wrong_state")
-        return self._push["data"]  # type: ignore[return-value]
+        data: bytearray = self._push["data"]
+        return data
 
     def _push_(self, offset: int, data: bytes) -> list[object]:
         staged = self._push_data()

@@ -25,7 +25,7 @@ class Node:
     spread: float
 
 
-def f32(x: float) -> float:
+def f32(x: float | np.float32) -> float:
     return float(np.float32(x))
 
 

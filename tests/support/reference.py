@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.support import reverse
+from tests.support.arrays import Floats, Ints
 from tests.support.gemmlowp import requantise, saturate, softmax_row
-from tests.support.image_records import Floats, ImageRecords, Ints, OpRecord
+from tests.support.image_records import ImageRecords, OpRecord
 
 
 @dataclass
@@ -125,8 +126,8 @@ class Reference(ImageRecords):
             # Half a unit by rounding, a whole one where the largest is clamped.
             lost = np.where(self.passes(op, values), lost * unit / 2.0**exponent + 1.0, 0.0)
             if errors is not None:
-                b, w = self._changes(op, lost, exponent, values[op.input])
-                errors[i] = (np.abs(b), np.abs(w))
+                bias, weight = self._changes(op, lost, exponent, values[op.input])
+                errors[i] = (np.abs(bias), np.abs(weight))
             if not op.flags & 16:
                 break
             rescale = struct.unpack_from("<I", self.content, op.training + 8)[0]

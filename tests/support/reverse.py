@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.image_records import Floats, ImageRecords, OpRecord
+from tests.support.arrays import Floats
+from tests.support.image_records import ImageRecords, OpRecord
 
 NO_TENSOR = 0xFFFF
 
@@ -31,7 +32,7 @@ def _windows(r: ImageRecords, op: OpRecord) -> Any:
     x, y = r.tensors[op.input].shape, r.tensors[op.output].shape
     for ky in range(kh):
         for kx in range(kw):
-            rows = [[], []]
+            rows: list[list[tuple[int, int]]] = [[], []]
             for axis, k in ((0, ky), (1, kx)):
                 for o in range(y[axis]):
                     i = o * stride[axis] - pad[axis] + k * dilation[axis]
@@ -143,10 +144,10 @@ def _mul(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
         return _two(r, op, g * b, g * a)
     shape = op.words[4] & 0xFFFF, op.words[4] >> 16, op.words[5] & 0xFFFF
     zero = np.uint8(op.words[5] >> 16).astype(np.int8)
-    b = r.array(op.weights, "i1", int(np.prod(shape))).reshape(shape) - int(zero)
+    constant = r.array(op.weights, "i1", int(np.prod(shape))).reshape(shape) - int(zero)
     # The constant's scale is what is left of the product's.
     ratio = op.words[0] / 2.0**31 * 2.0 ** int(np.uint8(op.words[3] & 0xFF).astype(np.int8))
-    return _two(r, op, g * b * ratio * r.tensors[op.output].scale / r.tensors[op.input].scale, g)
+    return _two(r, op, g * constant * ratio * r.tensors[op.output].scale / r.tensors[op.input].scale, g)
 
 
 def _two(r: ImageRecords, op: OpRecord, first: Floats, second: Floats) -> Parts:
@@ -158,7 +159,7 @@ def _reduced(r: ImageRecords, tensor: int, g: Floats) -> Floats:
     """Summed over the extents of which `tensor` has one for all."""
     shape = r.tensors[tensor].shape
     axes = tuple(i for i in range(3) if shape[i] == 1)
-    return g.sum(axes, keepdims=True)
+    return np.asarray(g.sum(axes, keepdims=True))
 
 
 def _concatenation(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:

@@ -43,4 +43,5 @@ def ad01_windows() -> npt.NDArray[np.int8]:
 
 def kws_inputs() -> npt.NDArray[np.int8]:
     """(1, 49, 10, 1): the sample that comes with the keyword-spotting model."""
-    return np.load(path("tflite_models/mlperf_tiny/vectors/kws_inputs_int8.npy")).reshape(-1, 1, 49, 10, 1)
+    inputs: npt.NDArray[np.int8] = np.load(path("tflite_models/mlperf_tiny/vectors/kws_inputs_int8.npy"))
+    return inputs.reshape(-1, 1, 49, 10, 1)

@@ -17,11 +17,9 @@ _FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tear
 def torn_firmware(board_id: str) -> Path:
     """Of `native` or a board whose flash is a file; what sets its fuse is in boards/common/torn_region.h."""
     folder = ROOT / "build" / f"{board_id}-torn-flash"
-    for command in (
-        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DKILOTUNE_BOARD={board_id}", "-DKILOTUNE_TORN_FLASH=ON"],
-        ["cmake", "--build", folder],
-    ):
-        subprocess.run(command, check=True, capture_output=True, timeout=600)
+    options = ("-G", "Ninja", f"-DKILOTUNE_BOARD={board_id}", "-DKILOTUNE_TORN_FLASH=ON")
+    for step in (("-S", str(ROOT), "-B", str(folder), *options), ("--build", str(folder))):
+        subprocess.run(["cmake", *step], check=True, capture_output=True, timeout=600)
     return folder / ("kilotune-native" if board_id == "native" else "kilotune.elf")
 
 

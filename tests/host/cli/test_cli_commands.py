@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from kilotune.cli.main import Kilotune
 
-from tests.support.command_line import FAKE, ROOT, commands, run
+from tests.support.command_line import FAKE, commands, run
+from tests.support.paths import ROOT
 
 
 def test_every_command_loads_and_has_help_an_example_and_json() -> None:

@@ -52,7 +52,7 @@ class Desk:
 
     def runs(self, name: str) -> bool:
         """Asked of the device, and read from its flash as the other tools do."""
-        told = self.ask("info")["image_hash"] == self.hash(name)
+        told: bool = self.ask("info")["image_hash"] == self.hash(name)
         content = flashfile.model_in((self.state / "native" / "flash.bin").read_bytes(), LAYOUT)
         assert (content == self.models[name].read_bytes()) == told
         return told

@@ -193,8 +193,9 @@ def test_demo_on_the_twin_holds_every_check(tmp_path: Path) -> None:
 def test_activations_computed_again_save_ram_and_learn_the_same(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(small_models.chain(24, 24, 24, 24, 24, 24, 24, seed=4))
     np.save(tmp_path / "x.npy", np.random.default_rng(2).integers(-128, 128, (12, 24)).astype(np.int8))
-    made, merged = [], []
-    for more in ([], ["--recompute"]):
+    made: list[dict[str, Any]] = []
+    merged: list[bytes] = []
+    for more in ((), ("--recompute",)):
         image, adapter, out = tmp_path / "m.ktm", tmp_path / f"adapter{len(made)}", tmp_path / "out.tflite"
         made.append(run("compile", tmp_path / "m.tflite", "-o", image, "--method", "lora", *more))
         run("train", image, "--target", "twin", "-i", tmp_path / "x.npy", "--steps", 30, "--lr", 0.02, "--seed", 1,

@@ -19,16 +19,17 @@ from kilotune.compiler.search import TIE, Budget, Samples
 from kilotune.errors import KilotuneError
 
 from tests.support import small_models
+from tests.support.arrays import Bytes
 
 CODER = small_models.chain(24, 12, 6, 12, 24, seed=1)
 CLASSES = small_models.chain(12, 16, 8, 3, softmax=True, seed=2)
 
 
-def windows(n: int = 48, width: int = 24, seed: int = 0) -> np.ndarray:
+def windows(n: int = 48, width: int = 24, seed: int = 0) -> Bytes:
     """Samples that four factors make, which this network has never seen."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4)) @ np.random.default_rng(9).normal(size=(4, width)) * 20 + 15
-    return np.clip(np.rint(x), -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(x), -128, 127), np.int8)
 
 
 def labelled(n: int = 60) -> Samples:

@@ -10,7 +10,7 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune.device.recorder import record
+from kilotune.device.recorder import LiveRecording, record
 from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Chip, RawFrames
@@ -87,7 +87,7 @@ def test_a_host_that_stalls_loses_samples_counts_them_and_keeps_the_time() -> No
     sensor = Sensor(stall=(1.0, 1.0))
     found = record(sensor, seconds=2.0, clock=sensor.clock)  # type: ignore[arg-type]
     steps = np.diff(found.counts[:, 0])
-    (gap,) = np.flatnonzero(steps != 1)
+    (gap,) = map(int, np.flatnonzero(steps != 1))
     assert found.dropped == steps[gap] - 1 > 50
     assert found.stretches == (0, gap + 1)
     # By index, so exact: time and samples go together on both sides of the gap.
@@ -124,7 +124,8 @@ def test_a_device_that_is_busy_is_waited_for_and_a_silent_sensor_is_not_for_ever
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), KilotuneError("device_lost", "unplugged")])
 def test_what_was_recorded_until_an_early_end_is_rescued(fault: BaseException) -> None:
-    sensor, rescued = Sensor(), []
+    sensor = Sensor()
+    rescued: list[LiveRecording] = []
 
     def stop(done_s: float, wanted_s: float) -> None:
         assert wanted_s == 2.0

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.image.features import FeatureConfig
 
 from tests.support import shared_data
+from tests.support.arrays import Floats
 
 SECTION_AT = 4
+Counts = npt.NDArray[np.int16]  # (n, axes)
 
 
-def device(config, counts):
+def device(config: FeatureConfig, counts: Counts) -> Floats:
     """int16 counts (n, axes) to log2 features (windows, inputs)."""
-    return _native.features(bytes(SECTION_AT) + config.section(SECTION_AT), SECTION_AT, counts) / 1024
+    found: Floats = _native.features(bytes(SECTION_AT) + config.section(SECTION_AT), SECTION_AT, counts) / 1024
+    return found
 
 
-def band_weights(config):
+def band_weights(config: FeatureConfig) -> Floats:
     """(bands, bins), each row adding up to 1; written from SPEC 1.6, not from the code under test."""
     bins = np.arange(config.fft_points // 2 + 1)
     if config.shape == "flat":
@@ -31,10 +35,10 @@ def band_weights(config):
         centres, half = np.round(32 * centres) / 32, np.round(32 * half) / 32
         weights = np.maximum(0, 1 - np.abs(bins - centres[:, None]) / half[:, None])
         weights[:, 0] = 0
-    return weights / weights.sum(1, keepdims=True)
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
-def reference(config, counts):
+def reference(config: FeatureConfig, counts: Counts) -> Floats:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
     scale = 2.0 ** (config.reference_q10 / 1024)
     floor = scale * 2.0 ** (config.floor_q10 / 1024)
@@ -69,7 +73,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("level", [3, 300, 8_000])
-def test_features_agree_with_float64(name, level):
+def test_features_agree_with_float64(name: str, level: int) -> None:
     config = CONFIGS[name]
     noise = np.random.default_rng(level).normal(1000, level, (4 * config.window, config.axes))
     counts = np.clip(np.round(noise), -32768, 32767).astype(np.int16)
@@ -78,13 +82,13 @@ def test_features_agree_with_float64(name, level):
     assert error.max() < 0.01
 
 
-def test_a_gain_moves_every_band_by_its_square():
+def test_a_gain_moves_every_band_by_its_square() -> None:
     config = CONFIGS["triangle"]
     counts = np.random.default_rng(1).integers(-2000, 2000, (1024, 3)).astype(np.int16)
     assert device(config, counts * 8) - device(config, counts) == pytest.approx(6, abs=0.002)
 
 
-def test_features_of_real_vibration_agree_with_float64():
+def test_features_of_real_vibration_agree_with_float64() -> None:
     config = CONFIGS["triangle"]
     for path in sorted(shared_data.path("adi_cbm_adxl356").glob("*.npz"))[::20]:
         d = np.load(path)

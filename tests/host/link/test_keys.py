@@ -149,7 +149,12 @@ def test_the_key_that_crosses_the_line_in_a_change_is_hidden(board: Board) -> No
     provisioning.provision(device, board.ring, Lock.writes)
     heard: list[bytes] = []
     write = device.client.transport.write
-    device.client.transport.write = lambda data: (heard.append(data), write(data))[1]  # type: ignore[method-assign]
+
+    def tapped(data: bytes) -> None:
+        heard.append(data)
+        write(data)
+
+    device.client.transport.write = tapped  # type: ignore[method-assign]
     provisioning.change(device, board.ring, Lock.writes)
     new = keys.read(board.ring.path(b"board-1"))
     assert len(heard) > 2
@@ -190,7 +195,8 @@ def test_an_answer_that_the_device_did_not_make_is_not_believed(board: Board) ->
     provisioning.provision(device, board.ring, Lock.writes)
     device.commit()
     client = device.client
-    read, forged = client.transport.read, []
+    read = client.transport.read
+    forged: list[bytearray] = []
 
     def flip(timeout_s: float) -> bytes:
         from kilotune.link import frames

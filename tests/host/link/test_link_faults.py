@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kilotune.device import device as device_module
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link import frames
 from kilotune.link.client import Client
-from kilotune.link.messages import HEADER, WindowResult
+from kilotune.link.messages import HEADER, Kind, WindowResult
 
 from tests.support.link_doubles import AXES, HOP, IMAGE_HASH, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
 
@@ -60,7 +59,7 @@ def test_faults_were_really_there() -> None:
     client = Client(faulty, clock=clock, rng=random.Random(1))
     client.open()
     for _ in range(100):
-        client.request(device_module.Kind.status)
+        client.request(Kind.status)
     assert faulty.injected > 20
     assert client.repeats > 5
     assert client.frame_counters.bad > 0
@@ -114,9 +113,9 @@ def test_push_arrives_whole(line: Line, connect: Connect) -> None:
     assert model.log == ["push_begin", "push_end"]
 
 
-def fake_adapter(blob: bytes) -> device_module.Adapter:
+def fake_adapter(blob: bytes) -> Any:
     config = SimpleNamespace(image_hash=IMAGE_HASH.hex(), windows_seen=0, steps=0)
-    return SimpleNamespace(config=config, blob=blob)  # type: ignore[return-value]
+    return SimpleNamespace(config=config, blob=blob)
 
 
 def test_push_goes_on_where_another_connection_was_cut_off(connect: Connect) -> None:
@@ -213,12 +212,13 @@ def test_wrong_rate_axes_and_nan_are_refused_before_anything_is_sent(connect: Co
     good = np.zeros((50, AXES), np.float32)
     bad = good.copy()
     bad[7, 1] = np.nan
-    for samples, rate_hz, code in (
+    cases: list[tuple[Any, float | None, str]] = [
         (good, 1000.0, "wrong_rate"),
         (good[:, :2], 1600.0, "wrong_axes"),
         (bad, None, "not_finite"),
         (good.astype(np.int32), None, "bad_samples"),
-    ):
+    ]
+    for samples, rate_hz, code in cases:
         with pytest.raises(KilotuneError) as caught:
             device.learn(samples, rate_hz=rate_hz)
         assert caught.value.code == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cbor2
@@ -234,8 +235,12 @@ def test_lies_about_sizes_and_offsets(connect: Connect, kind: int, items: list[A
         return out
 
     line = HostileLine(lie)
+
+    def connect_and_use(seed: int) -> None:
+        use(connect(line), seed)
+
     for seed in range(3):
-        in_bounded_memory(line, lambda seed=seed: use(connect(line), seed))
+        in_bounded_memory(line, partial(connect_and_use, seed))
         line.clock.now_s = 0.0
 
 

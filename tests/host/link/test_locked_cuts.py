@@ -131,7 +131,7 @@ class Campaign:
     def __init__(self, image: Image, line: CutLine) -> None:
         self._image, self._line, self._victim = image, line, Victim(line)
         self._rng = random.Random(1)
-        self.commands: dict[str, Callable[[Client], None]] = {
+        self.commands: dict[str, Callable[[Client], object]] = {
             "push": self._push, "commit": lambda client: self._send(client, Kind.commit), "key": self._change_key
         }  # fmt: skip
         self.cuts = Cuts()

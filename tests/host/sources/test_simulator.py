@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.sources.simulator import FAULTS, Bearing, Machine, Sensor
+from kilotune.sources.simulator import FAULTS, Bearing, Fault, Machine, Sensor
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 SLIP = 0.99  # of the shaft at half load
 
 
-def test_records_repeat_and_seeds_differ():
+def test_records_repeat_and_seeds_differ() -> None:
     machine = Machine.random(4)
     first = machine.record(0.2, 20_000, seed=7)
     assert np.array_equal(first, Machine.random(4).record(0.2, 20_000, seed=7))
@@ -21,13 +23,13 @@ def test_records_repeat_and_seeds_differ():
 
 @pytest.mark.parametrize("rate_hz", [200, 1_600, 12_000, 20_000])
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_shape_follows_rate_and_axes(rate_hz, axes):
+def test_shape_follows_rate_and_axes(rate_hz: int, axes: int) -> None:
     g = Machine.random(1).record(0.5, rate_hz, axes=axes)
     assert g.shape == (rate_hz // 2, axes)
     assert np.isfinite(g).all()
 
 
-def test_bearing_orders_add_up():
+def test_bearing_orders_add_up() -> None:
     bearing = Bearing(9, 0.2, 0.1)
     assert bearing.bpfo + bearing.bpfi == pytest.approx(9)  # inner and outer ring share all elements
     assert bearing.bpfo == pytest.approx(9 * bearing.ftf)
@@ -38,7 +40,7 @@ def test_bearing_orders_add_up():
 
 
 @pytest.mark.parametrize("fault", ["outer", "inner", "ball"])
-def test_defects_ring_at_their_own_frequency(fault):
+def test_defects_ring_at_their_own_frequency(fault: Fault) -> None:
     found = []
     for seed in range(8):
         machine = Machine.random(seed)
@@ -55,26 +57,26 @@ def test_defects_ring_at_their_own_frequency(fault):
     assert np.median(found) > 10
 
 
-def test_imbalance_shows_at_the_shaft_frequency_and_grows_with_severity():
+def test_imbalance_shows_at_the_shaft_frequency_and_grows_with_severity() -> None:
     machine = Machine.random(2, sensor=Sensor(20.0, 10_000.0))
 
-    def line(severity, fault="imbalance"):
+    def line(severity: float, fault: Fault | None = "imbalance") -> float:
         g = machine.record(8, 2_000, rpm=1500, fault=fault, severity=severity, seed=3)[:, 0]
         spectrum = np.abs(np.fft.rfft(g * np.hanning(len(g))))
         hz = np.fft.rfftfreq(len(g), 1 / 2_000)
-        return spectrum[np.abs(hz - 25 * SLIP) < 0.5].max()
+        return float(spectrum[np.abs(hz - 25 * SLIP) < 0.5].max())
 
     assert line(0.0, None) < line(0.3) < line(0.6) < line(1.0)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_changes_the_record(fault):
+def test_every_fault_changes_the_record(fault: Fault) -> None:
     machine = Machine.random(6)
     healthy = machine.record(0.5, 20_000, seed=1)
     assert not np.allclose(healthy, machine.record(0.5, 20_000, seed=1, fault=fault))
 
 
-def test_the_sensor_sets_noise_and_offset():
+def test_the_sensor_sets_noise_and_offset() -> None:
     quiet = Machine.random(3, sensor=Sensor(0.0, 10_000.0, (0.0, 0.5, -1.0)))
     noisy = Machine.random(3, sensor=Sensor(10_000.0, 10_000.0))
     a, b = quiet.record(1, 2_000, seed=1), noisy.record(1, 2_000, seed=1)
@@ -87,7 +89,7 @@ def test_the_sensor_sets_noise_and_offset():
     "change",
     [{"rpm": 0}, {"load": 1.1}, {"severity": -0.1}, {"fault": "rust"}, {"axes": 4}],
 )
-def test_wrong_arguments_are_refused(change):
+def test_wrong_arguments_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(KilotuneError) as caught:
         Machine.random(1).record(0.1, 1_000, **change)
     assert caught.value.code == "bad_argument"

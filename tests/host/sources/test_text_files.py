@@ -22,12 +22,12 @@ def test_csv_time_column_gives_the_rate_and_is_no_axis(tmp_path: Path) -> None:
 def test_csv_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "x;y;z\n1;2;3\n4;5;6\n")
     r = read(path, ReadOptions(columns=("z", "0"), rate_hz=10, unit="g"))
-    np.testing.assert_array_equal(r.samples, [[3, 1], [6, 4]])
+    np.testing.assert_array_equal(r.samples, np.array([[3, 1], [6, 4]]))
 
 
 def test_csv_without_header_and_with_comments(tmp_path: Path) -> None:
     r = read(write_text(tmp_path / "a.csv", "# made by a logger\n1.5,2\n3,4\n"), ReadOptions(rate_hz=5, unit="g"))
-    np.testing.assert_array_equal(r.samples, [[1.5, 2], [3, 4]])
+    np.testing.assert_array_equal(r.samples, np.array([[1.5, 2], [3, 4]]))
 
 
 def test_csv_nan_is_refused_with_row_and_column(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from kilotune.targets import build as firmware
 from kilotune.targets import hardware
 from kilotune.targets.boards import Board, board
 from kilotune.targets.elf import load_segments
+from kilotune.targets.flash import flash
 
 from tests.support.tools import needs_arm
 from tests.support.uf2_reader import read_uf2
@@ -32,7 +33,7 @@ def test_the_pico_gets_firmware_and_model_on_its_drive(
     monkeypatch.setattr(hardware, "mounted", lambda: iter(drives))
     file = tmp_path / "model.ktm"
     file.write_bytes(content)
-    done = firmware.flash("rpi_pico", image=file)
+    done = flash("rpi_pico", image=file)
     assert done.way == str(pico)
     memory = read_uf2((pico / "kilotune.uf2").read_bytes())
     start = board("rpi_pico").model_address
@@ -107,7 +108,7 @@ class FakePyocd:
                 fake.memory |= self.parts
 
         helper = SimpleNamespace(get_all_connected_probes=lambda **_: found)
-        modules = {
+        modules: dict[str, dict[str, object]] = {
             "pyocd": {},
             "pyocd.core": {"exceptions": self},
             "pyocd.core.helpers": {"ConnectHelper": helper},

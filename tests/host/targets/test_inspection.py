@@ -61,8 +61,8 @@ def test_no_step_needs_more_than_the_arena_and_one_needs_nearly_all() -> None:
 
 def test_the_command_draws_the_plan_and_tells_the_optimisers(tmp_path: Path) -> None:
     kilotune.compile(MODEL, method="bias").save(tmp_path / "m.ktm")
-    command = [sys.executable, "-m", "kilotune", "inspect", tmp_path / "m.ktm", "--plan", tmp_path / "p.svg", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    command = ("-m", "kilotune", "inspect", tmp_path / "m.ktm", "--plan", tmp_path / "p.svg", "--json")
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=True)
     told = json.loads(done.stdout)
     assert [o["name"] for o in told["optimisers"]][:2] == ["sgd", "momentum"]
     assert told["optimisers"][1]["bytes_per_bias"] == 4

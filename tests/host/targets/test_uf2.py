@@ -39,7 +39,7 @@ def test_a_uf2_file_holds_the_firmware_and_nothing_else() -> None:
 def test_uf2_sectors_are_complete_and_blank_between(parts: list[tuple[int, bytes]]) -> None:
     base = 0x10000000
     memory = read_uf2(uf2.encode([(base + a, content) for a, content in parts], uf2.RP2040_FAMILY))
-    expected = {}
+    expected: dict[int, int] = {}
     for a, content in parts:
         expected |= {base + a + i: byte for i, byte in enumerate(content)}
     assert {page & ~0xFFF for page in memory} == {a & ~0xFFF for a in expected}

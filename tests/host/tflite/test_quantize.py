@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ needs_tensorflow = pytest.mark.skipif(
 )
 
 
-def test_without_tensorflow_the_error_says_what_to_install(monkeypatch):
+def test_without_tensorflow_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(KilotuneError) as caught:
         quantize("model.keras", np.zeros((1, 4), np.float32))
@@ -66,7 +67,7 @@ else:
 
 @needs_tensorflow
 @pytest.mark.timeout(300)
-def test_keras_objects_files_and_saved_models_become_int8(tmp_path):
+def test_keras_objects_files_and_saved_models_become_int8(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -81,14 +82,15 @@ def test_keras_objects_files_and_saved_models_become_int8(tmp_path):
 @needs_tensorflow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["vibration_ae_20k", "vibration_ae_1k6", "vibration_classifier"])
-def test_a_shortened_recipe_makes_a_complete_model(name, tmp_path):
+def test_a_shortened_recipe_makes_a_complete_model(name: str, tmp_path: Path) -> None:
     out = tmp_path / "m.tflite"
-    command = [sys.executable, ROOT / "models" / name / "recipe.py", "--quick", "-o", out]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    recipe = ROOT / "models" / name / "recipe.py"
+    done = subprocess.run([sys.executable, recipe, "--quick", "-o", out], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes"] == out.stat().st_size
     found = metadata.read(out.read_bytes())
     shipped = metadata.read((ROOT / "models" / name / f"{name}.tflite").read_bytes())
     assert found.features == shipped.features
+    assert found.features is not None
     assert found.profile is not None
-    assert found.profile.feature_mean.shape == (shipped.features.inputs,)
+    assert found.profile.feature_mean.shape == (found.features.inputs,)

@@ -2,7 +2,7 @@
 #ifndef KILOTUNE_BOARDS_RPI_PICO_INTERRUPTS_H_
 #define KILOTUNE_BOARDS_RPI_PICO_INTERRUPTS_H_
 
-#include "boards/common/cortex_m/startup.h"
+#include "boards/common/cortex_m/interrupt.h"
 
 namespace kilotune::board {
 constexpr uint32_t kInterruptCount = 21;

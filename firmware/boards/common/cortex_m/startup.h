@@ -7,21 +7,11 @@
 
 #include "boards/board.h"
 #include "boards/common/cortex_m/core.h"
-
-namespace kilotune::board {
-using Handler = void (*)();
-
-struct Interrupt {
-  int32_t number;  // as in the chip's manual; kSysTick
-  Handler handler;
-};
-constexpr int32_t kSysTick = -1;
-constexpr uint32_t kCoreVectors = 16;  // the first one is the stack's top
-}  // namespace kilotune::board
-
+#include "boards/common/cortex_m/interrupt.h"
 #include "interrupts.h"  // of the board
 
 namespace kilotune::board {
+constexpr uint32_t kCoreVectors = 16;  // the first one is the stack's top
 
 struct Vectors {
   uint32_t* stack;

@@ -1,7 +1,7 @@
 # make demo   a board learns a machine that its model has never seen; report in build/demo
 # make fuzz   libFuzzer on what reads foreign bytes, 10 minutes a target (FUZZ_SECONDS)
 # make power  power cuts at every word of a life of 1,000 commits (POWER_COMMITS)
-# make test   everything that is checked: style, types, C++ with sanitizers, boards, emulators, Python
+# make test   everything that is checked: style, layers, types, C++ with sanitizers, boards, emulators, Python
 # Both set up what they need (host/setup.sh). PYTHON=python3.11 chooses the interpreter.
 .PHONY: demo test fuzz power lint bench clean
 SHELL := /bin/sh
@@ -26,7 +26,7 @@ power: .venv/set-up-for-test
 	KILOTUNE_POWER_COMMITS=$(POWER_COMMITS) build/power/tests/kilotune_power
 
 lint: .venv/set-up-for-test
-	.venv/bin/python tests/run.py style types
+	.venv/bin/python tests/run.py style layers types
 
 # The figures of the README: minutes to an hour.
 bench: .venv/set-up-for-test

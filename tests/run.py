@@ -1,7 +1,7 @@
 """Everything that is checked, in order; `make test` calls it.  python tests/run.py [stage ...]
 
-Stages: style, types, cpp, fuzz, tidy, boards, python. Each prints what it runs; the first failure ends the run. What a
-machine lacks (clang tools, a cross compiler, an emulator) is named and skipped.
+Stages: style, layers, types, cpp, fuzz, tidy, boards, python. Each prints what it runs; the first failure ends the run.
+What a machine lacks (clang tools, a cross compiler, an emulator) is named and skipped.
 """
 
 from __future__ import annotations
@@ -53,8 +53,14 @@ def style() -> None:
         run("clang-format", "--dry-run", "--Werror", *files)
 
 
+def layers() -> None:
+    """Nothing imports or includes upwards, or in a circle; the contracts are in pyproject.toml and layers.py."""
+    run("lint-imports", "--no-cache", "--no-logo")
+    run(PYTHON, "tests/support/layers.py")
+
+
 def types() -> None:
-    run("mypy", "--strict", "-p", "kilotune")
+    run("mypy", "host/kilotune", "models", "tests/host", "tests/support")
 
 
 def cpp() -> None:
@@ -107,7 +113,8 @@ def python() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "style": style, "types": types, "cpp": cpp, "fuzz": fuzz, "tidy": tidy, "boards": boards, "python": python,
+    "style": style, "layers": layers, "types": types, "cpp": cpp,
+    "fuzz": fuzz, "tidy": tidy, "boards": boards, "python": python,
 }  # fmt: skip
 
 

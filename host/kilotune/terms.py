@@ -1,5 +1,179 @@
-"""The words that the image, the device, the command line and the report share."""
+"""The vocabulary: each word that image, compiler, device, command line, search and report share, written once.
+
+Numbers are those of the firmware, the wire and the model image (docs/SPEC.md). A plain string becomes a member of
+these at the public edge (`kilotune.compile`, `Device.learn`, the command line, a file that is read) and nowhere else.
+"""
 
 from __future__ import annotations
 
+from enum import Enum, IntEnum, IntFlag
+from typing import TypeVar
+
+from kilotune.errors import KilotuneError
+
 Q10 = 1024.0  # scores, losses and thresholds on the wire are log2 in 1/1024
+
+
+class Word(str, Enum):
+    """A word as it stands in files and JSON, and the number that images and messages have for it."""
+
+    number: int
+
+    def __new__(cls, word: str, number: int) -> Word:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.number = number
+        return member
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Loss(Word):
+    """What training lowers; 0 on the wire: nothing is trained."""
+
+    reconstruction = "reconstruction", 1  # squared error to the model's own input
+    regression = "regression", 2  # squared error to a target that is given
+    classification = "classification", 3  # cross-entropy of a softmax to a class
+
+
+class Method(Word):
+    """What of a model the device trains."""
+
+    none = "none", 0
+    bias = "bias", 1
+    head = "head", 2  # weights and biases of the last layer
+    bias_and_head = "bias+head", 3
+    lora = "lora", 4  # low-rank sums on the weights of whole layers
+    channels = "channels", 5  # the weights of some channels
+    chosen = "chosen", 6  # layer by layer, as a search or a caller says
+
+
+# Those that a name alone describes.
+FIXED_METHODS = tuple(method for method in Method if method not in (Method.none, Method.chosen))
+
+
+class Scorer(IntEnum):
+    """What turns a window into a score."""
+
+    automatic = 0  # the device picks, on windows held back from training
+    residual = 1
+    nearest = 2
+    combined = 3
+
+
+class Guard(IntEnum):
+    """Which windows a learn phase that resumes may refuse, and whether it may be undone."""
+
+    all = 0
+    gate = 1
+    none = 2
+
+
+class Phase(IntEnum):
+    """What a device is doing."""
+
+    idle = 0
+    learn = 1
+    train = 2
+    detect = 3
+
+
+class Refusal(IntFlag):
+    """Why a window was not learned from."""
+
+    clipped = 1
+    constant = 2
+    anomalous = 4
+    stuck = 8
+    drifted = 16
+
+
+class WindowFlag(IntFlag):
+    """What else there is to say of a window."""
+
+    scored = 1
+    anomaly = 2
+    learned = 4
+
+
+class Reason(IntFlag):
+    """Why guardrails refused what was learned."""
+
+    early_loss = 1
+    parameters = 2
+    early_alarms = 4
+    tolerant = 8
+    insensitive = 16
+    aged = 32
+    unlike = 64
+    shifted = 128
+
+
+class StreamKind(IntEnum):
+    """What a stream carries."""
+
+    samples = 0
+    features = 1
+
+
+class Chip(IntEnum):
+    """Accelerometers that there are drivers for."""
+
+    none = 0
+    lis2dw12 = 1
+    adxl345 = 2
+    lsm6dso = 3
+
+
+class RestartCause(IntEnum):
+    """What began the device's run."""
+
+    unknown = 0
+    power = 1
+    outside = 2  # the reset pin, a debugger, or a watchdog that the chip does not tell from them
+    asked = 3
+    fault = 4
+    watchdog = 5  # the run before hung; the fault's pc tells where, on chips that warn before
+
+
+class Lock(IntEnum):
+    """What of a device needs its key."""
+
+    none = 0
+    writes = 1  # what changes the device; scores and status are open
+    all = 2
+
+
+# Other spellings that people know.
+_SYNONYMS = {"cross_entropy": Loss.classification.value}
+
+Term = TypeVar("Term", bound=Enum)
+Numbered = TypeVar("Numbered", bound=Word)
+
+
+def words(kind: type[Term]) -> tuple[str, ...]:
+    """The members as people write them."""
+    return tuple(word_of(member) for member in kind)
+
+
+def word_of(member: Enum) -> str:
+    """One member as people write it, and as it stands in JSON."""
+    return str(member) if isinstance(member, Word) else member.name
+
+
+def named(kind: type[Term], word: Term | str, *, code: str = "usage") -> Term:
+    """The member of `kind` that `word` names; a member is passed on. KilotuneError `code` where there is none."""
+    if isinstance(word, kind):
+        return word
+    known = {word_of(member): member for member in kind}
+    found = known.get(_SYNONYMS.get(str(word), str(word)))
+    if found is None:
+        raise KilotuneError(code, f"there is no {kind.__name__.lower()} {word!r}", f"use one of {', '.join(known)}")
+    return found
+
+
+def word_for(kind: type[Numbered], number: int) -> str:
+    """The word for a number that a device tells; "none" for 0, "method 9" for one that these tools do not know."""
+    known = {0: "none"} | {member.number: str(member) for member in kind}
+    return known.get(number, f"{kind.__name__.lower()} {number}")

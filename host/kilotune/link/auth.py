@@ -6,19 +6,12 @@ import hmac
 import secrets
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum
 from hashlib import blake2s
+
+from kilotune.terms import Lock as Lock
 
 KEY_BYTES, TAG_BYTES, NONCE_BYTES, KEY_ID_BYTES = 32, 16, 16, 8
 _SESSION, _REQUEST, _ANSWER, _KEY_ID, _NEW_KEY, _ADAPTER = 2, 3, 4, 5, 6, 7  # what a digest is for
-
-
-class Lock(IntEnum):
-    """What needs the key: nothing, what changes the device, or everything."""
-
-    none = 0
-    writes = 1
-    all = 2
 
 
 def _digest(size: int, key: bytes, purpose: int, *parts: bytes) -> bytes:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields, is_dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
 
 from kilotune.link import cbor
-from kilotune.link.auth import KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES, Lock
+from kilotune.link.auth import KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES
+from kilotune.terms import Chip as Chip
+from kilotune.terms import Guard as Guard
+from kilotune.terms import Lock as Lock
+from kilotune.terms import Phase as Phase
+from kilotune.terms import Reason as Reason
+from kilotune.terms import RestartCause as RestartCause
+from kilotune.terms import Scorer as Scorer
+from kilotune.terms import StreamKind as StreamKind
 
 PROTOCOL_VERSION = 1
 HEADER = struct.Struct("<BBHH")  # protocol version, kind, session, sequence number
@@ -108,36 +116,6 @@ DOING = {
     Kind.sensor_test: "test its sensor",
     Kind.raw: "give raw samples",
 }
-
-
-class Phase(IntEnum):
-    idle = 0
-    learn = 1
-    train = 2
-    detect = 3
-
-
-class RestartCause(IntEnum):
-    """What began the device's run."""
-
-    unknown = 0
-    power = 1
-    outside = 2  # the reset pin, a debugger, or a watchdog that the chip does not tell from them
-    asked = 3
-    fault = 4
-    watchdog = 5  # the run before hung; the fault's pc tells where, on chips that warn before
-
-
-class Scorer(IntEnum):
-    automatic = 0
-    residual = 1
-    nearest = 2
-    combined = 3
-
-
-class StreamKind(IntEnum):
-    samples = 0
-    features = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,27 +247,6 @@ class LastFault:
     fault_status: U32
 
 
-class Guard(IntEnum):
-    """Which windows a learn phase that resumes may refuse, and whether it may be undone."""
-
-    all = 0
-    gate = 1
-    none = 2
-
-
-class Reason(IntFlag):
-    """Why guardrails refused what was learned."""
-
-    early_loss = 1
-    parameters = 2
-    early_alarms = 4
-    tolerant = 8
-    insensitive = 16
-    aged = 32
-    unlike = 64
-    shifted = 128
-
-
 EARLIER_RUN = 0xFFFFFFFF
 
 
@@ -324,15 +281,6 @@ class GuardStatus:
     shifted: U16
     last_reasons: U8
     last_window: U32  # `counters.windows` when they held, `EARLIER_RUN`: before this run
-
-
-class Chip(IntEnum):
-    """Accelerometers that there are drivers for."""
-
-    none = 0
-    lis2dw12 = 1
-    adxl345 = 2
-    lsm6dso = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from kilotune.adapters.config import layout
 from kilotune.device.device import Device
 from kilotune.device.wording import guard_in_words
 from kilotune.errors import KilotuneError
-from kilotune.link.messages import ANOMALOUS, DRIFTED, EARLIER_RUN, GuardStatus, Reason
+from kilotune.link.messages import EARLIER_RUN, GuardStatus, Reason
+from kilotune.terms import Refusal
 
 from tests.support.learning_twin import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, calibration_of, machine, twin
 
@@ -103,10 +104,10 @@ def test_windows_far_from_the_first_healthy_ones_are_refused_though_the_score_le
     far = machine(40, 6, shift=6.0)
     assert not device.score(far, ready_features=True).anomalous.any()
     bits = refused(device, np.concatenate([machine(40, 7), far]))
-    assert (bits[40:] & DRIFTED).all()
-    assert not (bits & ANOMALOUS).any()
+    assert (bits[40:] & Refusal.drifted).all()
+    assert not (bits & Refusal.anomalous).any()
     assert (bits[:40] == 0).mean() > 0.9
-    assert device.status().guard.drifted == np.count_nonzero(bits & DRIFTED)
+    assert device.status().guard.drifted == np.count_nonzero(bits & Refusal.drifted)
 
 
 def test_a_window_that_was_let_in_does_not_vouch_for_the_next_one() -> None:
@@ -311,7 +312,7 @@ def test_impossible_numbers_of_early_windows_are_refused(early: int) -> None:
 def test_without_early_windows_the_distance_from_the_first_calibration_still_counts() -> None:
     device = learned(image(0))
     tampered(device, {}, {6: (32000).to_bytes(2, "little")})
-    assert (refused(device, machine(40, 6, shift=8.0)) & DRIFTED).all()
+    assert (refused(device, machine(40, 6, shift=8.0)) & Refusal.drifted).all()
     assert device.status().guard.early == 0
 
 

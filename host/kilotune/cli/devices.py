@@ -99,7 +99,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     --key-file; where that exists, its key is used). Keep a copy: without it the device must be erased.
     """
     from kilotune.device import provisioning
-    from kilotune.link.auth import Lock
+    from kilotune.terms import Lock
 
     if change and remove:
         raise KilotuneError("usage", "--change and --remove exclude each other", "give one of them")

@@ -35,14 +35,15 @@ from kilotune.device.samples import Samples, Segment, to_features, to_segments
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
 from kilotune.link import messages, transfer
-from kilotune.link.auth import Key, Lock
+from kilotune.link.auth import Key
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.keys import KeyRing
-from kilotune.link.messages import Kind, Phase, StreamKind, WindowResult
+from kilotune.link.messages import Kind, WindowResult
 from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
+from kilotune.terms import Lock, Phase, StreamKind
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter

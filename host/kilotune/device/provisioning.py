@@ -8,9 +8,10 @@ from pathlib import Path
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link import keys
-from kilotune.link.auth import Key, Lock
+from kilotune.link.auth import Key
 from kilotune.link.keys import KeyRing
 from kilotune.link.status import RefusedError, local_error
+from kilotune.terms import Lock
 
 
 @dataclass(frozen=True, slots=True)

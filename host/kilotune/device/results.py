@@ -13,10 +13,10 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.image.real16 import to_real
 from kilotune.link import messages
-from kilotune.link.messages import ANOMALY, SCORED, WindowResult
+from kilotune.link.messages import WindowResult
 from kilotune.link.status import statuses
+from kilotune.terms import Q10, WindowFlag
 
-Q10 = 1024.0  # scores and losses on the wire are Q10 log2
 LOSSES = {0: "none", 1: "reconstruction", 2: "regression", 3: "cross_entropy"}
 METHODS = dict(enumerate(("none", "bias", "head", "bias+head", "lora", "channels", "chosen")))
 
@@ -110,12 +110,12 @@ class Scores:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """(windows,) log2 of the anomaly score (classifiers: of the winning probability); NaN: not scored."""
-        return np.array([r.score / Q10 if r.flags & SCORED else np.nan for r in self.results], np.float64)
+        return np.array([r.score / Q10 if r.flags & WindowFlag.scored else np.nan for r in self.results], np.float64)
 
     @property
     def anomalous(self) -> npt.NDArray[np.bool_]:
         """(windows,)"""
-        return np.array([bool(r.flags & ANOMALY) for r in self.results], np.bool_)
+        return np.array([bool(r.flags & WindowFlag.anomaly) for r in self.results], np.bool_)
 
     @property
     def categories(self) -> npt.NDArray[np.int64]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kilotune.link.messages import EARLIER_RUN, Reason
-from kilotune.terms import Q10
+from kilotune.link.messages import EARLIER_RUN
+from kilotune.terms import Q10, Reason
 
 if TYPE_CHECKING:
     from kilotune.link.messages import GuardStatus, LearnReport

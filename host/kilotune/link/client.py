@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
-from kilotune.link.auth import NONCE_BYTES, TAG_BYTES, Key, Lock, SessionKey
+from kilotune.link.auth import NONCE_BYTES, TAG_BYTES, Key, SessionKey
 from kilotune.link.cbor import bad_message
 from kilotune.link.messages import ANSWER, DOING, ERROR_ANSWER, HEADER, PROTOCOL_VERSION, TAGGED, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import Transport
+from kilotune.terms import Lock
 
 FIRST_ATTEMPT_S = 0.4
 LONGEST_ATTEMPT_S = 3.0

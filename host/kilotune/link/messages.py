@@ -440,7 +440,7 @@ class RawFrames:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """`index`: windows since the stream began; `score`: Q10 log2; `refused`, `flags`: bits, see below."""
+    """`index`: windows since the stream began; `score`: Q10 log2; `refused`, `flags`: `Refusal`, `WindowFlag` bits."""
 
     index: int
     score: int
@@ -448,9 +448,6 @@ class WindowResult:
     flags: int
     category: int
 
-
-CLIPPED, CONSTANT, ANOMALOUS, STUCK, DRIFTED = 1, 2, 4, 8, 16  # WindowResult.refused
-SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import FIRST_ATTEMPT_S, LONGEST_ATTEMPT_S, Answer, Client
-from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, StreamKind, WindowResult
+from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, WindowResult
+from kilotune.terms import StreamKind
 
 _U32 = 0xFFFFFFFF
 _SAMPLES_FIELDS_BYTES = 17  # CBOR around the data, at most

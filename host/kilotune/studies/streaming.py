@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kilotune.device.learning import LearnOptions
 from kilotune.errors import KilotuneError
-from kilotune.terms import Q10
+from kilotune.terms import Q10, Phase, Refusal, WindowFlag, word_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 # Told of work under way: done, total, what.
 Tell = Callable[[float, float, str], None]
-
-REFUSALS = ((1, "clipped"), (2, "constant"), (4, "anomalous"), (8, "stuck"), (16, "drifted"))
-SCORED, ANOMALY, LEARNED = 1, 2, 4  # WindowResult.flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class StreamEvent:
     """One window of one recording, in the order of the stream."""
 
     source: str
-    phase: str  # "learn" or "detect"
+    phase: Phase  # learn or detect
     window: Window
 
 
@@ -128,14 +125,14 @@ def _relay(progress: Tell | None) -> ProgressCall | None:
 
 
 def _window(result: WindowResult, window: int, hop: int, rate_hz: float) -> Window:
-    refused = tuple(name for bit, name in REFUSALS if result.refused & bit)
-    scored = bool(result.flags & SCORED)
+    refused = tuple(word_of(bit) for bit in Refusal if result.refused & bit)
+    scored = bool(result.flags & WindowFlag.scored)
     return Window(
         index=result.index,
         t_s=(result.index * hop + window) / rate_hz,
         score=result.score / Q10 if scored else None,
-        anomaly=bool(result.flags & ANOMALY),
-        learned=bool(result.flags & LEARNED),
+        anomaly=bool(result.flags & WindowFlag.anomaly),
+        learned=bool(result.flags & WindowFlag.learned),
         refused=refused,
         category=result.category,
     )
@@ -189,7 +186,7 @@ def run(
             counts["windows"] += 1
             counts["anomalies"] += window.anomaly
             counts["refused"] += bool(window.refused)
-            emit(StreamEvent(source, "detect", window))
+            emit(StreamEvent(source, Phase.detect, window))
 
         score(device, recording, emit=pass_on)
     return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"])

@@ -162,18 +162,24 @@ def word_of(member: Enum) -> str:
     return str(member) if isinstance(member, Word) else member.name
 
 
-def named(kind: type[Term], word: Term | str, *, code: str = "usage") -> Term:
-    """The member of `kind` that `word` names; a member is passed on. KilotuneError `code` where there is none."""
+def known(kind: type[Term], word: object) -> Term | None:
+    """The member that `word` names, in either spelling; None where it names none."""
     if isinstance(word, kind):
         return word
-    known = {word_of(member): member for member in kind}
-    found = known.get(_SYNONYMS.get(str(word), str(word)))
+    text = _SYNONYMS.get(word, word) if isinstance(word, str) else None
+    return next((member for member in kind if word_of(member) == text), None)
+
+
+def named(kind: type[Term], word: Term | str, *, code: str = "usage") -> Term:
+    """The same; KilotuneError `code` where it names none."""
+    found = known(kind, word)
     if found is None:
-        raise KilotuneError(code, f"there is no {kind.__name__.lower()} {word!r}", f"use one of {', '.join(known)}")
+        hint = f"use one of {', '.join(words(kind))}"
+        raise KilotuneError(code, f"there is no {kind.__name__.lower()} {word!r}", hint)
     return found
 
 
 def word_for(kind: type[Numbered], number: int) -> str:
     """The word for a number that a device tells; "none" for 0, "method 9" for one that these tools do not know."""
-    known = {0: "none"} | {member.number: str(member) for member in kind}
-    return known.get(number, f"{kind.__name__.lower()} {number}")
+    told = {0: "none"} | {member.number: str(member) for member in kind}
+    return told.get(number, f"{kind.__name__.lower()} {number}")

@@ -16,8 +16,9 @@ from typing import Any
 import kilotune
 import numpy as np
 from kilotune.compiler import costs, graph, planning
-from kilotune.compiler.selection import Request
+from kilotune.compiler.options import CompileOptions
 from kilotune.targets.connect import connect_fresh
+from kilotune.terms import Method
 from kilotune.tflite import model as tflite_model
 from scipy.optimize import nnls
 
@@ -77,8 +78,8 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     """An inference and a step."""
     image = kilotune.compile(content, **options)
     built = graph.build(tflite_model.read(content))
-    request = Request(**options)
-    plan = planning.plan(built, request=request, loss="auto", optimiser_state=False, calibration_bytes=0)
+    asked = CompileOptions(**{**options, "method": Method(options["method"])})
+    plan = planning.plan(built, asked, calibration_bytes=0)
     with connect_fresh(TARGET, image=image, state=None, timeout_s=300.0) as device:
         counted = device.bench(runs=1)
     name = f"{network}, {' '.join(map(str, options.values()))}"

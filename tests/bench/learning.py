@@ -26,7 +26,7 @@ from typing import Any
 import kilotune
 import numpy as np
 from kilotune import _native
-from kilotune.compiler.compile import compile_within
+from kilotune.compiler.compile import CompileOptions, compile_within
 from kilotune.compiler.search import Budget, Samples
 from kilotune.device.device import Device
 from kilotune.image import metadata
@@ -157,7 +157,7 @@ def searched(
     rows = np.clip(np.rint(inputs / scale) + zero, -128, 127).astype(np.int8)
     samples = Samples(rows, None if labels is None else labels.astype(np.uint16))
     budget = Budget(round(sizes[0] + share * (sizes[1] - sizes[0])))
-    return compile_within(tflite, budget, samples, reservoir=reservoir)[0]
+    return compile_within(tflite, budget, samples, options=CompileOptions(reservoir=reservoir))[0]
 
 
 def twin(image: kilotune.Image) -> Device:

@@ -13,6 +13,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, calibration_bytes
 from kilotune.image.image import Layer
 from kilotune.operators.adapted import MAX_RANK
+from kilotune.terms import Loss, Method
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -39,8 +40,8 @@ class AdapterConfig:
 
     base_hash: str  # of the .tflite
     image_hash: str
-    method: str
-    loss: str
+    method: Method
+    loss: Loss
     adapter_bytes: int
     calibration_bytes: int
     layers: tuple[Layer, ...]  # trained ones only

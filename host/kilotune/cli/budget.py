@@ -13,9 +13,12 @@ import rich_click as click
 from kilotune.cli.options import EXISTING, FILE
 from kilotune.cli.output import Output, table
 from kilotune.errors import KilotuneError
+from kilotune.terms import Loss, Method
 
 if TYPE_CHECKING:
+    from kilotune.compiler.options import CompileOptions
     from kilotune.compiler.search import Budget, Found, Point, Samples
+    from kilotune.image.image import Image
 
     Load = Callable[[Path], Samples]
 
@@ -110,43 +113,42 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def load_samples(wanted: Wanted, model: Path) -> Samples:
-    """The calibration data, checked against the model."""
-    from kilotune.compiler.compile import compile as compile_model
+def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:
+    """The calibration data, checked against the model and what training is to lower."""
+    from kilotune.compiler.compile import CompileOptions, compile_with
     from kilotune.compiler.search import Samples
     from kilotune.sources.arrays import load_calibration, load_labels, load_targets
 
-    bare = compile_model(model, method="none")
+    bare = compile_with(model, CompileOptions(method=Method.none, loss=loss))
     scale, zero = bare.input_quantisation
     inputs = load_calibration(wanted.calibration, bare.input_bytes, scale, zero)
-    kind = compile_model(model, method="bias").loss
     labels = None if wanted.labels is None else load_labels(wanted.labels, len(inputs))
     targets = None
     if wanted.targets is not None:
         targets = load_targets(wanted.targets, len(inputs), bare.output_bytes, *bare.output_quantisation)
-    for needed, given, option in (("classification", labels, "--labels"), ("regression", targets, "--targets")):
-        if (kind == needed) != (given is not None):
+    for needed, given, option in ((Loss.classification, labels, "--labels"), (Loss.regression, targets, "--targets")):
+        if (bare.loss is needed) != (given is not None):
             raise KilotuneError(
                 "usage",
-                f"the model does {kind}, " + ("which takes no " if given is not None else "which needs ") + option,
+                f"the model does {bare.loss}, " + ("which takes no " if given is not None else "which needs ") + option,
                 f"leave {option} out" if given is not None else f"give {option} FILE.npy",
             )
     return Samples(inputs, labels, targets)
 
 
-def compile_within(out: Output, model: Path, wanted: Wanted, **options: Any) -> tuple[Any, Found]:
+def compile_within(out: Output, model: Path, wanted: Wanted, options: CompileOptions) -> tuple[Image, Found]:
     """The image of the best set, and what was measured."""
     from kilotune.compiler.compile import compile_within as search
 
-    samples = load_samples(wanted, model)
+    samples = load_samples(wanted, model, options.loss)
     with out.progress("measuring") as bar:
         image, found = search(
             model,
             wanted.budget(),
             samples,
+            options=options,
             steps=wanted.steps,
             progress=lambda done, total, name: bar(done, total, name),
-            **options,
         )
     if wanted.plot is not None:
         from kilotune.common.files import write_atomically

@@ -14,11 +14,11 @@ from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.compiler.compile import Loss, Method
     from kilotune.compiler.search import Found
     from kilotune.image.base_profile import Profile
     from kilotune.image.features import FeatureConfig
     from kilotune.image.image import Image, Layer
+    from kilotune.terms import Loss, Method
 
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
@@ -117,6 +117,7 @@ def compile_command(
     from kilotune.common.files import keep_apart, require_writable
     from kilotune.compiler.compile import compile as compile_model
     from kilotune.compiler.compile import trainable
+    from kilotune.compiler.options import CompileOptions, loss_named
 
     read, plot = {"the model": model, "the features": settings}, None
     if wanted is not None:
@@ -129,11 +130,8 @@ def compile_command(
     features, profile = read_settings(settings) if settings is not None else (None, None)
     searched: Found | None = None
     if wanted is not None:
-        image, searched = compile_within(
-            out,
-            model,
-            wanted,
-            loss=loss,
+        options = CompileOptions(
+            loss=loss_named(loss),
             momentum=momentum,
             accumulate=accumulate,
             adam=adam,
@@ -143,6 +141,7 @@ def compile_command(
             early=early,
             alone_windows=alone_windows,
         )
+        image, searched = compile_within(out, model, wanted, options)
     else:
         image = compile_model(
             model,

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TextIO
 
 from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
+from kilotune.terms import word_of
 
 
 class Bar(Protocol):
@@ -140,7 +141,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, Enum):
-        return value.name
+        return word_of(value)
     if isinstance(value, (bytes, bytearray)):
         return value.hex()
     if isinstance(value, Path):

@@ -22,6 +22,7 @@ from kilotune.cli.options import (
 from kilotune.cli.output import Output, pairs, plain
 from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
+from kilotune.terms import Loss
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -250,7 +251,7 @@ def train_command(
     inputs = load_inputs(source, model.input_bytes)
     rows = inputs.shape[0]
     classes: npt.NDArray[Any] | None = None
-    if labels is not None and model.loss == "regression":
+    if labels is not None and model.loss is Loss.regression:
         classes = load_targets(labels, rows, model.output_bytes, *model.output_quantisation)
     elif labels is not None:
         classes = load_labels(labels, rows)

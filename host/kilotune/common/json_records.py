@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from kilotune.terms import Loss, Method, known
+
+_WORDS = {"Loss": Loss, "Method": Method}
 LARGEST = 0xFFFFFFFF
 
 
 def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """`data` as keyword arguments of the dataclass `cls`: exactly its fields, each of its declared type.
 
-    Integers lie within 32 bits. Raises ValueError, whose text completes "the file ...".
+    Integers lie within 32 bits; words become members of their enumeration. Raises ValueError, whose text completes
+    "the file ...".
     """
     if not isinstance(data, dict):
         raise ValueError(f"holds a {type(data).__name__} where an object belongs")
@@ -22,7 +26,11 @@ def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str
         value = data[name]
         if kind == "tuple[int, ...]" and isinstance(value, (list, tuple)):
             data = {**data, name: tuple(value)}
+        if kind in _WORDS:
+            data = {**data, name: known(_WORDS[kind], value)}
         good = {
+            "Loss": known(Loss, value) is not None,
+            "Method": known(Method, value) is not None,
             "str": isinstance(value, str),
             "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST,

@@ -5,51 +5,50 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kilotune.compiler import graph as graph_module
 from kilotune.compiler import losses, planning
 from kilotune.compiler.graph import Graph
-from kilotune.compiler.selection import LayerChoice, Request, Trainability, trainability
-from kilotune.compiler.training_plan import LOSSES, METHODS, LossPlan, Plan
+from kilotune.compiler.options import AUTO, CompileOptions, LayerChoice, loss_named
+from kilotune.compiler.selection import Trainability, trainability
+from kilotune.compiler.training_plan import LossPlan, Plan
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import CalibrationSettings, Profile, calibration_bytes
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Header, Image, Layer, seal
 from kilotune.operators.base import NONE, SectionWriter
+from kilotune.terms import Loss, Method, named
 from kilotune.tflite import model as tflite_model
 
 if TYPE_CHECKING:
     from kilotune.compiler.search import Budget, Found, Progress, Samples
 
-Method = Literal["none", "bias", "head", "bias+head", "lora", "channels", "chosen"]
-Loss = Literal["auto", "reconstruction", "regression", "classification"]
-
 
 def compile(
     tflite: bytes | str | Path,
     *,
-    method: Method = "bias",
+    method: Method | str = "bias",
     last_layers: int | None = None,
     layers: Sequence[str | int] | None = None,
     channels: int | Mapping[str | int, Sequence[int]] | None = None,
     rank: int | None = None,
     chosen: Mapping[int, LayerChoice] | None = None,
-    loss: Loss = "auto",
+    loss: Loss | str = AUTO,
     momentum: bool = False,
     accumulate: bool = False,
     adam: bool = False,
+    recompute: bool = False,
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
     reservoir: int = 32,
     early: int = 0,
     alone_windows: int | None = None,
-    recompute: bool = False,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
@@ -57,6 +56,8 @@ def compile(
     "lora" trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1
     convolutions, "channels" the weights of some channels: `channels` says how many of each layer (default
     4, those with the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op.
+    `loss`: "reconstruction", "regression" or "classification" (also "cross_entropy"); "auto": what the
+    model's metadata says, else what suits its shape.
     `momentum` and `accumulate` reserve the optimiser state that either needs, `adam` that of Adam, which
     then trains. `features` and `profile` default to what the model's own metadata says; without any, the
     model takes ready int8 inputs. `reservoir`: windows that the device keeps for training, 1 to 255, held-
@@ -69,33 +70,36 @@ def compile(
     operator, or a way to train it, that there is not: the message names it), `shared_tensor`, `bad_features`,
     `bad_argument`.
     """
-    if adam and (momentum or accumulate):
-        raise KilotuneError("bad_argument", "Adam has a momentum of its own and does not accumulate", "choose one")
-    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
-    model = tflite_model.read(content)
-    graph = graph_module.build(model)
-    if method != "none":
-        graph = graph_module.with_flat_output(graph)
-    own = metadata.from_model(model)
-    features = features if features is not None else own.features
-    profile = profile if profile is not None else own.profile
-    chosen_loss = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
-    features, profile = _check_features(graph, features, profile, chosen_loss)
-    settings = CalibrationSettings.for_loss(chosen_loss, reservoir, early, alone_windows)
-    residuals = profile.residual_std.size if profile is not None else 0
-    plan = planning.plan(
-        graph,
-        request=Request(method, last_layers, layers, channels, rank, chosen),
-        loss=chosen_loss,
-        optimiser_state=momentum or accumulate,
+    options = CompileOptions(
+        method=named(Method, method, code="bad_argument"),
+        last_layers=last_layers,
+        layers=None if layers is None else tuple(layers),
+        channels=channels,
+        rank=rank,
+        chosen=chosen,
+        loss=loss_named(loss),
+        momentum=momentum,
+        accumulate=accumulate,
         adam=adam,
         recompute=recompute,
-        calibration_bytes=calibration_bytes(
-            features.inputs if features is not None else 0, residuals, settings.windows, settings.early
-        ),
+        features=features,
+        profile=profile,
+        reservoir=reservoir,
+        early=early,
+        alone_windows=alone_windows,
     )
-    meta = _meta(graph, plan, method, chosen_loss, features, profile, settings)
-    return Image.from_bytes(_serialise(graph, plan, model.sha256, meta, features, profile, settings))
+    return compile_with(tflite, options)
+
+
+def compile_with(tflite: bytes | str | Path, options: CompileOptions) -> Image:
+    """The same with all that can be asked for in one value."""
+    model = tflite_model.read(_content(tflite))
+    graph = graph_module.build(model)
+    if options.method is not Method.none:
+        graph = graph_module.with_flat_output(graph)
+    job = _settle(graph, options, metadata.from_model(model))
+    plan = planning.plan(graph, job.options, calibration_bytes=job.calibration_bytes)
+    return Image.from_bytes(_serialise(job, plan, model.sha256))
 
 
 def compile_within(
@@ -103,75 +107,49 @@ def compile_within(
     budget: Budget,
     samples: Samples,
     *,
-    loss: Loss = "auto",
-    momentum: bool = False,
-    accumulate: bool = False,
-    adam: bool = False,
-    features: FeatureConfig | None = None,
-    profile: Profile | None = None,
-    reservoir: int = 32,
-    early: int = 0,
-    alone_windows: int | None = None,
-    recompute: bool = False,
+    options: CompileOptions | None = None,
     steps: int = 400,
     progress: Progress | None = None,
 ) -> tuple[Image, Found]:
     """Compiles what the search of `kilotune.compiler.search` chooses to train within `budget`; see there.
 
-    `steps`: training steps of each measurement. The other arguments are those of `compile`.
+    `options`: all but what the search decides itself. `steps`: training steps of each measurement.
     """
     from kilotune.compiler import search
 
-    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
+    options = options if options is not None else CompileOptions()
+    options.require_nothing_searched()
+    content = _content(tflite)
     model = tflite_model.read(content)
-    own = metadata.from_model(model)
     graph = graph_module.with_flat_output(graph_module.build(model))
-    kind = losses.choose_loss(graph, own.loss if loss == "auto" and own.loss else loss)
+    job = _settle(graph, options, metadata.from_model(model))
 
     def ready(chosen: Mapping[int, LayerChoice]) -> Image:
-        return compile(content, method="chosen", chosen=chosen, loss=cast("Loss", kind))
-
-    def final(method: Method, chosen: Mapping[int, LayerChoice] | None) -> Image:
-        return compile(
-            content,
-            method=method,
-            chosen=chosen,
-            loss=loss,
-            momentum=momentum,
-            accumulate=accumulate,
-            adam=adam,
-            features=features,
-            profile=profile,
-            reservoir=reservoir,
-            early=early,
-            alone_windows=alone_windows,
-            recompute=recompute,
-        )
+        return compile_with(content, CompileOptions(method=Method.chosen, chosen=chosen, loss=job.loss))
 
     found = search.search(
         graph,
         ready,
         samples,
         budget,
-        loss=kind,
-        optimiser_state=momentum or accumulate,
-        adam=adam,
-        recompute=recompute,
-        calibration_bytes=final("none", None).adapter_bytes,
+        job.options,
+        calibration_bytes=job.calibration_bytes,
         steps=steps,
         progress=progress,
     )
-    return final("chosen", found.best.chosen), found
+    return compile_with(content, replace(options, method=Method.chosen, chosen=found.best.chosen)), found
 
 
-def trainable(tflite: bytes | str | Path, *, loss: Loss = "auto") -> tuple[Trainability, ...]:
+def trainable(tflite: bytes | str | Path, *, loss: Loss | str = AUTO) -> tuple[Trainability, ...]:
     """How each layer of the model can be trained with `loss`, or why it cannot be. Raises KilotuneError."""
-    content = tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
-    model = tflite_model.read(content)
+    model = tflite_model.read(_content(tflite))
     graph = graph_module.with_flat_output(graph_module.build(model))
-    own = metadata.from_model(model).loss
-    chosen = losses.choose_loss(graph, own if loss == "auto" and own else loss)
-    return trainability(graph, losses.plan_loss(graph, chosen)[1])
+    kind = losses.choose_loss(graph, loss_named(loss) or metadata.from_model(model).loss)
+    return trainability(graph, losses.plan_loss(graph, kind)[1])
+
+
+def _content(tflite: bytes | str | Path) -> bytes:
+    return tflite if isinstance(tflite, bytes) else read_file(Path(tflite))
 
 
 def read_file(path: Path) -> bytes:
@@ -188,13 +166,41 @@ def read_file(path: Path) -> bytes:
         raise KilotuneError("no_file", f"cannot read {path}: {error.strerror}", "check the path") from error
 
 
-def _check_features(
-    graph: Graph, features: FeatureConfig | None, profile: Profile | None, loss: str
-) -> tuple[FeatureConfig | None, Profile | None]:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A graph and all that is settled before it is planned. `options` holds no None that the model answers."""
+
+    graph: Graph
+    options: CompileOptions
+    loss: Loss
+    settings: CalibrationSettings
+
+    @property
+    def calibration_bytes(self) -> int:
+        """At the head of the adapter."""
+        features, profile = self.options.features, self.options.profile
+        residuals = profile.residual_std.size if profile is not None else 0
+        inputs = features.inputs if features is not None else 0
+        return calibration_bytes(inputs, residuals, self.settings.windows, self.settings.early)
+
+
+def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) -> _Job:
+    """What nobody asked for is as the model's `own` metadata says, else as it suits the graph."""
+    loss = losses.choose_loss(graph, options.loss or own.loss)
+    features = options.features if options.features is not None else own.features
+    profile = options.profile if options.profile is not None else own.profile
     if features is None:
+        options.require_used_without_features()
         if profile is not None:
             raise KilotuneError("bad_features", "a profile came without features", "give both, or neither")
-        return None, None
+    else:
+        profile = _profile_for(graph, features, profile, loss)
+    settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows)
+    return _Job(graph, replace(options, loss=loss, features=features, profile=profile), loss, settings)
+
+
+def _profile_for(graph: Graph, features: FeatureConfig, profile: Profile | None, loss: Loss) -> Profile:
+    """The profile, one that changes nothing where there is none; KilotuneError where the three do not fit."""
     inputs, outputs = graph.activations[graph.input].elements, graph.activations[graph.output].elements
     if features.inputs != inputs:
         raise KilotuneError(
@@ -203,28 +209,21 @@ def _check_features(
             f"{features.features_per_axis}), but the model takes {inputs}",
             "change the bands, statistics or axes",
         )
-    if loss == "regression":
+    if loss is Loss.regression:
         raise KilotuneError(
             "bad_features",
             "features are for reconstruction and classification, and this model does regression",
             "compile it without features and train it on ready inputs",
         )
-    residuals = 0 if loss == "classification" else outputs
+    residuals = 0 if loss is Loss.classification else outputs
     profile = profile or Profile.neutral(inputs, residuals)
     if profile.feature_mean.size != inputs or profile.residual_std.size != residuals:
         raise KilotuneError("bad_features", "the profile is not for this model", "make the profile again")
-    return features, profile
+    return profile
 
 
-def _meta(
-    graph: Graph,
-    plan: Plan,
-    method: str,
-    loss: str,
-    features: FeatureConfig | None,
-    profile: Profile | None,
-    settings: CalibrationSettings,
-) -> dict[str, Any]:
+def _meta(job: _Job, plan: Plan) -> dict[str, Any]:
+    graph, features, profile = job.graph, job.options.features, job.options.profile
     layers = []
     for i, (op, decided) in enumerate(zip(graph.ops, plan.ops, strict=True)):
         weight_tensor, bias_tensor = op.parameters
@@ -251,25 +250,18 @@ def _meta(
     memory = [[p.key, p.offset, p.size, p.first, p.last] for p in plan.arena.pieces]
     meta: dict[str, Any] = {
         "optimiser": "adam" if plan.training is not None and plan.training.adam else "sgd",
-        "method": method, "loss": loss, "layers": layers, "border": border, "memory": memory,
+        "method": job.options.method, "loss": job.loss, "layers": layers, "border": border, "memory": memory,
         "reruns": plan.reruns,
     }  # fmt: skip
     if features is not None and profile is not None:
         meta["features"] = features.to_json()
         meta["profile"] = profile.to_json()
-        meta["calibration"] = asdict(settings)
+        meta["calibration"] = asdict(job.settings)
     return meta
 
 
-def _serialise(
-    graph: Graph,
-    plan: Plan,
-    base_hash: bytes,
-    meta: dict[str, Any],
-    features: FeatureConfig | None,
-    profile: Profile | None,
-    settings: CalibrationSettings,
-) -> bytes:
+def _serialise(job: _Job, plan: Plan, base_hash: bytes) -> bytes:
+    graph, features, profile = job.graph, job.options.features, job.options.profile
     tensors_at = HEADER_BYTES
     ops_at = tensors_at + TENSOR_BYTES * len(graph.activations)
     start = ops_at + OP_BYTES * len(graph.ops)
@@ -283,9 +275,9 @@ def _serialise(
         input_scale = float(graph.activations[graph.input].scale)
         loss_scale = max(input_scale, float(graph.activations[graph.output].scale))
         profile_at = sections.add(
-            profile.section(start + len(sections.content), settings, input_scale=input_scale, loss_scale=loss_scale)
+            profile.section(start + len(sections.content), job.settings, input_scale=input_scale, loss_scale=loss_scale)
         )
-    text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(_meta(job, plan), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     meta_at = sections.add(text)
     body = tensors + ops + sections.content
     header = Header(
@@ -338,14 +330,14 @@ def _training(plan: Plan, sections: SectionWriter) -> bytes:
     reruns = b"".join(struct.pack("<HH", *pair) for pair in plan.reruns)
     return struct.pack(
         "<BBHHHiiIfHHII4x",
-        LOSSES[loss.kind],
-        METHODS[training.method],
+        loss.kind.number,
+        training.method.number,
         training.first_op,
         training.last_op,
         loss.tensor,
         loss.a,
         loss.b,
-        sections.add(exponentials(loss)) if loss.kind == "classification" else 0,
+        sections.add(exponentials(loss)) if loss.kind is Loss.classification else 0,
         loss.unit,
         loss.classes,
         int(training.adam),
@@ -361,4 +353,15 @@ def exponentials(loss: LossPlan) -> bytes:
     return content
 
 
-__all__ = ["NONE", "Loss", "Method", "compile", "exponentials", "read_file"]
+__all__ = [
+    "NONE",
+    "CompileOptions",
+    "Loss",
+    "Method",
+    "compile",
+    "compile_with",
+    "compile_within",
+    "exponentials",
+    "read_file",
+    "trainable",
+]

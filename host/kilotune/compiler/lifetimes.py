@@ -8,6 +8,7 @@ from kilotune.compiler.schedule import Schedule
 from kilotune.compiler.training_plan import GradientPlan, TrainingPlan
 from kilotune.image.memory import Piece
 from kilotune.operators.base import Activation, OpPlan
+from kilotune.terms import Loss
 
 
 def gradient_bytes(activation: Activation, *, wide: bool) -> int:
@@ -100,7 +101,7 @@ def _overlaid_output(
     last: int,
 ) -> int | None:
     """The loss's tensor, where the gradient of a squared error can be written over it."""
-    if training is None or training.loss.kind == "classification" or last > len(graph.ops):
+    if training is None or training.loss.kind is Loss.classification or last > len(graph.ops):
         return None
     first_op, tensor = training.first_op, training.loss.tensor
     if any(g is not None and (g.place == tensor) != (i == tensor) for i, g in enumerate(gradients)):

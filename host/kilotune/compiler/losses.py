@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from kilotune.compiler.graph import Graph
-from kilotune.compiler.training_plan import LOSSES, LossPlan
+from kilotune.compiler.training_plan import LossPlan
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import LOSS_BITS, difference_factors
 from kilotune.operators.softmax import Softmax
+from kilotune.terms import Loss
 
 MAX_CLASSES = 256
 CROSS_ENTROPY_BITS = 24
 
 
-def choose_loss(graph: Graph, loss: str) -> str:
-    """'auto' resolved: a final SOFTMAX classifies, an output shaped like the input reconstructs it."""
+def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
+    """What suits the model where nothing is said: a final SOFTMAX classifies, an output shaped like the input
+    reconstructs it."""
     source, output = graph.activations[graph.input], graph.activations[graph.output]
-    if loss == "auto":
+    if loss is None:
         if isinstance(graph.ops[graph.producer(graph.output)], Softmax):
-            return "classification"
+            return Loss.classification
         same = source.elements == output.elements and source.elements > 1
-        return "reconstruction" if same else "regression"
-    if loss not in LOSSES:
-        raise KilotuneError("bad_argument", f"there is no loss {loss!r}", f"use auto or one of {', '.join(LOSSES)}")
-    if loss == "reconstruction" and source.elements != output.elements:
+        return Loss.reconstruction if same else Loss.regression
+    if loss is Loss.reconstruction and source.elements != output.elements:
         raise KilotuneError(
             "bad_argument",
             f"reconstruction needs an output like the input, but {source.elements} values become {output.elements}",
@@ -31,11 +31,11 @@ def choose_loss(graph: Graph, loss: str) -> str:
     return loss
 
 
-def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
+def plan_loss(graph: Graph, kind: Loss) -> tuple[LossPlan, int]:
     """The loss, and the op whose output it takes: the backward pass begins there."""
     tensor, beta = graph.output, 1.0
     last = graph.ops[graph.producer(tensor)]
-    if kind == "classification" and isinstance(last, Softmax):
+    if kind is Loss.classification and isinstance(last, Softmax):
         tensor, beta = last.input, last.beta
     first_op = graph.producer(tensor)
     if first_op < 0 or not graph.ops[first_op].has_backward:
@@ -51,7 +51,7 @@ def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
             f"the loss needs a vector, but '{y.name}' has {y.height} x {y.width} positions",
             "end the model with a flat output",
         )
-    if kind == "classification":
+    if kind is Loss.classification:
         if not 2 <= y.channels <= MAX_CLASSES:
             raise KilotuneError(
                 "unsupported_model",
@@ -60,7 +60,7 @@ def plan_loss(graph: Graph, kind: str) -> tuple[LossPlan, int]:
             )
         scale = float(y.scale) * beta
         return LossPlan(kind, tensor, 0, 0, beta * 2.0**-CROSS_ENTROPY_BITS, y.channels, scale), first_op
-    target_scale = float(x.scale) if kind == "reconstruction" else float(y.scale)
+    target_scale = float(x.scale) if kind is Loss.reconstruction else float(y.scale)
     largest = max(float(y.scale), target_scale)
     a, b = difference_factors(float(y.scale), target_scale)
     if min(a, b) == 0:

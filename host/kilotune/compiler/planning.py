@@ -11,62 +11,42 @@ from kilotune.compiler.arena import Buffer
 from kilotune.compiler.graph import Graph
 from kilotune.compiler.lifetimes import lifetimes
 from kilotune.compiler.losses import choose_loss, plan_loss
+from kilotune.compiler.options import CompileOptions, LayerChoice
 from kilotune.compiler.schedule import Schedule, choose_dropped, schedule
-from kilotune.compiler.selection import LayerChoice, Request, choose, reached
+from kilotune.compiler.selection import choose, reached
 from kilotune.compiler.training_plan import GradientPlan, Plan, TrainingPlan
 from kilotune.errors import KilotuneError
 from kilotune.operators import adapted
 from kilotune.operators.base import NONE, OpPlan
 from kilotune.operators.dense import MIN_FRACTION_BITS
+from kilotune.terms import Loss, Method
 
 UNIT_EXPONENT_MAX = 110  # float32 ends at 126
+_Alive = tuple[Schedule, list[Buffer]]  # the order of all steps, and what lives in which of them
 
 
-def plan(
-    graph: Graph,
-    *,
-    request: Request,
-    loss: str,
-    optimiser_state: bool,
-    calibration_bytes: int,
-    adam: bool = False,
-    recompute: bool = False,
-) -> Plan:
-    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter; `adam`: the optimiser state
-    is Adam's; `recompute`: activations are computed again for the backward pass where that saves memory."""
+def plan(graph: Graph, options: CompileOptions, *, calibration_bytes: int) -> Plan:
+    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter."""
     if calibration_bytes % 4 != 0:
         raise ValueError("calibration bytes must be a multiple of 4")
-    loss_kind = choose_loss(graph, loss)
+    loss = choose_loss(graph, options.loss)
     ops = [OpPlan() for _ in graph.ops]
     gradients: list[GradientPlan | None] = [None] * len(graph.activations)
     training = None
-    if request.method != "none":
-        loss_plan, first_op = plan_loss(graph, loss_kind)
-        chosen = choose(graph, first_op, request)
-        if adam and any(choice.rank for choice in chosen.values()):
-            raise KilotuneError("bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum")
-        training = TrainingPlan(request.method, loss_plan, first_op, min(chosen), adam)
-        _choose_paths(graph, training, chosen, ops)
-        _flow(graph, training, ops, gradients)
+    if options.method is not Method.none:
+        training = _plan_training(graph, options, loss, ops, gradients)
     adapter_bytes = _lay_out_parameters(graph, ops, calibration_bytes, state=False)
     state_bytes = 0
-    if optimiser_state or adam:
-        state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if adam else 4)
-    loss_tensor = training.loss.tensor if training is not None else None
+    if options.optimiser_state or options.adam:
+        state_bytes = _lay_out_parameters(graph, ops, 0, state=True, bias_bytes=2 if options.adam else 4)
 
-    def ordered(dropped: frozenset[int], *, overwrite: bool = True) -> tuple[Schedule, list[Buffer]]:
-        order = schedule(graph, ops, loss_tensor=loss_tensor, keep_input=loss_kind == "reconstruction", dropped=dropped)
+    def alive(dropped: frozenset[int] = frozenset(), *, overwrite: bool = True) -> _Alive:
+        tensor = training.loss.tensor if training is not None else None
+        keep_input = loss is Loss.reconstruction
+        order = schedule(graph, ops, loss_tensor=tensor, keep_input=keep_input, dropped=dropped)
         return order, lifetimes(graph, ops, gradients, training, order, overwrite=overwrite)
 
-    if not recompute:  # who asks for that wants the smallest arena
-        _spend_on_triples(graph, ops, lambda: arena.lower_bound(ordered(frozenset())[1]))
-    tried = [ordered(frozenset())]
-    apart = ordered(frozenset(), overwrite=False)
-    if apart != tried[0]:
-        tried.append(apart)
-    if recompute:
-        tried.append(ordered(choose_dropped(graph, ops, lambda d: arena.lower_bound(ordered(d)[1]))))
-    order, placed = min(((o, arena.plan(b)) for o, b in tried), key=lambda made: made[1].size)
+    order, placed = _smallest(graph, ops, alive, recompute=options.recompute)
     for i in range(len(ops)):
         ops[i] = replace(
             ops[i],
@@ -74,6 +54,36 @@ def plan(
             backward_scratch=placed.offsets.get(f"backward scratch {i}", NONE),
         )
     return Plan(tuple(ops), tuple(gradients), training, placed, adapter_bytes, state_bytes, order.reruns)
+
+
+def _plan_training(
+    graph: Graph, options: CompileOptions, loss: Loss, ops: list[OpPlan], gradients: list[GradientPlan | None]
+) -> TrainingPlan:
+    """What is trained, and how its gradients flow; fills in `ops` and `gradients`."""
+    loss_plan, first_op = plan_loss(graph, loss)
+    chosen = choose(graph, first_op, options)
+    if options.adam and any(choice.rank for choice in chosen.values()):
+        raise KilotuneError("bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum")
+    training = TrainingPlan(options.method, loss_plan, first_op, min(chosen), options.adam)
+    _choose_paths(graph, training, chosen, ops)
+    _flow(graph, training, ops, gradients)
+    return training
+
+
+def _smallest(
+    graph: Graph, ops: list[OpPlan], alive: Callable[..., _Alive], *, recompute: bool
+) -> tuple[Schedule, arena.Arena]:
+    """The order of the whole pass whose arena is the smallest, of a few. `alive`: the order with some activations
+    dropped and made again, outputs written over inputs or not, and what lives when; it reads `ops`."""
+    if not recompute:  # who asks for that wants the smallest arena
+        _spend_on_triples(graph, ops, lambda: arena.lower_bound(alive()[1]))
+    tried = [alive()]
+    apart = alive(overwrite=False)
+    if apart != tried[0]:
+        tried.append(apart)
+    if recompute:
+        tried.append(alive(choose_dropped(graph, ops, lambda dropped: arena.lower_bound(alive(dropped)[1]))))
+    return min(((order, arena.plan(buffers)) for order, buffers in tried), key=lambda made: made[1].size)
 
 
 def _spend_on_triples(graph: Graph, ops: list[OpPlan], needed: Callable[[], int]) -> None:

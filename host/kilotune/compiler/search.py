@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +21,10 @@ import numpy.typing as npt
 from kilotune.compiler import costs, planning
 from kilotune.compiler.graph import Graph
 from kilotune.compiler.losses import choose_loss, plan_loss
-from kilotune.compiler.selection import LayerChoice, Request, choose, in_channels, largest_channels, trainable_layers
+from kilotune.compiler.options import CompileOptions, LayerChoice
+from kilotune.compiler.selection import choose, in_channels, largest_channels, trainable_layers
 from kilotune.errors import KilotuneError
+from kilotune.terms import FIXED_METHODS, Method
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -116,20 +118,17 @@ def search(
     compile_chosen: Compile,
     samples: Samples,
     budget: Budget,
+    options: CompileOptions,
     *,
-    loss: str,
-    optimiser_state: bool,
-    adam: bool = False,
-    recompute: bool = False,
     calibration_bytes: int,
     steps: int,
     progress: Progress | None = None,
 ) -> Found:
-    """The best set within the budget. `compile_chosen` makes the image of a set, as the caller wants it;
-    `calibration_bytes` lead its adapter."""
-    pricer = _Pricer(graph, loss, optimiser_state, calibration_bytes, adam, recompute)
+    """The best set within the budget. `compile_chosen` makes an image to train a set in; `options`: those of the
+    final image, in whose adapter `calibration_bytes` lead."""
+    pricer = _Pricer(graph, options, calibration_bytes)
     measure = _Measure(compile_chosen, samples, steps)
-    _, first_op = plan_loss(graph, choose_loss(graph, loss))
+    _, first_op = plan_loss(graph, choose_loss(graph, options.loss))
     layers = trainable_layers(graph, first_op)
     ways = [(i, what, c) for i in layers for what, c in _ways(graph, i) if pricer.fits({i: c}, budget)]
     if not ways:
@@ -185,9 +184,9 @@ def _ways(graph: Graph, i: int) -> Iterator[tuple[str, LayerChoice]]:
 
 def _fixed(graph: Graph, first_op: int) -> Iterator[tuple[str, Chosen]]:
     """The methods that need no search, to compare with."""
-    for method in ("bias", "head", "bias+head", "lora", "channels"):
+    for method in FIXED_METHODS:
         try:
-            yield method, choose(graph, first_op, Request(method))
+            yield str(method), choose(graph, first_op, CompileOptions(method=method))
         except KilotuneError:
             continue
 
@@ -228,30 +227,14 @@ def _thinned(sets: list[tuple[str, Chosen]]) -> list[tuple[str, Chosen]]:
 class _Pricer:
     """RAM and instructions of a set, by the planner; remembers what it has planned."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        loss: str,
-        optimiser_state: bool,
-        calibration_bytes: int,
-        adam: bool,
-        recompute: bool,
-    ) -> None:
-        self._graph, self._loss, self._state, self._adam = graph, loss, optimiser_state, adam
-        self._calibration_bytes, self._recompute = calibration_bytes, recompute
+    def __init__(self, graph: Graph, options: CompileOptions, calibration_bytes: int) -> None:
+        self._graph, self._options, self._calibration_bytes = graph, options, calibration_bytes
         self._known: dict[tuple[tuple[int, LayerChoice], ...], tuple[float, float]] = {}
 
     def price(self, chosen: Mapping[int, LayerChoice]) -> tuple[int, int]:
         """(bytes, instructions); KilotuneError where the set cannot be trained at all."""
-        plan = planning.plan(
-            self._graph,
-            request=Request("chosen", chosen=chosen),
-            loss=self._loss,
-            optimiser_state=self._state,
-            adam=self._adam,
-            calibration_bytes=self._calibration_bytes,
-            recompute=self._recompute,
-        )
+        options = replace(self._options, method=Method.chosen, chosen=chosen)
+        plan = planning.plan(self._graph, options, calibration_bytes=self._calibration_bytes)
         ram = plan.arena.size + plan.adapter_bytes + plan.state_bytes
         return ram, costs.step(self._graph, plan)
 

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kilotune.compiler.graph import Graph
-from kilotune.compiler.training_plan import METHODS
+from kilotune.compiler.options import DEFAULT_CHANNELS, DEFAULT_RANK, CompileOptions, LayerChoice
 from kilotune.errors import KilotuneError
 from kilotune.image.image import shared_error
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.operators.base import ImageOp
 from kilotune.operators.dense import FullyConnected
-
-DEFAULT_CHANNELS, DEFAULT_RANK = 4, 2
-
-
-@dataclass(frozen=True, slots=True)
-class LayerChoice:
-    """What is trained of one layer. `weights` without channels and rank: all of them."""
-
-    bias: bool = False
-    weights: bool = False
-    channels: tuple[int, ...] = ()
-    rank: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asks for. `layers`: names or numbers of ops; `channels`: how many of each layer (those
-    with the largest weights), or which, by layer; `chosen`: all of it by op, for method "chosen"."""
-
-    method: str = "bias"
-    last_layers: int | None = None
-    layers: Sequence[str | int] | None = None
-    channels: int | Mapping[str | int, Sequence[int]] | None = None
-    rank: int | None = None
-    chosen: Mapping[int, LayerChoice] | None = None
+from kilotune.terms import Method
 
 
 def reached(graph: Graph, first_op: int) -> frozenset[int]:
@@ -68,13 +44,13 @@ def trainable_layers(graph: Graph, first_op: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Trainability:
-    """How one layer with parameters can be trained: some of "bias", "head", "channels", "lora", by method.
-    `reason`: why it cannot be, where there is no way."""
+    """By which methods one layer with parameters can be trained: some of bias, head, channels and lora.
+    `reason`: why by none, where there is no way."""
 
     op: int
     layer: str
     kind: str
-    ways: tuple[str, ...]
+    ways: tuple[Method, ...]
     reason: str = ""
 
 
@@ -86,11 +62,11 @@ def trainability(graph: Graph, first_op: int) -> tuple[Trainability, ...]:
     found = []
     for i in layers:
         op = graph.ops[i]
-        ways = ["bias"] if i in reachable else []
+        ways = [Method.bias] if i in reachable else []
         if i == last and op.trains_weights:
-            ways.append("head")
+            ways.append(Method.head)
         if i in reachable and op.adapts_weights:
-            ways += ["channels", "lora"]
+            ways += [Method.channels, Method.lora]
         found.append(Trainability(i, op.name, op.kind, tuple(ways), "" if ways else _obstacle(graph, reachable, i)))
     return tuple(found)
 
@@ -108,43 +84,18 @@ def _obstacle(graph: Graph, reachable: frozenset[int], layer: int) -> str:
     return "the loss does not depend on it"
 
 
-def choose(graph: Graph, first_op: int, request: Request) -> dict[int, LayerChoice]:
+def choose(graph: Graph, first_op: int, options: CompileOptions) -> dict[int, LayerChoice]:
     """Op -> what is trained of it; empty choices are left out."""
-    _check(request)
     layers = trainable_layers(graph, first_op)
-    if request.method == "chosen":
-        found = dict(request.chosen or {})
+    if options.method is Method.chosen:
+        found = dict(options.chosen or {})
         _check_chosen(graph, layers, found)
-    elif request.method in ("lora", "channels"):
-        found = _in_part(graph, _layers(graph, layers, request, in_part=True), request)
+    elif options.method in (Method.lora, Method.channels):
+        found = _in_part(graph, _layers(graph, layers, options, in_part=True), options)
     else:
-        found = _biases_and_head(graph, layers, request)
+        found = _biases_and_head(graph, layers, options)
     refuse_doubly_trained(graph, found)
     return found
-
-
-def _check(request: Request) -> None:
-    method = request.method
-    if method not in METHODS or method == "none":
-        names = ", ".join(METHODS)
-        raise KilotuneError("bad_argument", f"there is no method {method!r}", f"use one of {names}")
-    misplaced = [
-        name
-        for name, value, methods in (
-            ("channels", request.channels, ("channels",)),
-            ("rank", request.rank, ("lora",)),
-            ("layers", request.layers, ("bias", "bias+head", "lora", "channels")),
-            ("last_layers", request.last_layers, ("bias", "bias+head", "lora", "channels")),
-            ("chosen", request.chosen, ("chosen",)),
-        )
-        if value is not None and method not in methods
-    ]
-    if misplaced:
-        raise KilotuneError("bad_argument", f"method {method} takes no {misplaced[0]}", f"leave {misplaced[0]} out")
-    if request.layers is not None and request.last_layers is not None:
-        raise KilotuneError("bad_argument", "layers and last_layers both say which", "give one of them")
-    if request.rank is not None and not 1 <= request.rank <= MAX_RANK:
-        raise KilotuneError("bad_argument", f"the rank is {request.rank}", f"use 1 to {MAX_RANK}")
 
 
 def named(graph: Graph, layers: Iterable[int], name: str | int) -> int:
@@ -157,34 +108,34 @@ def named(graph: Graph, layers: Iterable[int], name: str | int) -> int:
     raise KilotuneError("bad_argument", f"there is no layer {name!r} that could be trained so", f"use one of: {known}")
 
 
-def _layers(graph: Graph, layers: list[int], request: Request, *, in_part: bool) -> list[int]:
+def _layers(graph: Graph, layers: list[int], options: CompileOptions, *, in_part: bool) -> list[int]:
     """The layers that a request names; all that can be trained in this way if it names none."""
     able = [i for i in layers if graph.ops[i].adapts_weights] if in_part else layers
     if not able:
         raise KilotuneError("unsupported_model", "no dense layer or convolution can be reached", "use method bias")
-    if isinstance(request.channels, Mapping):
-        return sorted({named(graph, able, name) for name in request.channels})
-    if request.layers is not None:
-        return sorted({named(graph, able, name) for name in request.layers})
-    if request.method == "lora":
+    if isinstance(options.channels, Mapping):
+        return sorted({named(graph, able, name) for name in options.channels})
+    if options.layers is not None:
+        return sorted({named(graph, able, name) for name in options.layers})
+    if options.method is Method.lora:
         able = [i for i in able if graph.ops[i].pointwise] or able
-    if request.last_layers is None:
+    if options.last_layers is None:
         return able
-    if not 1 <= request.last_layers <= len(able):
+    if not 1 <= options.last_layers <= len(able):
         raise KilotuneError(
             "bad_argument",
-            f"last_layers is {request.last_layers}, but the model has {len(able)} layers with biases "
+            f"last_layers is {options.last_layers}, but the model has {len(able)} layers with biases "
             f"that gradients reach: {', '.join(graph.ops[i].name for i in able)}",
             f"give a number from 1 to {len(able)}",
         )
-    return able[-request.last_layers :]
+    return able[-options.last_layers :]
 
 
-def _biases_and_head(graph: Graph, layers: list[int], request: Request) -> dict[int, LayerChoice]:
+def _biases_and_head(graph: Graph, layers: list[int], options: CompileOptions) -> dict[int, LayerChoice]:
     head = layers[-1]
-    biases = _layers(graph, layers, request, in_part=False) if request.method != "head" else []
+    biases = _layers(graph, layers, options, in_part=False) if options.method is not Method.head else []
     found = {i: LayerChoice(bias=True) for i in biases}
-    if request.method == "bias":
+    if options.method is Method.bias:
         return found
     if not graph.ops[head].trains_weights:
         last = graph.ops[head]
@@ -196,13 +147,13 @@ def _biases_and_head(graph: Graph, layers: list[int], request: Request) -> dict[
     return {**found, head: LayerChoice(bias=True, weights=True)}
 
 
-def _in_part(graph: Graph, layers: list[int], request: Request) -> dict[int, LayerChoice]:
+def _in_part(graph: Graph, layers: list[int], options: CompileOptions) -> dict[int, LayerChoice]:
     found = {}
-    which = request.channels
+    which = options.channels
     given = {named(graph, layers, k): v for k, v in which.items()} if isinstance(which, Mapping) else {}
     for i in layers:
-        if request.method == "lora":
-            found[i] = LayerChoice(bias=True, weights=True, rank=request.rank or DEFAULT_RANK)
+        if options.method is Method.lora:
+            found[i] = LayerChoice(bias=True, weights=True, rank=options.rank or DEFAULT_RANK)
             continue
         count = which if isinstance(which, int) else DEFAULT_CHANNELS
         channels = tuple(sorted(set(given[i]))) if i in given else largest_channels(graph.ops[i], count)

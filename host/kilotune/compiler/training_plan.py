@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 from kilotune.compiler.arena import Arena
 from kilotune.operators.base import NONE, OpPlan
-
-METHODS = {"none": 0, "bias": 1, "head": 2, "bias+head": 3, "lora": 4, "channels": 5, "chosen": 6}
-LOSSES = {"reconstruction": 1, "regression": 2, "classification": 3}
+from kilotune.terms import Loss, Method
 
 
 @dataclass(frozen=True, slots=True)
 class LossPlan:
     """What training section 1.5 says of the loss."""
 
-    kind: str  # key of LOSSES
+    kind: Loss
     tensor: int  # activation whose gradient the loss gives
     a: int
     b: int
@@ -28,7 +26,7 @@ class LossPlan:
 class TrainingPlan:
     """Backward runs from op `first_op` down to `last_op`."""
 
-    method: str
+    method: Method
     loss: LossPlan
     first_op: int
     last_op: int

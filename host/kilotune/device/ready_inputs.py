@@ -15,8 +15,8 @@ from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError, local_error
+from kilotune.terms import Loss
 
-_RECONSTRUCTION, _REGRESSION, _CROSS_ENTROPY = 1, 2, 3
 _BENCH_INFERENCE, _BENCH_STEP = 0, 1
 _BENCH_LEARNING_RATE = 2.0**-10
 
@@ -89,7 +89,7 @@ class ReadyInputs:
         """(classes, regression targets or None) for n rows, by the model's loss."""
         none = np.zeros(n, np.int64)
         loss = self._model.loss
-        if loss == _REGRESSION:
+        if loss == Loss.regression.number:
             if labels is None:
                 raise KilotuneError("usage", "the model's loss needs a target for every input", "give labels")
             targets = self._rows(np.asarray(labels), self._model.output_bytes, "labels")
@@ -98,7 +98,7 @@ class ReadyInputs:
             if len(targets) != n:
                 raise _counts_differ(len(targets), n)
             return none, targets
-        if loss == _CROSS_ENTROPY:
+        if loss == Loss.classification.number:
             if labels is None:
                 raise KilotuneError("usage", "a classifier learns from a class a row", "give labels")
             classes = np.asarray(labels)

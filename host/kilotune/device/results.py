@@ -15,17 +15,15 @@ from kilotune.image.real16 import to_real
 from kilotune.link import messages
 from kilotune.link.messages import WindowResult
 from kilotune.link.status import statuses
-from kilotune.terms import Q10, WindowFlag
-
-LOSSES = {0: "none", 1: "reconstruction", 2: "regression", 3: "cross_entropy"}
-METHODS = dict(enumerate(("none", "bias", "head", "bias+head", "lora", "channels", "chosen")))
+from kilotune.terms import Q10, Loss, Method, WindowFlag, word_for
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """A device and the model on it; sizes in bytes, hashes in hexadecimal. `axes` 0: no features.
 
-    `model`: "ok", or the name of the status that says why there is none; its fields are 0 then.
+    `model`: "ok", or the name of the status that says why there is none; its fields are 0 then. `method` and `loss`:
+    words of `kilotune.terms`, "none" where nothing is trained.
     """
 
     target: str
@@ -69,8 +67,8 @@ def device_info(target: str, hello: messages.Hello, model: messages.Model | None
         opened,
         image_hash=model.image_hash.hex(),
         base_hash=model.base_hash.hex(),
-        method=METHODS.get(model.method, f"method {model.method}"),
-        loss=LOSSES.get(model.loss, f"loss {model.loss}"),
+        method=word_for(Method, model.method),
+        loss=word_for(Loss, model.loss),
         classes=model.classes,
         input_bytes=model.input_bytes,
         output_bytes=model.output_bytes,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.image.features import checked_fields
 from kilotune.image.real16 import to_real
+from kilotune.terms import Loss
 
 Vector = npt.NDArray[np.float32]
 SECTION_BYTES = 64
@@ -54,7 +55,7 @@ class CalibrationSettings:
 
     @classmethod
     def for_loss(
-        cls, loss: str, windows: int = 32, early: int = 0, alone_windows: int | None = None
+        cls, loss: Loss, windows: int = 32, early: int = 0, alone_windows: int | None = None
     ) -> CalibrationSettings:
         """A classifier's few windows of all classes say little about means and levels.
 
@@ -67,7 +68,7 @@ class CalibrationSettings:
                 f"{early} early windows beside a reservoir of {windows}",
                 f"0, or {LEAST_EARLY} up to as many as the reservoir has, are possible",
             )
-        if loss == "classification":
+        if loss is Loss.classification:
             if early != 0:
                 raise _refuse("a classifier has no anomaly score to hold to early windows", "use 0 for it")
             if alone_windows:

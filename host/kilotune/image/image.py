@@ -15,6 +15,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig, decode_json
 from kilotune.image.memory import Piece
+from kilotune.terms import Loss, Method, Term, known
 
 MAGIC = 0x314D544B
 VERSION = 2
@@ -177,8 +178,8 @@ class Image:
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def method(self) -> str:
-        return str(self.meta.get("method", "none"))
+    def method(self) -> Method:
+        return _word(Method, self.meta)
 
     @property
     def optimiser(self) -> str:
@@ -186,8 +187,8 @@ class Image:
         return str(self.meta.get("optimiser", "sgd"))
 
     @property
-    def loss(self) -> str:
-        return str(self.meta.get("loss", ""))
+    def loss(self) -> Loss:
+        return _word(Loss, self.meta)
 
     @property
     def reruns(self) -> tuple[tuple[int, int], ...]:
@@ -267,6 +268,18 @@ class Image:
 
 def bad_image(what: str, hint: str = "compile the model again, or copy the file again") -> KilotuneError:
     return KilotuneError("bad_image", f"the model image cannot be used: {what}", hint)
+
+
+def _word(kind: type[Term], meta: dict[str, Any]) -> Term:
+    """The image's loss or method, in either spelling."""
+    name = kind.__name__.lower()
+    found = known(kind, meta.get(name))
+    if found is None:
+        raise bad_image(
+            f"its meta section says {meta.get(name)!r:.40} for '{name}', which this release does not know",
+            "use the tools of the release that compiled it",
+        )
+    return found
 
 
 def read_header(content: bytes) -> Header:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig, decode_json
+from kilotune.terms import Loss, known, words
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
 from kilotune.tflite.model import TfliteModel
 
 NAME = "kilotune"
-Loss = Literal["reconstruction", "regression", "classification"]
-_LOSSES: tuple[Loss, ...] = ("reconstruction", "regression", "classification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class ModelMetadata:
         if self.profile is not None:
             result["profile"] = self.profile.to_json()
         if self.loss is not None:
-            result["loss"] = self.loss
+            result["loss"] = str(self.loss)
         if self.calibration is not None:
             result["calibration"] = self.calibration
         return result
@@ -48,10 +47,14 @@ def from_model(model: TfliteModel) -> ModelMetadata:
     data = decode_json(content, "the model's kilotune metadata")
     if not isinstance(data, dict):
         raise KilotuneError("bad_model", "the model's kilotune metadata is not a JSON object", "make the model again")
-    loss = data.get("loss")
-    calibration = data.get("calibration")
-    if loss is not None and loss not in _LOSSES:
-        raise KilotuneError("bad_model", f"the model's metadata names a loss {loss!r}", "use the tools of one release")
+    word, calibration = data.get("loss"), data.get("calibration")
+    loss = known(Loss, word)
+    if word is not None and loss is None:
+        raise KilotuneError(
+            "bad_model",
+            f"the model's metadata names a loss {word!r:.40}, known are {', '.join(words(Loss))}",
+            "use the tools of one release",
+        )
     if calibration is not None and not isinstance(calibration, dict):
         raise KilotuneError("bad_model", "the model's calibration is not a JSON object", "merge the model again")
     return ModelMetadata(

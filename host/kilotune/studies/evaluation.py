@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
 from kilotune.report.metrics import Separation, separation
+from kilotune.terms import Method
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -55,20 +56,20 @@ class Way:
     """A method and scorer to try on the device."""
 
     name: str
-    method: str
+    method: Method
     scorer: str
     passes: int | None  # None: as asked for
     force: bool
 
 
 WAYS = (
-    Way("calibration", "bias", "residual", 0, False),
-    Way("bias", "bias", "residual", None, True),
-    Way("head", "head", "residual", None, True),
-    Way("bias+head", "bias+head", "residual", None, True),
-    Way("nearest windows", "bias", "nearest", 0, False),
-    Way("bias+head and nearest", "bias+head", "combined", None, True),
-    Way("the device's own choice", "bias+head", "automatic", None, False),
+    Way("calibration", Method.bias, "residual", 0, False),
+    Way("bias", Method.bias, "residual", None, True),
+    Way("head", Method.head, "residual", None, True),
+    Way("bias+head", Method.bias_and_head, "residual", None, True),
+    Way("nearest windows", Method.bias, "nearest", 0, False),
+    Way("bias+head and nearest", Method.bias_and_head, "combined", None, True),
+    Way("the device's own choice", Method.bias_and_head, "automatic", None, False),
 )
 
 
@@ -102,12 +103,12 @@ def evaluate(
     progress: Callable[[float, float, str], None] = lambda done, total, note: None,
 ) -> Evaluation:
     """Compares every way of `WAYS`, the untouched model and plain baselines on these recordings."""
-    from kilotune.compiler.compile import compile as compile_model
+    from kilotune.compiler.compile import CompileOptions, compile_with
 
-    images: dict[str, Image] = {}
-    for method in dict.fromkeys(way.method for way in WAYS):
-        images[method] = compile_model(model, method=method)  # type: ignore[arg-type]
-    config = images["bias"].features
+    methods = dict.fromkeys(way.method for way in WAYS)
+    images = {method: compile_with(model, CompileOptions(method=method)) for method in methods}
+    plainest = images[Method.bias]
+    config = plainest.features
     if config is None:
         raise KilotuneError(
             "no_features",
@@ -117,12 +118,12 @@ def evaluate(
     learn, test = split_healthy(healthy, share=share, window=config.window)
     learn_windows = sum(_windows(r, config.window, config.hop) for r in learn)
     notes = _notes(learn_windows, test, fault, config.window, config.hop)
-    rows = [_untouched(images["bias"], test, fault)]
+    rows = [_untouched(plainest, test, fault)]
     for k, way in enumerate(WAYS):
         progress(k, len(WAYS) + 1, way.name)
         rows.append(_on_twin(images[way.method], way, learn, test, fault, options))
     progress(len(WAYS), len(WAYS) + 1, "baselines")
-    rows += _baselines(images["bias"], learn, test, fault, options.seed)
+    rows += _baselines(plainest, learn, test, fault, options.seed)
     recommended, reason = recommend(rows)
     return Evaluation(tuple(rows), learn_windows, recommended, reason, tuple(notes))
 

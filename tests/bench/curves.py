@@ -14,7 +14,7 @@ from pathlib import Path
 import kilotune
 import numpy as np
 from kilotune import _native
-from kilotune.device.results import train_config
+from kilotune.device.learning import TrainOptions
 from kilotune.sources.simulator import Machine
 from kilotune.studies.base_models import base_model
 
@@ -87,7 +87,7 @@ def curves(method: str) -> tuple[list[float], list[float]]:
     out_scale, out_zero = image.output_quantisation
     real = (q.astype(np.float64) - zero) * scale
     kernel, network = _native.Kernel(image.content), FloatNetwork(image.content, method)
-    config = train_config(lr=RATE, momentum=0, weight_decay=0, accumulate=1, seed=1)
+    config = TrainOptions().train_config(RATE)
     kernel.begin((config.rate_mantissa, config.rate_exponent))
 
     def device_loss() -> float:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from kilotune.adapters.adapter import Adapter
+from kilotune.cli.output import plain
+from kilotune.device.learning import LearnOptions
 from kilotune.device.results import BenchResult, DeviceInfo, Progress, Scores
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
@@ -91,13 +93,15 @@ class FakeDevice:
             RestartCause.power, 0, 0, 0,
         )  # fmt: skip
 
-    def learn(self, samples: list[Any], labels: Any = None, *, progress: Any = None, **options: Any) -> LearnReport:
-        self.log("learn", rows=[len(s) for s in samples], labels=labels, **options)
+    def learn_with(
+        self, samples: list[Any], options: LearnOptions, labels: Any = None, *, progress: Any = None, **rest: Any
+    ) -> LearnReport:
+        self.log("learn", rows=[len(s) for s in samples], labels=labels, **plain(options), **rest)
         if progress is not None:
             progress(Progress("train", 1, 1))
         if self.adapter is not None:
             blob = bytearray(self.adapter.blob)
-            blob[-1] = (blob[-1] + len(samples) + int(options.get("seed", 0))) % 256
+            blob[-1] = (blob[-1] + len(samples) + options.seed) % 256
             self.adapter = replace(self.adapter, blob=bytes(blob))
         return self.status().report
 

@@ -17,7 +17,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune.device.device import Device
-from kilotune.device.results import train_config
+from kilotune.device.learning import TrainOptions
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link import frames, messages
@@ -41,7 +41,7 @@ ANYONE = frozenset({Kind.hello, Kind.challenge})
 READERS = frozenset({Kind.model, Kind.status, Kind.results, Kind.output_read})
 OWNERS = frozenset(Kind) - ANYONE - READERS  # whatever is new belongs here until someone decides otherwise
 _SYNC_VERSION = 9  # answered with `bad_version` and without any effect
-CONFIG = train_config(lr=2.0**-10, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
+CONFIG = TrainOptions().train_config(2.0**-10)
 
 
 def make_image() -> Image:

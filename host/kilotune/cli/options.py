@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kilotune.errors import KilotuneError
+from kilotune.terms import FIXED_METHODS, Guard, Loss, Scorer, named, words
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -40,10 +41,8 @@ class Real(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
-METHODS = ("bias", "head", "bias+head", "lora", "channels")
-LOSSES = ("auto", "reconstruction", "regression", "classification")
-SCORERS = ("automatic", "residual", "nearest", "combined")
-GUARDS = ("all", "gate", "none")
+METHODS = tuple(map(str, FIXED_METHODS))
+LOSSES = ("auto", *words(Loss))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +250,10 @@ def learn_options(function: Decorated) -> Decorated:
             passes=passes,
             lr=lr,
             seed=seed,
-            scorer=scorer,
+            scorer=named(Scorer, scorer),
             resume=resume,
             recalibrate=recalibrate,
-            guard=guard,
+            guard=named(Guard, guard),
         )
         function(out, learning=learning, **rest)
 
@@ -274,7 +273,7 @@ def learn_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--scorer",
-            type=click.Choice(SCORERS),
+            type=click.Choice(words(Scorer)),
             default="automatic",
             show_default=True,
             help="What scores a window.",
@@ -287,7 +286,7 @@ def learn_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--guard",
-            type=click.Choice(GUARDS),
+            type=click.Choice(words(Guard)),
             default="all",
             show_default=True,
             help="With --resume: hold windows to the first healthy ones, to the score only, or to nothing.",

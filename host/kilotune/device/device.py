@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,39 +9,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.device.learning import (
-    CLASSIFIER_LEARNING_RATE,
-    CLASSIFIER_PASSES,
-    check_learning,
-    guard_of,
-    in_range,
-    labels_for,
-    scorer_of,
-)
+from kilotune.device import learning
+from kilotune.device.learning import LearnOptions, TrainOptions
 from kilotune.device.model_swap import replace
 from kilotune.device.ready_inputs import ReadyInputs
 from kilotune.device.results import (
     BenchResult,
     DeviceInfo,
-    Progress,
     ProgressCall,
     Scores,
     device_info,
-    train_config,
+    tell,
 )
 from kilotune.device.samples import Samples, Segment, to_features, to_segments
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
 from kilotune.link import messages, transfer
 from kilotune.link.auth import Key
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.keys import KeyRing
 from kilotune.link.messages import Kind, WindowResult
-from kilotune.link.status import RefusedError, local_error, no_model
+from kilotune.link.status import local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import Transport
-from kilotune.terms import Lock, Phase, StreamKind
+from kilotune.terms import Guard, Lock, Phase, Scorer, StreamKind, named
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -184,24 +173,24 @@ class Device:
         labels: Sequence[int] | int | None = None,
         *,
         rate_hz: float | None = None,
-        passes: int | None = None,
-        patience: int = 0,
+        ready_features: bool = False,
         lr: float | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         accumulate: int = 1,
         seed: int = 1,
-        scorer: str = "automatic",
+        passes: int | None = None,
+        patience: int = 0,
+        scorer: Scorer | str = "automatic",
         hold_period: int = 8,
         hold_count: int = 2,
-        resume: bool = False,
-        force: bool = False,
         noise: int = 8,
         gain: int = 0,
         jitter: bool = False,
-        guard: str = "all",
+        force: bool = False,
+        resume: bool = False,
+        guard: Guard | str = "all",
         recalibrate: bool = False,
-        ready_features: bool = False,
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
@@ -220,35 +209,57 @@ class Device:
         `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
         `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
         (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
-        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
+        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `usage`, `bad_argument`,
         `timeout` or `device_lost`.
         """
+        options = LearnOptions(
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            accumulate=accumulate,
+            seed=seed,
+            passes=passes,
+            patience=patience,
+            scorer=named(Scorer, scorer),
+            hold_period=hold_period,
+            hold_count=hold_count,
+            noise=noise,
+            gain=gain,
+            jitter=jitter,
+            force=force,
+            resume=resume,
+            guard=named(Guard, guard),
+            recalibrate=recalibrate,
+        )
+        return self.learn_with(
+            samples,
+            options,
+            labels,
+            rate_hz=rate_hz,
+            ready_features=ready_features,
+            progress=progress,
+            on_result=on_result,
+        )
+
+    def learn_with(
+        self,
+        samples: Samples,
+        options: LearnOptions,
+        labels: Sequence[int] | int | None = None,
+        *,
+        rate_hz: float | None = None,
+        ready_features: bool = False,
+        progress: ProgressCall | None = None,
+        on_result: ResultCall | None = None,
+    ) -> messages.LearnReport:
+        """The same with all that can be asked for in one value."""
         model = self._require_features(rate_hz)
-        segments = self._segments(samples, ready_features)
-        classes = labels_for(segments, labels)
-        classifies = model.classes > 0
-        check_learning(model, labels, classes, momentum, accumulate, hold_period, hold_count)
-        if lr is None:
-            lr = CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE
-        if passes is None:
-            passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
-        train = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
-        config = messages.LearnConfig(
-            train, in_range("passes", passes, 0xFFFF), in_range("patience", patience, 0xFFFF),
-            in_range("hold_period", hold_period, 0xFF),
-            in_range("hold_count", hold_count, 0xFF), labels is not None, resume, scorer_of(scorer), force,
-            in_range("noise", noise, 0xFF), in_range("gain", gain, 0xFF), jitter, guard_of(guard), recalibrate,
-        )  # fmt: skip
-        self._client.tell(Kind.learn_begin, config)
-        try:
-            self._run_streams(segments, classes, rate_hz, ready_features, progress, on_result)
-            self._client.tell(Kind.learn_end)
-        except BaseException as error:
-            if isinstance(error, RefusedError) or not isinstance(error, KilotuneError):  # it still answers
-                with contextlib.suppress(KilotuneError):
-                    self._client.tell(Kind.learn_cancel)
-            raise
-        return self._wait_for_training(passes, progress)
+        phase = learning.prepare(model, self._segments(samples, ready_features), labels, options)
+
+        def stream() -> Scores:
+            return self._run_streams(phase.segments, phase.classes, rate_hz, ready_features, progress, on_result)
+
+        return learning.run(self._client, phase, stream, progress)
 
     def score(
         self,
@@ -326,38 +337,10 @@ class Device:
                 piece = bytes(data[at : at + step])
                 keep(stream.push(piece), owner)
                 done += len(piece)
-                _tell(progress, "stream", done, total)
+                tell(progress, "stream", done, total)
             keep(stream.finish(), owner)
             lost += stream.lost
         return Scores(tuple(results), tuple(owners), lost, sum(s.clipped for s in segments))
-
-    def _wait_for_training(self, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
-        client = self._client
-        seen: tuple[int, ...] = ()
-        changed_at = client.clock()
-        while True:
-            status = self.status()
-            if status.phase is Phase.detect:
-                _tell(progress, "train", passes, passes)
-                return status.report
-            if status.phase is not Phase.train:
-                raise KilotuneError(
-                    "interrupted",
-                    f"training ended early: the device is in phase {status.phase.name}",
-                    "was it reset, or told to cancel? Learn again",
-                )
-            now = (status.report.passes_done, status.train_steps, status.generation)
-            if now != seen:
-                seen, changed_at = now, client.clock()
-                _tell(progress, "train", min(status.report.passes_done, passes), passes)
-            elif client.clock() - changed_at > client.timeout_s:
-                raise KilotuneError(
-                    "timeout",
-                    f"training made no progress for {client.timeout_s:g} s",
-                    "reset the device and learn again",
-                )
-            if client.transport.poll_s:
-                time.sleep(client.transport.poll_s)
 
     # --- the sensor beside it --------------------------------------------------------------------
 
@@ -397,9 +380,9 @@ class Device:
         `inputs`: int8 (n, inputs). `labels`: classes (n,) for classifiers, int8 (n, outputs) for
         regression, None for reconstruction.
         """
-        config = train_config(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
+        options = TrainOptions(lr=lr, momentum=momentum, weight_decay=weight_decay, accumulate=accumulate, seed=seed)
         ready = ReadyInputs(self._client, self._hello, self.require_model())
-        ready.train(inputs, labels, steps, config, lambda n: _tell(progress, "train", n, steps))
+        ready.train(inputs, labels, steps, options.train_config(lr), lambda n: tell(progress, "train", n, steps))
 
     def bench(self, *, runs: int = 1, input_row: npt.NDArray[np.int8] | None = None) -> BenchResult:
         """Instructions of one inference and of one training step, averaged over `runs`.
@@ -478,7 +461,7 @@ class Device:
     def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
         """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
         size, chunk = self.require_model().adapter_bytes, self._hello.chunk
-        return transfer.pull(self._client, size, chunk, lambda n: _tell(progress, "pull", n, size))
+        return transfer.pull(self._client, size, chunk, lambda n: tell(progress, "pull", n, size))
 
     def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
         """Gives the device an adapter; once verified there it is the newest checkpoint.
@@ -490,7 +473,7 @@ class Device:
             raise local_error("wrong_base")
         load = transfer.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
         size, chunk = len(adapter.blob), self._hello.chunk
-        return transfer.push(self._client, load, chunk, lambda n: _tell(progress, "push", n, size))
+        return transfer.push(self._client, load, chunk, lambda n: tell(progress, "push", n, size))
 
     # --- model -----------------------------------------------------------------------------------
 
@@ -502,9 +485,7 @@ class Device:
         again whenever its model does. An interrupted transfer goes on where it was when it is called again.
         """
         size, chunk = len(image.content), self._hello.chunk
-        told = replace(
-            self._client, image.content, image.image_hash, chunk, lambda n: _tell(progress, "model", n, size)
-        )
+        told = replace(self._client, image.content, image.image_hash, chunk, lambda n: tell(progress, "model", n, size))
         if told.image_hash != image.image_hash:
             raise KilotuneError(
                 "other_image",
@@ -521,8 +502,3 @@ class Device:
         self._image = None
         self._greet(self._client.open())
         return self.info()
-
-
-def _tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(Progress(what, done, total))

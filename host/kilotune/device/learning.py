@@ -1,92 +1,246 @@
-"""How to learn: the options, and what of them a device would refuse."""
+"""Learn phases and training: what can be asked for, what of it a device would refuse, and the wait for its end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from kilotune.device.results import (
-    require_classes,
-    require_state,
-)
+from kilotune.device.results import ProgressCall, tell
 from kilotune.device.samples import Segment
 from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import DEFAULT_LEARNING_RATE, DEFAULT_PASSES
+from kilotune.image.real16 import to_real
 from kilotune.link import messages
-from kilotune.link.messages import Guard, Scorer
+from kilotune.link.client import Client
+from kilotune.link.messages import Kind
+from kilotune.link.status import RefusedError
+from kilotune.terms import Guard, Phase, Scorer
 
-if TYPE_CHECKING:
-    pass
-    pass
+CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
+_Q15 = 32768
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a training step changes parameters. KilotuneError `usage` names what is out of range."""
+
+    # Learning rate, 0 or more. None: what suits the model, 0.5, and 0.05 for a classifier.
+    lr: float | None = None
+
+    # Share of the last change that the next one takes along: 0 up to, not including, 1. 0: none; more needs an image
+    # that was compiled with momentum.
+    momentum: float = 0.0
+
+    # Pull towards the base model, 0 or more. 0: none.
+    weight_decay: float = 0.0
+
+    # Windows whose gradients make one step, 1 to 65,535; more than 1 needs an image compiled with accumulate.
+    accumulate: int = 1
+
+    # Of all random choices of the device, 0 to 2^32 - 1: the same seed and samples give the same bits.
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.lr is not None:
+            to_real(self.lr, "the learning rate")
+        to_real(self.weight_decay, "weight decay")
+        if not (math.isfinite(self.momentum) and self.momentum >= 0 and round(self.momentum * _Q15) < _Q15):
+            raise KilotuneError("usage", f"momentum is {self.momentum}", "give a number from 0 up to, not including, 1")
+        require_range("accumulate", self.accumulate, 1, 0xFFFF)
+        require_range("seed", self.seed, 0, 0xFFFFFFFF)
+
+    def train_config(self, usual_lr: float) -> messages.TrainConfig:
+        """In the device's numbers; `usual_lr` counts where no learning rate is asked for."""
+        rate_mantissa, rate_exponent = to_real(usual_lr if self.lr is None else self.lr, "the learning rate")
+        decay_mantissa, decay_exponent = to_real(self.weight_decay, "weight decay")
+        return messages.TrainConfig(
+            rate_mantissa=rate_mantissa,
+            rate_exponent=rate_exponent,
+            decay_mantissa=decay_mantissa,
+            decay_exponent=decay_exponent,
+            momentum_q15=round(self.momentum * _Q15),
+            accumulate=self.accumulate,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnOptions(TrainOptions):
+    """Everything that a learn phase can be asked for beside its samples. KilotuneError `usage` names what is wrong."""
+
+    # Times that the windows not held back are trained on, 0 to 65,535, with a learning rate that falls from `lr` to 0.
+    # 0: calibration only. None: 40, and 100 for a classifier.
+    passes: int | None = None
+
+    # Passes without a lower held-back loss after which training ends, 0 to 65,535. 0: it never ends early.
+    patience: int = 0
+
+    # What scores a window; automatic: the device picks, on windows held back.
+    scorer: Scorer = Scorer.automatic
+
+    # Of every `hold_period` windows (1 to 255), `hold_count` (fewer) are held back from training, to judge by. 0: none.
+    hold_period: int = 8
+    hold_count: int = 2
+
+    # Of the inputs trained on: noise in 1/16 sigma, a random gain in 1/16 log2 for each window and axis, both 0 to
+    # 255, 0: none; bands that move by up to one.
+    noise: int = 8
+    gain: int = 0
+    jitter: bool = False
+
+    # Keep what training gave even where calibration alone is better.
+    force: bool = False
+
+    # Go on from the checkpoint. Such a phase refuses windows unlike the first healthy ones, and is undone where it
+    # would blunt the device.
+    resume: bool = False
+
+    # With `resume`: all; gate: windows are refused by their score only; none: no window is.
+    guard: Guard = Guard.all
+
+    # With `resume`: follow a machine that ages, slowly and within limits.
+    recalibrate: bool = False
+
+    def __post_init__(self) -> None:
+        TrainOptions.__post_init__(self)
+        if self.passes is not None:
+            require_range("passes", self.passes, 0, 0xFFFF)
+        require_range("patience", self.patience, 0, 0xFFFF)
+        require_range("hold_period", self.hold_period, 1, 0xFF)
+        if not 0 <= self.hold_count < self.hold_period:
+            raise KilotuneError(
+                "usage",
+                f"of every {self.hold_period} windows, {self.hold_count} are to be held back",
+                "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
+            )
+        require_range("noise", self.noise, 0, 0xFF)
+        require_range("gain", self.gain, 0, 0xFF)
+        if self.recalibrate and not self.resume:
+            raise KilotuneError("usage", "recalibrate goes on from a checkpoint", "give resume, or omit recalibrate")
+
+    def learn_config(self, *, classifies: bool) -> messages.LearnConfig:
+        """In the device's numbers, with what suits the model where nothing is asked for."""
+        usual_passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
+        return messages.LearnConfig(
+            train=self.train_config(CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE),
+            passes=usual_passes if self.passes is None else self.passes,
+            patience=self.patience,
+            hold_period=self.hold_period,
+            hold_count=self.hold_count,
+            labelled=classifies,
+            resume=self.resume,
+            scorer=self.scorer,
+            force=self.force,
+            noise=self.noise,
+            gain=self.gain,
+            jitter=self.jitter,
+            guard=self.guard,
+            recalibrate=self.recalibrate,
+        )
+
+
+def require_range(name: str, value: int, low: int, high: int) -> None:
+    """KilotuneError `usage` where `value` is not one of `low` to `high`."""
+    if not low <= value <= high:
+        raise KilotuneError("usage", f"{name} is {value}", f"{low} to {high} are possible")
 
 
 @dataclass(frozen=True, slots=True)
-class LearnOptions:
-    """How a device learns; None leaves it to the default of the library."""
+class LearnPhase:
+    """A learn phase that the device would take: its segments of samples, the class of each, and how to learn."""
 
-    passes: int | None = None  # over the stored windows; 0: calibration only
-    lr: float | None = None
-    seed: int = 1
-    scorer: str = "automatic"  # automatic, residual, nearest or combined
-    force: bool = False  # keep what training gave even where calibration is better
-    resume: bool = False  # go on from the checkpoint
-    recalibrate: bool = False  # with resume: follow a machine that ages, within limits
-    guard: str = "all"  # all, gate (by score only) or none
+    segments: list[Segment]
+    classes: list[int]
+    config: messages.LearnConfig
 
 
-CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
-
-
-def in_range(name: str, value: int, high: int) -> int:
-    if not 0 <= value <= high:
-        raise KilotuneError("usage", f"{name} is {value}", f"0 to {high} are possible")
-    return value
-
-
-def scorer_of(name: str) -> Scorer:
-    if name not in Scorer.__members__:
-        raise KilotuneError("usage", f"there is no scorer '{name}'", f"known are {', '.join(Scorer.__members__)}")
-    return Scorer[name]
-
-
-def guard_of(name: str) -> Guard:
-    if name not in Guard.__members__:
-        raise KilotuneError("usage", f"there is no guard '{name}'", f"known are {', '.join(Guard.__members__)}")
-    return Guard[name]
-
-
-def check_learning(
-    model: messages.Model,
-    labels: Sequence[int] | int | None,
-    classes: list[int],
-    momentum: float,
-    accumulate: int,
-    hold_period: int,
-    hold_count: int,
-) -> None:
-    """What the device would only call an argument out of range, by name."""
-    require_state(model, momentum, accumulate)
-    if not 0 <= hold_count < hold_period:
-        raise KilotuneError(
-            "usage",
-            f"of every {hold_period} windows, {hold_count} are to be held back",
-            "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
-        )
+def prepare(
+    model: messages.Model, segments: list[Segment], labels: Sequence[int] | int | None, options: LearnOptions
+) -> LearnPhase:
+    """Names what the device would only call an argument out of range."""
+    require_state(model, options.momentum, options.accumulate)
     if model.classes and labels is None:
         raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
     if not model.classes and labels is not None:
-        raise KilotuneError("usage", "the model is no classifier", "leave the labels away")
+        raise KilotuneError("usage", "the model is no classifier", "omit the labels")
+    classes = _labels_for(segments, labels)
     if model.classes:
         require_classes(model, classes)
+    return LearnPhase(segments, classes, options.learn_config(classifies=model.classes > 0))
 
 
-def labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
+def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
     """One class a segment."""
-    each = [0] * len(segments) if labels is None else list(np.atleast_1d(np.asarray(labels)))
+    each = [0] * len(segments) if labels is None else [int(label) for label in np.atleast_1d(np.asarray(labels))]
     if len(each) != len(segments):
         raise KilotuneError(
             "usage", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
         )
-    return [in_range("a label", int(label), 0xFF) for label in each]
+    return each
+
+
+def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
+    """KilotuneError `usage` where training needs optimiser state that the image does not have."""
+    if model.state_bytes == 0 and (momentum or accumulate > 1):
+        wanted = "momentum" if momentum else "accumulation"
+        option = "--momentum" if momentum else "--accumulate"
+        raise KilotuneError("usage", f"the image was compiled without room for {wanted}", f"compile it with {option}")
+
+
+def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+    """KilotuneError `usage` where one of them is no class of this classifier."""
+    if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
+        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
+
+
+def run(
+    client: Client, phase: LearnPhase, stream: Callable[[], object], progress: ProgressCall | None
+) -> messages.LearnReport:
+    """The phase from its beginning to the end of its training; `stream` sends its samples. Where that fails, or the
+    caller interrupts it, a device that still answers is told to give up."""
+    client.tell(Kind.learn_begin, phase.config)
+    try:
+        stream()
+        client.tell(Kind.learn_end)
+    except BaseException as error:
+        if isinstance(error, RefusedError) or not isinstance(error, KilotuneError):  # it still answers
+            with contextlib.suppress(KilotuneError):
+                client.tell(Kind.learn_cancel)
+        raise
+    return _wait_for_training(client, phase.config.passes, progress)
+
+
+def _wait_for_training(client: Client, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
+    """Bounded: a device that gets nowhere for the client's timeout is given up."""
+    seen: tuple[int, ...] = ()
+    changed_at = client.clock()
+    while True:
+        status = client.ask(messages.DeviceStatus, Kind.status)
+        if status.phase is Phase.detect:
+            tell(progress, "train", passes, passes)
+            return status.report
+        if status.phase is not Phase.train:
+            raise KilotuneError(
+                "interrupted",
+                f"training ended early: the device is in phase {status.phase.name}",
+                "was it reset, or told to cancel? Learn again",
+            )
+        now = (status.report.passes_done, status.train_steps, status.generation)
+        if now != seen:
+            seen, changed_at = now, client.clock()
+            tell(progress, "train", min(status.report.passes_done, passes), passes)
+        elif client.clock() - changed_at > client.timeout_s:
+            raise KilotuneError(
+                "timeout",
+                f"training made no progress for {client.timeout_s:g} s",
+                "reset the device and learn again",
+            )
+        if client.transport.poll_s:
+            time.sleep(client.transport.poll_s)

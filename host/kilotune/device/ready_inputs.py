@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.device.results import BenchResult, require_classes, require_state, train_config
+from kilotune.device.learning import TrainOptions, require_classes, require_state
+from kilotune.device.results import BenchResult
 from kilotune.errors import KilotuneError
 from kilotune.link import messages
 from kilotune.link.cbor import bad_message
@@ -121,8 +122,7 @@ class ReadyInputs:
         inference, inference_ms = self._count(data, _BENCH_INFERENCE, runs)
         if self._model.loss == 0:
             return BenchResult(inference, None, inference_ms, None, runs)
-        config = train_config(lr=_BENCH_LEARNING_RATE, momentum=0.0, weight_decay=0.0, accumulate=1, seed=1)
-        self._client.tell(Kind.train_begin, config)
+        self._client.tell(Kind.train_begin, TrainOptions().train_config(_BENCH_LEARNING_RATE))
         try:
             step, step_ms = self._count(data, _BENCH_STEP, runs)
         finally:

@@ -1,17 +1,13 @@
-"""What a device tells, as a caller sees it; and settings of training as a device takes them."""
+"""What a device tells, as a caller sees it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.errors import KilotuneError
-from kilotune.image.real16 import to_real
 from kilotune.link import messages
 from kilotune.link.messages import WindowResult
 from kilotune.link.status import statuses
@@ -133,6 +129,12 @@ class Progress:
 ProgressCall = Callable[[Progress], None]
 
 
+def tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
+    """Whoever wants to know."""
+    if progress is not None:
+        progress(Progress(what, done, total))
+
+
 @dataclass(frozen=True, slots=True)
 class BenchResult:
     """One inference and one training step, averaged over `runs`; by the device's own clock and counter.
@@ -145,36 +147,3 @@ class BenchResult:
     inference_ms: float
     step_ms: float | None
     runs: int
-
-
-def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
-    """KilotuneError `usage` where training needs optimiser state that the image does not have."""
-    if model.state_bytes == 0 and (momentum or accumulate > 1):
-        wanted = "momentum" if momentum else "accumulation"
-        option = "--momentum" if momentum else "--accumulate"
-        raise KilotuneError("usage", f"the image was compiled without room for {wanted}", f"compile it with {option}")
-
-
-def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
-    """KilotuneError `usage` where one of them is no class of this classifier."""
-    if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
-        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
-
-
-def train_config(
-    *, lr: float, momentum: float, weight_decay: float, accumulate: int, seed: int
-) -> messages.TrainConfig:
-    """Checked and in the device's numbers."""
-    momentum_q15 = round(momentum * 32768) if math.isfinite(momentum) else -1
-    if not 0 <= momentum_q15 < 32768:
-        raise KilotuneError("usage", f"momentum is {momentum}", "give a number from 0 up to, not including, 1")
-    for name, value, low, high in (("accumulate", accumulate, 1, 0xFFFF), ("seed", seed, 0, 0xFFFFFFFF)):
-        if not low <= value <= high:
-            raise KilotuneError("usage", f"{name} is {value}", f"{low} to {high} are possible")
-    return messages.TrainConfig(
-        *to_real(lr, "the learning rate"),
-        *to_real(weight_decay, "weight decay"),
-        momentum_q15,
-        accumulate,
-        seed,
-    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
 from kilotune.report.metrics import Separation, separation
-from kilotune.terms import Method
+from kilotune.terms import Method, Scorer
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -57,19 +57,19 @@ class Way:
 
     name: str
     method: Method
-    scorer: str
+    scorer: Scorer
     passes: int | None  # None: as asked for
     force: bool
 
 
 WAYS = (
-    Way("calibration", Method.bias, "residual", 0, False),
-    Way("bias", Method.bias, "residual", None, True),
-    Way("head", Method.head, "residual", None, True),
-    Way("bias+head", Method.bias_and_head, "residual", None, True),
-    Way("nearest windows", Method.bias, "nearest", 0, False),
-    Way("bias+head and nearest", Method.bias_and_head, "combined", None, True),
-    Way("the device's own choice", Method.bias_and_head, "automatic", None, False),
+    Way("calibration", Method.bias, Scorer.residual, 0, False),
+    Way("bias", Method.bias, Scorer.residual, None, True),
+    Way("head", Method.head, Scorer.residual, None, True),
+    Way("bias+head", Method.bias_and_head, Scorer.residual, None, True),
+    Way("nearest windows", Method.bias, Scorer.nearest, 0, False),
+    Way("bias+head and nearest", Method.bias_and_head, Scorer.combined, None, True),
+    Way("the device's own choice", Method.bias_and_head, Scorer.automatic, None, False),
 )
 
 

@@ -80,18 +80,11 @@ def learn(
         if emit is not None:
             emit(_window(result, model.window, model.hop, model.rate_hz))
 
-    return device.learn(
+    return device.learn_with(
         [r.samples for r in recordings],
+        options,
         None if labels is None else list(labels),
         rate_hz=recordings[0].rate_hz,
-        passes=options.passes,
-        lr=options.lr,
-        seed=options.seed,
-        scorer=options.scorer,
-        force=options.force,
-        resume=options.resume,
-        recalibrate=options.recalibrate,
-        guard=options.guard,
         progress=_relay(progress),
         on_result=pass_on,
     )

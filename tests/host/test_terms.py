@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from pathlib import Path
 
 import pytest
 from kilotune import terms
 from kilotune.errors import KilotuneError
 from kilotune.terms import Loss, Method, Word, named, word_for, word_of, words
 
-FIRMWARE = Path(__file__).parents[2] / "firmware"
+from tests.support.paths import ROOT
+
 # The firmware's own spelling, where it is another.
 SPELLINGS = {"cross_entropy": "classification"}
 HOMES = {
@@ -31,7 +31,7 @@ HOMES = {
 
 def enumerators(header: str, name: str) -> dict[str, int]:
     """The members of a C++ enumeration with their values; kCamelCase as words: early_loss of kEarlyLoss."""
-    text = re.sub(r"//[^\n]*", "", (FIRMWARE / header).read_text(encoding="utf-8"))
+    text = re.sub(r"//[^\n]*", "", (ROOT / "firmware" / header).read_text(encoding="utf-8"))
     bodies = re.findall(rf"\benum (?:class )?{name} : uint8_t \{{([^}}]*)\}}", text)
     assert len(bodies) == 1, f"{header} defines {name} {len(bodies)} times"
     found: dict[str, int] = {}
@@ -59,7 +59,7 @@ def test_every_word_with_a_number_in_the_firmware_is_compared_with_it() -> None:
 
 
 def test_methods_have_the_numbers_of_the_specification() -> None:
-    text = (FIRMWARE.parent / "docs" / "SPEC.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
     listed = re.search(r"method: ((?:\d \S+,? ?)+)", text)
     assert listed is not None
     told = {word: int(number) for number, word in re.findall(r"(\d) ([a-z+]+)", listed[1])}

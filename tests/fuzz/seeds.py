@@ -13,8 +13,9 @@ from pathlib import Path
 import kilotune
 import numpy as np
 from kilotune.image.base_profile import Profile
+from kilotune.image.envelope import read_header, seal
 from kilotune.image.features import FeatureConfig
-from kilotune.image.image import HEADER_BYTES, read_header, seal
+from kilotune.image.layout import HEADER_BYTES
 
 from tests.support import small_models
 from tests.support.networks import SAME, Network

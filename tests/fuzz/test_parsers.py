@@ -26,7 +26,9 @@ from kilotune.adapters.adapter import Adapter
 from kilotune.adapters.calibration import Calibration
 from kilotune.adapters.merge import merge
 from kilotune.errors import KilotuneError
-from kilotune.image.image import HEADER_BYTES, Image, read_header, seal
+from kilotune.image.envelope import read_header, seal
+from kilotune.image.image import Image
+from kilotune.image.layout import HEADER_BYTES
 from kilotune.link import messages
 
 from tests.fuzz.seeds import images

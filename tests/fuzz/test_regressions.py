@@ -12,8 +12,10 @@ from kilotune.adapters.adapter import Adapter
 from kilotune.adapters.calibration import Calibration
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
+from kilotune.image.envelope import read_header, seal
 from kilotune.image.features import FeatureConfig
-from kilotune.image.image import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Image, read_header, seal
+from kilotune.image.image import Image
+from kilotune.image.layout import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES
 from kilotune.link.transport import InProcess
 
 from tests.fuzz.seeds import images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from kilotune.adapters.config import (
 from kilotune.adapters.trust import Trust, trust
 from kilotune.common.files import current, write_together
 from kilotune.errors import KilotuneError
-from kilotune.image.image import OP_BYTES, Image, Layer
+from kilotune.image.image import Image, Layer
 from kilotune.link.keys import KeyRing
 from kilotune.operators.adapted import FACTOR_START, effective
 
@@ -222,15 +221,10 @@ class Adapter:
 
 def _start_values(image: Image, layer: Layer) -> npt.NDArray[np.int64]:
     """The int16 values of a layer's weights before any training."""
-    record = image.header.ops + OP_BYTES * layer.op
-    (weights,) = struct.unpack_from("<I", image.content, record + 12)
     if layer.rank:  # A from the image, B of zeros
-        (adaptation,) = struct.unpack_from("<I", image.content, record + 56)
-        (at,) = struct.unpack_from("<I", image.content, adaptation + 4)
-        a = np.frombuffer(image.content, np.int8, layer.rank * layer.inputs, at).astype(np.int64)
+        a = image.starting_factor(layer).reshape(-1).astype(np.int64)
         return np.concatenate([a * FACTOR_START, np.zeros(layer.rank * layer.outputs, np.int64)])
-    base = np.frombuffer(image.content, np.int8, layer.outputs * layer.inputs, weights).astype(np.int64)
-    rows = base.reshape(layer.outputs, layer.inputs)
+    rows = image.base_weights(layer).astype(np.int64)
     return (rows[list(layer.channels)] if layer.channels else rows).reshape(-1) * 256 + 128
 
 

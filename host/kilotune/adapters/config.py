@@ -11,22 +11,15 @@ import numpy as np
 from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, calibration_bytes
+from kilotune.image.envelope import bad_image
 from kilotune.image.image import Layer
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.terms import Loss, Method
 
 CONFIG_FILE = "adapter_config.json"
-
-
 MODEL_FILE = "adapter_model.safetensors"
-
-
 FORMAT_VERSION = 1
-
-
 MAX_CONFIG_BYTES = 4 << 20
-
-
 MAX_MODEL_BYTES = 256 << 20
 
 
@@ -69,9 +62,7 @@ def reservoir_of(settings: object) -> tuple[int, int, int]:
     names = ("windows", "neighbours", "early")
     values = [settings.get(name, 0) for name in names] if isinstance(settings, dict) else []
     if len(values) != len(names) or not all(type(v) is int and 0 <= v <= 255 for v in values):
-        raise KilotuneError(
-            "bad_image", "the model image's calibration settings are out of range", "compile the model again"
-        )
+        raise bad_image("its calibration settings are out of range", "compile the model again")
     return values[0], values[1], values[2]
 
 

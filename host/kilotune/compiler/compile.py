@@ -20,9 +20,11 @@ from kilotune.compiler.training_plan import LossPlan, Plan
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import CalibrationSettings, Profile, calibration_bytes
+from kilotune.image.envelope import seal
 from kilotune.image.features import FeatureConfig
-from kilotune.image.image import HEADER_BYTES, OP_BYTES, TENSOR_BYTES, Header, Image, Layer, seal
-from kilotune.operators.base import NONE, SectionWriter
+from kilotune.image.image import Image, Layer
+from kilotune.image.layout import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Header, TensorEntry, TrainingSection
+from kilotune.operators.base import SectionWriter
 from kilotune.terms import Loss, Method, named
 from kilotune.tflite import model as tflite_model
 
@@ -304,46 +306,42 @@ def _serialise(job: _Job, plan: Plan, base_hash: bytes) -> bytes:
 
 
 def _tensor(graph: Graph, plan: Plan, index: int) -> bytes:
-    """SPEC 1.2"""
     t, gradient = graph.activations[index], plan.gradients[index]
-    return struct.pack(
-        "<IHHHbBfIIII",
-        plan.data_offset(index),
-        t.height,
-        t.width,
-        t.channels,
-        t.zero_point,
-        gradient.mantissa_bits if gradient else 0,
-        t.scale,
-        plan.gradient_offset(index),
-        plan.mask_offset(index),
-        0,
-        0,
+    entry = TensorEntry(
+        data=plan.data_offset(index),
+        height=t.height,
+        width=t.width,
+        channels=t.channels,
+        zero_point=t.zero_point,
+        mantissa_bits=gradient.mantissa_bits if gradient else 0,
+        scale=float(t.scale),
+        gradient=plan.gradient_offset(index),
+        mask=plan.mask_offset(index),
     )
+    return entry.pack()
 
 
 def _training(plan: Plan, sections: SectionWriter) -> bytes:
-    """SPEC 1.5"""
     training = plan.training
     assert training is not None
     loss = training.loss
     reruns = b"".join(struct.pack("<HH", *pair) for pair in plan.reruns)
-    return struct.pack(
-        "<BBHHHiiIfHHII4x",
-        loss.kind.number,
-        training.method.number,
-        training.first_op,
-        training.last_op,
-        loss.tensor,
-        loss.a,
-        loss.b,
-        sections.add(exponentials(loss)) if loss.kind is Loss.classification else 0,
-        loss.unit,
-        loss.classes,
-        int(training.adam),
-        sections.add(reruns) if reruns else 0,
-        len(plan.reruns),
+    section = TrainingSection(
+        loss=loss.kind.number,
+        method=training.method.number,
+        first_op=training.first_op,
+        last_op=training.last_op,
+        tensor=loss.tensor,
+        a=loss.a,
+        b=loss.b,
+        exponentials=sections.add(exponentials(loss)) if loss.kind is Loss.classification else 0,
+        gradient_unit=loss.unit,
+        classes=loss.classes,
+        optimiser=int(training.adam),
+        reruns=sections.add(reruns) if reruns else 0,
+        rerun_count=len(plan.reruns),
     )
+    return section.pack()
 
 
 def exponentials(loss: LossPlan) -> bytes:

@@ -16,8 +16,9 @@ from kilotune.compiler.schedule import Schedule, choose_dropped, schedule
 from kilotune.compiler.selection import choose, reached
 from kilotune.compiler.training_plan import GradientPlan, Plan, TrainingPlan
 from kilotune.errors import KilotuneError
+from kilotune.image.layout import NONE
 from kilotune.operators import adapted
-from kilotune.operators.base import NONE, OpPlan
+from kilotune.operators.base import OpPlan
 from kilotune.operators.dense import MIN_FRACTION_BITS
 from kilotune.terms import Loss, Method
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kilotune.compiler.arena import Arena
-from kilotune.operators.base import NONE, OpPlan
+from kilotune.image.layout import NONE
+from kilotune.operators.base import OpPlan
 from kilotune.terms import Loss, Method
 
 

@@ -14,7 +14,7 @@ from kilotune.image.real16 import to_real
 from kilotune.terms import Loss
 
 Vector = npt.NDArray[np.float32]
-SECTION_BYTES = 64
+PROFILE_SECTION_BYTES = 64
 ADAPTER_HEAD_BYTES = 32
 MAX_WINDOWS = 255
 LEAST_EARLY = 3
@@ -134,7 +134,7 @@ class Profile:
         ]
         content, places = b"", []
         for table in tables:
-            places.append(offset + SECTION_BYTES + len(content))
+            places.append(offset + PROFILE_SECTION_BYTES + len(content))
             content += table.tobytes() + bytes(-table.nbytes % 4)
         s = settings
         head = struct.pack(

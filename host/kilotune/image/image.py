@@ -2,81 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from kilotune.common.files import write_atomically
 from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import Profile
+from kilotune.image.envelope import bad_image, read_header
 from kilotune.image.features import FeatureConfig, decode_json
+from kilotune.image.layout import (
+    ADAPTATION_WORD,
+    NONE,
+    OP_BYTES,
+    TENSOR_BYTES,
+    Adaptation,
+    E,
+    Header,
+    OpEntry,
+    TensorEntry,
+)
 from kilotune.image.memory import Piece
 from kilotune.terms import Loss, Method, Term, known
 
-MAGIC = 0x314D544B
-VERSION = 2
-HEADER_BYTES = 128
-TENSOR_BYTES = 32
-OP_BYTES = 64
-OP_TRAINING_BYTES = 40
-TRAINING_BYTES = 40
 MAX_IMAGE_BYTES = 64 << 20
-MAX_RAM_BYTES = 1 << 28
-NONE = 0xFFFFFFFF
-_HEADER = struct.Struct("<IHHII32s32s4H10I")
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """SPEC 1.1, without magic and sizes that are implied."""
-
-    image_bytes: int
-    crc: int
-    image_hash: bytes
-    base_hash: bytes
-    tensor_count: int
-    op_count: int
-    input: int
-    output: int
-    tensors: int
-    ops: int
-    training: int
-    features: int
-    profile: int
-    meta: int
-    meta_bytes: int
-    arena_bytes: int
-    adapter_bytes: int
-    state_bytes: int
-
-    def pack(self, crc: int, image_hash: bytes) -> bytes:
-        return _HEADER.pack(
-            MAGIC,
-            VERSION,
-            HEADER_BYTES,
-            self.image_bytes,
-            crc,
-            image_hash,
-            self.base_hash,
-            self.tensor_count,
-            self.op_count,
-            self.input,
-            self.output,
-            self.tensors,
-            self.ops,
-            self.training,
-            self.features,
-            self.profile,
-            self.meta,
-            self.meta_bytes,
-            self.arena_bytes,
-            self.adapter_bytes,
-            self.state_bytes,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +191,14 @@ class Image:
         return value if type(value) is int and 0 <= value <= 255 else 0
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return _shape(self.content, self.header, self.header.input)
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)"""
+        return self._tensor(self.header.input).shape
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
-        return _shape(self.content, self.header, self.header.output)
+    def output_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)"""
+        return self._tensor(self.header.output).shape
 
     @property
     def input_bytes(self) -> int:
@@ -258,16 +213,42 @@ class Image:
     @property
     def input_quantisation(self) -> tuple[float, int]:
         """(scale, zero point)"""
-        return _quantisation(self.content, self.header, self.header.input)
+        tensor = self._tensor(self.header.input)
+        return tensor.scale, tensor.zero_point
 
     @property
     def output_quantisation(self) -> tuple[float, int]:
         """(scale, zero point)"""
-        return _quantisation(self.content, self.header, self.header.output)
+        tensor = self._tensor(self.header.output)
+        return tensor.scale, tensor.zero_point
 
+    def base_weights(self, layer: Layer) -> npt.NDArray[np.int8]:
+        """(outputs, inputs): the base model's own, of a layer whose weights are trained."""
+        return self._int8(self._op(layer).weights, layer.outputs, layer.inputs)
 
-def bad_image(what: str, hint: str = "compile the model again, or copy the file again") -> KilotuneError:
-    return KilotuneError("bad_image", f"the model image cannot be used: {what}", hint)
+    def starting_factor(self, layer: Layer) -> npt.NDArray[np.int8]:
+        """(rank, inputs): where factor A of a layer with a rank starts, in units of `adapted.FACTOR_START`."""
+        place = self._op(layer).words[ADAPTATION_WORD]
+        return self._int8(self._entry(Adaptation, place).table, layer.rank, layer.inputs)
+
+    def _tensor(self, index: int) -> TensorEntry:
+        return self._entry(TensorEntry, self.header.tensors + TENSOR_BYTES * index)
+
+    def _op(self, layer: Layer) -> OpEntry:
+        if not 0 <= layer.op < self.header.op_count:
+            raise bad_image(f"layer '{layer.name:.60}' is no op of it")
+        return self._entry(OpEntry, self.header.ops + OP_BYTES * layer.op)
+
+    def _entry(self, kind: type[E], at: int) -> E:
+        try:
+            return kind.read(self.content, at)
+        except IndexError as error:
+            raise bad_image("an entry of its tables lies outside of it") from error
+
+    def _int8(self, at: int, rows: int, columns: int) -> npt.NDArray[np.int8]:
+        if min(rows, columns) < 0 or at + rows * columns > len(self.content):
+            raise bad_image("weights lie outside of it")
+        return np.frombuffer(self.content, np.int8, rows * columns, at).reshape(rows, columns)
 
 
 def _word(kind: type[Term], meta: dict[str, Any]) -> Term:
@@ -280,56 +261,6 @@ def _word(kind: type[Term], meta: dict[str, Any]) -> Term:
             "use the tools of the release that compiled it",
         )
     return found
-
-
-def read_header(content: bytes) -> Header:
-    """Checks magic, version, length, checksum, hash and bounds, in this order."""
-    if len(content) < HEADER_BYTES:
-        raise bad_image(f"it is truncated to {len(content)} bytes, less than a header")
-    magic, version, header_bytes, size, crc, *rest = _HEADER.unpack_from(content)
-    if magic != MAGIC:
-        raise bad_image("it does not begin like one", "give a .ktm file, made with `kilotune compile`")
-    if version != VERSION or header_bytes != HEADER_BYTES:
-        raise bad_image(
-            f"it has format version {version}, this release reads version {VERSION}",
-            "compile the model again with the tools of this release",
-        )
-    if len(content) < size:
-        raise bad_image(f"it is truncated: {len(content)} of {size} bytes")
-    if len(content) > size:
-        raise bad_image(f"{len(content) - size} bytes follow its end")
-    if size % 4 or size < HEADER_BYTES:
-        raise bad_image(f"its length of {size} bytes is impossible")
-    if zlib.crc32(content[16:]) != crc:
-        raise bad_image("its checksum does not match, bits are damaged")
-    header = Header(size, crc, *rest)
-    if hashlib.sha256(content[48:]).digest() != header.image_hash:
-        raise bad_image("its hash does not match its content")
-    _check_bounds(header)
-    return header
-
-
-def _check_bounds(h: Header) -> None:
-    def inside(offset: int, count: int, size: int, alignment: int = 4) -> bool:
-        return offset % alignment == 0 and offset >= HEADER_BYTES and offset + count * size <= h.image_bytes
-
-    good = (
-        inside(h.tensors, h.tensor_count, TENSOR_BYTES)
-        and inside(h.ops, h.op_count, OP_BYTES)
-        and inside(h.meta, h.meta_bytes, 1, 1)
-        and (h.training == 0 or inside(h.training, 1, TRAINING_BYTES))
-        and (h.features == 0 or inside(h.features, 1, 32))
-        and (h.profile == 0 or inside(h.profile, 1, 4))
-        and (h.features == 0) == (h.profile == 0)
-        and h.input < h.tensor_count
-        and h.output < h.tensor_count
-        and h.op_count > 0
-        and all(n <= MAX_RAM_BYTES for n in (h.arena_bytes, h.adapter_bytes, h.state_bytes))
-        and h.adapter_bytes % 4 == 0
-        and h.state_bytes % 4 == 0
-    )
-    if not good:
-        raise bad_image("a field of its header is out of range")
 
 
 def _layers(meta: dict[str, Any], header: Header) -> tuple[Layer, ...]:
@@ -345,22 +276,6 @@ def _layers(meta: dict[str, Any], header: Header) -> tuple[Layer, ...]:
         if any(used and not 0 <= at <= at + size <= header.adapter_bytes for used, at, size in ends):
             raise bad_image(f"layer '{layer.name}' lies outside the adapter")
     return layers
-
-
-def _shape(content: bytes, header: Header, tensor: int) -> tuple[int, ...]:
-    return struct.unpack_from("<3H", content, header.tensors + TENSOR_BYTES * tensor + 4)
-
-
-def _quantisation(content: bytes, header: Header, tensor: int) -> tuple[float, int]:
-    at = header.tensors + TENSOR_BYTES * tensor
-    return struct.unpack_from("<f", content, at + 12)[0], struct.unpack_from("<b", content, at + 10)[0]
-
-
-def seal(header: Header, body: bytes) -> bytes:
-    """The finished image: `body` follows the header, hash and checksum are filled in."""
-    rest = header.pack(0, bytes(32))[48:] + body
-    image_hash = hashlib.sha256(rest).digest()
-    return header.pack(zlib.crc32(image_hash + rest), image_hash)[:48] + rest
 
 
 def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:

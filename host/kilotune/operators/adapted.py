@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.operators.base import Activation, OpPlan, SectionWriter, real
+from kilotune.image.layout import Adaptation
+from kilotune.image.real16 import pack_real
+from kilotune.operators.base import Activation, OpPlan, SectionWriter
 
 OPCODE = 15
 MAX_FAN_IN = 32767  # keeps the accumulator of trained weights in int32 on the device
@@ -68,15 +69,14 @@ def parameter_count(plan: OpPlan, outputs: int, fan_in: int) -> int:
     return (len(plan.channels) or outputs) * fan_in
 
 
-def record(op: AdaptedLayer, sections: SectionWriter, plan: OpPlan) -> int:
-    """The adaptation record; returns its place."""
+def write_adaptation(op: AdaptedLayer, sections: SectionWriter, plan: OpPlan) -> int:
+    """Writes what says how the op is adapted (SPEC 1.4); returns its place."""
     if plan.rank:
-        table = plan.start
-        step = _factor_step(op, plan) if plan.gradient_unit else 1.0
-        return sections.add(struct.pack("<HHI4s4x", plan.rank, 0, sections.add(table), real(step)))
+        step = pack_real(_factor_step(op, plan) if plan.gradient_unit else 1.0)
+        return sections.add(Adaptation(plan.rank, 0, sections.add(plan.start), step).pack())
     slots = np.full(op.outputs, NO_SLOT, "<u2")
     slots[list(plan.channels)] = np.arange(len(plan.channels))
-    return sections.add(struct.pack("<HHI4s4x", 0, len(plan.channels), sections.add(slots.tobytes()), bytes(4)))
+    return sections.add(Adaptation(0, len(plan.channels), sections.add(slots.tobytes()), bytes(4)).pack())
 
 
 def _unit(op: AdaptedLayer) -> float:

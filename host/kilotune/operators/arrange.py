@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kilotune.image.real16 import pack_factor
 from kilotune.operators.base import (
     Activation,
     Lowering,
     OpPlan,
     ParameterFree,
     SectionWriter,
-    factor,
     flags_of,
     pack_op,
     write_training,
@@ -55,7 +55,7 @@ class Concatenation(Move):
         for k, tensor in enumerate(self.inputs_):
             sends = bool(plan.sends) and plan.sends[k]
             adds = bool(plan.adds) and plan.adds[k]
-            scale = factor(plan.factors[k]) if plan.factors else bytes(4)
+            scale = pack_factor(plan.factors[k]) if plan.factors else bytes(4)
             entries += struct.pack("<HH4s", tensor, sends | 2 * adds, scale)
         return pack_op(
             opcode=CONCATENATION,

@@ -1,9 +1,7 @@
-"""An operator of the compiler: it lowers itself, says what its training needs, and writes its record."""
+"""An operator of the compiler: it lowers itself, says what its training needs, and writes its entry."""
 
 from __future__ import annotations
 
-import math
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kilotune.errors import KilotuneError
-from kilotune.tflite import fixed_point
+from kilotune.image.layout import NO_TENSOR, NONE, OpEntry, OpTraining, pack_words
+from kilotune.image.real16 import is_power_of_two, pack_factor, pack_real
 from kilotune.tflite.model import Operator, Tensor, TfliteModel
 
-NO_TENSOR = 0xFFFF
-NONE = 0xFFFFFFFF
-
-# Flags of an op record (SPEC 1.3).
+# Flags of an op (SPEC 1.3).
 BIAS_TRAINED = 1
 WEIGHTS_TRAINED = 2
 PER_CHANNEL = 4
@@ -227,7 +223,7 @@ class ImageOp(ABC):
 
     @abstractmethod
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
-        """The op's record (SPEC 1.3); everything it points to goes to `sections`."""
+        """The op's entry in the image; everything it points to goes to `sections`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +246,7 @@ class ParameterFree(ImageOp):
 
 
 def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
-    """Flags of an op record; of `sends` and `adds` the first two."""
+    """Flags of an op's entry; of `sends` and `adds` the first two."""
     sends, adds = (*plan.sends, False, False), (*plan.adds, False, False)
     return (
         BIAS_TRAINED * plan.train_bias
@@ -264,41 +260,26 @@ def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
     )
 
 
-def real(value: float) -> bytes:
-    """A planned constant: u16 mantissa, i16 exponent."""
-    return struct.pack("<Hh", *fixed_point.real_mantissa_exponent(value))
-
-
-def factor(value: float) -> bytes:
-    """A power of two has no mantissa: it costs the device no multiplication."""
-    return struct.pack("<Hh", 0, math.frexp(value)[1] - 1) if is_power_of_two(value) else real(value)
-
-
-def is_power_of_two(value: float) -> bool:
-    return math.frexp(value)[0] == 0.5
-
-
 def write_training(
     sections: SectionWriter, plan: OpPlan, *, kb: bytes = b"", ratio: float = 1.0, rescale: int = 0
 ) -> int:
-    """The training record (SPEC 1.4); 0 where no gradient comes by."""
+    """Where the op's training entry is in the image; 0 where no gradient comes by."""
     if not plan.gradient_unit:
         return 0
     factors = (*plan.factors, 1.0, 1.0)
-    record = struct.pack(
-        "<I4sIB3xfIII4s4s",
-        sections.add(kb or real(1.0)),
-        real(ratio),
-        rescale,
-        plan.fraction_bits,
-        plan.gradient_unit,
-        plan.bias_state,
-        plan.weight_state,
-        plan.backward_scratch,
-        factor(factors[0]),
-        factor(factors[1]),
+    entry = OpTraining(
+        kb=sections.add(kb or pack_real(1.0)),
+        ratio=pack_real(ratio),
+        rescale=rescale,
+        fraction_bits=plan.fraction_bits,
+        gradient_unit=plan.gradient_unit,
+        bias_state=plan.bias_state,
+        weight_state=plan.weight_state,
+        scratch=plan.backward_scratch,
+        factor=pack_factor(factors[0]),
+        factor2=pack_factor(factors[1]),
     )
-    return sections.add(record)
+    return sections.add(entry.pack())
 
 
 def pack_op(
@@ -314,24 +295,27 @@ def pack_op(
     training: int = 0,
     words: tuple[int, ...] = (),
 ) -> bytes:
-    """An op record of 64 bytes; `offsets` are weights, bias, multipliers, shifts."""
+    """An op's entry; `offsets` are weights, bias, multipliers, shifts."""
     plan = plan or OpPlan()
-    padded = [w & 0xFFFFFFFF for w in words] + [0] * (6 - len(words))
-    return struct.pack(
-        "<BBHHHbbH7I6I",
-        opcode,
-        flags,
-        input,
-        input2,
-        output,
-        *act_range,
-        0,
-        *offsets,
-        plan.bias_param,
-        plan.weight_param,
-        training,
-        *padded,
+    weights, bias, multipliers, shifts = offsets
+    entry = OpEntry(
+        opcode=opcode,
+        flags=flags,
+        input=input,
+        input2=input2,
+        output=output,
+        act_min=act_range[0],
+        act_max=act_range[1],
+        weights=weights,
+        bias=bias,
+        multipliers=multipliers,
+        shifts=shifts,
+        bias_param=plan.bias_param,
+        weight_param=plan.weight_param,
+        training=training,
+        word_bytes=pack_words(words),
     )
+    return entry.pack()
 
 
 @dataclass(frozen=True, slots=True)

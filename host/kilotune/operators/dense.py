@@ -1,4 +1,4 @@
-"""FULLY_CONNECTED: lowering, planned constants of its training, and its record."""
+"""FULLY_CONNECTED: lowering, planned constants of its training, and its entry."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kilotune.image.real16 import pack_real
 from kilotune.operators import adapted
 from kilotune.operators.base import (
     Activation,
@@ -19,7 +20,6 @@ from kilotune.operators.base import (
     SectionWriter,
     flags_of,
     pack_op,
-    real,
     write_training,
 )
 from kilotune.tflite import fixed_point
@@ -77,7 +77,7 @@ class FullyConnected(ImageOp):
 
     @property
     def window(self) -> tuple[int, int, int, int]:
-        """Words of the record of a layer that is trained in part; zeros: all of the input."""
+        """Words of the entry of a layer that is trained in part; zeros: all of the input."""
         return 0, 0, 0, 0
 
     @property
@@ -160,7 +160,7 @@ class FullyConnected(ImageOp):
         training = self._write_training(sections, plan) if plan.gradient_unit else 0
         words = self.words(plan)
         if plan.adapted:
-            words = (*self.window, adapted.record(self, sections, plan), plan.scratch)
+            words = (*self.window, adapted.write_adaptation(self, sections, plan), plan.scratch)
         return pack_op(
             opcode=adapted.OPCODE if plan.adapted else self.opcode,
             flags=flags_of(plan, per_channel=len(self.multipliers) > 1),
@@ -174,10 +174,10 @@ class FullyConnected(ImageOp):
         )
 
     def _write_training(self, sections: SectionWriter, plan: OpPlan) -> int:
-        """The training record (SPEC 1.4)."""
+        """Its training entry (SPEC 1.4)."""
         fraction = plan.fraction_bits
         units = float(self.input_scale) * self.weight_scales.astype(np.float64)
-        kb = b"".join(real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
+        kb = b"".join(pack_real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
         ratio = float(self.input_scale) ** 2 * 2.0 ** (8 - fraction)
         if plan.rank:
             ratio = adapted.column_ratio(self, fraction)

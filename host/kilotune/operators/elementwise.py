@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kilotune.image.layout import NO_TENSOR
 from kilotune.operators.base import (
-    NO_TENSOR,
     Activation,
     ImageOp,
     Lowering,

@@ -1,4 +1,4 @@
-"""Sliding windows: padding as TensorFlow Lite reckons it, and the words of an op record that describe it."""
+"""Sliding windows: padding as TensorFlow Lite reckons it, and the words of an op's entry that describe it."""
 
 from __future__ import annotations
 

@@ -54,12 +54,11 @@ def flash(
         target = parse_target(board_id)
     elif not board(board_id).usb.method:
         target = parse_target(f"qemu:{board_id}")
-    content = None
+    content, image_hash = None, ""
     if image is not None:
         model = Image.load(image)
         require_fit(model, target.board if target is not None else board_id)
-        content = model.content
-    image_hash = content[16:48].hex() if content is not None else ""
+        content, image_hash = model.content, model.image_hash.hex()
     if target is not None:
         if sensors != _AS_THE_BOARD:
             raise KilotuneError(

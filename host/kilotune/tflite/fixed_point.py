@@ -94,16 +94,3 @@ def softmax_scaling(beta: float, input_scale: np.float32) -> tuple[int, int, int
     multiplier, shift = quantise_multiplier(real)
     radius = math.floor(((1 << SOFTMAX_INTEGER_BITS) - 1) * (1 << (31 - SOFTMAX_INTEGER_BITS)) / (1 << shift))
     return multiplier, shift, -radius
-
-
-def real_mantissa_exponent(value: float) -> tuple[int, int]:
-    """`value` > 0 rounded to mantissa * 2^exponent with mantissa in [2^15, 2^16)."""
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError("a planned constant must be positive and finite")
-    fraction, exponent = math.frexp(value)
-    mantissa = round(fraction * (1 << 16))
-    exponent -= 16
-    if mantissa == 1 << 16:
-        mantissa >>= 1
-        exponent += 1
-    return mantissa, exponent

@@ -13,7 +13,8 @@ from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig
-from kilotune.image.image import NONE, Image
+from kilotune.image.image import Image
+from kilotune.image.layout import NONE
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
 

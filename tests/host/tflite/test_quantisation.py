@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
+from kilotune.image.real16 import mantissa_exponent
 from kilotune.tflite import fixed_point
 
 from tests.support.gemmlowp import requantise
@@ -77,6 +78,6 @@ def test_activation_ranges(activation: str, scale: float, zero: int, expected: t
 
 @given(st.floats(1e-30, 1e30))
 def test_planned_constants_keep_sixteen_bits(value: float) -> None:
-    mantissa, exponent = fixed_point.real_mantissa_exponent(value)
+    mantissa, exponent = mantissa_exponent(value)
     assert 1 << 15 <= mantissa < 1 << 16
     assert abs(mantissa * 2.0**exponent / value - 1) <= 2.0**-16

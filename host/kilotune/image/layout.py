@@ -1,0 +1,211 @@
+"""The structures of a `.ktm` that have a fixed size, field by field: docs/SPEC.md, 1.1 to 1.5.
+
+The compiler writes them and the host's readers read them back, so that no offset of a field stands anywhere else.
+Fields that name a place (`tensors`, `weights`, `rescale`, ...) are offsets from the start of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from dataclasses import astuple, dataclass
+from typing import ClassVar, Final, TypeVar
+
+MAGIC: Final = 0x314D544B  # "KTM1"
+VERSION: Final = 2
+NO_TENSOR: Final = 0xFFFF
+NONE: Final = 0xFFFFFFFF  # no such place
+HASH_BYTES: Final = 32
+
+E = TypeVar("E", bound="Entry")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A structure whose fields stand one behind the other as `LAYOUT` says; reserved bytes are no fields."""
+
+    LAYOUT: ClassVar[struct.Struct]
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(*astuple(self))
+
+    @classmethod
+    def read(cls: type[E], content: bytes, at: int) -> E:
+        """IndexError where it does not lie within `content`."""
+        if not 0 <= at <= len(content) - cls.LAYOUT.size:
+            raise IndexError(f"{cls.__name__} at {at} of {len(content)} bytes")
+        return cls(*cls.LAYOUT.unpack_from(content, at))
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix(Entry):
+    """What an image begins with."""
+
+    LAYOUT = struct.Struct("<IHHII")
+
+    magic: int
+    version: int
+    header_bytes: int
+    image_bytes: int
+    crc: int  # of all that follows
+
+
+@dataclass(frozen=True, slots=True)
+class Header(Entry):
+    """What follows the prefix, and of the prefix what differs from image to image."""
+
+    LAYOUT = struct.Struct("<32s32s4H10I")
+
+    image_bytes: int
+    crc: int
+    image_hash: bytes
+    base_hash: bytes
+    tensor_count: int
+    op_count: int
+    input: int
+    output: int
+    tensors: int
+    ops: int
+    training: int
+    features: int
+    profile: int
+    meta: int
+    meta_bytes: int
+    arena_bytes: int
+    adapter_bytes: int
+    state_bytes: int
+
+    def pack(self) -> bytes:
+        image_bytes, crc, *rest = astuple(self)
+        return Prefix(MAGIC, VERSION, HEADER_BYTES, image_bytes, crc).pack() + self.LAYOUT.pack(*rest)
+
+    @classmethod
+    def read(cls, content: bytes, at: int = 0) -> Header:
+        prefix = Prefix.read(content, at)
+        return cls(prefix.image_bytes, prefix.crc, *cls.LAYOUT.unpack_from(content, at + Prefix.LAYOUT.size))
+
+
+HEADER_BYTES: Final = Prefix.LAYOUT.size + Header.LAYOUT.size
+
+
+def checksum(content: bytes) -> int:
+    """The CRC that the prefix of an image must hold."""
+    return zlib.crc32(content[Prefix.LAYOUT.size :])
+
+
+def content_hash(content: bytes) -> bytes:
+    """The image hash that its header must hold."""
+    return hashlib.sha256(content[Prefix.LAYOUT.size + HASH_BYTES :]).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry(Entry):
+    """SPEC 1.2."""
+
+    LAYOUT = struct.Struct("<IHHHbBfII8x")
+
+    data: int  # offsets in the arena, as `gradient` and `mask`
+    height: int
+    width: int
+    channels: int
+    zero_point: int
+    mantissa_bits: int
+    scale: float
+    gradient: int
+    mask: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class OpEntry(Entry):
+    """SPEC 1.3; parameters are offsets in the adapter."""
+
+    LAYOUT = struct.Struct("<BBHHHbbxx7I24s")
+
+    opcode: int
+    flags: int
+    input: int
+    input2: int
+    output: int
+    act_min: int
+    act_max: int
+    weights: int
+    bias: int
+    multipliers: int
+    shifts: int
+    bias_param: int
+    weight_param: int
+    training: int
+    word_bytes: bytes  # six of 32 bits, by opcode
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        return _WORDS.unpack(self.word_bytes)
+
+
+_WORDS = struct.Struct("<6I")
+ADAPTATION_WORD: Final = 4  # of an op whose weights are trained in part
+
+
+def pack_words(words: tuple[int, ...]) -> bytes:
+    """The words of an op: negative ones in two's complement, missing ones 0."""
+    return _WORDS.pack(*(w & 0xFFFFFFFF for w in words), *[0] * (6 - len(words)))
+
+
+@dataclass(frozen=True, slots=True)
+class OpTraining(Entry):
+    """SPEC 1.4. Real numbers are mantissa and exponent, 4 bytes (`real16`)."""
+
+    LAYOUT = struct.Struct("<I4sIB3xfIII4s4s")
+
+    kb: int
+    ratio: bytes
+    rescale: int
+    fraction_bits: int
+    gradient_unit: float
+    bias_state: int  # offsets in the optimiser state
+    weight_state: int
+    scratch: int  # offset in the arena
+    factor: bytes
+    factor2: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation(Entry):
+    """SPEC 1.4: how an op's weights are trained in part. With a rank, `table` is where A starts."""
+
+    LAYOUT = struct.Struct("<HHI4s4x")
+
+    rank: int
+    channels: int
+    table: int
+    factor_step: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSection(Entry):
+    """SPEC 1.5."""
+
+    LAYOUT = struct.Struct("<BBHHHiiIfHHII4x")
+
+    loss: int
+    method: int
+    first_op: int
+    last_op: int
+    tensor: int
+    a: int
+    b: int
+    exponentials: int
+    gradient_unit: float
+    classes: int
+    optimiser: int
+    reruns: int
+    rerun_count: int
+
+
+TENSOR_BYTES: Final = TensorEntry.LAYOUT.size
+OP_BYTES: Final = OpEntry.LAYOUT.size

@@ -1,0 +1,119 @@
+"""Structures that the host reads and writes lie where docs/SPEC.md says, and nothing outside of an image is read."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import kilotune
+import pytest
+from kilotune.adapters.adapter import Adapter
+from kilotune.errors import KilotuneError
+from kilotune.image import layout
+from kilotune.image.envelope import image_at_start
+from kilotune.image.image import Image
+
+import models
+
+SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
+MODEL = models.chain(12, 8, 12, seed=4)
+IMAGE = kilotune.compile(MODEL, method="bias+head")
+RANKED = kilotune.compile(MODEL, method="lora")
+
+
+def rows(heading: str, size: int) -> list[tuple[int, int, str]]:
+    """(first byte, end, text) of each field of the first table behind `heading`."""
+    table = re.compile(r"^\| (\d+) \|[^|]*\| (.*) \|$", re.MULTILINE)
+    _, found, rest = SPEC.partition(heading)
+    assert found, f"SPEC has no '{heading}'"
+    block = rest[rest.index("| off |") :].partition("\n\n")[0]
+    starts = [(int(m[1]), m[2]) for m in table.finditer(block)]
+    ends = [at for at, _ in starts[1:]] + [size]
+    return [(at, end, text) for (at, text), end in zip(starts, ends, strict=True)]
+
+
+def fields(form: str) -> list[tuple[int, int]]:
+    """(first byte, end) of each field of a struct format; reserved bytes are none."""
+    found, at = [], 0
+    for count, kind in re.findall(r"(\d*)([a-zA-Z])", form):
+        size = struct.calcsize(f"<{kind}")
+        whole = kind in "sx"
+        for _ in range(1 if whole else int(count or 1)):
+            n = size * int(count or 1) if whole else size
+            if kind != "x":
+                found.append((at, at + n))
+            at += n
+    return found
+
+
+HEADER = layout.Prefix.LAYOUT.format + layout.Header.LAYOUT.format[1:]
+
+
+@pytest.mark.parametrize(
+    ("heading", "form"),
+    [
+        ("### 1.1 Header, 128 bytes", HEADER),
+        ("### 1.2 Tensor record, 32 bytes", layout.TensorEntry.LAYOUT.format),
+        ("### 1.3 Op record, 64 bytes", layout.OpEntry.LAYOUT.format),
+        ("### 1.4 Training record of an op, 40 bytes", layout.OpTraining.LAYOUT.format),
+        ("**Adaptation record**, 16 bytes", layout.Adaptation.LAYOUT.format),
+        ("### 1.5 Training section, 40 bytes", layout.TrainingSection.LAYOUT.format),
+    ],
+)
+def test_a_structure_is_that_of_the_specification(heading: str, form: str) -> None:
+    size = int(re.findall(r"\d+ bytes", heading)[-1].split()[0])
+    assert struct.calcsize(form) == size
+    said = [row for row in rows(heading, size) if not row[2].startswith("reserved")]
+    ours = fields(form)
+    assert {at for at, _ in ours} <= {at for at, _, _ in said}
+    covered = {byte for at, end in ours for byte in range(at, end)}
+    assert covered == {byte for at, end, _ in said for byte in range(at, end)}
+
+
+def test_an_entry_reads_what_it_packs() -> None:
+    tensor = layout.TensorEntry(4, 3, 2, 5, -7, 9, 0.25, 64, layout.NONE)
+    assert layout.TensorEntry.read(b"ab" + tensor.pack(), 2) == tensor
+    assert tensor.shape == (3, 2, 5)
+    for at in (-1, 1):
+        with pytest.raises(IndexError):
+            layout.TensorEntry.read(tensor.pack(), at)
+    assert layout.OpEntry.read(IMAGE.content, IMAGE.header.ops).words == (0,) * 6
+
+
+def refusal(image: Image) -> str:
+    with pytest.raises(KilotuneError) as error:
+        Adapter.base(image)
+    assert error.value.code == "bad_image"
+    return error.value.message
+
+
+@pytest.mark.parametrize("op", [-1, 2, 1 << 31])
+@pytest.mark.parametrize("image", [IMAGE, RANKED], ids=["weights", "rank"])
+def test_a_layer_of_an_op_that_is_not_there_is_refused(image: Image, op: int) -> None:
+    layers = tuple(replace(layer, op=op) for layer in image.layers)
+    assert "no op" in refusal(replace(image, layers=layers))
+
+
+@pytest.mark.parametrize("image", [IMAGE, RANKED], ids=["weights", "rank"])
+def test_weights_that_reach_beyond_an_image_are_refused(image: Image) -> None:
+    layers = tuple(replace(layer, inputs=1 << 20) for layer in image.layers)
+    assert "outside" in refusal(replace(image, layers=layers))
+
+
+def test_a_factor_whose_entry_lies_elsewhere_is_refused() -> None:
+    layer = RANKED.trained[0]
+    at = RANKED.header.ops + layout.OP_BYTES * layer.op
+    words = (0, 0, 0, 0, len(RANKED.content) - 4, 0)
+    op = replace(layout.OpEntry.read(RANKED.content, at), word_bytes=layout.pack_words(words))
+    content = RANKED.content[:at] + op.pack() + RANKED.content[at + layout.OP_BYTES :]
+    assert "entry" in refusal(replace(RANKED, content=content))
+
+
+def test_an_image_at_the_start_is_known_by_magic_length_and_checksum() -> None:
+    content = IMAGE.content
+    assert image_at_start(content) == image_at_start(content + b"\xff" * 64) == content
+    for nothing in (b"", content[:15], content[:-1], b"\xff" * 4096, b"x" + content[1:]):
+        assert image_at_start(nothing) is None
+    assert image_at_start(content[:-1] + bytes([content[-1] ^ 1])) is None

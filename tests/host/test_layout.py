@@ -12,6 +12,7 @@ import pytest
 from kilotune.adapters.adapter import Adapter
 from kilotune.errors import KilotuneError
 from kilotune.image import layout
+from kilotune.image.calibration_block import CalibrationHead
 from kilotune.image.envelope import image_at_start
 from kilotune.image.image import Image
 
@@ -31,7 +32,7 @@ def rows(heading: str, size: int) -> list[tuple[int, int, str]]:
     block = rest[rest.index("| off |") :].partition("\n\n")[0]
     starts = [(int(m[1]), m[2]) for m in table.finditer(block)]
     ends = [at for at, _ in starts[1:]] + [size]
-    return [(at, end, text) for (at, text), end in zip(starts, ends, strict=True)]
+    return [(at, end, text) for (at, text), end in zip(starts, ends, strict=True) if at < size]
 
 
 def fields(form: str) -> list[tuple[int, int]]:
@@ -70,6 +71,15 @@ def test_a_structure_is_that_of_the_specification(heading: str, form: str) -> No
     assert {at for at, _ in ours} <= {at for at, _, _ in said}
     covered = {byte for at, end in ours for byte in range(at, end)}
     assert covered == {byte for at, end, _ in said for byte in range(at, end)}
+
+
+def test_the_calibration_head_is_that_of_the_specification() -> None:
+    """Up to the fields of the guardrails, which the host does not read."""
+    form = CalibrationHead.LAYOUT.format
+    said = {(at, end) for at, end, _ in rows("## 2. Adapter", struct.calcsize(form))}
+    ours = set(fields(form))
+    assert ours <= said
+    assert max(end for _, end in ours) == min(at for at, _ in said - ours)
 
 
 def test_an_entry_reads_what_it_packs() -> None:

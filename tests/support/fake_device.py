@@ -19,6 +19,7 @@ from kilotune.cli.output import plain
 from kilotune.device.learning import LearnOptions
 from kilotune.device.results import BenchResult, DeviceInfo, Progress, Scores
 from kilotune.errors import KilotuneError
+from kilotune.image.calibration_block import CalibrationHead
 from kilotune.image.image import Image
 from kilotune.link.messages import (
     Checkpoint,
@@ -146,9 +147,9 @@ class FakeDevice:
         self.log("reset")
         self.restart()
 
-    def pull_bytes(self) -> bytes:
-        """Calibrated, with a threshold of 1.5."""
-        return bytes([1, 0, 0, 0, 0, 0]) + (1536).to_bytes(2, "little")
+    def calibration_head(self) -> CalibrationHead:
+        """With a threshold of 1.5."""
+        return CalibrationHead(1, 0, 0, 0, 0, 1536, 0, 0, 0, 0, 0)
 
     def pull(self, **options: Any) -> Adapter:
         if self.adapter is None:

@@ -18,7 +18,7 @@ from kilotune.adapters.config import (
     MODEL_FILE,
     AdapterConfig,
     bad_adapter,
-    calibration_layout,
+    layer_arrays,
     layout,
     parse_config,
     reservoir_of,
@@ -110,7 +110,7 @@ class Adapter:
 
     def bias_delta(self, layer: Layer) -> npt.NDArray[np.int32]:
         """(out,) with `layer.bias_fraction_bits` fraction bits."""
-        return np.frombuffer(self.blob, "<i4", layer.outputs, layer.bias_offset).astype(np.int32)
+        return layer_arrays(layer)["bias_delta"].read(self.blob)
 
     def effective_bias_delta(self, layer: Layer) -> npt.NDArray[np.int32]:
         """(out,) in units of the accumulator: what the device adds to the base model's bias."""
@@ -119,16 +119,12 @@ class Adapter:
 
     def weights(self, layer: Layer) -> npt.NDArray[np.int16]:
         """(trained channels, in), int8 weight above, fraction below; for a layer without a rank."""
-        return self._values(layer, 0, (len(layer.channels) or layer.outputs, layer.inputs))
+        return layer_arrays(layer)["weight"].read(self.blob)
 
     def factors(self, layer: Layer) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
         """A (rank, in) and B (out, rank) of a layer with a rank: round(B A / 2^20) is added to its weights."""
-        a = self._values(layer, 0, (layer.rank, layer.inputs))
-        return a, self._values(layer, a.size, (layer.outputs, layer.rank))
-
-    def _values(self, layer: Layer, first: int, shape: tuple[int, int]) -> npt.NDArray[np.int16]:
-        at = layer.weight_offset + 2 * first
-        return np.frombuffer(self.blob, "<i2", shape[0] * shape[1], at).reshape(shape).astype(np.int16)
+        places = layer_arrays(layer)
+        return places["lora_a"].read(self.blob), places["lora_b"].read(self.blob)
 
     def effective_weights(self, layer: Layer, base: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """(out, in): what the device computes with, where `base` are the model's own."""
@@ -139,22 +135,8 @@ class Adapter:
         return weights
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything in the blob by name: `calibration.<part>`, `layers.<op>.bias_delta`, `layers.<op>.weight`
-        or `layers.<op>.lora_a` and `lora_b`."""
-        result: dict[str, npt.NDArray[Any]] = {}
-        for name, (offset, dtype, shape) in calibration_layout(self.config).items():
-            count = int(np.prod(shape))
-            values = np.frombuffer(self.blob, dtype.newbyteorder("<"), count, offset)
-            result[name] = values.astype(dtype).reshape(shape)
-        for layer in self.config.layers:
-            if layer.bias_trained:
-                result[f"layers.{layer.op}.bias_delta"] = self.bias_delta(layer)
-            if layer.weights_trained and layer.rank:
-                a, b = self.factors(layer)
-                result |= {f"layers.{layer.op}.lora_a": a, f"layers.{layer.op}.lora_b": b}
-            elif layer.weights_trained:
-                result[f"layers.{layer.op}.weight"] = self.weights(layer)
-        return result
+        """Everything in the blob by name, as `layout` has it."""
+        return {name: place.read(self.blob) for name, place in layout(self.config).items()}
 
     @classmethod
     def from_arrays(cls, config: AdapterConfig, arrays: dict[str, npt.NDArray[Any]]) -> Adapter:

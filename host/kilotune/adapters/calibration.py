@@ -6,7 +6,6 @@ With it, a merged `.tflite` scores windows exactly as the device did that its ad
 from __future__ import annotations
 
 import base64
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, MAX_WINDOWS, calibration_bytes, difference_factors
+from kilotune.image.base_profile import MAX_WINDOWS, difference_factors
+from kilotune.image.calibration_block import CalibrationHead, calibration_arrays, calibration_bytes
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
 
 Ints = npt.NDArray[np.int64]
 SCORERS = ("none", "residual", "nearest", "combined")
-_HEAD = "<BBBBHhIIhhH10x"
 _LOG2_Q15 = np.rint(2**15 * np.log2(1 + np.arange(33) / 32)).astype(np.int64)
 
 
@@ -55,7 +54,7 @@ class Calibration:
     """SPEC 2. `scorer` and `threshold` (log2) are in use on the device."""
 
     calibrated: bool
-    candidate: bool
+    trained: bool
     scorer: str
     learned: int
     held: int
@@ -81,29 +80,37 @@ class Calibration:
                 f"the calibration has {len(block)} bytes, not {n}",
                 "pull the adapter again",
             )
-        head = struct.unpack_from(_HEAD, block)
-        calibrated, candidate, scorer, held, learned, threshold, seen, held_seen, residual, nearest, slots = head
-        if scorer > 3 or slots > capacity or learned > slots or held > capacity - slots:
+        head = CalibrationHead.read(block, 0)
+        free = capacity - head.slots
+        if head.scorer >= len(SCORERS) or free < 0 or head.learned > head.slots or head.held > free:
             raise KilotuneError("bad_adapter", "the calibration's counts are out of range", "pull the adapter again")
-        at = ADAPTER_HEAD_BYTES
+        places = calibration_arrays(features, outputs, capacity, early)
 
-        def take(dtype: str, count: int) -> Ints:
-            nonlocal at
-            values = np.frombuffer(block, dtype, count, at)
-            at += values.nbytes
-            return values.astype(np.int64)
+        def array(name: str) -> Ints:
+            return places[name].read(block).astype(np.int64)
 
-        mean, scale = take("<i2", features), take("<u2", features)
-        residual_mean, residual_scale = take("<i2", outputs), take("<u2", outputs)
-        weight, labels = take("<u2", features), take("u1", capacity)
-        entries = take("i1", capacity * features).reshape(capacity, features).astype(np.int8)
-        used = [*range(learned), *range(slots, slots + held)]
-        if (scale < 1).any() or (residual_scale < 1).any():
+        used = [*range(head.learned), *range(head.slots, head.slots + head.held)]
+        found = cls(
+            calibrated=bool(head.calibrated),
+            trained=bool(head.trained),
+            scorer=SCORERS[head.scorer],
+            learned=head.learned,
+            held=head.held,
+            threshold_q10=head.threshold_q10,
+            residual_level_q10=head.residual_level_q10,
+            nearest_level_q10=head.nearest_level_q10,
+            windows_seen=head.learned_seen + head.held_seen,
+            feature_mean=array("feature_mean"),
+            feature_scale=array("feature_scale"),
+            residual_mean=array("residual_mean"),
+            residual_scale=array("residual_scale"),
+            near_weight=array("near_weight"),
+            labels=array("labels")[used],
+            windows=places["reservoir"].read(block)[used],
+        )
+        if (found.feature_scale < 1).any() or (found.residual_scale < 1).any():
             raise KilotuneError("bad_adapter", "the calibration holds a scale of 0", "pull the adapter again")
-        return cls(
-            bool(calibrated), bool(candidate), SCORERS[scorer], learned, held, threshold, residual, nearest,
-            seen + held_seen, mean, scale, residual_mean, residual_scale, weight, labels[used], entries[used],
-        )  # fmt: skip
+        return found
 
     # --- the device's arithmetic -------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class Calibration:
         """Everything that scoring needs, in plain numbers; the reservoir's windows as base64 of int8."""
         return {
             "calibrated": self.calibrated,
-            "trained": self.candidate,
+            "trained": self.trained,
             "scorer": self.scorer,
             "threshold_log2": self.threshold_q10 / 1024,
             "residual_level_log2": self.residual_level_q10 / 1024,
@@ -231,7 +238,7 @@ def reconstruction_differences(
 def of_adapter(adapter: Adapter) -> Calibration | None:
     """The calibration that an adapter carries; None before the first learning, and for ready inputs."""
     c = adapter.config
-    if not c.calibration_bytes or adapter.calibration[0] == 0:
+    if not c.calibration_bytes or not CalibrationHead.read(adapter.calibration, 0).calibrated:
         return None
     return Calibration.from_bytes(
         adapter.calibration,

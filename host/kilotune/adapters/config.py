@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import ADAPTER_HEAD_BYTES, calibration_bytes
+from kilotune.image.calibration_block import Place, calibration_arrays, calibration_bytes
 from kilotune.image.envelope import bad_image
 from kilotune.image.image import Layer
 from kilotune.operators.adapted import MAX_RANK
@@ -66,53 +65,34 @@ def reservoir_of(settings: object) -> tuple[int, int, int]:
     return values[0], values[1], values[2]
 
 
-def calibration_layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
-    """The same for the calibration block (SPEC 2); empty without features."""
+def calibration_layout(config: AdapterConfig) -> dict[str, Place]:
+    """Where the arrays of the calibration block lie; empty without features."""
     if not config.calibration_bytes:
         return {}
-    f, o, r, e = config.features, config.residual_outputs, config.reservoir, config.early
-    pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
-        ("head", np.uint8, (ADAPTER_HEAD_BYTES,)),
-        ("feature_mean", np.int16, (f,)),
-        ("feature_scale", np.uint16, (f,)),
-        ("residual_mean", np.int16, (o,)),
-        ("residual_scale", np.uint16, (o,)),
-        ("near_weight", np.uint16, (f,)),
-        ("labels", np.uint8, (r,)),
-        ("reservoir", np.int8, (r, f)),
-        ("early", np.int8, (e, f)),
-        ("aged", np.int8, (f if e else 0,)),
-    )
-    result: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
-    at = 0
-    for name, kind, shape in pieces:
-        dtype = np.dtype(kind)
-        if 0 not in shape:
-            result[f"calibration.{name}"] = (at, dtype, shape)
-        at += dtype.itemsize * int(np.prod(shape))
+    room = (config.features, config.residual_outputs, config.reservoir, config.early)
+    return {f"calibration.{name}": p for name, p in calibration_arrays(*room).items() if 0 not in p.shape}
+
+
+def layer_arrays(layer: Layer) -> dict[str, Place]:
+    """Where the trained parameters of a layer lie: `bias_delta`; `weight`, or `lora_a` and `lora_b`."""
+    result = {}
+    if layer.bias_trained:
+        result["bias_delta"] = Place(layer.bias_offset, np.dtype(np.int32), (layer.outputs,))
+    int16 = np.dtype(np.int16)
+    if layer.weights_trained and layer.rank:
+        a = result["lora_a"] = Place(layer.weight_offset, int16, (layer.rank, layer.inputs))
+        result["lora_b"] = Place(a.end, int16, (layer.outputs, layer.rank))
+    elif layer.weights_trained:
+        shape = (len(layer.channels) or layer.outputs, layer.inputs)
+        result["weight"] = Place(layer.weight_offset, int16, shape)
     return result
 
 
-def layout(config: AdapterConfig) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
-    """Array name -> (offset in the blob, type, shape)."""
+def layout(config: AdapterConfig) -> dict[str, Place]:
+    """Where every array lies in the blob: `calibration.<part>`, `layers.<op>.<part>`."""
     result = calibration_layout(config)
     for layer in config.layers:
-        if layer.bias_trained:
-            result[f"layers.{layer.op}.bias_delta"] = (
-                layer.bias_offset,
-                np.dtype(np.int32),
-                (layer.outputs,),
-            )
-        if not layer.weights_trained:
-            continue
-        at, int16 = layer.weight_offset, np.dtype(np.int16)
-        if layer.rank:
-            columns = at + 2 * layer.rank * layer.inputs
-            result[f"layers.{layer.op}.lora_a"] = (at, int16, (layer.rank, layer.inputs))
-            result[f"layers.{layer.op}.lora_b"] = (columns, int16, (layer.outputs, layer.rank))
-        else:
-            shape = (len(layer.channels) or layer.outputs, layer.inputs)
-            result[f"layers.{layer.op}.weight"] = (at, int16, shape)
+        result |= {f"layers.{layer.op}.{name}": place for name, place in layer_arrays(layer).items()}
     return result
 
 
@@ -173,11 +153,7 @@ def check_layout(config: AdapterConfig) -> None:
         if not possible:
             raise bad_adapter(f"layer '{layer.name:.60}' has impossible sizes")
     end = 0
-    spans = [
-        (offset, offset + dtype.itemsize * int(np.prod(shape, dtype=np.float64)))
-        for offset, dtype, shape in layout(config).values()
-    ]
-    for first, last in sorted(spans):
+    for first, last in sorted((place.offset, place.end) for place in layout(config).values()):
         if first < end or last > config.adapter_bytes:
             raise bad_adapter("its arrays overlap or lie outside of it")
         end = last

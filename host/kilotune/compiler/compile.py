@@ -19,7 +19,8 @@ from kilotune.compiler.selection import Trainability, trainability
 from kilotune.compiler.training_plan import LossPlan, Plan
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
-from kilotune.image.base_profile import CalibrationSettings, Profile, calibration_bytes
+from kilotune.image.base_profile import CalibrationSettings, Profile
+from kilotune.image.calibration_block import calibration_bytes
 from kilotune.image.envelope import seal
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image, Layer

@@ -23,6 +23,7 @@ from kilotune.device.results import (
 )
 from kilotune.device.samples import Samples, Segment, to_features, to_segments
 from kilotune.errors import KilotuneError
+from kilotune.image.calibration_block import CalibrationHead
 from kilotune.link import messages, transfer
 from kilotune.link.auth import Key
 from kilotune.link.cbor import bad_message
@@ -462,6 +463,13 @@ class Device:
         """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
         size, chunk = self.require_model().adapter_bytes, self._hello.chunk
         return transfer.pull(self._client, size, chunk, lambda n: tell(progress, "pull", n, size))
+
+    def calibration_head(self) -> CalibrationHead | None:
+        """How the adapter in the device's RAM is calibrated, from its first bytes alone; None: without features."""
+        if self._model is None or self._model.axes == 0:
+            return None
+        size = CalibrationHead.LAYOUT.size
+        return CalibrationHead.read(transfer.pull_start(self._client, self._model.adapter_bytes, size), 0)
 
     def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
         """Gives the device an adapter; once verified there it is the newest checkpoint.

@@ -15,7 +15,6 @@ from kilotune.terms import Loss
 
 Vector = npt.NDArray[np.float32]
 PROFILE_SECTION_BYTES = 64
-ADAPTER_HEAD_BYTES = 32
 MAX_WINDOWS = 255
 LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
@@ -161,16 +160,6 @@ class Profile:
             return cls(**arrays, base_threshold=float(threshold))
         except (TypeError, ValueError, OverflowError) as error:
             raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
-
-
-def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> int:
-    """Bytes of the calibration block at the head of the adapter (SPEC 2); 0 without features."""
-    if features == 0:
-        return 0
-    n = ADAPTER_HEAD_BYTES + 6 * features + 4 * outputs + windows * (1 + features)
-    if early:
-        n += (early + 1) * features
-    return n + -n % 4
 
 
 def early_ram_bytes(features: int, early: int) -> int:

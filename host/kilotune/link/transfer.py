@@ -35,25 +35,39 @@ def pull(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> 
     raise KilotuneError("busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull")
 
 
+def pull_start(client: Client, size: int, length: int) -> bytes:
+    """The first `length` bytes of the `size` that the adapter has: few enough for one message, so of one moment."""
+    piece = _piece(client, size, 0, length)
+    if len(piece.data) != length:
+        raise bad_message(f"{len(piece.data)} bytes of the adapter where {length} were asked for")
+    return piece.data
+
+
 def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes | None:
     """None: it changed on the way."""
     blob = bytearray()
     first: messages.PullChunk | None = None
     while first is None or len(blob) < size:
-        piece = client.ask(messages.PullChunk, Kind.pull, len(blob), chunk)
+        piece = _piece(client, size, len(blob), chunk)
         first = first or piece
         if (piece.generation, piece.crc) != (first.generation, first.crc):
             return None
-        left = size - len(blob)
-        if piece.total != size or piece.offset != len(blob) or len(piece.data) > min(chunk, left):
-            raise bad_message("a piece of the adapter from elsewhere")
-        if not piece.data and left:
-            raise bad_message("an empty piece of the adapter")
         blob += piece.data
         done(len(blob))
     if zlib.crc32(blob) != first.crc:
         raise KilotuneError("bad_crc", "the adapter that was pulled has a wrong checksum", "pull it again")
     return bytes(blob)
+
+
+def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
+    """At most so many bytes of the adapter, from `at` on."""
+    piece = client.ask(messages.PullChunk, Kind.pull, at, most)
+    left = size - at
+    if piece.total != size or piece.offset != at or len(piece.data) > min(most, left):
+        raise bad_message("a piece of the adapter from elsewhere")
+    if not piece.data and left:
+        raise bad_message("an empty piece of the adapter")
+    return piece
 
 
 def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:

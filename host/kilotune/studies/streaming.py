@@ -203,11 +203,11 @@ def model_rate_hz(device: Device) -> float:
 
 def threshold(device: Device) -> float | None:
     """The threshold in force, log2 of the score: the adapter's, else the base model's; None: not known."""
-    if device.info().axes == 0:
+    head = device.calibration_head()
+    if head is None:
         return None
-    head = device.pull_bytes()[:8]  # the calibration block leads the adapter (SPEC, section 2)
-    if len(head) == 8 and head[0] == 1:
-        return int.from_bytes(head[6:8], "little", signed=True) / Q10
+    if head.calibrated:
+        return head.threshold_q10 / Q10
     profile = device.image.profile if device.image is not None else None
     return None if profile is None else profile.base_threshold
 

@@ -15,6 +15,7 @@ from kilotune.image import layout
 from kilotune.image.calibration_block import CalibrationHead
 from kilotune.image.envelope import image_at_start
 from kilotune.image.image import Image
+from kilotune.targets.flash_records import Marks, RecordHeader
 
 import models
 
@@ -26,13 +27,16 @@ RANKED = kilotune.compile(MODEL, method="lora")
 
 def rows(heading: str, size: int) -> list[tuple[int, int, str]]:
     """(first byte, end, text) of each field of the first table behind `heading`."""
-    table = re.compile(r"^\| (\d+) \|[^|]*\| (.*) \|$", re.MULTILINE)
-    _, found, rest = SPEC.partition(heading)
-    assert found, f"SPEC has no '{heading}'"
+    table = re.compile(r"^\| (\d+) \|(?: ([iu])(\d+)(?:\[(\d+)\])?)? \| (.*) \|$", re.MULTILINE)
+    _, heard, rest = SPEC.partition(heading)
+    assert heard, f"SPEC has no '{heading}'"
     block = rest[rest.index("| off |") :].partition("\n\n")[0]
-    starts = [(int(m[1]), m[2]) for m in table.finditer(block)]
-    ends = [at for at, _ in starts[1:]] + [size]
-    return [(at, end, text) for (at, text), end in zip(starts, ends, strict=True) if at < size]
+    found = []
+    for at, kind, bits, count, text in table.findall(block):
+        length = int(bits) // 8 * int(count or 1) if kind else 4  # without a type: mantissa and exponent
+        if int(at) < size:
+            found.append((int(at), int(at) + length, text))
+    return found
 
 
 def fields(form: str) -> list[tuple[int, int]]:
@@ -61,11 +65,12 @@ HEADER = layout.Prefix.LAYOUT.format + layout.Header.LAYOUT.format[1:]
         ("### 1.4 Training record of an op, 40 bytes", layout.OpTraining.LAYOUT.format),
         ("**Adaptation record**, 16 bytes", layout.Adaptation.LAYOUT.format),
         ("### 1.5 Training section, 40 bytes", layout.TrainingSection.LAYOUT.format),
+        ("## 4. Records in flash, version 1", RecordHeader.LAYOUT.format + Marks.LAYOUT.format[1:]),
     ],
 )
 def test_a_structure_is_that_of_the_specification(heading: str, form: str) -> None:
-    size = int(re.findall(r"\d+ bytes", heading)[-1].split()[0])
-    assert struct.calcsize(form) == size
+    size = struct.calcsize(form)
+    assert f"{size} bytes" in heading or not heading.endswith("bytes")
     said = [row for row in rows(heading, size) if not row[2].startswith("reserved")]
     ours = fields(form)
     assert {at for at, _ in ours} <= {at for at, _, _ in said}

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.image.layout import Entry
+from kilotune.common.structures import Structure
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationHead(Entry):
+class CalibrationHead(Structure):
     """The fields in front of the arrays; those of the guardrails, behind `slots`, only the device reads."""
 
     LAYOUT = struct.Struct("<BBBBHhIIhhH10x")

@@ -72,7 +72,7 @@ def image_at_start(content: bytes) -> bytes | None:
         prefix = Prefix.read(content, 0)
     except IndexError:
         return None
-    if prefix.magic != MAGIC or not Prefix.LAYOUT.size <= prefix.image_bytes <= len(content):
+    if prefix.magic != MAGIC or not HEADER_BYTES <= prefix.image_bytes <= len(content):
         return None
     image = content[: prefix.image_bytes]
     return image if checksum(image) == prefix.crc else None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kilotune.common.files import write_atomically
 from kilotune.common.json_records import typed
+from kilotune.common.structures import S
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import Profile
 from kilotune.image.envelope import bad_image, read_header
@@ -21,7 +22,6 @@ from kilotune.image.layout import (
     OP_BYTES,
     TENSOR_BYTES,
     Adaptation,
-    E,
     Header,
     OpEntry,
     TensorEntry,
@@ -239,7 +239,7 @@ class Image:
             raise bad_image(f"layer '{layer.name:.60}' is no op of it")
         return self._entry(OpEntry, self.header.ops + OP_BYTES * layer.op)
 
-    def _entry(self, kind: type[E], at: int) -> E:
+    def _entry(self, kind: type[S], at: int) -> S:
         try:
             return kind.read(self.content, at)
         except IndexError as error:

@@ -10,7 +10,9 @@ import hashlib
 import struct
 import zlib
 from dataclasses import astuple, dataclass
-from typing import ClassVar, Final, TypeVar
+from typing import Final
+
+from kilotune.common.structures import Structure
 
 MAGIC: Final = 0x314D544B  # "KTM1"
 VERSION: Final = 2
@@ -18,28 +20,9 @@ NO_TENSOR: Final = 0xFFFF
 NONE: Final = 0xFFFFFFFF  # no such place
 HASH_BYTES: Final = 32
 
-E = TypeVar("E", bound="Entry")
-
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A structure whose fields stand one behind the other as `LAYOUT` says; reserved bytes are no fields."""
-
-    LAYOUT: ClassVar[struct.Struct]
-
-    def pack(self) -> bytes:
-        return self.LAYOUT.pack(*astuple(self))
-
-    @classmethod
-    def read(cls: type[E], content: bytes, at: int) -> E:
-        """IndexError where it does not lie within `content`."""
-        if not 0 <= at <= len(content) - cls.LAYOUT.size:
-            raise IndexError(f"{cls.__name__} at {at} of {len(content)} bytes")
-        return cls(*cls.LAYOUT.unpack_from(content, at))
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix(Entry):
+class Prefix(Structure):
     """What an image begins with."""
 
     LAYOUT = struct.Struct("<IHHII")
@@ -52,7 +35,7 @@ class Prefix(Entry):
 
 
 @dataclass(frozen=True, slots=True)
-class Header(Entry):
+class Header(Structure):
     """What follows the prefix, and of the prefix what differs from image to image."""
 
     LAYOUT = struct.Struct("<32s32s4H10I")
@@ -100,7 +83,7 @@ def content_hash(content: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class TensorEntry(Entry):
+class TensorEntry(Structure):
     """SPEC 1.2."""
 
     LAYOUT = struct.Struct("<IHHHbBfII8x")
@@ -121,7 +104,7 @@ class TensorEntry(Entry):
 
 
 @dataclass(frozen=True, slots=True)
-class OpEntry(Entry):
+class OpEntry(Structure):
     """SPEC 1.3; parameters are offsets in the adapter."""
 
     LAYOUT = struct.Struct("<BBHHHbbxx7I24s")
@@ -157,7 +140,7 @@ def pack_words(words: tuple[int, ...]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class OpTraining(Entry):
+class OpTraining(Structure):
     """SPEC 1.4. Real numbers are mantissa and exponent, 4 bytes (`real16`)."""
 
     LAYOUT = struct.Struct("<I4sIB3xfIII4s4s")
@@ -175,7 +158,7 @@ class OpTraining(Entry):
 
 
 @dataclass(frozen=True, slots=True)
-class Adaptation(Entry):
+class Adaptation(Structure):
     """SPEC 1.4: how an op's weights are trained in part. With a rank, `table` is where A starts."""
 
     LAYOUT = struct.Struct("<HHI4s4x")
@@ -187,7 +170,7 @@ class Adaptation(Entry):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSection(Entry):
+class TrainingSection(Structure):
     """SPEC 1.5."""
 
     LAYOUT = struct.Struct("<BBHHHiiIfHHII4x")

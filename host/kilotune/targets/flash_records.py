@@ -1,0 +1,114 @@
+"""Records in a region of flash, found as the device finds them: docs/SPEC.md, 4.
+
+`firmware/runtime/storage/record.cpp` is the same for the device.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kilotune.common.structures import Structure
+
+_MAGIC, _VOID = 0x3152544B, 0  # "KTR1"; space that is passed over
+_VERSION = 1
+_COMMITTED, _REVOKED, _ERASED = 0x54444D43, 0, 0xFFFFFFFF  # "CMDT"
+_UNIT = 16  # where records begin: multiples of the largest flash word
+_WORD = struct.Struct("<I")
+_CRC_BYTES = 4  # the header's own, at its end
+STABLE: Final = 1  # of the flags
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeader(Structure):
+    LAYOUT = struct.Struct("<IHHII32s8I")
+
+    magic: int
+    version: int
+    header_bytes: int
+    sequence: int
+    fallback: int
+    image_hash: bytes
+    payload_bytes: int
+    payload_crc: int
+    windows: int
+    steps: int
+    erases: int
+    flags: int
+    note: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks(Structure):
+    """Behind the header, each in a flash word of its own."""
+
+    LAYOUT = struct.Struct("<I12xI12x")
+
+    commit: int
+    seal: int
+
+    @property
+    def committed(self) -> bool:
+        return self.commit == _COMMITTED or (self.commit != _REVOKED and self.seal != _ERASED)
+
+
+OVERHEAD: Final = RecordHeader.LAYOUT.size + Marks.LAYOUT.size
+
+
+@dataclass(frozen=True, slots=True)
+class FlashRecord:
+    header: RecordHeader
+    committed: bool
+    payload: bytes
+    end: int  # where the next one may begin
+
+    @property
+    def counts(self) -> bool:
+        h = self.header
+        return self.committed and len(self.payload) == h.payload_bytes and zlib.crc32(self.payload) == h.payload_crc
+
+
+def flash_records(region: bytes, sector_bytes: int) -> Iterator[FlashRecord]:
+    """Those with a valid header, sector by sector, in the order of writing in each."""
+    for start in range(0, len(region), sector_bytes):
+        at, end = start, start + sector_bytes
+        while at + OVERHEAD <= end:
+            if _WORD.unpack_from(region, at)[0] == _VOID:
+                at += OVERHEAD
+                continue
+            record = _record_at(region, at)
+            # Only at a sector's start may a record be longer than what is left of the sector.
+            if record is None or record.end > (len(region) if at == start else end):
+                break
+            yield record
+            at = record.end
+
+
+def newest(region: bytes, sector_bytes: int) -> FlashRecord | None:
+    """The newest record that counts, of any image; None: there is none."""
+    found: FlashRecord | None = None
+    for record in flash_records(region, sector_bytes):
+        if record.counts and (found is None or _is_newer(record.header.sequence, found.header.sequence)):
+            found = record
+    return found
+
+
+def _is_newer(a: int, b: int) -> bool:
+    """Sequences wrap."""
+    return 0 < (a - b) & 0xFFFFFFFF < 1 << 31
+
+
+def _record_at(region: bytes, at: int) -> FlashRecord | None:
+    header = RecordHeader.read(region, at)
+    marks_at = at + RecordHeader.LAYOUT.size
+    known = (header.magic, header.version, header.header_bytes) == (_MAGIC, _VERSION, RecordHeader.LAYOUT.size)
+    if not known or header.sequence == 0 or zlib.crc32(region[at : marks_at - _CRC_BYTES]) != header.crc:
+        return None
+    start = at + OVERHEAD
+    payload = region[start : start + header.payload_bytes]
+    end = start + -(-header.payload_bytes // _UNIT) * _UNIT
+    return FlashRecord(header, Marks.read(region, marks_at).committed, payload, end)

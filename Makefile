@@ -6,7 +6,8 @@
 .PHONY: demo test fuzz power lint bench clean
 SHELL := /bin/sh
 SOURCES := pyproject.toml CMakeLists.txt host/setup.sh \
-  $(shell find firmware host/native -name '*.cpp' -o -name '*.h' -o -name '*.def' -o -name '*.cddl' -o -name 'CMakeLists.txt')
+  $(shell find firmware host/native -name '*.cpp' -o -name '*.h' -o -name '*.def' -o -name '*.cddl' -o -name 'CMakeLists.txt') \
+  $(shell find firmware/schema -name '*.py' -o -name '*.cmake')
 
 demo: .venv/set-up-for-demo
 	.venv/bin/kilotune demo

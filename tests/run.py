@@ -20,7 +20,7 @@ BUILD = ROOT / "build"
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 BOARDS = sorted(p.parent.name for p in (ROOT / "firmware" / "boards").glob("*/board.json"))
-PYTHON_TREES = ("host/kilotune", "models", "tests")
+PYTHON_TREES = ("docs", "firmware/schema", "host/kilotune", "models", "tests")
 
 
 def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> None:
@@ -60,7 +60,10 @@ def layers() -> None:
 
 
 def types() -> None:
-    run("mypy", "host/kilotune", "models", "tests/host", "tests/support")
+    made = {"--python": "host/kilotune/link/wire.py", "--python-terms": "host/kilotune/wire_terms.py"}
+    run(PYTHON, "firmware/schema/generate.py", *(word for pair in made.items() for word in pair))
+    run("mypy", "host/kilotune", "models", "tests/host", "tests/support", "docs/tables.py")
+    run("mypy", "firmware/schema/generate.py")
 
 
 def cpp() -> None:

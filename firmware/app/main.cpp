@@ -37,7 +37,7 @@ void describe_board() {
     const board::Fault fault = board::last_fault();
     return LastFault{fault.pc, fault.lr, fault.status};
   };
-  callbacks.restart_cause = static_cast<uint8_t>(board::restart_cause());
+  callbacks.restart_cause = board::restart_cause();
   callbacks.memory = [](void*, MemoryUse& out) {
     const board::RamUse use = board::ram_use();
     out = {use.static_ram, use.stack, use.stack_peak};

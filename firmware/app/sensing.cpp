@@ -69,7 +69,7 @@ void decide(bool learn) {
 bool resume() {
   const FeatureConfig& f = engine->features();
   session->release();
-  Status status = engine->stream_begin(Engine::StreamKind::samples, f.rate_mhz, f.axes, 0);
+  Status status = engine->stream_begin(StreamKind::samples, f.rate_mhz, f.axes, 0);
   if (status == Status::ok) status = sensor.start();
   if (status != Status::ok) {
     fail(status);
@@ -148,7 +148,7 @@ void begin(Engine& e, Session& s) {
 void begin_again() {
   state.sensing = gave_up = false;
   state.state = open_sensor();
-  state.chip = static_cast<uint8_t>(sensor.chip());
+  state.chip = sensor.chip();
 }
 
 // Tries the settings on the chip itself, then restores its own.

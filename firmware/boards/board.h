@@ -8,9 +8,12 @@
 #include <cstdint>
 
 #include "runtime/storage/flash.h"
+#include "schema/terms.h"
 #include "sensors/sensor.h"
 
 namespace kilotune::board {
+
+using kilotune::RestartCause;
 
 constexpr uint32_t kMaxUniqueIdBytes = 16;
 
@@ -29,16 +32,6 @@ struct RamUse {         // bytes; 0: unknown
 // stack overflowed.
 struct Fault {
   uint32_t pc, lr, status;  // status: of the core's fault register
-};
-
-// What began this run; the numbers go over the wire.
-enum class RestartCause : uint8_t {
-  unknown = 0,
-  power = 1,
-  outside = 2,   // the reset pin, a debugger, or a watchdog that looks the same to the chip
-  asked = 3,     // `reset`
-  fault = 4,     // see last_fault
-  watchdog = 5,  // the previous run hung
 };
 
 // [loop] Before anything else; afterwards bytes arrive, and interrupts are on. The arguments are

@@ -1,8 +1,13 @@
-# kilotune_schema(<target>): a static library with the C codec of messages.cddl, made by zcbor.
+# What the build makes of messages.cddl and requests.def. Works for the host and for cross builds alike.
 #
-# The zcbor Python package generates the code at build time and brings the C sources it stands on;
-# neither is part of this tree. Works for the host and for cross builds alike. Python is
-# Python_EXECUTABLE where a build has set it, else KILOTUNE_PYTHON, else the first found with zcbor.
+# kilotune_terms()           kilotune_terms: an interface library with schema/terms.h, the numbers with names
+# kilotune_schema(<target>)  a static library with the C codec of messages.cddl, made by zcbor; brings kilotune_terms
+# kilotune_python_wire(<file>)  the messages as a Python module
+# kilotune_schema_shapes(<target>)  gives a target schema/shapes.h: what requests are made of
+#
+# The zcbor Python package reads the schema and brings the C sources that its code stands on; neither is
+# part of this tree. Python is Python_EXECUTABLE where a build has set it, else KILOTUNE_PYTHON, else the
+# first found with zcbor.
 
 set(KILOTUNE_SCHEMA_DIR ${CMAKE_CURRENT_LIST_DIR})
 
@@ -29,11 +34,55 @@ function(_kilotune_find_zcbor out_python out_dir)
                       "Run `pip install zcbor==0.9.1`, or give its interpreter: -DKILOTUNE_PYTHON=...")
 endfunction()
 
-function(kilotune_schema target)
+# Adds the command that makes <file> by generate.py with <option>.
+function(_kilotune_generate option file)
   _kilotune_find_zcbor(python zcbor)
-  set(cddl ${KILOTUNE_SCHEMA_DIR}/messages.cddl)
+  file(GLOB generator CONFIGURE_DEPENDS ${KILOTUNE_SCHEMA_DIR}/generator/*.py)
+  get_filename_component(name ${file} NAME)
+  add_custom_command(
+    OUTPUT ${file}
+    COMMAND ${CMAKE_COMMAND} -E env PYTHONDONTWRITEBYTECODE=1 "${python}" ${KILOTUNE_SCHEMA_DIR}/generate.py
+            ${option} ${file}
+    DEPENDS ${KILOTUNE_SCHEMA_DIR}/messages.cddl ${KILOTUNE_SCHEMA_DIR}/requests.def
+            ${KILOTUNE_SCHEMA_DIR}/generate.py ${generator}
+    COMMENT "Generating ${name}"
+    VERBATIM)
+endfunction()
+
+function(kilotune_terms)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/kilotune_terms)
+  _kilotune_generate(--cpp ${out}/schema/terms.h)
+  add_custom_target(kilotune_terms_header DEPENDS ${out}/schema/terms.h)
+  add_library(kilotune_terms INTERFACE)
+  add_dependencies(kilotune_terms kilotune_terms_header)
+  target_include_directories(kilotune_terms INTERFACE ${out})
+endfunction()
+
+# For the target, which fuzzes: schema/shapes.h.
+function(kilotune_schema_shapes target)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/kilotune_shapes)
+  _kilotune_generate(--shapes ${out}/schema/shapes.h)
+  target_sources(${target} PRIVATE ${out}/schema/shapes.h)
+  target_include_directories(${target} PRIVATE ${out})
+endfunction()
+
+# The Python modules that are made of the schema, below the package's <folder>.
+function(kilotune_python_wire folder)
+  _kilotune_generate(--python ${folder}/link/wire.py)
+  _kilotune_generate(--python-terms ${folder}/wire_terms.py)
+  add_custom_target(kilotune_python_wire ALL DEPENDS ${folder}/link/wire.py ${folder}/wire_terms.py)
+endfunction()
+
+function(kilotune_schema target)
+  if(NOT TARGET kilotune_terms)
+    kilotune_terms()
+  endif()
+  _kilotune_find_zcbor(python zcbor)
   set(out ${CMAKE_CURRENT_BINARY_DIR}/${target})
-  file(READ ${cddl} text)
+  set(cddl ${out}/messages.cddl)
+  _kilotune_generate(--zcbor ${cddl})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${KILOTUNE_SCHEMA_DIR}/messages.cddl)
+  file(READ ${KILOTUNE_SCHEMA_DIR}/messages.cddl text)
   string(REGEX MATCHALL "\n[a-z-]+-(request|answer) =" names "${text}")
   list(TRANSFORM names REPLACE "\n(.*) =" "\\1")
   set(requests ${names})
@@ -49,7 +98,6 @@ function(kilotune_schema target)
     endif()
     add_custom_command(
       OUTPUT ${out}/messages_${way}.c ${out}/messages_${way}.h ${out}/messages_${way}_types.h
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
       COMMAND ${CMAKE_COMMAND} -E env PYTHONDONTWRITEBYTECODE=1 "${python}" ${zcbor}/zcbor/zcbor.py code
               --cddl ${cddl} --${way} --entry-types ${types} --default-bit-size 32 --short-names
               --output-c ${out}/messages_${way}.c --output-h ${out}/messages_${way}.h
@@ -68,6 +116,7 @@ function(kilotune_schema target)
     ${out}/messages_encode.h ${out}/messages_encode_types.h)
   add_dependencies(${target} ${target}_headers)
   target_include_directories(${target} SYSTEM PUBLIC ${zcbor}/include ${out})
+  target_link_libraries(${target} PUBLIC kilotune_terms)
   # zcbor reads its untyped state through differently typed pointers.
   target_compile_options(${target} PRIVATE -w -fno-strict-aliasing -ffunction-sections
     $<$<BOOL:${CMAKE_CROSSCOMPILING}>:-Os>)  # 4 KB less than -O2, and nothing here is hot

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernel/status.h"
+#include "schema/terms.h"
 
 namespace kilotune {
 
@@ -84,8 +85,6 @@ struct SelfTestPlan {
   uint32_t rate_mhz, full_scale_ug, settle_ms;
   int32_t low_ug[kSensorAxes], high_ug[kSensorAxes];
 };
-
-enum class SensorChip : uint8_t { none = 0, lis2dw12 = 1, adxl345 = 2, lsm6dso = 3 };
 
 struct SensorDriver {
   SensorChip chip;

@@ -29,7 +29,7 @@ const SensorDriver* const* sensor_drivers() {
 }  // namespace kilotune
 ]] @ONLY)
   add_library(${name} STATIC ${sources} ${list})
-  target_link_libraries(${name} PUBLIC kilotune_kernel)
+  target_link_libraries(${name} PUBLIC kilotune_kernel kilotune_terms)
   target_compile_options(${name} PRIVATE ${KILOTUNE_WARNINGS} ${KILOTUNE_FREESTANDING})
   if(CMAKE_CROSSCOMPILING)
     target_compile_options(${name} PRIVATE -Os)  # a bus is slower than any of this

@@ -1,15 +1,51 @@
 """The vocabulary: each word that image, compiler, device, command line, search and report share, written once.
 
-Numbers are those of the firmware, the wire and the model image (docs/SPEC.md). A plain string becomes a member of
+Those that go over the wire are made by the build from its schema (`wire_terms`); the others have the numbers of the
+model image (docs/SPEC.md). A plain string becomes a member of
 these at the public edge (`kilotune.compile`, `Device.learn`, the command line, a file that is read) and nowhere else.
 """
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, IntFlag
+from enum import Enum
 from typing import TypeVar
 
 from kilotune.errors import KilotuneError
+from kilotune.wire_terms import (
+    Chip,
+    Guard,
+    Lock,
+    Phase,
+    Reason,
+    Refusal,
+    RestartCause,
+    Scorer,
+    StreamKind,
+    WindowFlag,
+)
+
+__all__ = [
+    "FIXED_METHODS",
+    "Q10",
+    "Chip",
+    "Guard",
+    "Lock",
+    "Loss",
+    "Method",
+    "Phase",
+    "Reason",
+    "Refusal",
+    "RestartCause",
+    "Scorer",
+    "StreamKind",
+    "WindowFlag",
+    "Word",
+    "known",
+    "named",
+    "word_for",
+    "word_of",
+    "words",
+]
 
 Q10 = 1024.0  # scores, losses and thresholds on the wire are log2 in 1/1024
 
@@ -51,98 +87,6 @@ class Method(Word):
 
 # Those that a name alone describes.
 FIXED_METHODS = tuple(method for method in Method if method not in (Method.none, Method.chosen))
-
-
-class Scorer(IntEnum):
-    """What turns a window into a score."""
-
-    automatic = 0  # the device picks, on windows held back from training
-    residual = 1
-    nearest = 2
-    combined = 3
-
-
-class Guard(IntEnum):
-    """Which windows a learn phase that resumes may refuse, and whether it may be undone."""
-
-    all = 0
-    gate = 1
-    none = 2
-
-
-class Phase(IntEnum):
-    """What a device is doing."""
-
-    idle = 0
-    learn = 1
-    train = 2
-    detect = 3
-
-
-class Refusal(IntFlag):
-    """Why a window was not learned from."""
-
-    clipped = 1
-    constant = 2
-    anomalous = 4
-    stuck = 8
-    drifted = 16
-
-
-class WindowFlag(IntFlag):
-    """What else there is to say of a window."""
-
-    scored = 1
-    anomaly = 2
-    learned = 4
-
-
-class Reason(IntFlag):
-    """Why guardrails refused what was learned."""
-
-    early_loss = 1
-    parameters = 2
-    early_alarms = 4
-    tolerant = 8
-    insensitive = 16
-    aged = 32
-    unlike = 64
-    shifted = 128
-
-
-class StreamKind(IntEnum):
-    """What a stream carries."""
-
-    samples = 0
-    features = 1
-
-
-class Chip(IntEnum):
-    """Accelerometers that there are drivers for."""
-
-    none = 0
-    lis2dw12 = 1
-    adxl345 = 2
-    lsm6dso = 3
-
-
-class RestartCause(IntEnum):
-    """What began the device's run."""
-
-    unknown = 0
-    power = 1
-    outside = 2  # the reset pin, a debugger, or a watchdog that the chip does not tell from them
-    asked = 3
-    fault = 4
-    watchdog = 5  # the run before hung; the fault's pc tells where, on chips that warn before
-
-
-class Lock(IntEnum):
-    """What of a device needs its key."""
-
-    none = 0
-    writes = 1  # what changes the device; scores and status are open
-    all = 2
 
 
 # Other spellings that people know.

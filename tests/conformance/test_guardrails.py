@@ -317,7 +317,7 @@ def test_without_early_windows_the_distance_from_the_first_calibration_still_cou
 
 
 def test_nothing_is_told_where_nothing_happened() -> None:
-    quiet = GuardStatus(*[0] * len(dataclasses.fields(GuardStatus)))
+    quiet = GuardStatus(**{f.name: 0 for f in dataclasses.fields(GuardStatus)})
     assert guard_in_words(quiet) == ""
     for reason in Reason:
         assert guard_in_words(dataclasses.replace(quiet, reasons=reason))

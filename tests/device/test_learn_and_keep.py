@@ -10,6 +10,7 @@ import pytest
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
+from kilotune.link import messages
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.targets.twin import Twin
@@ -84,7 +85,7 @@ def test_a_pulled_adapter_runs_on_the_twin_and_a_pushed_one_on_the_device(device
 
 def refused(device: Device, kind: Kind, *fields: object) -> str:
     with pytest.raises(RefusedError) as error:
-        device.client.tell(kind, *fields)
+        device.client.request(kind, messages.encode(*fields))
     return statuses()[error.value.status].name
 
 

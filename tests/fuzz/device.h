@@ -206,8 +206,7 @@ inline void feed(Engine& engine, uint32_t windows, uint32_t seed) {
   const FeatureConfig& f = engine.features();
   const uint16_t classes = engine.model().training().classes;
   const uint8_t label = classes == 0 ? uint8_t{0} : static_cast<uint8_t>(seed % classes);
-  if (engine.stream_begin(Engine::StreamKind::features, f.rate_mhz, f.axes, label) != Status::ok)
-    return;
+  if (engine.stream_begin(StreamKind::features, f.rate_mhz, f.axes, label) != Status::ok) return;
   const std::vector<uint8_t> data = machine_windows(f.features_total, windows, seed);
   (void)engine.stream_push(data.data(), static_cast<uint32_t>(data.size()));
 }

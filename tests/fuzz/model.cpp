@@ -106,7 +106,7 @@ void learn(const Exact& image, Input& in) {
   feed(*engine, 2, 3);
   if (engine->phase() == Phase::train) return;
   const FeatureConfig& f = engine->features();
-  if (engine->stream_begin(Engine::StreamKind::samples, f.rate_mhz, f.axes, 0) == Status::ok) {
+  if (engine->stream_begin(StreamKind::samples, f.rate_mhz, f.axes, 0) == Status::ok) {
     Noise noise(7);
     std::vector<uint8_t> samples(size_t{2} * f.axes * (f.window + f.hop));
     for (uint8_t& b : samples) b = static_cast<uint8_t>(noise.next());

@@ -21,15 +21,15 @@ FOLDER = ROOT / "build" / "fuzz-mutations"
 FUZZ = ROOT / "build" / "fuzz"
 OPTIONS = ("-DKILOTUNE_FUZZ=ON", "-DKILOTUNE_SANITIZE=ON", "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
 
+REQUESTS = "../schema/requests.def"
 MUTATIONS = (
-    Mutation("anyone may roll back", "link/session.cpp",
-             "Kind::rollback, true, Access::owner", "Kind::rollback, true, Access::anyone"),
-    Mutation("readers may commit", "link/session.cpp",
-             "Kind::commit, true, Access::owner", "Kind::commit, true, Access::reader"),
-    Mutation("anyone may change the key", "link/session.cpp",
-             "Kind::key, false, Access::owner", "Kind::key, false, Access::anyone"),
-    Mutation("anyone may replace the model", "link/session.cpp",
-             "Kind::model_begin, false, Access::owner", "Kind::model_begin, false, Access::anyone"),
+    Mutation("anyone may roll back", REQUESTS,
+             "rollback, none, checkpoint_answer, owner", "rollback, none, checkpoint_answer, anyone"),
+    Mutation("readers may commit", REQUESTS,
+             "commit, none, checkpoint_answer, owner", "commit, none, checkpoint_answer, reader"),
+    Mutation("anyone may change the key", REQUESTS, "key_answer, owner", "key_answer, anyone"),
+    Mutation("anyone may replace the model", REQUESTS,
+             "model_begin_request, push_answer, owner", "model_begin_request, push_answer, anyone"),
     Mutation("an opening ends what the owner has begun to learn", "link/session.cpp",
              "if (auth_.lock() == Lock::none) succeed_session();", "succeed_session();"),
     Mutation("a repeated request is carried out again", "link/session.cpp",

@@ -4,56 +4,13 @@
 #include "runtime/link/session.h"
 
 #include "message.h"
+#include "schema/shapes.h"
 #include "session_device.h"
 
 using namespace kilotune;
 using namespace kilotune::fuzz;
 
 namespace {
-
-// The fields of each request: u number, f few, i integer, b bytes, n 16 of them, k 32, h the
-// image's hash.
-struct Request {
-  Kind kind;
-  const char* fields;
-};
-constexpr Request kRequests[] = {
-    {Kind::hello, ""},
-    {Kind::model, ""},
-    {Kind::status, ""},
-    {Kind::reset, ""},
-    {Kind::learn_begin, "uiuiuuuuuuuuuuuuuu"},
-    {Kind::learn_end, ""},
-    {Kind::learn_cancel, ""},
-    {Kind::stream_begin, "uuruu"},
-    {Kind::samples, "uuub"},
-    {Kind::stream_end, "u"},
-    {Kind::results, "u"},
-    {Kind::input_write, "ub"},
-    {Kind::infer, "b"},
-    {Kind::output_read, "u"},
-    {Kind::train_begin, "uiuiuuu"},
-    {Kind::train_step, "uubb"},
-    {Kind::bench, "ufu"},
-    {Kind::commit, ""},
-    {Kind::commit_candidate, ""},
-    {Kind::mark_stable, ""},
-    {Kind::rollback, ""},
-    {Kind::restore, ""},
-    {Kind::pull, "uu"},
-    {Kind::push_begin, "huuuu"},
-    {Kind::push, "ub"},
-    {Kind::push_end, ""},
-    {Kind::challenge, "n"},
-    {Kind::key, "uk"},
-    {Kind::adapter_tag, ""},
-    {Kind::model_begin, "huu"},
-    {Kind::model_piece, "ub"},
-    {Kind::model_end, "k"},
-    {Kind::model_rollback, ""},
-    {Kind::sensor_test, ""},
-    {Kind::raw, "u"},
-};
 
 // What a field may well be: a number of this very device.
 uint32_t known(Device& device, Input& in) {
@@ -73,35 +30,39 @@ uint32_t known(Device& device, Input& in) {
   return all[in.u8() % std::size(all)];
 }
 
-void fuzzed_request(Device& device, Input& in) {
-  const Request& r = kRequests[in.u8() % std::size(kRequests)];
-  Message m;
-  for (const char* f = r.fields; *f != 0; ++f) {
-    const uint8_t how = in.u8();
-    if (*f == 'h' && how < 240) {
-      m.bytes(device.engine().model().image_hash(), kHashBytes);
-    } else if ((*f == 'n' || *f == 'k') && how < 240) {
-      std::vector<uint8_t> bytes = in.bytes(*f == 'n' ? 16 : 32);
-      bytes.resize(*f == 'n' ? 16 : 32);
-      m.bytes(bytes);
-    } else if (*f == 'b' || *f == 'h' || *f == 'n' || *f == 'k') {
-      m.bytes(in.bytes(how < 16 ? known(device, in) % 512 : how));
-    } else if (*f == 'r' && how < 240) {
-      m.number(device.engine().features().rate_mhz);
-    } else if (*f == 'f' && how < 240) {  // as many runs as asked for: they take time
-      m.number(how % 4u);
-    } else if (*f == 'i') {
-      m.integer(static_cast<int8_t>(how) - 20);
-    } else {
-      m.number(how < 64 ? how % 4u : (how < 128 ? known(device, in) : in.number()));
-    }
+// A field of the request, mostly as the device wants it.
+void put_field(Message& m, const FieldShape& field, Device& device, Input& in) {
+  const uint8_t how = in.u8();
+  const bool right = how < 240;
+  if (right && field.name == "image_hash") {
+    m.bytes(device.engine().model().image_hash(), kHashBytes);
+  } else if (right && field.name == "rate_mhz") {
+    m.number(device.engine().features().rate_mhz);
+  } else if (right && field.name == "count") {  // as many runs as asked for: they take time
+    m.number(how % 4u);
+  } else if (right && field.bytes != 0) {
+    std::vector<uint8_t> bytes = in.bytes(field.bytes);
+    bytes.resize(field.bytes);
+    m.bytes(bytes);
+  } else if (field.type == 'b') {
+    m.bytes(in.bytes(how < 16 ? known(device, in) % 512 : how));
+  } else if (field.type == 'i') {
+    m.integer(static_cast<int8_t>(how) - 20);
+  } else {
+    m.number(how < 64 ? how % 4u : (how < 128 ? known(device, in) : in.number()));
   }
+}
+
+void fuzzed_request(Device& device, Input& in) {
+  const RequestShape& r = kRequestShapes[in.u8() % std::size(kRequestShapes)];
+  Message m;
+  for (uint32_t i = 0; i < r.count; ++i) put_field(m, r.fields[i], device, in);
   std::vector<uint8_t> message = m.finish();
-  if (*r.fields == 0) message.clear();
+  if (r.count == 0) message.clear();
   const uint8_t flaw = in.u8();
   if (flaw >= 0xF8) message.resize(flaw == 0xFF ? message.size() / 2 : message.size() + 1);
   const uint8_t place = in.u8();
-  device.send(r.kind, message, place < 240 ? 1 : place - 248,
+  device.send(static_cast<Kind>(r.kind), message, place < 240 ? 1 : place - 248,
               place == 0 ? uint16_t{9} : uint16_t{0});
 }
 

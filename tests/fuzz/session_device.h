@@ -107,7 +107,7 @@ class Device {
     answer_.clear();
     send_frame(frame);
     if (answer_.empty()) return;  // lost in noise before it: who holds it back delays it
-    REQUIRE(!spoilt || answer_[1] == kErrorAnswer);
+    REQUIRE(!spoilt || answer_[1] == kErrorKind);
     recorded_.push_back(frame);
   }
 
@@ -175,7 +175,7 @@ class Device {
       if (learn && engine_.alone_windows() != 0 && session_->learn_alone() != Status::ok) return;
       session_->release();
       sensor_.sensing =
-          engine_.stream_begin(Engine::StreamKind::samples, f.rate_mhz, f.axes, 0) == Status::ok;
+          engine_.stream_begin(StreamKind::samples, f.rate_mhz, f.axes, 0) == Status::ok;
       if (!sensor_.sensing) return;
       const std::vector<uint8_t> samples = machine_windows(f.axes, frames, seed);
       (void)engine_.stream_push(samples.data(), static_cast<uint32_t>(samples.size()));
@@ -281,7 +281,7 @@ class Device {
   ModelCalls calls_{};
   static inline Device* present_ = nullptr;  // of the calls, which have no context
   KeyStore keys_;
-  SensorState sensor_{1, Status::ok, false, 0, 0, 0};
+  SensorState sensor_{SensorChip::lis2dw12, Status::ok, false, 0, 0, 0};
   uint32_t now_ms_ = 1234;
   Known known_;
   int trusted_ = 0;

@@ -29,7 +29,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.envelope import read_header, seal
 from kilotune.image.image import Image
 from kilotune.image.layout import HEADER_BYTES
-from kilotune.link import messages
+from kilotune.link import messages, wire
 
 from tests.fuzz.seeds import images
 from tests.support import small_models
@@ -227,8 +227,8 @@ def test_a_damaged_calibration_is_refused(data: Any) -> None:
 
 
 MESSAGES = [
-    cls for cls in vars(messages).values()
-    if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == messages.__name__
+    cls for cls in vars(wire).values()
+    if isinstance(cls, type) and is_dataclass(cls) and cls is not wire.Request
 ]  # fmt: skip
 ITEMS = st.one_of(st.integers(-(2**64), 2**64 - 1), st.integers(0, 300), st.binary(max_size=40),
                   st.text(max_size=40))  # fmt: skip

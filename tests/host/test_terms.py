@@ -16,16 +16,6 @@ from tests.support.paths import ROOT
 SPELLINGS = {"cross_entropy": "classification"}
 HOMES = {
     "kernel/model.h Loss": terms.Loss,
-    "runtime/engine/engine.h Phase": terms.Phase,
-    "runtime/engine/engine.h StreamKind": terms.StreamKind,
-    "runtime/engine/engine.h Refusal": terms.Refusal,
-    "runtime/engine/engine.h ResultFlag": terms.WindowFlag,
-    "runtime/learn/score.h Scorer": terms.Scorer,
-    "runtime/learn/guard.h Guard": terms.Guard,
-    "runtime/learn/guard.h Reason": terms.Reason,
-    "runtime/keys/key_store.h Lock": terms.Lock,
-    "sensors/sensor.h SensorChip": terms.Chip,
-    "boards/board.h RestartCause": terms.RestartCause,
 }
 
 

@@ -23,13 +23,9 @@ from kilotune.image.calibration_block import CalibrationHead
 from kilotune.image.image import Image
 from kilotune.link.messages import (
     Checkpoint,
-    Chip,
-    Counters,
     DeviceStatus,
     GuardStatus,
-    LastFault,
     LearnReport,
-    LinkCounters,
     MemoryUse,
     Phase,
     RestartCause,
@@ -39,8 +35,10 @@ from kilotune.link.messages import (
 )
 from kilotune.link.status import RefusedError
 
+from tests.support.link_doubles import zero
+
 RATE_HZ, WINDOW, HOP, AXES = 1000.0, 64, 64, 3
-NO_CHECKPOINT = 12
+NO_CHECKPOINT, NO_SENSOR = 12, 25
 
 
 class FakeDevice:
@@ -80,19 +78,53 @@ class FakeDevice:
         )  # fmt: skip
 
     def status(self) -> DeviceStatus:
-        report = LearnReport(
-            20, 5, 40, 33, -900, -1100, -950, -1200, 1, Scorer.residual, 1536, 0, 1, 810, 870, 860, 865
+        report = replace(
+            zero(LearnReport),
+            learned=20,
+            held=5,
+            passes_done=40,
+            passes_kept=33,
+            loss_calibration_held=-900,
+            loss_candidate_held=-1100,
+            loss_calibration_learned=-950,
+            loss_candidate_learned=-1200,
+            kept_candidate=1,
+            scorer=Scorer.residual,
+            threshold=1536,
+            candidate_allowed=1,
+            auc_calibration=810,
+            auc_candidate=870,
+            auc_nearest=860,
+            auc_combined=865,
         )
-        return DeviceStatus(
-            Phase.detect, 1, 0, 0, 25, 100, 100, 40, Checkpoint(self.sequence, 0, 0, 0, 0, 0), report,
-            Counters(0, 0, 0, 0, 0, 0, 0), LinkCounters(0, 0, 0, 0, 0, 0), MemoryUse(7000, 4096, 1400),
-            LastFault(0, 0, 0), GuardStatus(
-                0, 0, 8, 0, 45, 12, 0, 210, -900, -1000, 1800, 1800, 640, 640, 0, 0,
-                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            ),
-            SensorState(Chip.none, 25, 0, 0, 0, 0, 0),
-            RestartCause.power, 0, 0, 0,
-        )  # fmt: skip
+        guard = replace(
+            zero(GuardStatus),
+            early=8,
+            drift_weights=45,
+            drift_biases=12,
+            unsteady=210,
+            loss_early_before=-900,
+            loss_early_after=-1000,
+            margin_first=1800,
+            margin_now=1800,
+            told_first=640,
+            told_now=640,
+        )
+        return replace(
+            zero(DeviceStatus),
+            phase=Phase.detect,
+            generation=1,
+            windows_learned=25,
+            train_steps=100,
+            steps_trained=100,
+            passes=40,
+            checkpoint=replace(zero(Checkpoint), sequence=self.sequence),
+            report=report,
+            memory=MemoryUse(static_bytes=7000, stack_bytes=4096, stack_peak=1400),
+            guard=guard,
+            sensor=replace(zero(SensorState), sensor_state=NO_SENSOR),
+            restart_cause=RestartCause.power,
+        )
 
     def learn_with(
         self, samples: list[Any], options: LearnOptions, labels: Any = None, *, progress: Any = None, **rest: Any

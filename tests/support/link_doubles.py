@@ -7,11 +7,11 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import cbor2
 from kilotune.link import frames, messages
-from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, Phase
+from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, Kind, Phase
 from kilotune.link.status import statuses
 
 WINDOW, HOP, AXES, RATE_MHZ = 64, 24, 3, 1_600_000
@@ -20,6 +20,14 @@ CHUNK = 464
 INPUTS = 600  # more than a message holds
 ADAPTER_BYTES = 3000
 IMAGE_HASH = bytes(range(32))
+
+
+T = TypeVar("T")
+
+
+def zero(cls: type[T]) -> T:
+    """A message in which every number is 0."""
+    return messages.decode(cls, cbor2.dumps([0] * messages._width(cls)))
 
 
 class RefuseError(Exception):
@@ -78,7 +86,7 @@ class ModelDevice:
         if version != 1 or session == 0 or (session != self._session and not opens):
             code = 3 if version != 1 else 23
             error = cbor2.dumps([kind, code, 1 if version != 1 else self._session])
-            return frames.encode(HEADER.pack(1, ERROR_ANSWER, session, sequence) + error)
+            return frames.encode(HEADER.pack(1, ERROR_KIND, session, sequence) + error)
         ahead = (sequence - self._sequence) & 0xFFFF
         if not opens and ahead > 0x7FFF:
             return b""
@@ -95,7 +103,7 @@ class ModelDevice:
             values = getattr(self, "_push_" if kind == Kind.push else f"_{Kind(kind).name}")(*fields)
             answer_kind = kind | ANSWER
         except RefuseError as error:
-            values, answer_kind = [kind, error.status, error.detail], ERROR_ANSWER
+            values, answer_kind = [kind, error.status, error.detail], ERROR_KIND
         header = HEADER.pack(1, answer_kind, self._session, self._sequence)
         return header + (cbor2.dumps(values) if values else b"")
 

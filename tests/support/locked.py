@@ -9,9 +9,9 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import kilotune
 import numpy as np
@@ -25,12 +25,13 @@ from kilotune.link import keys as keys_module
 from kilotune.link.auth import Key, Lock
 from kilotune.link.client import Client
 from kilotune.link.keys import KeyRing
-from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, TAGGED, Kind
+from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, TAGGED, BenchKind, Kind, StreamKind
 from kilotune.link.status import statuses
 from kilotune.link.transport import InProcess
 from kilotune.targets import flashfile, native
 from kilotune.targets.boards import board
 
+from tests.support.link_doubles import zero
 from tests.support.small_models import chain
 
 _native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")
@@ -51,46 +52,37 @@ def make_image() -> Image:
 
 def payloads(image: Image) -> dict[Kind, bytes]:
     """A request of every kind that a device may carry out."""
-    row, blob = bytes(24), bytes(image.adapter_bytes)
-    learn = messages.LearnConfig(CONFIG, 2, 0, 8, 2, 0, 0, 0, 0, 8, 0, 0, 0, 0)
-    fields: dict[Kind, tuple[Any, ...]] = {
-        Kind.hello: (),
-        Kind.model: (),
-        Kind.status: (),
-        Kind.reset: (),
-        Kind.challenge: (bytes(16),),
-        Kind.key: (Lock.writes, OTHER_KEY.secret),
-        Kind.learn_begin: (learn,),
-        Kind.learn_end: (),
-        Kind.learn_cancel: (),
-        Kind.stream_begin: (1, 0, 1_600_000, 3, 0),
-        Kind.samples: (1, 0, 0, bytes(120)),
-        Kind.stream_end: (1,),
-        Kind.results: (0,),
-        Kind.input_write: (0, row),
-        Kind.infer: (row,),
-        Kind.output_read: (0,),
-        Kind.train_begin: (CONFIG,),
-        Kind.train_step: (0, 0, row, b""),
-        Kind.bench: (1, 1, 0),
-        Kind.commit: (),
-        Kind.commit_candidate: (),
-        Kind.mark_stable: (),
-        Kind.rollback: (),
-        Kind.restore: (),
-        Kind.pull: (0, 100),
-        Kind.push_begin: (image.image_hash, len(blob), zlib.crc32(blob), 1, 1),
-        Kind.push: (0, blob[:100]),
-        Kind.push_end: (),
-        Kind.adapter_tag: (),
-        Kind.model_begin: (image.image_hash, len(image.content), zlib.crc32(image.content)),
-        Kind.model_piece: (0, image.content[:304]),
-        Kind.model_end: (hashlib.blake2s(image.content).digest(),),
-        Kind.model_rollback: (),
-        Kind.sensor_test: (),
-        Kind.raw: (0,),
+    row, blob, content = bytes(24), bytes(image.adapter_bytes), image.content
+    learn = replace(zero(messages.LearnConfig), train_config=CONFIG, passes=2, hold_period=8, hold_count=2, noise=8)
+    fields: dict[Kind, object] = {
+        Kind.challenge: messages.ChallengeRequest(nonce=bytes(16)),
+        Kind.key: messages.KeyRequest(lock=Lock.writes, key=OTHER_KEY.secret),
+        Kind.learn_begin: learn,
+        Kind.stream_begin: messages.StreamBeginRequest(
+            stream=1, kind=StreamKind.samples, rate_mhz=1_600_000, axes=3, label=0
+        ),
+        Kind.samples: messages.SamplesRequest(stream=1, offset=0, results_from=0, data=bytes(120)),
+        Kind.stream_end: messages.StreamEndRequest(stream=1),
+        Kind.results: messages.ResultsRequest(results_from=0),
+        Kind.input_write: messages.InputWriteRequest(offset=0, data=row),
+        Kind.infer: messages.InferRequest(input=row),
+        Kind.output_read: messages.OutputReadRequest(offset=0),
+        Kind.train_begin: CONFIG,
+        Kind.train_step: messages.TrainStepRequest(step=0, label=0, input=row, target=b""),
+        Kind.bench: messages.BenchRequest(what=BenchKind.step, count=1, label=0),
+        Kind.pull: messages.PullRequest(offset=0, length=100),
+        Kind.push_begin: messages.PushBeginRequest(
+            image_hash=image.image_hash, total=len(blob), crc=zlib.crc32(blob), windows=1, steps=1
+        ),
+        Kind.push: messages.PushRequest(offset=0, data=blob[:100]),
+        Kind.model_begin: messages.ModelBeginRequest(
+            image_hash=image.image_hash, total=len(content), crc=zlib.crc32(content)
+        ),
+        Kind.model_piece: messages.PushRequest(offset=0, data=content[:304]),
+        Kind.model_end: messages.ModelEndRequest(digest=hashlib.blake2s(content).digest()),
+        Kind.raw: messages.RawRequest(frames_from=0),
     }
-    return {kind: messages.encode(*values) for kind, values in fields.items()}
+    return {kind: messages.encode_request(kind, fields.get(kind)) for kind in Kind}
 
 
 class Line(Protocol):
@@ -212,7 +204,7 @@ class Answered:
     @property
     def refusal(self) -> str:
         """The status's name; empty: the request was carried out."""
-        if self.kind != ERROR_ANSWER:
+        if self.kind != ERROR_KIND:
             return ""
         return statuses()[messages.decode(messages.ErrorAnswer, self.payload).status].name
 
@@ -236,7 +228,7 @@ class Victim:
         while time.monotonic() < ends:
             for body in self._decoder.feed(answer):
                 _, kind, session, sequence = HEADER.unpack_from(body)
-                if (session, sequence, kind) == (0xFFFF, 0xFFFF, ERROR_ANSWER):
+                if (session, sequence, kind) == (0xFFFF, 0xFFFF, ERROR_KIND):
                     return answered
                 answered.append(Answered(kind, sequence, body[HEADER.size :]))
             answer = self.line.exchange(b"")

@@ -275,7 +275,7 @@ void Engine::end_training() {
   counters_.saturated += trainer_.saturated();
   window_.reset();
   phase_ = Phase::detect;
-  for (uint32_t i = 0; i < kReasons; ++i) {
+  for (uint32_t i = 0; i < kReasonCount; ++i) {
     uint16_t& count = counters_.objections[i];
     count = static_cast<uint16_t>(count + ((guard.reasons >> i) & 1u));
   }

@@ -16,40 +16,26 @@
 #include "runtime/signal/features.h"
 #include "runtime/signal/window.h"
 #include "runtime/storage/record_store.h"
+#include "schema/terms.h"
 
 namespace kilotune {
-
-enum class Phase : uint8_t { idle = 0, learn = 1, train = 2, detect = 3 };
-
-// Why a window was not learned from; bits of WindowResult::refused.
-enum Refusal : uint8_t {
-  kClipped = 1,    // samples at the end of the range
-  kConstant = 2,   // an axis without any change
-  kAnomalous = 4,  // scored above the threshold of what was learned before
-  kStuck = 8,      // the same window twice, or the same sample for long
-  kDrifted = 16,   // farther from the first healthy windows than they are from each other
-};
-constexpr int kRefusals = 5;
 
 struct WindowResult {
   uint32_t index;    // windows since the stream began, the first is 0
   int16_t score;     // Q10 log2 of the anomaly score; classifiers: of the winning probability
   uint8_t refused;   // Refusal bits
-  uint8_t flags;     // kScored, kAnomaly, kLearned
+  uint8_t flags;     // WindowFlag bits
   uint8_t category;  // classifiers: the winning class
 };
-enum ResultFlag : uint8_t { kScored = 1, kAnomaly = 2, kLearned = 4 };
-
-constexpr uint32_t kEarlierRun = 0xFFFFFFFFu;
 
 struct Counters {
-  uint32_t windows;             // completed since boot
-  uint32_t refused[kRefusals];  // by Refusal bit
-  uint32_t saturated;           // parameters clamped during training
-  uint32_t train_steps;         // since boot
-  uint32_t inputs_saturated;    // features of windows beyond what a model input can say
+  uint32_t windows;                 // completed since boot
+  uint32_t refused[kRefusalCount];  // by Refusal bit
+  uint32_t saturated;               // parameters clamped during training
+  uint32_t train_steps;             // since boot
+  uint32_t inputs_saturated;        // features of windows beyond what a model input can say
   // Candidates refused and learn phases undone since boot, by Reason.
-  uint16_t objections[kReasons];
+  uint16_t objections[kReasonCount];
   // The last ones, and how many learn phases there were such; kept in flash with the checkpoint.
   uint8_t last_reasons, last_returned;
   uint16_t objected;
@@ -80,7 +66,6 @@ class Engine {
   // A stream is a gap-free run of samples (or of ready feature vectors); beginning one empties
   // the window. `label` is used while a labelled learn phase runs. no_features, wrong_axes,
   // wrong_rate (more than 1 % off), bad_argument (the label).
-  enum class StreamKind : uint8_t { samples = 0, features = 1 };
   Status stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label);
   // `bytes` holds whole frames (bad_argument): int16 little-endian, `axes` (or `features`) values a
   // frame. Computes every window that completes and appends its result. wrong_state: no stream.

@@ -27,7 +27,7 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
   // In a fresh learn phase the old calibration is gone: there is nothing to score with.
   if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
   if (phase_ == Phase::learn) learn_window(features_q10, result);
-  for (int i = 0; i < kRefusals; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
+  for (uint32_t i = 0; i < kRefusalCount; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
   if ((result.flags & kAnomaly) != 0) ++counters_.anomalies;
   results_[results_end_ % kResultRing] = {result.score, result.refused, result.flags,
                                           result.category};

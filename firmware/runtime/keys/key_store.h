@@ -11,19 +11,14 @@
 
 #include "kernel/status.h"
 #include "runtime/storage/flash.h"
+#include "schema/terms.h"
 
 namespace kilotune {
-
-enum class Lock : uint8_t {
-  none = 0,    // no key: anyone may do anything
-  writes = 1,  // what changes the device needs the key; scores and status are open
-  all = 2,     // everything needs the key, beyond telling who the device is
-};
 
 // Not safe in interrupts. Reads flash in place.
 class KeyStore {
  public:
-  static constexpr uint32_t kKeyBytes = 32;
+  static constexpr uint32_t kKeyBytes = kilotune::kKeyBytes;
 
   // Finds the newest record; never writes. unavailable: no flash, or fewer than 2 usable sectors.
   Status mount(const Flash* flash);

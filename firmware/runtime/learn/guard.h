@@ -9,28 +9,11 @@
 #include "runtime/learn/adapter_view.h"
 #include "runtime/learn/profile.h"
 #include "runtime/learn/trend.h"
+#include "schema/terms.h"
 
 namespace kilotune {
 
-// Which windows a learn phase that resumes may refuse, and whether it may be undone.
-enum class Guard : uint8_t {
-  all = 0,   // by score and by the first phase's limits; returns to the checkpoint when it must
-  gate = 1,  // by score only
-  none = 2,  // whoever streams vouches for every window
-};
-
-// Why what was learned was refused, bits; on the wire and in logs: only append.
-enum Reason : uint8_t {
-  kEarlyLoss = 1,     // trained parameters: higher loss on the early windows
-  kParameters = 2,    // trained parameters: moved too far from the base model
-  kEarlyAlarms = 4,   // returned: early windows would raise alarms
-  kTolerant = 8,      // returned: the threshold lies too far above the early windows
-  kInsensitive = 16,  // returned: pseudo-faults of the early windows are no longer told
-  kAged = 32,         // re-calibration would have gone beyond its budget; the rest was learned
-  kUnlike = 64,       // returned: too many of the phase's windows were refused
-  kShifted = 128,     // returned: on average, the phase's windows lie too far out
-};
-constexpr uint32_t kReasons = 8;
+// The reasons that send the device back to its checkpoint.
 constexpr uint8_t kReturning = kEarlyAlarms | kTolerant | kInsensitive | kUnlike | kShifted;
 
 struct Drift {

@@ -9,11 +9,9 @@
 #include "runtime/learn/adapter_view.h"
 #include "runtime/learn/profile.h"
 #include "runtime/learn/reservoir.h"
+#include "schema/terms.h"
 
 namespace kilotune {
-
-// What scores a window. `automatic` lets the device pick on windows held back from training.
-enum class Scorer : uint8_t { automatic = 0, residual = 1, nearest = 2, combined = 3 };
 
 struct Score {
   int16_t value;     // Q10 log2; classifiers: of the winning class's probability

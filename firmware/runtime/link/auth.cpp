@@ -17,7 +17,6 @@ enum Purpose : uint8_t {
   kForAdapter = 7,
 };
 
-constexpr uint32_t kKeyBytes = KeyStore::kKeyBytes;
 constexpr uint32_t kFreeTries = 10;
 constexpr uint32_t kFirstWaitMs = 1000, kDoublings = 6;  // so 64 s at most
 
@@ -63,7 +62,7 @@ Status Auth::challenge(const uint8_t* nonce, uint32_t now_ms, uint8_t* out) {
   Blake2s agreed(sizeof session_key_, key(), kKeyBytes);
   agreed.add_byte(kForSession);
   agreed.add(out, kChallengeBytes);
-  agreed.add(nonce, kChallengeBytes);
+  agreed.add(nonce, kNonceBytes);
   add_id(agreed);
   agreed.finish(session_key_);
   stage_ = Stage::challenged;

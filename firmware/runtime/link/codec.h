@@ -1,4 +1,4 @@
-// Decoding of whole messages with the functions that zcbor makes from schema/messages.cddl.
+// Requests and strings as the functions have them that zcbor makes of schema/messages.cddl.
 #ifndef KILOTUNE_RUNTIME_LINK_CODEC_H_
 #define KILOTUNE_RUNTIME_LINK_CODEC_H_
 
@@ -13,14 +13,23 @@
 
 namespace kilotune {
 
-// Byte strings in `out` lead into `in`. Bytes behind the message make it a bad one.
-template <typename T>
-[[nodiscard]] Status decode(int (*decoder)(const uint8_t*, size_t, T*, size_t*), const Bytes& in,
-                            T& out) {
-  size_t used = 0;
-  const bool good = decoder(in.data, in.size, &out, &used) == ZCBOR_SUCCESS && used == in.size;
-  return good ? Status::ok : Status::bad_message;
+// A request without fields has no CBOR at all.
+struct None {};
+inline int cbor_decode_none(const uint8_t*, size_t, None*, size_t* used) {
+  *used = 0;
+  return ZCBOR_SUCCESS;
 }
+
+// What a decoder of zcbor fills; only the type is asked for.
+template <typename T>
+T decoded(int (*decoder)(const uint8_t*, size_t, T*, size_t*));
+
+// The fields of any request, each called as its handler. Byte strings lead into the message.
+union Fields {
+#define KILOTUNE_REQUEST(number, name, request, ...) decltype(decoded(cbor_decode_##request)) name;
+#include "schema/requests.def"
+#undef KILOTUNE_REQUEST
+};
 
 [[nodiscard]] inline zcbor_string to_zcbor(const void* data, uint32_t n) {
   // Copied from even when it is empty, so it must lead somewhere.

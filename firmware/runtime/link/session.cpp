@@ -18,63 +18,96 @@ uint8_t* put_header(uint8_t* frame, uint8_t kind, uint16_t session, uint16_t seq
 
 zcbor_string text(const char* s) { return to_zcbor(s, static_cast<uint32_t>(std::strlen(s))); }
 
+// Place of a flag in counts that are kept by bit.
+constexpr uint32_t bit_of(uint32_t flag) {
+  uint32_t bit = 0;
+  while (flag >> bit > 1) ++bit;
+  return bit;
+}
+
 status_checkpoint to_message(const RecordInfo& c) {
-  return {c.sequence, c.bytes, c.crc, c.windows, c.steps, c.erases};
+  status_checkpoint m{};
+  m.sequence = c.sequence;
+  m.total_bytes = c.bytes;
+  m.crc = c.crc;
+  m.windows = c.windows;
+  m.steps = c.steps;
+  m.erases = c.erases;
+  return m;
 }
 
 status_report to_message(const LearnReport& r) {
-  return {r.learned,
-          r.held,
-          r.passes_done,
-          r.passes_kept,
-          r.loss_calibration_held,
-          r.loss_candidate_held,
-          r.loss_calibration_learned,
-          r.loss_candidate_learned,
-          r.kept_candidate,
-          static_cast<uint32_t>(r.scorer),
-          r.threshold,
-          r.dropped,
-          r.candidate_allowed,
-          r.auc_calibration,
-          r.auc_candidate,
-          r.auc_nearest,
-          r.auc_combined};
+  status_report m{};
+  m.learned = r.learned;
+  m.held = r.held;
+  m.passes_done = r.passes_done;
+  m.passes_kept = r.passes_kept;
+  m.loss_calibration_held = r.loss_calibration_held;
+  m.loss_candidate_held = r.loss_candidate_held;
+  m.loss_calibration_learned = r.loss_calibration_learned;
+  m.loss_candidate_learned = r.loss_candidate_learned;
+  m.kept_candidate = r.kept_candidate;
+  m.scorer = static_cast<uint32_t>(r.scorer);
+  m.threshold = r.threshold;
+  m.dropped = r.dropped;
+  m.candidate_allowed = r.candidate_allowed;
+  m.auc_calibration = r.auc_calibration;
+  m.auc_candidate = r.auc_candidate;
+  m.auc_nearest = r.auc_nearest;
+  m.auc_combined = r.auc_combined;
+  return m;
 }
 
 status_counters to_message(const Counters& c) {
-  return {c.windows,    c.refused[0], c.refused[1], c.refused[2],
-          c.refused[3], c.saturated,  c.train_steps};
+  status_counters m{};
+  m.windows = c.windows;
+  m.clipped = c.refused[bit_of(kClipped)];
+  m.constant = c.refused[bit_of(kConstant)];
+  m.anomalous = c.refused[bit_of(kAnomalous)];
+  m.stuck = c.refused[bit_of(kStuck)];
+  m.saturated = c.saturated;
+  m.train_steps = c.train_steps;
+  return m;
 }
 
 status_guard to_message(const GuardReport& g, const Counters& c) {
-  return {g.reasons,
-          g.returned,
-          g.early,
-          g.early_alarms,
-          g.drift_weights,
-          g.drift_biases,
-          g.aged,
-          g.unsteady,
-          g.loss_early_before,
-          g.loss_early_after,
-          g.margin_first,
-          g.margin_now,
-          g.told_first,
-          g.told_now,
-          g.shift,
-          c.refused[4],
-          c.inputs_saturated,
-          c.objections[0],
-          c.objections[1],
-          c.objections[2],
-          c.objections[3],
-          c.objections[4],
-          c.objections[5],
-          c.objections[6],
-          c.objections[7],
-          c.last_reasons,
-          c.last_reasons_window};
+  status_guard m{};
+  m.reasons = g.reasons;
+  m.returned = g.returned;
+  m.early = g.early;
+  m.early_alarms = g.early_alarms;
+  m.drift_weights = g.drift_weights;
+  m.drift_biases = g.drift_biases;
+  m.aged = g.aged;
+  m.unsteady = g.unsteady;
+  m.loss_early_before = g.loss_early_before;
+  m.loss_early_after = g.loss_early_after;
+  m.margin_first = g.margin_first;
+  m.margin_now = g.margin_now;
+  m.told_first = g.told_first;
+  m.told_now = g.told_now;
+  m.shift = g.shift;
+  m.drifted = c.refused[bit_of(kDrifted)];
+  m.inputs_saturated = c.inputs_saturated;
+  m.early_loss = c.objections[bit_of(kEarlyLoss)];
+  m.parameters = c.objections[bit_of(kParameters)];
+  m.alarms = c.objections[bit_of(kEarlyAlarms)];
+  m.tolerant = c.objections[bit_of(kTolerant)];
+  m.insensitive = c.objections[bit_of(kInsensitive)];
+  m.budget = c.objections[bit_of(kAged)];
+  m.unlike = c.objections[bit_of(kUnlike)];
+  m.shifted = c.objections[bit_of(kShifted)];
+  m.last_reasons = c.last_reasons;
+  m.last_window = c.last_reasons_window;
+  return m;
+}
+
+error_answer to_message(uint8_t kind, Status status, uint32_t detail) {
+  error_answer m{};
+  m.kind = kind;
+  m.status = static_cast<uint32_t>(status);
+  m.detail = detail;
+  return m;
 }
 
 }  // namespace
@@ -178,9 +211,9 @@ void Session::refuse(Status status, uint32_t detail) {
   const uint8_t* request = decoder_.body();
   uint8_t frame[kWireHeaderBytes + 16 + kFrameCrcBytes];
   const auto kind = static_cast<uint8_t>(request[1] & ~kTagged);
-  const error_answer message{kind, static_cast<uint32_t>(status), detail};
+  const error_answer message = to_message(kind, status, detail);
   size_t n = 0;
-  uint8_t* payload = put_header(frame, kErrorAnswer, load_u16(request + 2), load_u16(request + 4));
+  uint8_t* payload = put_header(frame, kErrorKind, load_u16(request + 2), load_u16(request + 4));
   if (cbor_encode_error_answer(payload, 16, &message, &n) != ZCBOR_SUCCESS) return;
   ++dropped_;
   frame_write(frame, kWireHeaderBytes + static_cast<uint32_t>(n), link_);
@@ -188,41 +221,17 @@ void Session::refuse(Status status, uint32_t detail) {
 
 const Session::Route* Session::find_route(uint8_t kind) {
   static constexpr Route kRoutes[] = {
-      {&Session::on_hello, Kind::hello, false, Access::anyone},
-      {&Session::on_model, Kind::model, true, Access::reader},
-      {&Session::on_status, Kind::status, false, Access::reader},
-      {&Session::on_reset, Kind::reset, false, Access::owner},
-      {&Session::on_challenge, Kind::challenge, false, Access::anyone},
-      {&Session::on_key, Kind::key, false, Access::owner},
-      {&Session::on_learn_begin, Kind::learn_begin, true, Access::owner, kSteers},
-      {&Session::on_learn_end, Kind::learn_end, true, Access::owner},
-      {&Session::on_learn_cancel, Kind::learn_cancel, true, Access::owner, kSteers},
-      {&Session::on_stream_begin, Kind::stream_begin, true, Access::owner, kHolds},
-      {&Session::on_samples, Kind::samples, true, Access::owner, kHolds},
-      {&Session::on_stream_end, Kind::stream_end, true, Access::owner, kHolds},
-      {&Session::on_results, Kind::results, true, Access::reader},
-      {&Session::on_input_write, Kind::input_write, true, Access::owner, kHolds},
-      {&Session::on_infer, Kind::infer, true, Access::owner, kHolds},
-      {&Session::on_output_read, Kind::output_read, true, Access::reader, kHolds},
-      {&Session::on_train_begin, Kind::train_begin, true, Access::owner, kHolds | kSteers},
-      {&Session::on_train_step, Kind::train_step, true, Access::owner, kHolds | kSteers},
-      {&Session::on_bench, Kind::bench, true, Access::owner, kHolds},
-      {&Session::on_commit, Kind::commit, true, Access::owner},
-      {&Session::on_commit_candidate, Kind::commit_candidate, true, Access::owner},
-      {&Session::on_mark_stable, Kind::mark_stable, true, Access::owner},
-      {&Session::on_rollback, Kind::rollback, true, Access::owner, kSteers},
-      {&Session::on_restore, Kind::restore, true, Access::owner, kSteers},
-      {&Session::on_pull, Kind::pull, true, Access::owner},
-      {&Session::on_push_begin, Kind::push_begin, true, Access::owner},
-      {&Session::on_push, Kind::push, true, Access::owner},
-      {&Session::on_push_end, Kind::push_end, true, Access::owner, kSteers},
-      {&Session::on_adapter_tag, Kind::adapter_tag, true, Access::owner},
-      {&Session::on_model_begin, Kind::model_begin, false, Access::owner},
-      {&Session::on_model_piece, Kind::model_piece, false, Access::owner},
-      {&Session::on_model_end, Kind::model_end, false, Access::owner},
-      {&Session::on_model_rollback, Kind::model_rollback, false, Access::owner},
-      {&Session::on_sensor_test, Kind::sensor_test, false, Access::owner},
-      {&Session::on_raw, Kind::raw, true, Access::owner},
+#define KILOTUNE_REQUEST(number, name, request, answer, access, needs, effects, text) \
+  {[](const uint8_t* in, size_t n, Fields& out, size_t* used) {                       \
+     return cbor_decode_##request(in, n, &out.name, used);                            \
+   },                                                                                 \
+   [](Session& session, const Fields& m) { return session.on_##name(m.name); },       \
+   Kind::name,                                                                        \
+   Needs::needs,                                                                      \
+   Access::access,                                                                    \
+   effects},
+#include "schema/requests.def"
+#undef KILOTUNE_REQUEST
   };
   for (const Route& route : kRoutes) {
     if (static_cast<uint8_t>(route.kind) == kind) return &route;
@@ -230,24 +239,28 @@ const Session::Route* Session::find_route(uint8_t kind) {
   return nullptr;
 }
 
+// Bytes behind the fields make a message a bad one.
+Status Session::carry_out(const Route& route, const Bytes& message) {
+  if (route.needs == Needs::model && !engine_.is_open()) return board_.opened;
+  Fields fields;
+  size_t used = 0;
+  const bool good = route.decode(message.data, message.size, fields, &used) == ZCBOR_SUCCESS;
+  return good && used == message.size ? route.handle(*this, fields) : Status::bad_message;
+}
+
 void Session::execute(uint8_t kind, const Bytes& message) {
   answer_bytes_ = 0;
   detail_ = 0;
   const Route* route = find_route(kind);
-  Status status = Status::bad_message;
-  if (route != nullptr) {
-    status =
-        route->needs_model && !engine_.is_open() ? board_.opened : (this->*route->handler)(message);
-  }
+  const Status status = route != nullptr ? carry_out(*route, message) : Status::bad_message;
   auto answer_kind = static_cast<uint8_t>(kind | kAnswer | (tagged_ ? kTagged : 0));
   if (status == Status::ok) {
     if ((route->effects & kHolds) != 0) hold_engine();
     if ((route->effects & kSteers) != 0) take_over();
   } else {
-    const error_answer error{kind, static_cast<uint32_t>(status), detail_};
     answer_bytes_ = 0;
-    static_cast<void>(answer(cbor_encode_error_answer, error));
-    answer_kind = kErrorAnswer;
+    static_cast<void>(answer(cbor_encode_error_answer, to_message(kind, status, detail_)));
+    answer_kind = kErrorKind;
   }
   put_header(tx_, answer_kind, session_, static_cast<uint16_t>(counter_));
   if (status == Status::ok && tagged_) {
@@ -256,26 +269,24 @@ void Session::execute(uint8_t kind, const Bytes& message) {
   }
 }
 
-Status Session::on_hello(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_hello(const None&) {
   uint8_t key_id[kKeyIdBytes];
-  const uint32_t id_bytes = auth_.key_id(key_id);
-  const hello_answer a{text(kFirmwareVersion),
-                       text(board_.id),
-                       to_zcbor(board_.unique_id, board_.unique_id_bytes),
-                       kMaxFrame,
-                       kChunkBytes,
-                       board_.receive_bytes,
-                       Engine::kResultRing,
-                       static_cast<uint32_t>(board_.opened),
-                       static_cast<uint32_t>(engine_.phase()),
-                       static_cast<uint32_t>(auth_.lock()),
-                       to_zcbor(key_id, id_bytes)};
+  hello_answer a{};
+  a.firmware = text(kFirmwareVersion);
+  a.board = text(board_.id);
+  a.unique_id = to_zcbor(board_.unique_id, board_.unique_id_bytes);
+  a.max_frame = kMaxFrame;
+  a.chunk = kChunkBytes;
+  a.credit = board_.receive_bytes;
+  a.result_ring = Engine::kResultRing;
+  a.opened = static_cast<uint32_t>(board_.opened);
+  a.phase = static_cast<uint32_t>(engine_.phase());
+  a.lock = static_cast<uint32_t>(auth_.lock());
+  a.key_id = to_zcbor(key_id, auth_.key_id(key_id));
   return answer(cbor_encode_hello_answer, a);
 }
 
-Status Session::on_model(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_model(const None&) {
   const Model& model = engine_.model();
   const FeatureConfig& features = engine_.features();
   model_answer a{};
@@ -303,8 +314,7 @@ Status Session::on_model(const Bytes& in) {
   return answer(cbor_encode_model_answer, a);
 }
 
-Status Session::on_status(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_status(const None&) {
   status_answer a{};
   a.phase = static_cast<uint32_t>(engine_.phase());
   a.generation = generation_;
@@ -321,31 +331,43 @@ Status Session::on_status(const Bytes& in) {
     a.status_guard_m = to_message(engine_.report().guard, engine_.counters());
   }
   const FrameCounters& f = decoder_.counters();
-  a.status_link_m = {f.frames, f.bad_crc, f.bad_cobs, f.too_long, dropped_, repeated_};
+  a.status_link_m.frames = f.frames;
+  a.status_link_m.bad_crc = f.bad_crc;
+  a.status_link_m.bad_cobs = f.bad_cobs;
+  a.status_link_m.too_long = f.too_long;
+  a.status_link_m.dropped = dropped_;
+  a.status_link_m.repeated = repeated_;
   if (board_.memory != nullptr) {
     MemoryUse use;
     board_.memory(board_.context, use);
-    a.status_memory_m = {use.static_bytes, use.stack_bytes, use.stack_peak};
+    a.status_memory_m.static_bytes = use.static_bytes;
+    a.status_memory_m.stack_bytes = use.stack_bytes;
+    a.status_memory_m.stack_peak = use.stack_peak;
   }
   if (board_.last_fault != nullptr) {
     const LastFault fault = board_.last_fault(board_.context);
-    a.status_fault_m = {fault.pc, fault.lr, fault.status};
+    a.status_fault_m.pc = fault.pc;
+    a.status_fault_m.lr = fault.lr;
+    a.status_fault_m.fault_status = fault.status;
   }
   a.status_sensor_m.anomalies = engine_.counters().anomalies;
   if (board_.sensor != nullptr) {
     const SensorState s = board_.sensor->state();
-    a.status_sensor_m = {s.chip,     static_cast<uint32_t>(s.state), s.sensing, alone_, s.samples,
-                         s.overruns, engine_.counters().anomalies};
+    a.status_sensor_m.chip = static_cast<uint32_t>(s.chip);
+    a.status_sensor_m.sensor_state = static_cast<uint32_t>(s.state);
+    a.status_sensor_m.sensing = s.sensing;
+    a.status_sensor_m.alone = alone_;
+    a.status_sensor_m.samples = s.samples;
+    a.status_sensor_m.overruns = s.overruns;
   }
-  a.restart_cause = board_.restart_cause;
+  a.restart_cause = static_cast<uint32_t>(board_.restart_cause);
   a.stable = engine_.is_open() && engine_.checkpoint_is_stable();
   a.objected = engine_.counters().objected;
   a.last_returned = engine_.counters().last_returned;
   return answer(cbor_encode_status_answer, a);
 }
 
-Status Session::on_reset(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_reset(const None&) {
   if (board_.reset == nullptr) return Status::unavailable;
   reset_pending_ = true;
   return Status::ok;

@@ -12,6 +12,7 @@
 #include "kernel/status.h"
 #include "runtime/engine/engine.h"
 #include "runtime/link/auth.h"
+#include "runtime/link/codec.h"
 #include "runtime/link/frame.h"
 #include "runtime/link/wire.h"
 #include "runtime/storage/model_store.h"
@@ -33,7 +34,7 @@ struct LastFault {
 // The sensor that feeds the engine between a host's streams; statuses and counts as in
 // status-sensor.
 struct SensorState {
-  uint8_t chip = 0;
+  SensorChip chip = SensorChip::none;
   Status state = Status::no_sensor;
   bool sensing = false;
   uint32_t samples = 0, overruns = 0, gap_at = 0;
@@ -77,7 +78,7 @@ struct Board {
   LastFault (*last_fault)(void* context) = nullptr;         // optional
   const SensorCalls* sensor = nullptr;                      // optional: there is none
   const ModelCalls* models = nullptr;                       // optional: the model stays
-  uint8_t restart_cause = 0;  // what began this run, as status-answer has it; 0: unknown
+  RestartCause restart_cause = RestartCause::unknown;
 };
 
 class Session {
@@ -115,19 +116,20 @@ class Session {
     kHolds = 1,   // leaves something in the engine that the host comes back to: see occupied()
     kSteers = 2,  // takes over what the device has learned: see steered()
   };
-  using Handler = Status (Session::*)(const Bytes&);
   // Who may ask for it on a locked device.
   enum class Access : uint8_t {
     anyone,
     reader,  // anyone, unless reading is closed
     owner,   // who has the key
   };
+  enum class Needs : uint8_t { nothing, model };
   struct Route {
-    Handler handler;
+    int (*decode)(const uint8_t* in, size_t n, Fields& out, size_t* used);
+    Status (*handle)(Session& session, const Fields& m);
     Kind kind;
-    bool needs_model;
+    Needs needs;
     Access access;
-    uint8_t effects = 0;  // of Effect, once it was carried out
+    uint8_t effects;  // of Effect, once it was carried out
   };
   static const Route* find_route(uint8_t kind);
 
@@ -136,61 +138,31 @@ class Session {
   void open_session(uint16_t session);
   void succeed_session();
   void execute(uint8_t kind, const Bytes& message);
+  [[nodiscard]] Status carry_out(const Route& route, const Bytes& message);
   void refuse(Status status, uint32_t detail);  // beside the stored answer
   template <typename T>
   [[nodiscard]] Status answer(int (*encoder)(uint8_t*, size_t, const T*, size_t*),
                               const T& message);
 
-  // session.cpp
-  Status on_hello(const Bytes& in);
-  Status on_model(const Bytes& in);
-  Status on_status(const Bytes& in);
-  Status on_reset(const Bytes& in);
-  // session_auth.cpp
-  Status on_challenge(const Bytes& in);
-  Status on_key(const Bytes& in);
-  Status on_adapter_tag(const Bytes& in);
+  // The handlers, one for each row: a row without its handler does not link, a handler without its
+  // row does not compile.
+#define KILOTUNE_REQUEST(number, name, ...) Status on_##name(const decltype(Fields::name)& m);
+#include "schema/requests.def"
+#undef KILOTUNE_REQUEST
+
   // session_stream.cpp
-  Status on_learn_begin(const Bytes& in);
-  Status on_learn_end(const Bytes& in);
-  Status on_learn_cancel(const Bytes& in);
-  Status on_stream_begin(const Bytes& in);
-  Status on_samples(const Bytes& in);
-  Status on_stream_end(const Bytes& in);
-  Status on_results(const Bytes& in);
   uint32_t pack_results(uint32_t from, uint8_t* out, uint32_t& first) const;
   // session_input.cpp
-  Status on_input_write(const Bytes& in);
-  Status on_infer(const Bytes& in);
-  Status on_output_read(const Bytes& in);
-  Status on_train_begin(const Bytes& in);
-  Status on_train_step(const Bytes& in);
-  Status on_bench(const Bytes& in);
   Status take_input(const Bytes& input);
   Status answer_output(uint32_t off);
   [[nodiscard]] uint64_t instructions() const;
   // session_adapter.cpp
-  Status on_commit(const Bytes& in);
-  Status on_commit_candidate(const Bytes& in);
-  Status on_mark_stable(const Bytes& in);
-  Status on_rollback(const Bytes& in);
-  Status on_restore(const Bytes& in);
-  Status on_pull(const Bytes& in);
-  Status on_push_begin(const Bytes& in);
-  Status on_push(const Bytes& in);
-  Status on_push_end(const Bytes& in);
-  Status commit(const Bytes& in, bool stable);
+  Status commit(bool stable);
   Status answer_checkpoint();
   Status answer_piece(Status status, uint32_t next);  // `next`: byte that is to follow
   // session_model.cpp
-  Status on_model_begin(const Bytes& in);
-  Status on_model_piece(const Bytes& in);
-  Status on_model_end(const Bytes& in);
-  Status on_model_rollback(const Bytes& in);
   [[nodiscard]] Status start_model();
   // session_sensor.cpp
-  Status on_sensor_test(const Bytes& in);
-  Status on_raw(const Bytes& in);
   void take_over();
   void hold_engine();
 

@@ -6,41 +6,35 @@
 
 namespace kilotune {
 
-Status Session::on_commit(const Bytes& in) { return commit(in, true); }
-Status Session::on_commit_candidate(const Bytes& in) { return commit(in, false); }
+Status Session::on_commit(const None&) { return commit(true); }
+Status Session::on_commit_candidate(const None&) { return commit(false); }
 
-Status Session::commit(const Bytes& in, bool stable) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::commit(bool stable) {
   pushing_ = false;  // flash has one staging place
   const Status status = engine_.commit(stable);
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
-Status Session::on_mark_stable(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_mark_stable(const None&) {
   pushing_ = false;
   const Status status = engine_.mark_stable();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
-Status Session::on_rollback(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_rollback(const None&) {
   pushing_ = false;
   ++generation_;
   const Status status = engine_.rollback();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
-Status Session::on_restore(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_restore(const None&) {
   ++generation_;
   const Status status = engine_.restore();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
-Status Session::on_pull(const Bytes& in) {
-  pull_request m;
-  if (decode(cbor_decode_pull_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_pull(const pull_request& m) {
   if (engine_.phase() == Phase::train) return Status::busy;
   const uint32_t total = engine_.adapter_bytes();
   if (m.offset > total) return Status::bad_argument;
@@ -51,14 +45,16 @@ Status Session::on_pull(const Bytes& in) {
   uint32_t n = total - m.offset;
   if (n > m.length) n = m.length;
   if (n > kChunkBytes) n = kChunkBytes;
-  const pull_answer a{m.offset, total, adapter_crc_, generation_,
-                      to_zcbor(engine_.adapter() + m.offset, n)};
+  pull_answer a{};
+  a.offset = m.offset;
+  a.total = total;
+  a.crc = adapter_crc_;
+  a.generation = generation_;
+  a.data = to_zcbor(engine_.adapter() + m.offset, n);
   return answer(cbor_encode_pull_answer, a);
 }
 
-Status Session::on_push_begin(const Bytes& in) {
-  push_begin_request m;
-  if (decode(cbor_decode_push_begin_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_push_begin(const push_begin_request& m) {
   // The same adapter again, perhaps by another session: goes on where it was cut off.
   const bool ours = std::memcmp(m.image_hash.value, engine_.model().image_hash(), kHashBytes) == 0;
   const bool same = m.total == engine_.adapter_bytes() && push_crc_ == m.crc;
@@ -73,9 +69,7 @@ Status Session::on_push_begin(const Bytes& in) {
   return answer(cbor_encode_push_answer, engine_.pushed());
 }
 
-Status Session::on_push(const Bytes& in) {
-  push_request m;
-  if (decode(cbor_decode_push_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_push(const push_request& m) {
   if (!pushing_) return Status::wrong_state;
   const Bytes data = to_bytes(m.data);
   const Status status = engine_.push_append(m.offset, data.data, data.size);
@@ -87,8 +81,7 @@ Status Session::answer_piece(Status status, uint32_t next) {
   return status == Status::ok ? answer(cbor_encode_push_answer, next) : status;
 }
 
-Status Session::on_push_end(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_push_end(const None&) {
   if (!pushing_) return Status::wrong_state;
   if (engine_.pushed() != engine_.adapter_bytes()) {
     detail_ = engine_.pushed();

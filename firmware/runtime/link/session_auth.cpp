@@ -6,9 +6,7 @@
 
 namespace kilotune {
 
-Status Session::on_challenge(const Bytes& in) {
-  zcbor_string nonce;
-  if (decode(cbor_decode_challenge_request, in, nonce) != Status::ok) return Status::bad_message;
+Status Session::on_challenge(const zcbor_string& nonce) {
   const uint32_t now_ms = board_.millis(board_.context);
   uint8_t challenge[kChallengeBytes];
   const Status status = auth_.challenge(nonce.value, now_ms, challenge);
@@ -18,22 +16,19 @@ Status Session::on_challenge(const Bytes& in) {
   return answer(cbor_encode_challenge_answer, to_zcbor(challenge, sizeof challenge));
 }
 
-Status Session::on_key(const Bytes& in) {
-  key_request m;
-  if (decode(cbor_decode_key_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_key(const key_request& m) {
   if (m.lock > static_cast<uint32_t>(Lock::all)) return Status::bad_argument;
   const auto lock = static_cast<Lock>(m.lock);
   if (m.key.len != (lock == Lock::none ? 0 : KeyStore::kKeyBytes)) return Status::bad_argument;
   if (lock == Lock::none && auth_.lock() == Lock::none) return Status::no_key;
   const Status status = auth_.set_key(lock, m.key.value, tagged_ ? &counter_ : nullptr);
-  wipe(rx_ + kWireHeaderBytes, in.size);  // the key came in it
+  wipe(rx_ + kWireHeaderBytes, sizeof rx_ - kWireHeaderBytes);  // the key came in it
   if (status != Status::ok) return status;
   uint8_t id[kKeyIdBytes];
   return answer(cbor_encode_key_answer, to_zcbor(id, auth_.key_id(id)));
 }
 
-Status Session::on_adapter_tag(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_adapter_tag(const None&) {
   if (auth_.key() == nullptr) return Status::no_key;
   if (engine_.phase() == Phase::train) return Status::busy;
   Blake2s hash(kTagBytes, auth_.key(), KeyStore::kKeyBytes);
@@ -44,8 +39,11 @@ Status Session::on_adapter_tag(const Bytes& in) {
   hash.add(engine_.adapter(), engine_.adapter_bytes());
   uint8_t tag[kTagBytes];
   hash.finish(tag);
-  const adapter_tag_answer a{engine_.windows_learned(), engine_.steps_trained(), generation_,
-                             to_zcbor(tag, sizeof tag)};
+  adapter_tag_answer a{};
+  a.windows = engine_.windows_learned();
+  a.steps = engine_.steps_trained();
+  a.generation = generation_;
+  a.tag = to_zcbor(tag, sizeof tag);
   return answer(cbor_encode_adapter_tag_answer, a);
 }
 

@@ -7,12 +7,9 @@
 namespace kilotune {
 namespace {
 constexpr uint32_t kMaxBenchRuns = 1000;
-enum BenchWhat : uint8_t { kBenchInference = 0, kBenchStep = 1 };
 }  // namespace
 
-Status Session::on_input_write(const Bytes& in) {
-  input_write_request m;
-  if (decode(cbor_decode_input_write_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_input_write(const input_write_request& m) {
   const Bytes data = to_bytes(m.data);
   const uint32_t size = engine_.input_bytes();
   if (m.offset > size || data.size > size - m.offset) return Status::bad_argument;
@@ -33,32 +30,26 @@ Status Session::take_input(const Bytes& input) {
   return Status::ok;
 }
 
-Status Session::on_infer(const Bytes& in) {
-  zcbor_string input;
-  if (decode(cbor_decode_infer_request, in, input) != Status::ok) return Status::bad_message;
+Status Session::on_infer(const zcbor_string& input) {
   Status status = take_input(to_bytes(input));
   if (status == Status::ok) status = engine_.infer();
   return status == Status::ok ? answer_output(0) : status;
 }
 
-Status Session::on_output_read(const Bytes& in) {
-  uint32_t off = 0;
-  if (decode(cbor_decode_output_read_request, in, off) != Status::ok) return Status::bad_message;
-  return answer_output(off);
-}
+Status Session::on_output_read(const uint32_t& offset) { return answer_output(offset); }
 
 Status Session::answer_output(uint32_t off) {
   const uint32_t size = engine_.output_bytes();
   if (off > size) return Status::bad_argument;
   const uint32_t left = size - off;
-  const output_answer a{size, off,
-                        to_zcbor(engine_.output() + off, left < kChunkBytes ? left : kChunkBytes)};
+  output_answer a{};
+  a.output_bytes = size;
+  a.offset = off;
+  a.output = to_zcbor(engine_.output() + off, left < kChunkBytes ? left : kChunkBytes);
   return answer(cbor_encode_output_answer, a);
 }
 
-Status Session::on_train_begin(const Bytes& in) {
-  train_config m;
-  if (decode(cbor_decode_train_begin_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_train_begin(const train_config& m) {
   TrainConfig config;
   const Status status = to_config(m, config);
   if (status != Status::ok) return status;
@@ -66,9 +57,7 @@ Status Session::on_train_begin(const Bytes& in) {
   return engine_.train_begin(config);
 }
 
-Status Session::on_train_step(const Bytes& in) {
-  train_step_request m;
-  if (decode(cbor_decode_train_step_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_train_step(const train_step_request& m) {
   if (m.step > engine_.train_steps()) {
     detail_ = engine_.train_steps();
     return Status::out_of_order;
@@ -94,11 +83,11 @@ uint64_t Session::instructions() const {
   return board_.instructions != nullptr ? board_.instructions(board_.context) : 0;
 }
 
-Status Session::on_bench(const Bytes& in) {
-  bench_request m;
-  if (decode(cbor_decode_bench_request, in, m) != Status::ok) return Status::bad_message;
-  if (m.what > kBenchStep || m.count == 0 || m.count > kMaxBenchRuns) return Status::bad_argument;
-  if (m.what == kBenchStep) {
+Status Session::on_bench(const bench_request& m) {
+  if (m.what > static_cast<uint32_t>(BenchKind::step)) return Status::bad_argument;
+  if (m.count == 0 || m.count > kMaxBenchRuns) return Status::bad_argument;
+  const auto what = static_cast<BenchKind>(m.what);
+  if (what == BenchKind::step) {
     take_over();
     ++generation_;
   }
@@ -107,12 +96,14 @@ Status Session::on_bench(const Bytes& in) {
   const uint32_t began_ms = board_.millis(board_.context);
   const uint64_t began = instructions();
   for (uint32_t i = 0; i < m.count; ++i) {
-    const Status status = m.what == kBenchInference
+    const Status status = what == BenchKind::inference
                               ? engine_.infer()
                               : engine_.train_step(static_cast<uint16_t>(m.label), target);
     if (status != Status::ok) return status;
   }
-  const bench_answer a{instructions() - began, board_.millis(board_.context) - began_ms};
+  bench_answer a{};
+  a.instructions = instructions() - began;
+  a.elapsed_ms = board_.millis(board_.context) - began_ms;
   return answer(cbor_encode_bench_answer, a);
 }
 

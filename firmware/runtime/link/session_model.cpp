@@ -7,9 +7,7 @@
 
 namespace kilotune {
 
-Status Session::on_model_begin(const Bytes& in) {
-  model_begin_request m;
-  if (decode(cbor_decode_model_begin_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_model_begin(const model_begin_request& m) {
   if (board_.models == nullptr) return Status::unavailable;
   ModelStore& store = *board_.models->store;
   const Status status = store.begin(m.image_hash.value, m.total, m.crc);
@@ -17,9 +15,7 @@ Status Session::on_model_begin(const Bytes& in) {
   return status == Status::ok ? answer(cbor_encode_push_answer, store.staged()) : status;
 }
 
-Status Session::on_model_piece(const Bytes& in) {
-  push_request m;
-  if (decode(cbor_decode_push_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_model_piece(const push_request& m) {
   if (board_.models == nullptr) return Status::unavailable;
   ModelStore& store = *board_.models->store;
   const Bytes data = to_bytes(m.data);
@@ -27,9 +23,7 @@ Status Session::on_model_piece(const Bytes& in) {
   return answer_piece(status, store.staged());
 }
 
-Status Session::on_model_end(const Bytes& in) {
-  zcbor_string digest;
-  if (decode(cbor_decode_model_end_request, in, digest) != Status::ok) return Status::bad_message;
+Status Session::on_model_end(const zcbor_string& digest) {
   if (board_.models == nullptr) return Status::unavailable;
   ModelStore& store = *board_.models->store;
   Bytes image;
@@ -49,8 +43,7 @@ Status Session::on_model_end(const Bytes& in) {
   return status == Status::ok ? start_model() : status;
 }
 
-Status Session::on_model_rollback(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_model_rollback(const None&) {
   if (board_.models == nullptr) return Status::unavailable;
   ModelStore& store = *board_.models->store;
   Bytes image;
@@ -67,7 +60,7 @@ Status Session::start_model() {
   pushing_ = held_ = steered_ = alone_ = false;
   ++generation_;
   const Status status = board_.models->open();
-  return status == Status::ok ? on_model({}) : status;
+  return status == Status::ok ? on_model(None{}) : status;
 }
 
 }  // namespace kilotune

@@ -43,20 +43,20 @@ void Session::take_over() {
   alone_ = false;
 }
 
-Status Session::on_sensor_test(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_sensor_test(const None&) {
   if (board_.sensor == nullptr) return Status::no_sensor;
   SensorTest test;
   const Status status = board_.sensor->test(test);
   if (status != Status::ok) return status;
-  return answer(
-      cbor_encode_sensor_test_answer,
-      sensor_test_answer{test.passed, test.moved_mg[0], test.moved_mg[1], test.moved_mg[2]});
+  sensor_test_answer a{};
+  a.passed = test.passed;
+  a.x_mg = test.moved_mg[0];
+  a.y_mg = test.moved_mg[1];
+  a.z_mg = test.moved_mg[2];
+  return answer(cbor_encode_sensor_test_answer, a);
 }
 
-Status Session::on_raw(const Bytes& in) {
-  uint32_t from = 0;
-  if (decode(cbor_decode_raw_request, in, from) != Status::ok) return Status::bad_message;
+Status Session::on_raw(const uint32_t& from) {
   if (board_.sensor == nullptr) return Status::no_sensor;
   const SensorState sensor = board_.sensor->state();
   if (sensor.state != Status::ok) return sensor.state;

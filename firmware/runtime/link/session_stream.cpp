@@ -23,9 +23,7 @@ Status to_config(const train_config& m, TrainConfig& out) {
   return Status::ok;
 }
 
-Status Session::on_learn_begin(const Bytes& in) {
-  learn_begin_request m;
-  if (decode(cbor_decode_learn_begin_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_learn_begin(const learn_begin_request& m) {
   const bool flags = m.labelled <= 1 && m.resume <= 1 && m.force <= 1 && m.jitter <= 1 &&
                      m.recalibrate <= 1 && m.guard <= static_cast<uint32_t>(Guard::none);
   if (!flags || m.scorer > static_cast<uint32_t>(Scorer::combined)) return Status::bad_argument;
@@ -51,27 +49,23 @@ Status Session::on_learn_begin(const Bytes& in) {
   return engine_.learn_begin(config);
 }
 
-Status Session::on_learn_end(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_learn_end(const None&) {
   ++generation_;
   return engine_.learn_end();
 }
 
-Status Session::on_learn_cancel(const Bytes& in) {
-  if (in.size != 0) return Status::bad_message;
+Status Session::on_learn_cancel(const None&) {
   ++generation_;
   return engine_.learn_cancel();
 }
 
-Status Session::on_stream_begin(const Bytes& in) {
-  stream_begin_request m;
-  if (decode(cbor_decode_stream_begin_request, in, m) != Status::ok) return Status::bad_message;
-  if (m.stream == 0 || m.kind > static_cast<uint32_t>(Engine::StreamKind::features)) {
+Status Session::on_stream_begin(const stream_begin_request& m) {
+  if (m.stream == 0 || m.kind > static_cast<uint32_t>(StreamKind::features)) {
     return Status::bad_argument;
   }
   if (alone_ && engine_.phase() == Phase::learn) return Status::wrong_state;
   stream_ = 0;
-  const auto kind = static_cast<Engine::StreamKind>(m.kind);
+  const auto kind = static_cast<StreamKind>(m.kind);
   const Status status = engine_.stream_begin(kind, m.rate_mhz, u8(m.axes), u8(m.label));
   if (status != Status::ok) return status;
   // A frame that no message can carry: this firmware needs a larger KILOTUNE_MAX_FRAME.
@@ -82,9 +76,7 @@ Status Session::on_stream_begin(const Bytes& in) {
   return answer(cbor_encode_stream_begin_answer, frame_bytes);
 }
 
-Status Session::on_samples(const Bytes& in) {
-  samples_request m;
-  if (decode(cbor_decode_samples_request, in, m) != Status::ok) return Status::bad_message;
+Status Session::on_samples(const samples_request& m) {
   if (stream_ == 0 || m.stream != stream_) {
     detail_ = stream_;
     return Status::stale_stream;
@@ -106,21 +98,19 @@ Status Session::on_samples(const Bytes& in) {
   return answer(cbor_encode_samples_answer, a);
 }
 
-Status Session::on_stream_end(const Bytes& in) {
-  uint32_t stream = 0;
-  if (decode(cbor_decode_stream_end_request, in, stream) != Status::ok) return Status::bad_message;
+Status Session::on_stream_end(const uint32_t& stream) {
   if (stream_ == 0 || stream != stream_) {
     detail_ = stream_;
     return Status::stale_stream;
   }
   stream_ = 0;
-  const stream_end_answer a{stream_next_, engine_.results_end()};
+  stream_end_answer a{};
+  a.total_bytes = stream_next_;
+  a.windows = engine_.results_end();
   return answer(cbor_encode_stream_end_answer, a);
 }
 
-Status Session::on_results(const Bytes& in) {
-  uint32_t from = 0;
-  if (decode(cbor_decode_results_request, in, from) != Status::ok) return Status::bad_message;
+Status Session::on_results(const uint32_t& from) {
   if (held_) hold_engine();
   uint8_t packed[Engine::kResultRing * kWireResultBytes];
   results_answer a{};

@@ -352,7 +352,7 @@ class Device:
     def raw(self, start: int = 0) -> messages.RawFrames:
         """Raw samples of the sensor from frame `start` on: what one message holds, of the last window."""
         self.require_model()
-        found = self._client.ask(messages.RawFrames, Kind.raw, start)
+        found = self._client.ask(messages.RawFrames, Kind.raw, messages.RawRequest(frames_from=start))
         if len(found.data) % (2 * self._require_features(None).axes):
             raise bad_message("raw samples that are no whole frames")
         return found

@@ -129,7 +129,7 @@ class LearnOptions(TrainOptions):
         """In the device's numbers, with what suits the model where nothing is asked for."""
         usual_passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
         return messages.LearnConfig(
-            train=self.train_config(CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE),
+            train_config=self.train_config(CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE),
             passes=usual_passes if self.passes is None else self.passes,
             patience=self.patience,
             hold_period=self.hold_period,

@@ -36,13 +36,14 @@ def replace(
             except RefusedError as error:
                 if error.code != "flash_failed" or last:
                     raise
-        return client.ask(messages.Model, Kind.model_end, blake2s(content).digest())
+        return client.ask(messages.Model, Kind.model_end, messages.ModelEndRequest(digest=blake2s(content).digest()))
     except RefusedError as error:
         raise _explained(error, len(content)) from error
 
 
 def _send(client: Client, content: bytes, image_hash: bytes, chunk: int, done: Callable[[int], None]) -> None:
-    begun = client.ask(messages.PushNext, Kind.model_begin, image_hash, len(content), zlib.crc32(content))
+    announced = messages.ModelBeginRequest(image_hash=image_hash, total=len(content), crc=zlib.crc32(content))
+    begun = client.ask(messages.PushNext, Kind.model_begin, announced)
     transfer.send(client, Kind.model_piece, content, begun.next, chunk // _UNIT * _UNIT, "model", done)
 
 

@@ -14,11 +14,10 @@ from kilotune.errors import KilotuneError
 from kilotune.link import messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
-from kilotune.link.messages import Kind
+from kilotune.link.messages import BenchKind, Kind
 from kilotune.link.status import RefusedError, local_error
 from kilotune.terms import Loss
 
-_BENCH_INFERENCE, _BENCH_STEP = 0, 1
 _BENCH_LEARNING_RATE = 2.0**-10
 
 
@@ -38,7 +37,8 @@ class ReadyInputs:
 
     def _infer_row(self, row: bytes) -> bytes:
         size = self._model.output_bytes
-        answer = self._client.ask(messages.Output, Kind.infer, self._send_input(row, self._chunk))
+        request = messages.InferRequest(input=self._send_input(row, self._chunk))
+        answer = self._client.ask(messages.Output, Kind.infer, request)
         output = b""
         while True:
             if answer.output_bytes != size or answer.offset != len(output):
@@ -48,15 +48,19 @@ class ReadyInputs:
                 return output
             if not answer.output or len(output) > size:
                 raise bad_message("an output of another size")
-            answer = self._client.ask(messages.Output, Kind.output_read, len(output))
+            answer = self._client.ask(messages.Output, Kind.output_read, messages.OutputReadRequest(offset=len(output)))
 
     def _send_input(self, row: bytes, room: int) -> bytes:
         """What belongs into the request: the row, or nothing once it was written in pieces."""
         if len(row) <= room:
             return row
-        for at in range(0, len(row), self._chunk):
-            self._client.tell(Kind.input_write, at, row[at : at + self._chunk])
+        self._write_input(row)
         return b""
+
+    def _write_input(self, row: bytes) -> None:
+        for at in range(0, len(row), self._chunk):
+            piece = messages.InputWriteRequest(offset=at, data=row[at : at + self._chunk])
+            self._client.tell(Kind.input_write, piece)
 
     def train(
         self,
@@ -79,7 +83,8 @@ class ReadyInputs:
             i = step % len(rows)
             target = b"" if targets is None else targets[i].tobytes()
             row = self._send_input(rows[i].tobytes(), self._chunk - len(target) - 3)
-            answer = self._client.ask(messages.StepsDone, Kind.train_step, step, int(classes[i]), row, target)
+            request = messages.TrainStepRequest(step=step, label=int(classes[i]), input=row, target=target)
+            answer = self._client.ask(messages.StepsDone, Kind.train_step, request)
             if answer.steps != step + 1:
                 raise bad_message(f"it has done {answer.steps} steps after step {step + 1}")
             done(step + 1)
@@ -119,12 +124,12 @@ class ReadyInputs:
         size = self._model.input_bytes
         row = np.arange(size, dtype=np.int64).astype(np.int8) if input_row is None else input_row
         data = self._rows(np.asarray(row).reshape(1, -1), size, "the input")[0].tobytes()
-        inference, inference_ms = self._count(data, _BENCH_INFERENCE, runs)
+        inference, inference_ms = self._count(data, BenchKind.inference, runs)
         if self._model.loss == 0:
             return BenchResult(inference, None, inference_ms, None, runs)
         self._client.tell(Kind.train_begin, TrainOptions().train_config(_BENCH_LEARNING_RATE))
         try:
-            step, step_ms = self._count(data, _BENCH_STEP, runs)
+            step, step_ms = self._count(data, BenchKind.step, runs)
         finally:
             self._restore()
         return BenchResult(inference, step, inference_ms, step_ms, runs)
@@ -135,11 +140,11 @@ class ReadyInputs:
         except RefusedError as error:
             raise KilotuneError(error.code, f"after measuring, {error.message}", "reset the device") from error
 
-    def _count(self, data: bytes, what: int, runs: int) -> tuple[int | None, float]:
+    def _count(self, data: bytes, what: BenchKind, runs: int) -> tuple[int | None, float]:
         """(instructions, milliseconds) of one run"""
-        for at in range(0, len(data), self._chunk):
-            self._client.tell(Kind.input_write, at, data[at : at + self._chunk])
-        total = self._client.ask(messages.BenchCount, Kind.bench, what, runs, 0)
+        self._write_input(data)
+        request = messages.BenchRequest(what=what, count=runs, label=0)
+        total = self._client.ask(messages.BenchCount, Kind.bench, request)
         return total.instructions // runs if total.instructions else None, total.elapsed_ms / runs
 
     @staticmethod

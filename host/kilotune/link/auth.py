@@ -8,9 +8,11 @@ import struct
 from dataclasses import dataclass, field
 from hashlib import blake2s
 
-from kilotune.terms import Lock as Lock
+from kilotune.link.wire import KEY_BYTES, KEY_ID_BYTES, NONCE_BYTES, TAG_BYTES
+from kilotune.terms import Lock
 
-KEY_BYTES, TAG_BYTES, NONCE_BYTES, KEY_ID_BYTES = 32, 16, 16, 8
+__all__ = ["KEY_BYTES", "KEY_ID_BYTES", "NONCE_BYTES", "TAG_BYTES", "Key", "Lock", "SessionKey"]
+
 _SESSION, _REQUEST, _ANSWER, _KEY_ID, _NEW_KEY, _ADAPTER = 2, 3, 4, 5, 6, 7  # what a digest is for
 
 

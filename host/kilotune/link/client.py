@@ -8,13 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
 from kilotune.link.auth import NONCE_BYTES, TAG_BYTES, Key, SessionKey
 from kilotune.link.cbor import bad_message
-from kilotune.link.messages import ANSWER, DOING, ERROR_ANSWER, HEADER, PROTOCOL_VERSION, TAGGED, Kind
+from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, PROTOCOL_VERSION, REQUESTS, TAGGED, Kind
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import Transport
 from kilotune.terms import Lock
@@ -118,7 +118,7 @@ class Client:
         while True:
             nonce = secrets.token_bytes(NONCE_BYTES)
             try:
-                payload = self._request(Kind.challenge, messages.encode(nonce))
+                payload = self._request(Kind.challenge, messages.encode(messages.ChallengeRequest(nonce=nonce)))
                 break
             except RefusedError as error:
                 if statuses()[error.status].name != _SLOWED:
@@ -140,18 +140,18 @@ class Client:
         secret = b"" if key is None else key.secret
         if key is not None and self._key is not None:
             secret = self._key.hide(self._counter + 1, key)
-        payload = self._request(Kind.key, messages.encode(lock, secret))
+        payload = self._request(Kind.key, messages.encode(messages.KeyRequest(lock=lock, key=secret)))
         return messages.decode(messages.KeySet, payload).key_id
 
     # --- one request, one answer ----------------------------------------------------------------
 
-    def ask(self, cls: type[T], kind: Kind, *values: Any) -> T:
-        """The decoded answer to a request of `values`."""
-        return messages.decode(cls, self.request(kind, messages.encode(*values)))
+    def ask(self, cls: type[T], kind: Kind, fields: object = None) -> T:
+        """The decoded answer to a request with these fields, if it has any."""
+        return messages.decode(cls, self.request(kind, messages.encode_request(kind, fields)))
 
-    def tell(self, kind: Kind, *values: Any) -> None:
+    def tell(self, kind: Kind, fields: object = None) -> None:
         """A request whose answer has no fields."""
-        if self.request(kind, messages.encode(*values)):
+        if self.request(kind, messages.encode_request(kind, fields)):
             raise bad_message(f"the answer to {kind.name} has fields")
 
     def request(self, kind: Kind, payload: bytes = b"") -> bytes:
@@ -177,7 +177,7 @@ class Client:
         while True:
             attempt_ends = min(deadline, self.clock() + attempt_s)
             while (answer := self.receive(attempt_ends)) is not None:
-                if answer.sequence == sequence and answer.kind in (kind | ANSWER, ERROR_ANSWER):
+                if answer.sequence == sequence and answer.kind in (kind | ANSWER, ERROR_KIND):
                     return self.payload(answer, kind)
                 if self.clock() >= attempt_ends:
                     break  # others may keep coming for ever
@@ -189,12 +189,12 @@ class Client:
 
     def payload(self, answer: Answer, kind: Kind) -> bytes:
         """Of the answer to a `kind`, or the device's refusal raised."""
-        if answer.kind != ERROR_ANSWER:
+        if answer.kind != ERROR_KIND:
             return answer.payload
         error = messages.decode(messages.ErrorAnswer, answer.payload)
         if error.kind != kind or error.status == 0:
             raise bad_message("an error answer that belongs to nothing")
-        raise RefusedError(error.status, error.detail, DOING[kind])
+        raise RefusedError(error.status, error.detail, REQUESTS[kind].doing)
 
     # --- frames, for requests that are under way several at a time ------------------------------
 
@@ -232,7 +232,7 @@ class Client:
                 f"the device speaks protocol version {version}, these tools version {PROTOCOL_VERSION}",
                 "use the firmware and the tools of one release",
             )
-        if kind != ERROR_ANSWER:
+        if kind != ERROR_KIND:
             if bool(kind & TAGGED) != (self._key is not None):
                 return
             if self._key is not None:
@@ -241,7 +241,7 @@ class Client:
                 if len(body) < HEADER.size or not self._key.is_answer(counter, body, tag):
                     self.forged += 1
                     return
-        self._waiting.append(Answer(kind if kind == ERROR_ANSWER else kind & ~TAGGED, sequence, body[HEADER.size :]))
+        self._waiting.append(Answer(kind if kind == ERROR_KIND else kind & ~TAGGED, sequence, body[HEADER.size :]))
 
     def timed_out(self) -> KilotuneError:
         """The error for no answer in time, by what was heard instead."""

@@ -8,7 +8,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import FIRST_ATTEMPT_S, LONGEST_ATTEMPT_S, Answer, Client
-from kilotune.link.messages import ANSWER, ERROR_ANSWER, HEADER, Kind, WindowResult
+from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, Kind, WindowResult
 from kilotune.terms import StreamKind
 
 _U32 = 0xFFFFFFFF
@@ -47,9 +47,10 @@ class SampleStream:
         self._client = client
         self._id = stream
         self._spec = spec
-        begun = client.ask(
-            messages.StreamBegun, Kind.stream_begin, stream, spec.kind, spec.rate_mhz, spec.axes, spec.label
+        begin = messages.StreamBeginRequest(
+            stream=stream, kind=spec.kind, rate_mhz=spec.rate_mhz, axes=spec.axes, label=spec.label
         )
+        begun = client.ask(messages.StreamBegun, Kind.stream_begin, begin)
         self.frame_bytes = begun.frame_bytes
         self._ring = hello.result_ring
         self._credit = hello.credit
@@ -89,11 +90,12 @@ class SampleStream:
     def finish(self) -> list[WindowResult]:
         """Ends the stream; returns the last results."""
         results = self.drain()
-        ended = self._client.ask(messages.StreamEnded, Kind.stream_end, self._id)
+        ended = self._client.ask(messages.StreamEnded, Kind.stream_end, messages.StreamEndRequest(stream=self._id))
         if ended.total_bytes != self._acked & _U32:
             raise bad_message(f"it counted {ended.total_bytes} bytes of a stream of {self._acked & _U32}")
         while self._results_next < ended.windows:
-            more = self._client.ask(messages.Results, Kind.results, self._results_next)
+            wanted = messages.ResultsRequest(results_from=self._results_next)
+            more = self._client.ask(messages.Results, Kind.results, wanted)
             before = self._results_next
             self._keep(more.results_first, more.results)
             if self._results_next == before:
@@ -140,8 +142,10 @@ class SampleStream:
         if waiting and waiting + frames.encoded_bytes(body_bytes) > self._credit:
             return False
         data = bytes(self._unsent[start : start + size])
-        fields = (self._id, self._sent & _U32, self._results_next, data)
-        sequence, frame = self._client.frame(Kind.samples, messages.encode(*fields))
+        piece = messages.SamplesRequest(
+            stream=self._id, offset=self._sent & _U32, results_from=self._results_next, data=data
+        )
+        sequence, frame = self._client.frame(Kind.samples, messages.encode_request(Kind.samples, piece))
         if not waiting:
             self._heard_at = self._client.clock()
         self._client.transport.write(frame)
@@ -170,7 +174,7 @@ class SampleStream:
                     break
                 earlier.line_bytes = 0
         request = self._requests.pop(answer.sequence, None)
-        if request is None or answer.kind not in (Kind.samples | ANSWER, ERROR_ANSWER):
+        if request is None or answer.kind not in (Kind.samples | ANSWER, ERROR_KIND):
             return
         taken = messages.decode(messages.SamplesTaken, self._client.payload(answer, Kind.samples))
         self._heard_at = self._client.clock()

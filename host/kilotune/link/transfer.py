@@ -61,7 +61,7 @@ def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None
 
 def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
     """At most so many bytes of the adapter, from `at` on."""
-    piece = client.ask(messages.PullChunk, Kind.pull, at, most)
+    piece = client.ask(messages.PullChunk, Kind.pull, messages.PullRequest(offset=at, length=most))
     left = size - at
     if piece.total != size or piece.offset != at or len(piece.data) > min(most, left):
         raise bad_message("a piece of the adapter from elsewhere")
@@ -73,8 +73,14 @@ def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
 def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:
     """The new checkpoint, once the device has verified it in its flash."""
     blob = load.blob
-    counts = (load.windows & _U32, load.steps & _U32)
-    begun = client.ask(messages.PushNext, Kind.push_begin, load.image_hash, len(blob), zlib.crc32(blob), *counts)
+    announced = messages.PushBeginRequest(
+        image_hash=load.image_hash,
+        total=len(blob),
+        crc=zlib.crc32(blob),
+        windows=load.windows & _U32,
+        steps=load.steps & _U32,
+    )
+    begun = client.ask(messages.PushNext, Kind.push_begin, announced)
     send(client, Kind.push, blob, begun.next, chunk, "adapter", done)
     return client.ask(messages.Checkpoint, Kind.push_end)
 
@@ -85,7 +91,7 @@ def send(
     """`content` from `at` on, in messages of `kind` with `step` bytes each. `what` it is a piece of."""
     while at < len(content):
         piece = content[at : at + step]
-        taken = client.ask(messages.PushNext, kind, at, piece)
+        taken = client.ask(messages.PushNext, kind, messages.PushRequest(offset=at, data=piece))
         if taken.next != at + len(piece):
             raise bad_message(f"it took another piece of the {what} than it was given")
         at = taken.next

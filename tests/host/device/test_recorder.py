@@ -70,7 +70,7 @@ class Sensor:
         first = min(max(start, end - KEPT), end)
         frames = range(first, min(first + PIECE, end))
         data = np.array([(i, -i) for i in frames], "<i2").tobytes()
-        return RawFrames(first, end, gaps, gap_at, data)
+        return RawFrames(frames_first=first, frames_end=end, gaps=gaps, gap_at=gap_at, data=data)
 
 
 def test_a_quick_host_gets_every_sample_in_order() -> None:

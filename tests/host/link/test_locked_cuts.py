@@ -164,7 +164,8 @@ class Campaign:
     def _pull(self, client: Client) -> bytes:
         blob = b""
         while len(blob) < self._image.adapter_bytes:
-            blob += client.ask(messages.PullChunk, Kind.pull, len(blob), 0xFFFF).data
+            wanted = messages.PullRequest(offset=len(blob), length=0xFFFF)
+            blob += client.ask(messages.PullChunk, Kind.pull, wanted).data
         return blob
 
     def look(self) -> State:

@@ -16,7 +16,7 @@ from kilotune.link.transport import InProcess
 from kilotune.studies.streaming import threshold
 from kilotune.twin_library import twin_library
 
-import models
+from tests.support import small_models
 
 
 class CountedLine(InProcess):
@@ -34,7 +34,7 @@ class CountedLine(InProcess):
 def image() -> Image:
     features = FeatureConfig(rate_hz=1600.0, window=64, hop=40, fft_points=64, axes=3, bands=8)
     profile = Profile(np.zeros(24), np.ones(24), np.ones(24), base_threshold=1.25)
-    return kilotune.compile(models.chain(24, 12, 24), method="bias+head", features=features, profile=profile)
+    return kilotune.compile(small_models.chain(24, 12, 24), method="bias+head", features=features, profile=profile)
 
 
 def test_the_threshold_costs_one_short_message(image: Image) -> None:
@@ -52,7 +52,7 @@ def test_the_threshold_costs_one_short_message(image: Image) -> None:
 
 
 def test_without_features_there_is_no_threshold() -> None:
-    image = kilotune.compile(models.chain(12, 8, 12, seed=4), method="bias")
+    image = kilotune.compile(small_models.chain(12, 8, 12, seed=4), method="bias")
     with Device(InProcess(twin_library().Session(image.content)), image=image) as device:
         assert device.calibration_head() is None
         assert threshold(device) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import replace
-from pathlib import Path
 
 import kilotune
 import pytest
@@ -17,10 +16,11 @@ from kilotune.image.envelope import image_at_start
 from kilotune.image.image import Image
 from kilotune.targets.flash_records import Marks, RecordHeader
 
-import models
+from tests.support import small_models
+from tests.support.paths import ROOT
 
-SPEC = (Path(__file__).parents[2] / "docs" / "SPEC.md").read_text(encoding="utf-8")
-MODEL = models.chain(12, 8, 12, seed=4)
+SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
+MODEL = small_models.chain(12, 8, 12, seed=4)
 IMAGE = kilotune.compile(MODEL, method="bias+head")
 RANKED = kilotune.compile(MODEL, method="lora")
 

@@ -16,14 +16,14 @@ from kilotune.targets.boards import board
 from kilotune.targets.flash_records import OVERHEAD, STABLE, FlashRecord, RecordHeader, flash_records, newest
 from kilotune.targets.twin import Twin
 
-import models
+from tests.support import small_models
 
 FLASH = board("native").flash
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    return kilotune.compile(models.chain(12, 8, 12, seed=4), method="bias+head")
+    return kilotune.compile(small_models.chain(12, 8, 12, seed=4), method="bias+head")
 
 
 @pytest.fixture(scope="module")

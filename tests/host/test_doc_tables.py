@@ -1,0 +1,37 @@
+"""Tables in docs/ that are made of the sources are up to date."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def tables(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, folder / "tables.py", *options], capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+
+
+def test_the_tables_are_those_of_the_sources() -> None:
+    done = tables(DOCS, "--check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("document", ["SECURITY.md"])
+def test_a_table_that_was_changed_is_found_and_made_again(tmp_path: Path, document: str) -> None:
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("*.svg", "__pycache__"))
+    path = tmp_path / "docs" / document
+    right = path.read_text()
+    row = next(line for line in right.splitlines() if line.startswith("| anyone"))
+    path.write_text(right.replace(row, row.replace("anyone", "nobody")))
+    found = tables(tmp_path / "docs", "--check")
+    assert found.returncode == 1
+    assert document in found.stderr
+    assert tables(tmp_path / "docs").returncode == 0
+    assert path.read_text() == right

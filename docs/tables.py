@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from kilotune.error_codes import CODES, EXIT_REFUSED
+from kilotune.link.status import statuses
 from kilotune.link.wire import REQUESTS, Access
 
 DOCS = Path(__file__).parent
@@ -27,7 +29,25 @@ def requests_by_access() -> str:
     return "\n".join(rows)
 
 
+def error_codes() -> str:
+    """Codes of the tools and of the device, in one list."""
+    refusals = {status.name: status for status in statuses().values() if status.name != "ok"}
+    rows = ["| code | exit | cause | what to do |", "|---|---|---|---|"]
+    for code in sorted(set(CODES) | set(refusals)):
+        own, refusal = CODES.get(code), refusals.get(code)
+        if own is not None and own.cause:
+            rows.append(f"| `{code}` | {own.exit_code} | {own.cause} | {own.remedy} |")
+        if refusal is not None:
+            exits = dict.fromkeys(
+                [own.exit_code, EXIT_REFUSED] if own is not None and not own.cause else [EXIT_REFUSED]
+            )
+            name = f"`{code}`, by the device" if own is not None and own.cause else f"`{code}`"
+            rows.append(f"| {name} | {' or '.join(map(str, exits))} | {refusal.text} | {refusal.hint} |")
+    return "\n".join(rows)
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
+    ("ERRORS.md", "errors"): error_codes,
     ("SECURITY.md", "requests"): requests_by_access,
 }
 

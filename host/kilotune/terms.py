@@ -114,12 +114,12 @@ def known(kind: type[Term], word: object) -> Term | None:
     return next((member for member in kind if word_of(member) == text), None)
 
 
-def named(kind: type[Term], word: Term | str, *, code: str = "usage") -> Term:
-    """The same; KilotuneError `code` where it names none."""
+def named(kind: type[Term], word: Term | str) -> Term:
+    """The same; KilotuneError `bad_argument` where it names none."""
     found = known(kind, word)
     if found is None:
         hint = f"use one of {', '.join(words(kind))}"
-        raise KilotuneError(code, f"there is no {kind.__name__.lower()} {word!r}", hint)
+        raise KilotuneError("bad_argument", f"there is no {kind.__name__.lower()} {word!r}", hint)
     return found
 
 

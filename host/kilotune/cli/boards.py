@@ -97,7 +97,9 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
     from kilotune.image.image import Image
 
     if (model is None) != rollback:
-        raise KilotuneError("usage", "give a model image, or --rollback", "kilotune flash-model model.ktm -p PORT")
+        raise KilotuneError(
+            "bad_argument", "give a model image, or --rollback", "kilotune flash-model model.ktm -p PORT"
+        )
     image = Image.load(model) if model is not None else None
     with where.connect(None) as device:
         before = device.info().image_hash

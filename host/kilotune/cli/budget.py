@@ -53,7 +53,7 @@ def count(text: str, option: str) -> int:
     except (ValueError, KeyError, OverflowError):
         value = 0
     if value < 1:
-        raise KilotuneError("usage", f"{option} {text} is not understood", "write 16000, 16k or 16ki")
+        raise KilotuneError("bad_argument", f"{option} {text} is not understood", "write 16000, 16k or 16ki")
     return value
 
 
@@ -75,14 +75,16 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
         wanted = None
         if ram is not None:
             if calibration is None:
-                raise KilotuneError("usage", "--ram measures on data", "give it with --calibration FILE.npy")
+                raise KilotuneError("bad_argument", "--ram measures on data", "give it with --calibration FILE.npy")
             if any(rest.get(name) for name in ("last_layers", "layers", "rank", "channel_texts")):
                 raise KilotuneError(
-                    "usage", "--ram chooses the layers itself", "leave out --layers, --last-layers, --rank, --channels"
+                    "bad_argument",
+                    "--ram chooses the layers itself",
+                    "leave out --layers, --last-layers, --rank, --channels",
                 )
             wanted = Wanted(ram, instructions, calibration, labels, targets, search_steps, plot)
         elif any(value is not None for value in (instructions, calibration, labels, targets, plot)):
-            raise KilotuneError("usage", "these options belong to --ram", "give --ram, or leave them out")
+            raise KilotuneError("bad_argument", "these options belong to --ram", "give --ram, or leave them out")
         function(out, wanted=wanted, **rest)
 
     options = [
@@ -129,7 +131,7 @@ def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:
     for needed, given, option in ((Loss.classification, labels, "--labels"), (Loss.regression, targets, "--targets")):
         if (bare.loss is needed) != (given is not None):
             raise KilotuneError(
-                "usage",
+                "bad_argument",
                 f"the model does {bare.loss}, " + ("which takes no " if given is not None else "which needs ") + option,
                 f"leave {option} out" if given is not None else f"give {option} FILE.npy",
             )

@@ -85,7 +85,7 @@ class LazyGroup(click.RichGroup):
         try:
             super().main(words, *rest, **{**options, "standalone_mode": False})
         except click.UsageError as error:
-            told = KilotuneError("usage", error.format_message(), "see the command's --help")
+            told = KilotuneError("bad_argument", error.format_message(), "see the command's --help")
             Output(as_json=True).error(told, told.exit_code)
             sys.exit(told.exit_code)
         except Exit as leaving:

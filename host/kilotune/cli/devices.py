@@ -102,7 +102,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     from kilotune.terms import Lock
 
     if change and remove:
-        raise KilotuneError("usage", "--change and --remove exclude each other", "give one of them")
+        raise KilotuneError("bad_argument", "--change and --remove exclude each other", "give one of them")
     lock = Lock.all if reading == "closed" else Lock.writes
     with where.connect(where.image) as device:
         if remove:

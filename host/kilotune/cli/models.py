@@ -188,7 +188,7 @@ def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] |
     for text in texts:
         name, _, channels = text.rpartition(":")
         if not name or not all(c.strip().isdecimal() for c in channels.split(",")):
-            raise KilotuneError("usage", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
+            raise KilotuneError("bad_argument", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
         found[name] = [int(c) for c in channels.split(",")]
     return found
 

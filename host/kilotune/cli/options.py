@@ -90,7 +90,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             **rest: Any,
         ) -> None:
             if target is not None and port is not None:
-                raise KilotuneError("usage", "--target and --port name two devices", "give one of them")
+                raise KilotuneError("bad_argument", "--target and --port name two devices", "give one of them")
             image = rest.pop("image_file", None) if image_option else rest.get("image")
             function(out, where=Where(target if target is not None else port, image, state, timeout, key_file), **rest)
 
@@ -245,7 +245,9 @@ def learn_options(function: Decorated) -> Decorated:
         from kilotune.device.learning import LearnOptions
 
         if not resume and (recalibrate or guard != "all"):
-            raise KilotuneError("usage", "--recalibrate and --guard need --resume", "add --resume, or leave them out")
+            raise KilotuneError(
+                "bad_argument", "--recalibrate and --guard need --resume", "add --resume, or leave them out"
+            )
         learning = LearnOptions(
             passes=passes,
             lr=lr,

@@ -81,13 +81,15 @@ def stream_command(
 
     both = do_learn and do_detect
     if not both and (learn_files is not None or learn_seconds is not None):
-        raise KilotuneError("usage", "--learn-files and --learn-seconds need --learn and --detect", "give both")
+        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds need --learn and --detect", "give both")
     if learn_files is not None and learn_seconds is not None:
-        raise KilotuneError("usage", "--learn-files and --learn-seconds both say how much", "give one of them")
+        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds both say how much", "give one of them")
     if not do_learn and (labels is not None or do_commit):
-        raise KilotuneError("usage", "--labels and --commit need --learn", "add --learn")
+        raise KilotuneError("bad_argument", "--labels and --commit need --learn", "add --learn")
     if not do_learn and learning != LearnOptions():
-        raise KilotuneError("usage", "options say how to learn, but none to learn", "add --learn, or leave them out")
+        raise KilotuneError(
+            "bad_argument", "options say how to learn, but none to learn", "add --learn, or leave them out"
+        )
     with (
         where.connect(where.image) as device,
         out.progress("streaming") as bar,
@@ -145,7 +147,9 @@ def parse_labels(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise KilotuneError("usage", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2") from None
+        raise KilotuneError(
+            "bad_argument", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
+        ) from None
 
 
 @command(

@@ -41,7 +41,7 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
     from kilotune.errors import KilotuneError
 
     if file.suffix.lower() not in FORMATS:
-        raise KilotuneError("usage", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
+        raise KilotuneError("bad_argument", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
     require_writable(file)
 
     def rescue(part: LiveRecording) -> None:
@@ -99,7 +99,9 @@ def record_to_resd_command(
     keep_apart({"--out": target}, {"the recording": Path(source)})
     recording = read_source(source, read)
     if recording.unit != "g":
-        raise KilotuneError("usage", f"{recording.name} has counts", "Renode's sensors measure g: give --unit, --scale")
+        raise KilotuneError(
+            "bad_argument", f"{recording.name} has counts", "Renode's sensors measure g: give --unit, --scale"
+        )
     if form == "resd":
         content = resd.encode_resd(recording.samples, recording.rate_hz, start_s=begin, channel=channel)
     else:

@@ -156,7 +156,7 @@ def report_command(
     from kilotune.studies.evaluation import split_healthy
 
     if where.image is None:
-        raise KilotuneError("usage", "a report needs the model image", "give it with --image model.ktm")
+        raise KilotuneError("bad_argument", "a report needs the model image", "give it with --image model.ktm")
     keep_apart({"--out": page}, {"the image": where.image, **{name: Path(name) for name in (*healthy, *fault)}})
     image = Image.load(where.image)
     config = image.features
@@ -234,7 +234,7 @@ def demo_command(
     from kilotune.studies.demo import run
 
     if bool(data) != bool(fault):
-        raise KilotuneError("usage", "--data needs --fault, and --fault --data", "give both, or neither")
+        raise KilotuneError("bad_argument", "--data needs --fault, and --fault --data", "give both, or neither")
     result = run(target=target, folder=folder, healthy=data, fault=fault, read=read, timeout_s=timeout, say=out.say)
     body = plain(result)
     if out.as_json:

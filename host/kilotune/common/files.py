@@ -139,14 +139,16 @@ def require_writable(path: Path) -> None:
 
 
 def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
-    """KilotuneError `usage` where an output would replace an input or another output; keys name them."""
+    """KilotuneError `bad_argument` where an output would replace an input or another output; keys name them."""
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path is not None}
     for name, path in outputs.items():
         if path is None:
             continue
         place = os.path.realpath(path)
         if place in taken and (path.is_file() or not path.exists()):
-            raise KilotuneError("usage", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own")
+            raise KilotuneError(
+                "bad_argument", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own"
+            )
         taken[place] = name
 
 

@@ -74,7 +74,7 @@ def compile(
     `bad_argument`.
     """
     options = CompileOptions(
-        method=named(Method, method, code="bad_argument"),
+        method=named(Method, method),
         last_layers=last_layers,
         layers=None if layers is None else tuple(layers),
         channels=channels,

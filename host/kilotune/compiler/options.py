@@ -122,7 +122,7 @@ class CompileOptions:
 
 def loss_named(word: Loss | str) -> Loss | None:
     """What is asked for in words; None for "auto"."""
-    return None if word == AUTO else named(Loss, word, code="bad_argument")
+    return None if word == AUTO else named(Loss, word)
 
 
 def _refuse(what: str, hint: str) -> KilotuneError:

@@ -210,7 +210,7 @@ class Device:
         `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
         `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
         (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
-        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `usage`, `bad_argument`,
+        Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
         `timeout` or `device_lost`.
         """
         options = LearnOptions(

@@ -29,7 +29,7 @@ _Q15 = 32768
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """How a training step changes parameters. KilotuneError `usage` names what is out of range."""
+    """How a training step changes parameters. KilotuneError `bad_argument` names what is out of range."""
 
     # Learning rate, 0 or more. None: what suits the model, 0.5, and 0.05 for a classifier.
     lr: float | None = None
@@ -52,7 +52,9 @@ class TrainOptions:
             to_real(self.lr, "the learning rate")
         to_real(self.weight_decay, "weight decay")
         if not (math.isfinite(self.momentum) and self.momentum >= 0 and round(self.momentum * _Q15) < _Q15):
-            raise KilotuneError("usage", f"momentum is {self.momentum}", "give a number from 0 up to, not including, 1")
+            raise KilotuneError(
+                "bad_argument", f"momentum is {self.momentum}", "give a number from 0 up to, not including, 1"
+            )
         require_range("accumulate", self.accumulate, 1, 0xFFFF)
         require_range("seed", self.seed, 0, 0xFFFFFFFF)
 
@@ -73,7 +75,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions(TrainOptions):
-    """Everything that a learn phase can be asked for beside its samples. KilotuneError `usage` names what is wrong."""
+    """All that a learn phase can be asked for beside its samples. KilotuneError `bad_argument` names what is wrong."""
 
     # Times that the windows not held back are trained on, 0 to 65,535, with a learning rate that falls from `lr` to 0.
     # 0: calibration only. None: 40, and 100 for a classifier.
@@ -116,14 +118,16 @@ class LearnOptions(TrainOptions):
         require_range("hold_period", self.hold_period, 1, 0xFF)
         if not 0 <= self.hold_count < self.hold_period:
             raise KilotuneError(
-                "usage",
+                "bad_argument",
                 f"of every {self.hold_period} windows, {self.hold_count} are to be held back",
                 "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
             )
         require_range("noise", self.noise, 0, 0xFF)
         require_range("gain", self.gain, 0, 0xFF)
         if self.recalibrate and not self.resume:
-            raise KilotuneError("usage", "recalibrate goes on from a checkpoint", "give resume, or omit recalibrate")
+            raise KilotuneError(
+                "bad_argument", "recalibrate goes on from a checkpoint", "give resume, or omit recalibrate"
+            )
 
     def learn_config(self, *, classifies: bool) -> messages.LearnConfig:
         """In the device's numbers, with what suits the model where nothing is asked for."""
@@ -147,9 +151,9 @@ class LearnOptions(TrainOptions):
 
 
 def require_range(name: str, value: int, low: int, high: int) -> None:
-    """KilotuneError `usage` where `value` is not one of `low` to `high`."""
+    """KilotuneError `bad_argument` where `value` is not one of `low` to `high`."""
     if not low <= value <= high:
-        raise KilotuneError("usage", f"{name} is {value}", f"{low} to {high} are possible")
+        raise KilotuneError("bad_argument", f"{name} is {value}", f"{low} to {high} are possible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +171,11 @@ def prepare(
     """Names what the device would only call an argument out of range."""
     require_state(model, options.momentum, options.accumulate)
     if model.classes and labels is None:
-        raise KilotuneError("usage", "a classifier learns from labelled recordings", "give one label a recording")
+        raise KilotuneError(
+            "bad_argument", "a classifier learns from labelled recordings", "give one label a recording"
+        )
     if not model.classes and labels is not None:
-        raise KilotuneError("usage", "the model is no classifier", "omit the labels")
+        raise KilotuneError("bad_argument", "the model is no classifier", "omit the labels")
     classes = _labels_for(segments, labels)
     if model.classes:
         require_classes(model, classes)
@@ -181,23 +187,27 @@ def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> 
     each = [0] * len(segments) if labels is None else [int(label) for label in np.atleast_1d(np.asarray(labels))]
     if len(each) != len(segments):
         raise KilotuneError(
-            "usage", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
+            "bad_argument", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
         )
     return each
 
 
 def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
-    """KilotuneError `usage` where training needs optimiser state that the image does not have."""
+    """KilotuneError `bad_argument` where training needs optimiser state that the image does not have."""
     if model.state_bytes == 0 and (momentum or accumulate > 1):
         wanted = "momentum" if momentum else "accumulation"
         option = "--momentum" if momentum else "--accumulate"
-        raise KilotuneError("usage", f"the image was compiled without room for {wanted}", f"compile it with {option}")
+        raise KilotuneError(
+            "bad_argument", f"the image was compiled without room for {wanted}", f"compile it with {option}"
+        )
 
 
 def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
-    """KilotuneError `usage` where one of them is no class of this classifier."""
+    """KilotuneError `bad_argument` where one of them is no class of this classifier."""
     if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
-        raise KilotuneError("usage", "a label is no class of the model", f"0 to {model.classes - 1} are possible")
+        raise KilotuneError(
+            "bad_argument", "a label is no class of the model", f"0 to {model.classes - 1} are possible"
+        )
 
 
 def run(

@@ -77,7 +77,7 @@ class ReadyInputs:
         require_state(self._model, config.momentum_q15, config.accumulate)
         classes, targets = self._targets(labels, len(rows))
         if steps < 0 or (steps and not len(rows)):
-            raise KilotuneError("usage", f"{steps} steps on {len(rows)} inputs", "give at least one input")
+            raise KilotuneError("bad_argument", f"{steps} steps on {len(rows)} inputs", "give at least one input")
         self._client.tell(Kind.train_begin, config)
         for step in range(steps):
             i = step % len(rows)
@@ -97,7 +97,7 @@ class ReadyInputs:
         loss = self._model.loss
         if loss == Loss.regression.number:
             if labels is None:
-                raise KilotuneError("usage", "the model's loss needs a target for every input", "give labels")
+                raise KilotuneError("bad_argument", "the model's loss needs a target for every input", "give labels")
             targets = self._rows(np.asarray(labels), self._model.output_bytes, "labels")
             if self._model.output_bytes > self._chunk - 3:
                 raise local_error("unavailable", "the model's targets are longer than a message of this device")
@@ -106,21 +106,21 @@ class ReadyInputs:
             return none, targets
         if loss == Loss.classification.number:
             if labels is None:
-                raise KilotuneError("usage", "a classifier learns from a class a row", "give labels")
+                raise KilotuneError("bad_argument", "a classifier learns from a class a row", "give labels")
             classes = np.asarray(labels)
             if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
-                raise KilotuneError("usage", "labels are not whole numbers (n,)", "give the class of each input")
+                raise KilotuneError("bad_argument", "labels are not whole numbers (n,)", "give the class of each input")
             if len(classes) != n:
                 raise _counts_differ(len(classes), n)
             require_classes(self._model, classes)
             return classes.astype(np.int64), None
         if labels is not None:
-            raise KilotuneError("usage", "the model is trained to reconstruct its input", "leave labels away")
+            raise KilotuneError("bad_argument", "the model is trained to reconstruct its input", "leave labels away")
         return none, None
 
     def bench(self, runs: int, input_row: npt.NDArray[np.int8] | None) -> BenchResult:
         if not 1 <= runs <= 1000:
-            raise KilotuneError("usage", f"{runs} runs", "1 to 1000 are possible")
+            raise KilotuneError("bad_argument", f"{runs} runs", "1 to 1000 are possible")
         size = self._model.input_bytes
         row = np.arange(size, dtype=np.int64).astype(np.int8) if input_row is None else input_row
         data = self._rows(np.asarray(row).reshape(1, -1), size, "the input")[0].tobytes()
@@ -159,4 +159,4 @@ class ReadyInputs:
 
 
 def _counts_differ(labels: int, rows: int) -> KilotuneError:
-    return KilotuneError("usage", f"{labels} labels for {rows} inputs", "give one label a row")
+    return KilotuneError("bad_argument", f"{labels} labels for {rows} inputs", "give one label a row")

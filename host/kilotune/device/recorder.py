@@ -69,7 +69,9 @@ class LiveRecording:
                 rows.append(f"{t:.6f}," + ",".join(f"{v:.6f}" for v in frame))
             write_atomically(path, ("\n".join(rows) + "\n").encode())
         else:
-            raise KilotuneError("usage", f"{path.name} has no format that is written", "use " + " or ".join(FORMATS))
+            raise KilotuneError(
+                "bad_argument", f"{path.name} has no format that is written", "use " + " or ".join(FORMATS)
+            )
 
 
 def record(

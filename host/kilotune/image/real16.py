@@ -13,10 +13,10 @@ _REAL = struct.Struct("<Hh")
 def to_real(value: float, name: str) -> tuple[int, int]:
     """A setting of the caller, 0 or above, as `mantissa_exponent` has it; (0, 0) for 0.
 
-    KilotuneError `usage`, which calls it `name`.
+    KilotuneError `bad_argument`, which calls it `name`.
     """
     if not math.isfinite(value) or value < 0:
-        raise KilotuneError("usage", f"{name} is {value}", "give a number from 0 on")
+        raise KilotuneError("bad_argument", f"{name} is {value}", "give a number from 0 on")
     return mantissa_exponent(value) if value else (0, 0)
 
 

@@ -65,4 +65,4 @@ def statuses() -> dict[int, Status]:
 def local_error(name: str, message: str = "") -> KilotuneError:
     """A refusal that is known before the device is asked, in the words that it would be refused in."""
     known = next(s for s in statuses().values() if s.name == name)
-    return KilotuneError(name, message or known.text, known.hint)
+    return KilotuneError(known.name, message or known.text, known.hint)

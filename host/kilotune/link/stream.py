@@ -72,7 +72,7 @@ class SampleStream:
     def push(self, data: bytes) -> list[WindowResult]:
         """Sends whole frames of int16 little-endian; returns results that arrived meanwhile."""
         if len(data) % self.frame_bytes:
-            raise KilotuneError("usage", "samples of a stream come in whole frames", "")
+            raise KilotuneError("bad_argument", "samples of a stream come in whole frames", "")
         self._progress_at = self._client.clock()
         self._unsent += data
         while self._sent < self._end:

@@ -178,7 +178,7 @@ def open_port(port: str, *, timeout_s: float, baud: int = DEFAULT_BAUD) -> Trans
         return SerialPort(port, baud=baud, timeout_s=timeout_s)
     host, _, number = port[len(_SOCKET_PREFIX) :].rpartition(":")
     if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise KilotuneError("usage", f"'{port}' names no socket", "write it as socket://127.0.0.1:4000")
+        raise KilotuneError("bad_argument", f"'{port}' names no socket", "write it as socket://127.0.0.1:4000")
     return TcpPort(host, int(number), timeout_s=timeout_s)
 
 

@@ -138,7 +138,7 @@ def _prepare(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not mark.exists():
             raise KilotuneError(
-                "usage",
+                "bad_argument",
                 f"{folder} holds files that the demo did not make",
                 "choose an empty folder with --out",
             )

@@ -70,7 +70,7 @@ def learn(
     """
     if labels is not None and len(labels) != len(recordings):
         raise KilotuneError(
-            "usage",
+            "bad_argument",
             f"{len(labels)} labels for {len(recordings)} recordings",
             "give one label a recording, in order",
         )

@@ -28,7 +28,7 @@ def connect(
     `image` (or its file) is needed where the device brings no model of its own. `state` is the folder
     that keeps the flash of a target without hardware; None: one in the user's cache. `key_file`: of a
     locked device; None: the user's, by the device's unique id. `timeout_s`: of every answer. Raises
-    KilotuneError: `usage` (no such target), `no_device`, `port_busy`, `port_denied`, `no_image`, `no_emulator`,
+    KilotuneError: `bad_argument` (no such target), `no_device`, `port_busy`, `port_denied`, `no_image`, `no_emulator`,
     `cannot_start`, `timeout` and, where firmware has to be built, `missing_tool` and `build_failed`.
     """
     from kilotune.image.image import Image

@@ -58,12 +58,14 @@ class Feed:
 
         recording = read(self.source, model_rate_hz=rate_hz)
         if recording.unit != "g":
-            raise KilotuneError("usage", f"{recording.name} has counts, a sensor measures g", "give a recording in g")
+            raise KilotuneError(
+                "bad_argument", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
+            )
         return recording
 
 
 def parse_feed(text: str) -> Feed:
-    """KilotuneError `usage` where it means nothing."""
+    """KilotuneError `bad_argument` where it means nothing."""
     flags, rest = set(), text
     while (word := rest.partition(","))[0] in _FLAGS and word[1]:
         flags.add(word[0])
@@ -71,7 +73,7 @@ def parse_feed(text: str) -> Feed:
     chip, sign, source = rest.partition("=")
     if not sign or not source or chip not in CHIPS:
         raise KilotuneError(
-            "usage",
+            "bad_argument",
             f"'{text}' names no sensor",
             f"write [virtual,][spi,]CHIP=RECORDING, as lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
         )

@@ -62,7 +62,7 @@ def flash(
     if target is not None:
         if sensors != _AS_THE_BOARD:
             raise KilotuneError(
-                "usage",
+                "bad_argument",
                 f"'{target.name}' starts the firmware with the board's own sensors",
                 "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
             )

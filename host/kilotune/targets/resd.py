@@ -30,9 +30,9 @@ Samples = npt.NDArray[Any]
 def encode_resd(samples_g: Samples, rate_hz: float, *, start_s: float = 0.0, channel: int = 0) -> bytes:
     """One block of acceleration. `samples_g` (n, 1 to 3); axes that are missing rest at 0."""
     if not 0 <= channel <= 0xFFFF:
-        raise KilotuneError("usage", f"channel {channel} does not fit", "0 to 65535 are possible")
+        raise KilotuneError("bad_argument", f"channel {channel} does not fit", "0 to 65535 are possible")
     if not (rate_hz > 0 and 0 <= start_s < 1e9):
-        raise KilotuneError("usage", f"rate {rate_hz:g} Hz, start {start_s:g} s", "give positive numbers")
+        raise KilotuneError("bad_argument", f"rate {rate_hz:g} Hz, start {start_s:g} s", "give positive numbers")
     micro_g = _three_axes(samples_g, 1e6, np.iinfo(np.int32).max).astype("<i4").tobytes()
     timing = _TIMING.pack(round(start_s * _NS), round(_NS / rate_hz), 0)
     block = _BLOCK.pack(CONSTANT_RATE, ACCELERATION, channel, len(timing) + len(micro_g))

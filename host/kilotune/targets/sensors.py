@@ -35,7 +35,7 @@ class SensorChoice:
         return [drivers, f"-DKILOTUNE_SENSOR_BUS={self.bus or BUSES[0]}"]
 
     def require(self, board: Board) -> None:
-        """KilotuneError `unknown_sensor`, `no_sensor_bus` or `usage` where the board cannot have this."""
+        """KilotuneError `unknown_sensor`, `no_sensor_bus` or `bad_argument` where the board cannot have this."""
         drivers = self.drivers_on(board)
         if unknown := [name for name in drivers if name not in CHIPS]:
             raise KilotuneError(
@@ -44,7 +44,7 @@ class SensorChoice:
                 f"drivers: {', '.join(CHIPS)}; separate several with commas",
             )
         if len(set(drivers)) < len(drivers):
-            raise KilotuneError("usage", f"{','.join(drivers)} names a sensor twice", "name each once")
+            raise KilotuneError("bad_argument", f"{','.join(drivers)} names a sensor twice", "name each once")
         if drivers and not board.sensors.drivers and not board.sensors.pins:
             raise _no_bus(board, "a sensor", BUSES)
         if self.bus is None:
@@ -53,7 +53,7 @@ class SensorChoice:
             raise _no_bus(board, f"sensors on {self.bus}", (self.bus,))
         if not drivers:
             raise KilotuneError(
-                "usage",
+                "bad_argument",
                 f"a bus is named for '{board.id}', but no sensor",
                 f"name drivers with --sensors: {', '.join(CHIPS)}",
             )

@@ -75,7 +75,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """KilotuneError `usage` for a name that means nothing, `unknown_board` for a board that is not there."""
+    """KilotuneError `bad_argument` for a name that means nothing, `unknown_board` for a board that is not there."""
     if text in _BOARDLESS:
         return Target(text, text, board="native")
     kind, _, rest = text.partition(":")
@@ -85,7 +85,7 @@ def parse_target(text: str) -> Target:
         return Target(kind, text, board="native", feed=parse_feed(rest))
     if kind in _EMULATORS and not rest.startswith("//"):
         if not rest:
-            raise KilotuneError("usage", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
+            raise KilotuneError("bad_argument", f"'{text}' names no board", f"write it as {kind}:mps2-an386")
         if kind == "renode":
             return _parse_renode(text, rest)
         if kind == "qemu":
@@ -100,7 +100,7 @@ def parse_target(text: str) -> Target:
     looks_like_port = text.startswith(("/", "socket://", "COM", "loop://", "rfc2217://")) or Path(text).is_char_device()
     if not looks_like_port:
         raise KilotuneError(
-            "usage",
+            "bad_argument",
             f"'{text}' is no target",
             "give twin, native, native:CHIP=RECORDING, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
         )
@@ -114,7 +114,9 @@ def _parse_renode(text: str, rest: str) -> Target:
     board_id, comma, sensor = rest.partition(",")
     feed = parse_feed(sensor) if comma else None
     if feed is not None and (feed.virtual or feed.spi):
-        raise KilotuneError("usage", f"'{text}': time and bus are Renode's own", "leave 'virtual,' and 'spi,' away")
+        raise KilotuneError(
+            "bad_argument", f"'{text}': time and bus are Renode's own", "leave 'virtual,' and 'spi,' away"
+        )
     renode.emulated(board_id, feed.chip if feed is not None else "")
     return Target("renode", text, board=board_id, feed=feed)
 

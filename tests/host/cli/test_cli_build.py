@@ -67,9 +67,9 @@ def test_the_drivers_of_a_firmware_are_those_that_are_asked_for(tmp_path: Path) 
     ("arguments", "code", "says", "hint"),
     [
         (("nrf52840dk", "--sensors", "bmi270"), "unknown_sensor", "'bmi270'", "lis2dw12, adxl345, lsm6dso"),
-        (("nrf52840dk", "--sensors", "adxl345,adxl345"), "usage", "twice", "once"),
+        (("nrf52840dk", "--sensors", "adxl345,adxl345"), "bad_argument", "twice", "once"),
         (("microbit", "--sensors", "adxl345", "--sensor-bus", "spi"), "no_sensor_bus", "'microbit'", "it has i2c"),
-        (("microbit", "--sensor-bus", "i2c"), "usage", "no sensor", "--sensors"),
+        (("microbit", "--sensor-bus", "i2c"), "bad_argument", "no sensor", "--sensors"),
         (("mps2-an386", "--sensors", "adxl345"), "no_sensor_bus", "'mps2-an386'", "nrf52840dk"),
         (("native", "--sensor-bus", "spi"), "no_sensor_bus", "'native'", "rpi_pico"),
     ],
@@ -103,7 +103,7 @@ def test_firmware_for_sensors_on_spi_is_flashed_as_it_is_built(tmp_path: Path) -
 
 def test_an_emulated_board_keeps_its_own_sensors(tmp_path: Path) -> None:
     refused = run("--board", "renode:nrf52840dk", "--sensor-bus", "spi", "--state", tmp_path, command="flash", code=2)
-    assert refused["error"]["code"] == "usage"
+    assert refused["error"]["code"] == "bad_argument"
     assert "renode:nrf52840dk" in refused["error"]["message"]
     assert not list(tmp_path.iterdir())
 

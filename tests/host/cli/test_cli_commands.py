@@ -107,4 +107,4 @@ def test_usage_errors_of_the_parser_are_json_too(image: Path) -> None:
     error = run("stream", code=2)["error"]
     assert error["exit_code"] == 2
     assert "FILES" in error["message"]
-    assert run("bench", image, "--count", "0", code=2)["error"]["code"] == "usage"
+    assert run("bench", image, "--count", "0", code=2)["error"]["code"] == "bad_argument"

@@ -27,7 +27,7 @@ def test_refusal_of_the_device_is_exit_4(image: Path) -> None:
 
 
 def test_target_and_port_together_or_a_nonsense_target_are_wrong_usage() -> None:
-    assert run("info", "-t", "twin", "-p", "/dev/null", code=2)["error"]["code"] == "usage"
+    assert run("info", "-t", "twin", "-p", "/dev/null", code=2)["error"]["code"] == "bad_argument"
     assert run("info", "-t", "nonsense", code=2)["error"]["hint"]
 
 

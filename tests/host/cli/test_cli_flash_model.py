@@ -95,7 +95,7 @@ def test_what_is_no_model_is_refused_before_the_device_is_asked(desk: Desk) -> N
     file.write_bytes(damaged)
     assert desk.ask("flash-model", file, code=1)["error"]["hint"]
     for wrong in ((), (desk.models["b"], "--rollback")):
-        assert desk.ask("flash-model", *wrong, code=2)["error"]["code"] == "usage"
+        assert desk.ask("flash-model", *wrong, code=2)["error"]["code"] == "bad_argument"
 
 
 def test_a_target_that_has_no_flash_for_it_says_so(desk: Desk) -> None:

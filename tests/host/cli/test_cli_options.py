@@ -68,14 +68,14 @@ def test_options_that_would_be_passed_over_are_refused(
     options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = failed(capsys, "stream", "synthetic:healthy", "-t", "twin", *options)
-    assert (error["code"], error["exit_code"]) == ("usage", EXIT_USAGE)
+    assert (error["code"], error["exit_code"]) == ("bad_argument", EXIT_USAGE)
 
 
 def test_an_empty_target_is_not_the_one_board_that_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ports, "list_ports", lambda: [ports.Port("/dev/board", "", "0d28:0204", "")])
-    assert failed(capsys, "rollback", "-t", "")["code"] == "usage"
+    assert failed(capsys, "rollback", "-t", "")["code"] == "bad_argument"
 
 
 def test_digits_that_are_no_numbers_and_boards_that_are_none_are_wrong_usage(
@@ -83,6 +83,6 @@ def test_digits_that_are_no_numbers_and_boards_that_are_none_are_wrong_usage(
 ) -> None:
     arguments = ("compile", own_tflite, "-o", own_tflite.with_suffix(".ktm"), "--method", "channels")
     for channels in ("²", "0:²"):
-        assert failed(capsys, *arguments, "--channels", channels)["code"] == "usage"
-    assert failed(capsys, "info", "-t", "socket://localhost:²")["code"] == "usage"
+        assert failed(capsys, *arguments, "--channels", channels)["code"] == "bad_argument"
+    assert failed(capsys, "info", "-t", "socket://localhost:²")["code"] == "bad_argument"
     assert failed(capsys, "info", "-t", "qemu:nowhere")["exit_code"] == EXIT_USAGE == exit_code("no_emulator")

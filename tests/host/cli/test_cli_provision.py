@@ -131,4 +131,4 @@ def test_a_given_key_file_is_made_or_used(shell: Shell) -> None:
     assert shell.ask("provision", "--key-file", file, code=1)["error"]["code"] == "bad_key_file"
     file.chmod(0o600)
     assert shell.ask("provision", "--key-file", file)["key_id"] == told["key_id"]
-    assert shell.ask("provision", "--change", "--remove", code=2)["error"]["code"] == "usage"
+    assert shell.ask("provision", "--change", "--remove", code=2)["error"]["code"] == "bad_argument"

@@ -55,5 +55,5 @@ def test_demo_tells_its_story_and_checks_itself(tflite: Path, tmp_path: Path, mo
 
 def test_demo_leaves_other_peoples_files_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x", encoding="utf-8")
-    assert run("demo", "--target", "native", "-o", tmp_path, code=2)["error"]["code"] == "usage"
+    assert run("demo", "--target", "native", "-o", tmp_path, code=2)["error"]["code"] == "bad_argument"
     assert (tmp_path / "mine.txt").exists()

@@ -98,14 +98,14 @@ def test_a_classifier_learns_slower_and_longer_unless_it_is_told() -> None:
 def test_a_value_out_of_range_is_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(KilotuneError, match=named) as refused:
         LearnOptions(**wrong)
-    assert refused.value.code == "usage"
+    assert refused.value.code == "bad_argument"
 
 
 @pytest.mark.parametrize("word", ["", "Nearest", "scorer", "__init__"])
 def test_a_word_that_is_no_scorer_is_refused_with_those_there_are(word: str) -> None:
     with pytest.raises(KilotuneError, match="no scorer") as refused:
         Device.learn(object.__new__(Device), np.zeros((1, 1), np.int16), scorer=word)
-    assert refused.value.code == "usage"
+    assert refused.value.code == "bad_argument"
     assert "nearest" in refused.value.hint
 
 

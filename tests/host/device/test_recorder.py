@@ -187,4 +187,4 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     arguments = ("record", "-t", "native", "--image", tmp_path / "m.ktm", "--state", tmp_path, "--seconds", "0.1")
     told = run(*arguments, "-o", tmp_path / "x.npz", fake=False, code=4)
     assert told["error"]["code"] == "no_sensor"
-    assert run(*arguments, "-o", tmp_path / "x.wav", fake=False, code=2)["error"]["code"] == "usage"
+    assert run(*arguments, "-o", tmp_path / "x.wav", fake=False, code=2)["error"]["code"] == "bad_argument"

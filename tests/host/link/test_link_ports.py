@@ -154,4 +154,4 @@ def test_a_port_that_is_not_there_and_a_socket_that_nobody_serves() -> None:
 def test_a_name_that_is_no_socket_is_a_usage_error(name: str) -> None:
     with pytest.raises(KilotuneError) as caught:
         open_port(name, timeout_s=1.0)
-    assert caught.value.code == "usage"
+    assert caught.value.code == "bad_argument"

@@ -28,7 +28,7 @@ _LIST = (
     # --- what was asked for
     ErrorCode("bad_argument", EXIT_USAGE, "an option or argument is wrong, is missing, or does not go with another",
               "the message says what is possible; see the command's --help"),
-    ErrorCode("chip_locked", EXIT_REFUSED, "the chip's debug port is locked: a probe opens it only by erasing all of it",
+    ErrorCode("chip_locked", EXIT_REFUSED, "the chip's debug port is locked: a probe opens it only by erasing it",
               "pull what it has learned first; --erase-locked then erases the whole chip"),
     ErrorCode("no_emulator", EXIT_USAGE, "the emulator does not have this board, or not with this sensor",
               "choose another target: docs/BOARDS.md"),

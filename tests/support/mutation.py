@@ -27,7 +27,8 @@ def copy_sources(folder: Path) -> Path:
     source.mkdir(parents=True)
     for name in ("firmware", "tests"):  # as new: an object may be of a mutation of the same file
         shutil.copytree(ROOT / name, source / name, copy_function=shutil.copy)
-    for name in ("CMakeLists.txt", "pyproject.toml"):
+    for name in ("CMakeLists.txt", "host/kilotune/version.py"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     return source
 

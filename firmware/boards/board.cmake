@@ -92,6 +92,7 @@ function(_kilotune_engine_bytes out)
             ${CMAKE_COMMAND} -S ${CMAKE_SOURCE_DIR}/firmware/app/ram_bytes -B ${dir} -G ${CMAKE_GENERATOR}
             -DCMAKE_MAKE_PROGRAM=${CMAKE_MAKE_PROGRAM} -DCMAKE_BUILD_TYPE=Release
             "-DKILOTUNE_PYTHON=${KILOTUNE_PYTHON}"
+            "-DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER}"
     RESULT_VARIABLE failed OUTPUT_VARIABLE log ERROR_VARIABLE log)
   if(NOT failed)
     execute_process(COMMAND ${CMAKE_COMMAND} --build ${dir}

@@ -14,7 +14,9 @@ from tests.support.paths import ROOT
 
 KERNEL = ROOT / "firmware" / "kernel"
 EXAMPLE = KERNEL / "examples" / "learn_from_an_array"
-VERSION = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[0]
+VERSION = re.findall(r'^__version__ = "(.+)"$', (ROOT / "host/kilotune/version.py").read_text(encoding="utf-8"), re.M)[
+    0
+]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-Werror"]
 CORES = {"cortex-m0": "-mcpu=cortex-m0", "cortex-m4": "-mcpu=cortex-m4"}
 

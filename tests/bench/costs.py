@@ -15,6 +15,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune.compiler import costs, graph, planning
 from kilotune.compiler.options import CompileOptions
 from kilotune.targets.connect import connect_fresh
@@ -33,7 +34,7 @@ def ds_cnn(seed: int, height: int, width: int, channels: int) -> bytes:
     x = net.conv(net.source(height, width, 1), channels, (5, 3), stride=(2, 2))
     for _ in range(2):
         x = net.conv(net.depthwise(x), channels, (1, 1))
-    x = net.pool(x, "average", x.shape[1:3])
+    x = net.pool(x, "average", (x.shape[1], x.shape[2]))
     return net.finish(net.softmax(net.dense(net.flatten(x), 6)))
 
 
@@ -82,6 +83,8 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     plan = planning.plan(built, asked, calibration_bytes=0)
     with connect_fresh(TARGET, image=image, state=None, timeout_s=300.0) as device:
         counted = device.bench(runs=1)
+    assert counted.instructions_inference is not None
+    assert counted.instructions_step is not None
     name = f"{network}, {' '.join(map(str, options.values()))}"
     inference = costs.inference_work(built, plan.ops, range(len(built.ops)))
     return [
@@ -90,13 +93,13 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     ]
 
 
-def fit(counts: list[Count], kinds: list[str]) -> np.ndarray:
+def fit(counts: list[Count], kinds: list[str]) -> npt.NDArray[Any]:
     """Non-negative costs by kind, the least relative squares."""
     table = np.array([[c.work[kind] / c.instructions for kind in kinds] for c in counts], float)
-    return nnls(table, np.ones(len(counts)))[0]
+    return np.asarray(nnls(table, np.ones(len(counts)))[0])
 
 
-def errors(counts: list[Count], kinds: list[str], cost: np.ndarray) -> np.ndarray:
+def errors(counts: list[Count], kinds: list[str], cost: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.array([sum(c.work[k] * v for k, v in zip(kinds, cost, strict=True)) / c.instructions - 1 for c in counts])
 
 

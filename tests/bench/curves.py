@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune import _native
 from kilotune.device.learning import TrainOptions
 from kilotune.sources.simulator import Machine
@@ -25,7 +27,7 @@ PASSES, RATE, WINDOWS = 60, 0.2, 24
 METHODS = ("bias", "head", "bias+head")
 
 
-def windows(image: kilotune.Image) -> np.ndarray:
+def windows(image: kilotune.Image) -> npt.NDArray[Any]:
     """Model inputs (windows, inputs) of one unseen machine, normalised by its own mean and scale."""
     config = image.features
     assert config is not None
@@ -38,7 +40,7 @@ def windows(image: kilotune.Image) -> np.ndarray:
     x = np.concatenate([compute_features(config, g) for g in parts])
     scale, zero = image.input_quantisation
     z = (x - x.mean(0)) / np.maximum(x.std(0), 0.05)
-    return np.clip(np.rint(z / scale) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(z / scale) + zero, -128, 127)).astype(np.int8)
 
 
 class FloatNetwork:
@@ -54,14 +56,14 @@ class FloatNetwork:
             self.weights.append(w * scale[:, None])
             self.biases.append(b * scale * r.tensors[op.input].scale)
 
-    def activations(self, x: np.ndarray) -> list[np.ndarray]:
+    def activations(self, x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         values = [x]
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             z = w @ values[-1] + b
             values.append(np.maximum(z, 0) if i + 1 < len(self.weights) else z)
         return values
 
-    def step(self, x: np.ndarray, rate: float) -> None:
+    def step(self, x: npt.NDArray[Any], rate: float) -> None:
         values = self.activations(x)
         g = 2 / x.size * (values[-1] - x)
         for i in range(len(self.weights) - 1, -1, -1):
@@ -75,11 +77,11 @@ class FloatNetwork:
                 self.biases[i] = self.biases[i] - rate * g
             g = back
 
-    def loss(self, xs: np.ndarray) -> float:
+    def loss(self, xs: npt.NDArray[Any]) -> float:
         return float(np.mean([((self.activations(x)[-1] - x) ** 2).mean() for x in xs]))
 
 
-def curves(method: str) -> tuple[list[float], list[float]]:
+def curves(method: Any) -> tuple[list[float], list[float]]:
     """Loss after each pass of the device's kernel and of float64; the first before training."""
     image = kilotune.compile(base_model("vibration_ae_20k"), method=method)
     q = windows(image)

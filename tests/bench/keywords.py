@@ -16,6 +16,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune import _native
 from kilotune.image.real16 import to_real
 from scipy.ndimage import gaussian_filter
@@ -34,7 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
 RATES = (0.1, 0.02)
 
 
-def prototypes(kernel: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+def prototypes(kernel: Any, rng: np.random.Generator) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
     """(patterns (n, 490), labels before the shift, patterns drawn): EACH of the CLASSES most frequent classes."""
     drawn = np.stack([gaussian_filter(rng.normal(0, 1, (49, 10)), (6, 1.5)) for _ in range(400)])
     drawn = (drawn / drawn.std((1, 2), keepdims=True) * 45 + 60 * rng.normal(size=(400, 1, 1))).reshape(400, -1)
@@ -46,18 +47,18 @@ def prototypes(kernel: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return drawn[rows], found[rows], len(drawn)
 
 
-def quantised(x: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(x), -128, 127).astype(np.int8)
+def quantised(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(np.clip(np.rint(x), -128, 127)).astype(np.int8)
 
 
-def samples(patterns: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def samples(patterns: npt.NDArray[Any], labels: npt.NDArray[Any], n: int, rng: np.random.Generator) -> tuple[Any, Any]:
     """n noisy copies of each prototype and their shifted labels, in random order."""
     x = np.repeat(patterns, n, 0) + rng.normal(0, 12, (n * len(patterns), patterns.shape[1]))
     order = rng.permutation(len(x))
     return quantised(x)[order], ((np.repeat(labels, n) + SHIFT) % 12)[order]
 
 
-def accuracy(kernel: Any, x: np.ndarray, y: np.ndarray) -> float:
+def accuracy(kernel: Any, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     return float((kernel.infer(x).argmax(1) == y).mean())
 
 

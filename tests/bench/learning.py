@@ -25,6 +25,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune import _native
 from kilotune.compiler.compile import CompileOptions, compile_within
 from kilotune.compiler.search import Budget, Samples
@@ -41,7 +42,7 @@ from tests.bench.protocols import Classification, Detection
 CACHE = Path(__file__).parents[2] / "build" / "bench"
 STEPS = 2400  # of base training, batches of 32
 SIGMA = 6 / 127
-DEVICE_ROWS = {  # row: (method of the image, learning settings)
+DEVICE_ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # row: (method of the image, learning settings)
     "calibration": ("bias", {"passes": 0, "scorer": "residual"}),
     "bias": ("bias", {"scorer": "residual", "force": True}),
     "head": ("head", {"scorer": "residual", "force": True}),
@@ -52,7 +53,7 @@ DEVICE_ROWS = {  # row: (method of the image, learning settings)
     "bias+head and nearest": ("bias+head", {"scorer": "combined", "force": True}),
     "the device's pick": ("bias+head", {"scorer": "automatic"}),
 }
-CLASS_ROWS = {
+CLASS_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "calibration": ("bias", {"passes": 0}),
     "bias": ("bias", {"force": True}),
     "head": ("head", {"force": True}),
@@ -68,7 +69,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "channels": {"channels": 8},
 }
 SEARCHES = {"search, half": 0.5, "search, whole": 1.0}
-DETECT, CLASSIFY = {"lr": 0.5, "passes": 40, "noise": 8}, {"lr": 0.05, "passes": 100, "noise": 8}
+DETECT: dict[str, Any] = {"lr": 0.5, "passes": 40, "noise": 8}
+CLASSIFY: dict[str, Any] = {"lr": 0.05, "passes": 100, "noise": 8}
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def compiled(tflite: bytes, reservoir: int) -> dict[str, kilotune.Image]:
 
 
 def searched(
-    tflite: bytes, inputs: np.ndarray, labels: np.ndarray | None, reservoir: int, share: float
+    tflite: bytes, inputs: npt.NDArray[Any], labels: npt.NDArray[Any] | None, reservoir: int, share: float
 ) -> kilotune.Image:
     """What `compile --ram` chooses with that share of what bias+head takes beyond bias."""
     low, high = (kilotune.compile(tflite, method=m, reservoir=reservoir) for m in ("bias", "bias+head"))
@@ -238,18 +240,18 @@ def host_rows(case: Detection, seed: int, rows: set[str], tflite: bytes) -> Iter
         yield figure("everything, float", float_network(a, seed, case))
 
 
-def shrunk(variance: np.ndarray, base: np.ndarray, n: int, pseudo: int) -> np.ndarray:
-    return (n * variance + pseudo * base * variance.mean() / base.mean()) / (n + pseudo)
+def shrunk(variance: npt.NDArray[Any], base: npt.NDArray[Any], n: int, pseudo: int) -> npt.NDArray[Any]:
+    return np.asarray((n * variance + pseudo * base * variance.mean() / base.mean()) / (n + pseudo))
 
 
-def student_threshold(h: np.ndarray) -> float:
+def student_threshold(h: npt.NDArray[Any]) -> float:
     """The device's rule in floating point."""
     n, nu = len(h), len(h) - 1 + 16
     spread = np.sqrt((((h - h.mean()) ** 2).sum() + 16 * 0.25) / nu)
     return float(h.mean() + (2.326 + 3.95 / nu) * np.sqrt(1 + 1 / n) * spread)
 
 
-def float_network(a: np.ndarray, seed: int, case: Detection | None = None) -> Any:
+def float_network(a: npt.NDArray[Any], seed: int, case: Detection | None = None) -> Any:
     """All weights trained in float on the learned windows, from scratch or from the case's float base model."""
     tf = quantize.import_tensorflow()
     tf.keras.utils.set_random_seed(seed + 50)
@@ -315,7 +317,9 @@ def classification_rows(case: Classification, seed: int, rows: set[str]) -> Iter
         yield Figure("P4", case.name, "nearest class mean", seed, float(right.mean()))
 
 
-def float_classifier(a: np.ndarray, label: np.ndarray, seed: int, source: list[np.ndarray] | None) -> Any:
+def float_classifier(
+    a: npt.NDArray[Any], label: npt.NDArray[Any], seed: int, source: list[npt.NDArray[Any]] | None
+) -> Any:
     """All weights trained in float on the labelled windows, from scratch or from a float base model."""
     tf = quantize.import_tensorflow()
     tf.keras.utils.set_random_seed(seed + 50)
@@ -373,7 +377,10 @@ def table(figures: list[Figure]) -> str:
         for row in ROWS:
             if not (found := groups.get((protocol, row))):
                 continue
-            mean = lambda name, g=found: float(np.mean([getattr(x, name) for x in g]))  # noqa: E731
+
+            def mean(name: str, g: list[Figure] = found) -> float:
+                return float(np.mean([getattr(x, name) for x in g]))
+
             alarms = ["", ""] if np.isnan(mean("false_alarms")) else [
                 f"{100 * mean(name):.1f}" for name in ("false_alarms", "detection")
             ]  # fmt: skip

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import kilotune
 import numpy as np
@@ -77,7 +78,7 @@ class Network:
     name: str
     what: str
     tflite: bytes
-    method: str
+    method: Any
 
 
 def networks() -> list[Network]:
@@ -187,9 +188,11 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
         "",
         header("trained", "forward with masks", "bias updates", "input gradients", "over inference", "arena + adapter"),
     ]
-    for what, method, last in (("head", "head", None), ("bias, all layers", "bias", None),
-                               ("bias, last 3 layers", "bias", 3),
-                               ("bias+head, last 3 layers", "bias+head", 3)):  # fmt: skip
+    rows: tuple[tuple[str, Any, int | None], ...] = (
+        ("head", "head", None), ("bias, all layers", "bias", None),
+        ("bias, last 3 layers", "bias", 3), ("bias+head, last 3 layers", "bias+head", 3),
+    )  # fmt: skip
+    for what, method, last in rows:
         image = kilotune.compile(model, method=method, last_layers=last)
         costs = counter.count(image)
         parts = [sum(c.forward for c in costs), sum(c.bias for c in costs), sum(c.input_gradient for c in costs)]

@@ -30,6 +30,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
@@ -42,7 +43,7 @@ from tests.bench.protocols import HEALTHY, LOADS, SPEEDS, Detection
 
 EARLY, PHASE = 8, 16
 AGE_PHASE = 40  # re-calibration needs 32 accepted windows
-LEVELS = {  # what holds later windows: nothing, the score, everything
+LEVELS: dict[str, dict[str, Any]] = {  # what holds later windows: nothing, the score, everything
     "none": {"guard": "none"},
     "score": {"guard": "gate"},
     "all": {"guard": "all"},
@@ -105,9 +106,9 @@ def cases() -> dict[str, Detection]:
 class Pools:
     """Of one fault, by speed: windows of the fault to feed, and healthy ones; windows of the fault to test on."""
 
-    feed: list[np.ndarray]
-    healthy: list[np.ndarray]
-    test: np.ndarray
+    feed: list[npt.NDArray[Any]]
+    healthy: list[npt.NDArray[Any]]
+    test: npt.NDArray[Any]
 
 
 def pools_of(name: str, case: Detection) -> dict[str, Pools]:
@@ -130,20 +131,21 @@ def pools_of(name: str, case: Detection) -> dict[str, Pools]:
 # --- poisoning ---------------------------------------------------------------------------------------
 
 
-def rates(device: Device, case: Detection, test: np.ndarray) -> tuple[float, float]:
+def rates(device: Device, case: Detection, test: npt.NDArray[Any]) -> tuple[float, float]:
     """Share of windows above the threshold: of the fault, of healthy ones."""
-    return tuple(float(device.score(x, ready_features=True).anomalous.mean()) for x in (test, case.healthy[::3]))
+    fault, healthy = (float(device.score(x, ready_features=True).anomalous.mean()) for x in (test, case.healthy[::3]))
+    return fault, healthy
 
 
-def stream_of(attack: str, pools: Pools, cap: int, seed: int) -> np.ndarray:
+def stream_of(attack: str, pools: Pools, cap: int, seed: int) -> npt.NDArray[Any]:
     """(cap, features): window k is of speed k modulo their number, drawn anew once a pool is used up."""
     rng = np.random.default_rng([seed, 77])
     speeds = len(pools.feed)
     each = -(-cap // speeds)
 
-    def drawn(pool: np.ndarray) -> np.ndarray:
+    def drawn(pool: npt.NDArray[Any]) -> npt.NDArray[Any]:
         order = np.concatenate([rng.permutation(len(pool)) for _ in range(each // len(pool) + 1)])
-        return pool[order[:each]].astype(float)
+        return np.asarray(pool[order[:each]]).astype(float)
 
     rows = []
     for feed, healthy in zip(pools.feed, pools.healthy, strict=True):
@@ -154,7 +156,7 @@ def stream_of(attack: str, pools: Pools, cap: int, seed: int) -> np.ndarray:
         away = np.stack([f.mean(0) - h.mean(0) for f, h in zip(pools.feed, pools.healthy, strict=True)])
         share = np.minimum(1, np.arange(1, cap + 1) / 100)[:, None]
         found += share * away[np.arange(cap) % speeds]
-    return np.rint(found).astype(np.int16)
+    return np.asarray(np.rint(found)).astype(np.int16)
 
 
 def poison(
@@ -164,7 +166,7 @@ def poison(
     test = pools.test
     device = device_of(base_autoencoder(case, seed), len(case.learn) + len(case.held))
     hold = {"hold_period": case.hold_period, "hold_count": case.hold_count}
-    common = {**DETECT, **hold, "ready_features": True}
+    common: dict[str, Any] = {**DETECT, **hold, "ready_features": True}
     device.learn(case.stream(), seed=seed + 1, **common)
     device.commit()
     before, _ = rates(device, case, test)
@@ -177,7 +179,7 @@ def poison(
     now, alarms = before, 0.0
     phase = AGE_PHASE if "recalibrate" in LEVELS[level] else PHASE
     for at in range(0, cap, phase):
-        settings = {**common, "passes": passes, **LEVELS[level]}
+        settings: dict[str, Any] = {**common, "passes": passes, **LEVELS[level]}
         device.learn(stream[at : at + phase], resume=True, seed=seed + 2 + at,
                      on_result=lambda r: refused.append(r.refused != 0), **settings)  # fmt: skip
         guard = device.status().guard
@@ -197,7 +199,7 @@ def poison(
 
 # --- sensors -----------------------------------------------------------------------------------------
 
-Signal = np.ndarray  # (samples, axes) in g
+Signal = npt.NDArray[Any]  # (samples, axes) in g
 
 
 def resonant(x: Signal, rate_hz: float, corner_hz: float) -> Signal:
@@ -268,7 +270,7 @@ def broken(name: str, case: Detection, attack: str, seed: int) -> Sensor:
     config = device.image.features
     change = sensors(config)[attack]
     halves = [(x[: len(x) // 2], x[len(x) // 2 :]) for x in recordings_of(name)]
-    settings = {**DETECT, "passes": 10, "seed": seed + 1}
+    settings: dict[str, Any] = {**DETECT, "passes": 10, "seed": seed + 1}
 
     def phase(segments: list[Signal], **more: Any) -> dict[str, float]:
         bits: list[int] = []
@@ -343,7 +345,9 @@ def jobs_of(tables: list[str], data: str, levels: list[str], seeds: int, passes:
                             yield name, kind, attack, level, seed, passes, cap
         if "sensor" in tables:
             for seed in range(seeds):
-                for attack in sensors(device_of(base_autoencoder(case, 0), 60).image.features):
+                image = device_of(base_autoencoder(case, 0), 60).image
+                assert image is not None
+                for attack in sensors(image.features):
                     yield name, "", attack, "", seed, 0, 0
 
 

@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from kilotune.image.features import FeatureConfig
 
 from models import recipes  # how base models are made
@@ -34,7 +36,7 @@ CLASSES = {  # class: (file at 0 hp, file at 3 hp)
     "outer 21": ("234_0.npz", "237_3.npz"),
 }  # fmt: skip
 FAN_SPEEDS = ("low", "med", "high")
-Windows = np.ndarray  # (windows, features) int16 Q10
+Windows = npt.NDArray[Any]  # (windows, features) int16 Q10
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,13 @@ def data_dir() -> Path:
     return path
 
 
-def adi(path: Path) -> np.ndarray:
+def adi(path: Path) -> npt.NDArray[Any]:
     """g, (samples, 3)"""
     d = np.load(path)
     return np.asarray(d["g_per_v"] * (d["v_1e8"] / 1e8 - d["zero_g_v"]))
 
 
-def cwru(path: Path) -> np.ndarray:
+def cwru(path: Path) -> npt.NDArray[Any]:
     """Drive-end g, (samples, 1)"""
     from scipy.io import loadmat
 
@@ -96,7 +98,7 @@ def cwru(path: Path) -> np.ndarray:
     return np.ravel(d[next(k for k in d if k.endswith("DE_time") or k == "DE")])[:, None]
 
 
-def motor(data: Path) -> list[np.ndarray]:
+def motor(data: Path) -> list[npt.NDArray[Any]]:
     """Both sensors of the healthy CWRU motor, resampled from 48 to 20 kHz: g, (samples, 1) each."""
     from scipy.io import loadmat
     from scipy.signal import resample_poly
@@ -105,7 +107,7 @@ def motor(data: Path) -> list[np.ndarray]:
     return [resample_poly(d[k], 5, 12) for k in ("X097_DE_time", "X097_FE_time")]
 
 
-def fan(path: Path) -> np.ndarray:
+def fan(path: Path) -> npt.NDArray[Any]:
     """g, (200 a record, 3); every record is one second."""
     with np.load(path) as d:
         assert (d["lengths"] == 200).all()
@@ -138,8 +140,8 @@ def recordings() -> tuple[dict[str, Windows], list[Windows], list[list[Windows]]
     return rig, other, faults, blades
 
 
-def q10(config: FeatureConfig, g: np.ndarray) -> Windows:
-    return np.rint(recipes.compute_features(config, g) * 1024).astype(np.int16)
+def q10(config: FeatureConfig, g: npt.NDArray[Any]) -> Windows:
+    return np.asarray(np.rint(recipes.compute_features(config, g) * 1024)).astype(np.int16)
 
 
 def detections() -> Iterator[Detection]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.adapters.adapter import Adapter
@@ -41,14 +42,14 @@ class Float:
         self.m: Any = 0.0
         self.v: Any = 0.0
 
-    def step(self, g: np.ndarray, t: int) -> np.ndarray:
+    def step(self, g: npt.NDArray[Any], t: int) -> npt.NDArray[Any]:
         self.m = BETA1 * self.m + (1 - BETA1) * g
         self.v = BETA2 * self.v + (1 - BETA2) * g * g
         root = np.sqrt(self.v / (1 - BETA2**t))
         return np.divide(self.m / (1 - BETA1**t), root, out=np.zeros_like(g), where=root > 0)
 
 
-def parameters(image: kilotune.Image, blob: bytes, r: Reference) -> dict[str, np.ndarray]:
+def parameters(image: kilotune.Image, blob: bytes, r: Reference) -> dict[str, npt.NDArray[Any]]:
     """Every trained array in real units."""
     adapter = Adapter.from_blob(image, blob)
     found = {}
@@ -64,7 +65,7 @@ def parameters(image: kilotune.Image, blob: bytes, r: Reference) -> dict[str, np
     return found
 
 
-def gradients(image: kilotune.Image, r: Reference, values: list[Any], target: Any) -> dict[str, np.ndarray]:
+def gradients(image: kilotune.Image, r: Reference, values: list[Any], target: Any) -> dict[str, npt.NDArray[Any]]:
     expected = r.gradients(values, **target)
     found = {}
     for layer in image.trained:
@@ -84,7 +85,7 @@ def test_parameters_move_as_adam_in_float64_moves_them(case: str) -> None:
     kernel.begin(real(rate))
     xs = np.random.default_rng(4).integers(-128, 128, (6, image.input_bytes)).astype(np.int8)
     states: dict[str, Float] = {}
-    wanted: dict[str, np.ndarray] = {}
+    wanted: dict[str, npt.NDArray[Any]] = {}
     start = parameters(image, bytes(kernel.adapter), Reference(image.content, bytes(kernel.adapter)))
     for t in range(1, steps + 1):
         r = Reference(image.content, bytes(kernel.adapter))
@@ -113,7 +114,7 @@ def test_parameters_move_as_adam_in_float64_moves_them(case: str) -> None:
 
 def test_the_state_has_two_bytes_a_parameter() -> None:
     content, options = CASES["bias+head"]
-    adam, momentum = (kilotune.compile(content, **{name: True}, **options) for name in ("adam", "momentum"))
+    adam, momentum = (kilotune.compile(content, **{name: True, **options}) for name in ("adam", "momentum"))
     biases, weights = 12 + 6 + 24, 6 * 24
     assert adam.state_bytes == 2 * (biases + weights)
     assert momentum.state_bytes == 4 * biases + 2 * weights
@@ -132,9 +133,12 @@ def test_adam_learns() -> None:
 
 def test_what_adam_does_not_do_is_refused() -> None:
     content, _ = CASES["bias+head"]
-    for options, message in (({"method": "lora"}, "low-rank"), ({"momentum": True}, "momentum of its own")):
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"method": "lora"}, "low-rank"), ({"momentum": True}, "momentum of its own"),
+    )  # fmt: skip
+    for options, message in refused:
         with pytest.raises(KilotuneError, match=message):
-            kilotune.compile(content, adam=True, **options)  # type: ignore[arg-type]
+            kilotune.compile(content, adam=True, **options)
     kernel = _native.Kernel(kilotune.compile(content, adam=True).content)
     with pytest.raises(RuntimeError, match="status"):
         kernel.begin(real(0.1), accumulate=2)

@@ -8,6 +8,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.adapters.adapter import Adapter
@@ -61,7 +62,7 @@ def every_layer(content: bytes) -> list[int]:
     return [i for i, op in enumerate(graph.build(tflite_model.read(content)).ops) if op.adapts_weights]
 
 
-def trained(image: kilotune.Image, rate: float, steps: int = 60) -> tuple[Any, np.ndarray]:
+def trained(image: kilotune.Image, rate: float, steps: int = 60) -> tuple[Any, npt.NDArray[Any]]:
     kernel, reference = _native.Kernel(image.content), Reference(image.content)
     x = np.random.default_rng(3).integers(-128, 128, (8, image.input_bytes)).astype(np.int8)
     kernel.begin(real(rate))
@@ -174,7 +175,7 @@ def test_momentum_accumulation_and_decay_reach_these_weights(way: str) -> None:
     image = kilotune.compile(content, momentum=True, accumulate=True, layers=every_layer(content), **WAYS[way])
     assert image.state_bytes == image.adapter_bytes
 
-    def after(**settings: Any) -> np.ndarray:
+    def after(**settings: Any) -> npt.NDArray[Any]:
         kernel, reference = _native.Kernel(image.content), Reference(image.content)
         x = np.random.default_rng(3).integers(-128, 128, (8, image.input_bytes)).astype(np.int8)
         kernel.begin(real(0.001), **settings)

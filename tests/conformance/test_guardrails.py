@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.adapters.config import layout
@@ -19,14 +22,14 @@ from tests.support.learning_twin import CONFIG, FEATURES, PROFILE, SETTINGS, TFL
 
 EARLY = 8
 DISTANCE = Reason.unlike | Reason.shifted  # what any change of the early windows brings as well
-CALIBRATION_ONLY = {"passes": 0, "ready_features": True}
+CALIBRATION_ONLY: dict[str, Any] = {"passes": 0, "ready_features": True}
 
 
 def image(early: int = EARLY) -> kilotune.Image:
     return kilotune.compile(TFLITE, method="bias+head", features=CONFIG, profile=PROFILE, reservoir=32, early=early)
 
 
-def learned(model: kilotune.Image, **options: object) -> Device:
+def learned(model: kilotune.Image, **options: Any) -> Device:
     """A device that has learned from 64 windows of the machine, and committed."""
     device = twin(model, bytearray(b"\xff" * 65536))
     device.learn(machine(64, 1), **{**CALIBRATION_ONLY, **options})
@@ -34,7 +37,7 @@ def learned(model: kilotune.Image, **options: object) -> Device:
     return device
 
 
-def refused(device: Device, x: np.ndarray, **options: object) -> np.ndarray:
+def refused(device: Device, x: npt.NDArray[Any], **options: Any) -> npt.NDArray[Any]:
     """Refusal bits of windows learned from with resume."""
     bits: list[int] = []
     settings = {**CALIBRATION_ONLY, "resume": True, **options}
@@ -42,7 +45,7 @@ def refused(device: Device, x: np.ndarray, **options: object) -> np.ndarray:
     return np.array(bits)
 
 
-def arrays(device: Device) -> dict[str, np.ndarray]:
+def arrays(device: Device) -> dict[str, npt.NDArray[Any]]:
     adapter = device.pull()
     return {
         name: np.frombuffer(adapter.blob, dtype, int(np.prod(shape)), at).reshape(shape)
@@ -83,7 +86,9 @@ def test_early_windows_are_held_back_ones_of_the_first_phase_and_stay() -> None:
     np.testing.assert_array_equal(arrays(device)["calibration.early"], early)
 
 
-def tampered(device: Device, change: dict[str, bytes | np.ndarray], head: dict[int, bytes] | None = None) -> None:
+def tampered(
+    device: Device, change: Mapping[str, bytes | npt.NDArray[Any]], head: dict[int, bytes] | None = None
+) -> None:
     """Pushes the device's own adapter with some arrays and bytes of the head changed."""
     adapter = device.pull()
     blob = bytearray(adapter.blob)
@@ -135,7 +140,7 @@ def test_a_window_that_was_let_in_does_not_vouch_for_the_next_one() -> None:
     ],
 )
 def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
-    reason: Reason, arrays_changed: dict[str, np.ndarray], head: dict[int, bytes]
+    reason: Reason, arrays_changed: dict[str, npt.NDArray[Any]], head: dict[int, bytes]
 ) -> None:
     """What the first phase had measured is changed, so that the same healthy windows are a loss against it."""
     device = learned(image())
@@ -271,7 +276,7 @@ def test_an_ageing_machine_is_followed_within_a_budget_and_no_further() -> None:
 
 
 def test_a_machine_that_changes_while_it_is_learned_is_called_unsteady() -> None:
-    def unsteady(x: np.ndarray) -> int:
+    def unsteady(x: npt.NDArray[Any]) -> int:
         device = twin(image())
         device.learn(x, **CALIBRATION_ONLY)
         return device.status().guard.unsteady

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import kilotune
 import numpy as np
@@ -44,7 +45,7 @@ def test_every_tensor_is_that_of_the_reference(spec: small_models.DenseSpec) -> 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_gradients_follow_the_float64_reference(network: str, method: str) -> None:
+def test_gradients_follow_the_float64_reference(network: str, method: Any) -> None:
     content = kilotune.compile(NETWORKS[network], method=method).content
     kernel = _native.Kernel(content)
     kernel.begin(real(0.0))
@@ -66,7 +67,7 @@ def test_gradients_follow_the_float64_reference(network: str, method: str) -> No
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_one_step_changes_parameters_along_the_gradient(network: str, method: str) -> None:
+def test_one_step_changes_parameters_along_the_gradient(network: str, method: Any) -> None:
     image = kilotune.compile(NETWORKS[network], method=method)
     content, rate = image.content, 0.01
     kernel, reference = _native.Kernel(content), Reference(content)
@@ -107,7 +108,7 @@ def loss_after(content: bytes, steps: int, rate: float, seed: int = 1) -> tuple[
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_updates_below_one_step_of_a_parameter_accumulate(method: str) -> None:
+def test_updates_below_one_step_of_a_parameter_accumulate(method: Any) -> None:
     """At this rate not one update of the run reaches one step of the int8 weight or int32 bias that runs forward."""
     content = kilotune.compile(NETWORKS["autoencoder"], method=method).content
     rate = 3e-6
@@ -177,7 +178,7 @@ def test_momentum_remembers_the_steps_before() -> None:
 
 
 @pytest.mark.parametrize("method", ["bias", "bias+head"])
-def test_weight_decay_pulls_towards_the_base_model(method: str) -> None:
+def test_weight_decay_pulls_towards_the_base_model(method: Any) -> None:
     content = kilotune.compile(NETWORKS["autoencoder"], method=method).content
     xs = inputs(content, 16)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 
@@ -13,7 +14,7 @@ from tests.support import shared_data, tflite_oracle
 from tests.support.kernel_checks import check_gradients, differences, real
 
 
-def inputs(n: int) -> np.ndarray:
+def inputs(n: int) -> npt.NDArray[Any]:
     return np.random.default_rng(0).integers(-128, 128, (n, 1, 49, 10, 1)).astype(np.int8)
 
 

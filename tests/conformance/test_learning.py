@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
-from kilotune.adapters.calibration import Calibration, of_adapter, reconstruction_differences
+from kilotune.adapters.calibration import Calibration, reconstruction_differences
 from kilotune.device.device import Device
 from kilotune.image import metadata
 from kilotune.link.transport import InProcess
 
 from tests.support import tflite_oracle
-from tests.support.learning_twin import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, calibration_of, machine, twin
+from tests.support.learning_twin import (
+    CONFIG,
+    FEATURES,
+    PROFILE,
+    SETTINGS,
+    TFLITE,
+    calibrated,
+    calibration_of,
+    machine,
+    twin,
+)
 
 
-def image(method: str = "bias+head", reservoir: int = 32) -> kilotune.Image:
+def image(method: Any = "bias+head", reservoir: int = 32) -> kilotune.Image:
     return kilotune.compile(TFLITE, method=method, features=CONFIG, profile=PROFILE, reservoir=reservoir)
 
 
@@ -31,14 +43,14 @@ def shrunk(v: np.ndarray, base: np.ndarray, n: int, pseudo: int) -> np.ndarray:
     return (n * v + pseudo * base * v.mean() / base.mean()) / (n + pseudo)
 
 
-def loss_differences(model: kilotune.Image, adapter: bytes, x: np.ndarray) -> np.ndarray:
+def loss_differences(model: kilotune.Image, adapter: bytes, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """d of SPEC 1.5 from the kernel's own outputs."""
     kernel = _native.Kernel(model.content)
     kernel.adapter = adapter
     return differences(model, kernel.infer(x), x)
 
 
-def differences(model: kilotune.Image, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def differences(model: kilotune.Image, y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     training = struct.unpack_from("<I", model.content, 96)[0]
     found = reconstruction_differences(y, x, output=model.output_quantisation, source=model.input_quantisation)
     a, b = struct.unpack_from("<ii", model.content, training + 8)
@@ -68,7 +80,7 @@ def test_residuals_are_measured_on_the_learned_windows() -> None:
     device = twin(model)
     device.learn(machine(32, 2), scorer="residual", force=True, **SETTINGS)
     adapter = device.pull()
-    found = of_adapter(adapter)
+    found = calibrated(adapter)
     r = loss_differences(model, adapter.blob, found.windows[: found.learned]) >> 8
     np.testing.assert_allclose(found.residual_mean, r.mean(0), atol=0.51)
     unit = max(model.input_quantisation[0], model.output_quantisation[0]) / 64
@@ -97,7 +109,7 @@ def test_the_host_reproduces_the_devices_scores_bit_for_bit(scorer: str) -> None
     test = np.concatenate([machine(30, 5), machine(30, 6, shift=2.0)])
     scores = device.score(test, ready_features=True)
     adapter = device.pull()
-    found = of_adapter(adapter)
+    found = calibrated(adapter)
     assert found.scorer == scorer
     scale, zero = model.input_quantisation
     x = found.inputs(test, input_scale=scale, zero_point=zero)
@@ -182,7 +194,7 @@ def test_training_lowers_the_loss_on_windows_it_has_not_seen() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"gain": 4}, {"jitter": True}, {"gain": 2, "jitter": True, "noise": 0}])
-def test_learning_does_not_depend_on_when_its_steps_run(augmentation: dict[str, object]) -> None:
+def test_learning_does_not_depend_on_when_its_steps_run(augmentation: dict[str, Any]) -> None:
     model, x = image(), machine(32, 11)
 
     def adapter(slice_ms: int) -> bytes:
@@ -206,7 +218,7 @@ def test_the_best_state_comes_back_when_training_gets_worse() -> None:
     assert found is not None, "no rate of the list overshoots"
     device, report = found
     adapter = device.pull()
-    c = of_adapter(adapter)
+    c = calibrated(adapter)
     d = loss_differences(model, adapter.blob, c.windows[c.learned :])
     loss = np.log2((d.astype(float) ** 2 * 32 / 65536).sum(1).mean())
     assert loss == pytest.approx(report.loss_candidate_held / 1024, abs=0.01)

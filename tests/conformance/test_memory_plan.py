@@ -7,6 +7,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.image.image import Image
@@ -70,7 +71,7 @@ class Watch:
             self._backward[op] = step
             step += 1 + sum(before == op for before, _ in image.reruns)
         self._noise = np.random.default_rng(seed)
-        self._before: np.ndarray | None = None
+        self._before: npt.NDArray[Any] | None = None
         self._step = 0
         self.spoiled = self.steps = 0
         self.strays: list[tuple[int, int]] = []  # (step, byte) written where nothing is planned

@@ -142,7 +142,7 @@ def ds_cnn(seed: int = 0) -> bytes:
     x = net.conv(net.source(12, 8, 1), 8, (5, 3), stride=(2, 2))
     for _ in range(2):
         x = net.conv(net.depthwise(x), 8, (1, 1))
-    x = net.pool(x, "average", x.shape[1:3])
+    x = net.pool(x, "average", (x.shape[1], x.shape[2]))
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 

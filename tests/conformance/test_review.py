@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from kilotune import _native
 from kilotune.device.device import Device
@@ -20,9 +22,10 @@ from tests.support import small_models
 FEATURES = 16
 CONFIG = FeatureConfig(rate_hz=1600.0, window=64, hop=64, fft_points=64, axes=1, bands=FEATURES, full_scale_g=16.0)
 RNG = np.random.default_rng(2)
+ZEROS, ONES = np.zeros(FEATURES, np.float32), np.ones(FEATURES, np.float32)
 
 
-def windows(n: int, seed: int = 0) -> np.ndarray:
+def windows(n: int, seed: int = 0) -> npt.NDArray[Any]:
     return np.random.default_rng(seed).integers(-800, 800, (n, FEATURES)).astype(np.int16)
 
 
@@ -37,7 +40,7 @@ def classifier() -> kilotune.Image:
         small_models.chain(FEATURES, 8, 3, softmax=True, seed=4),
         method="bias",
         features=CONFIG,
-        profile=Profile(np.zeros(FEATURES), np.ones(FEATURES)),
+        profile=Profile(ZEROS, ONES),
     )
 
 
@@ -116,7 +119,7 @@ def test_patience_needs_windows_held_back() -> None:
         ({"labels": 0}, "no classifier"),
     ],
 )
-def test_impossible_wishes_are_named(options: dict[str, object], words: str) -> None:
+def test_impossible_wishes_are_named(options: dict[str, Any], words: str) -> None:
     image = autoencoder()
     device = Device(session(image), image=image)
     with pytest.raises(KilotuneError, match=words) as caught:

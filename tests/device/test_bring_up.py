@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,10 @@ from kilotune.targets import flashfile, native, qemu, renode
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board
 from kilotune.targets.elf import load_segments
+from kilotune.targets.process import DeviceProcess
 
-EMULATORS = {"qemu": qemu.run, "renode": renode.run}
+Run = Callable[..., AbstractContextManager[tuple[str, DeviceProcess]]]
+EMULATORS: dict[str, Run] = {"qemu": qemu.run, "renode": renode.run}
 
 
 def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
@@ -237,6 +241,8 @@ def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -
                 counts.append((bench.instructions_inference, bench.instructions_step))
     assert len(set(counts)) == 1
     inference, step = counts[0]
+    assert inference is not None
+    assert step is not None
     assert image.macs < inference < step
 
 
@@ -264,13 +270,13 @@ class started:  # lower case: a context manager
         parsed = registry.parse_target(target)
         folder = registry.state_folder(parsed, state)
         if parsed.kind == "native":
-            self._run = native.run(folder, content)
+            self._run: AbstractContextManager[tuple[str, DeviceProcess]] = native.run(folder, content)
         elif parsed.kind in EMULATORS:
             self._run = EMULATORS[parsed.kind](parsed.board, folder, content)
         else:
             pytest.skip("needs a device that the test can start and kill")
 
-    def __enter__(self):  # type: ignore[no-untyped-def]
+    def __enter__(self) -> tuple[Device, DeviceProcess]:
         port, process = self._run.__enter__()
         try:
             self._device = Device(open_port(port, timeout_s=60), timeout_s=60)

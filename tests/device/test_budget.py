@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import kilotune
 import numpy as np
@@ -22,18 +24,18 @@ from tests.support import small_models
 KB = 1000
 
 
-def three_axes(method: str) -> Image:
+def three_axes(method: Any) -> Image:
     return kilotune.compile(base_model("vibration_ae_20k"), method=method)
 
 
-def one_axis(method: str) -> Image:
+def one_axis(method: Any) -> Image:
     """32-32-8-32-32, one axis of the shipped model's features."""
     features = three_axes("bias").features
     assert features is not None
     return kilotune.compile(small_models.chain(32, 32, 8, 32, 32), method=method, features=replace(features, axes=1))
 
 
-def small_window(method: str) -> Image:
+def small_window(method: Any) -> Image:
     """The same network on windows of 256 samples of a slow sensor."""
     features = kilotune.compile(base_model("vibration_ae_1k6")).features
     assert features is not None
@@ -55,8 +57,8 @@ def small_window(method: str) -> Image:
     ],
     ids=["three-axes-bias", "three-axes-bias+head", "one-axis-bias+head", "microbit", "microbit-small"],
 )
-def test_the_whole_firmware_fits(  # type: ignore[no-untyped-def]
-    board_id: str, make, window: int, method: str, budget: int, tmp_path: Path
+def test_the_whole_firmware_fits(
+    board_id: str, make: Callable[[str], Image], window: int, method: str, budget: int, tmp_path: Path
 ) -> None:
     for tool in ("arm-none-eabi-g++", "qemu-system-arm"):
         if shutil.which(tool) is None:

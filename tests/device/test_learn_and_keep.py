@@ -23,7 +23,7 @@ def rows(image: Image, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
 def vibration(n: int, seed: int, level: float = 1.0) -> npt.NDArray[np.int16]:
     rng = np.random.default_rng(seed)
     tone = 2000 * np.sin(np.arange(n)[:, None] * np.array([0.3, 0.7, 1.1]))
-    return (level * tone + rng.normal(0, 300, (n, 3))).astype(np.int16)
+    return np.asarray(level * tone + rng.normal(0, 300, (n, 3))).astype(np.int16)
 
 
 def adapter_crc(device: Device) -> int:

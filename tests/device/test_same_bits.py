@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import kilotune
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ NETWORKS = {
 }
 
 
-OPTIONS = {"Adam": {"adam": True}, "Adam, some channels": {"adam": True}}
+OPTIONS: dict[str, dict[str, Any]] = {"Adam": {"adam": True}, "Adam, some channels": {"adam": True}}
 NETWORKS |= {
     "Adam": (small_models.chain(33, 21, 7, 33, per_channel=True, seed=9), "bias+head"),
     "Adam, some channels": (small_models.chain(64, 16, 4, softmax=True, seed=9), "channels"),

@@ -71,7 +71,8 @@ def fuzz(target: str, limit: str, timeout_s: float | None) -> str:
     crashes = BUILD / "crashes"
     crashes.mkdir(exist_ok=True)
     log = BUILD / f"{target}.log"
-    command = [BUILD / "tests" / "fuzz" / f"fuzz_{target}", limit, "-timeout=20", "-rss_limit_mb=1024",
+    program: str | Path = BUILD / "tests" / "fuzz" / f"fuzz_{target}"
+    command = [program, limit, "-timeout=20", "-rss_limit_mb=1024",
                f"-max_len={LONGEST_INPUT[target]}", "-entropic=0", f"-artifact_prefix={crashes}/{target}-",
                "-print_final_stats=1", BUILD / "corpus" / target]  # fmt: skip
     with log.open("w") as out:

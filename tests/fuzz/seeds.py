@@ -9,6 +9,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import kilotune
 import numpy as np
@@ -31,8 +32,9 @@ def _windows(bands: int, axes: int = 1, window: int = 32) -> FeatureConfig:
 
 def _profile(features: int, residuals: int) -> Profile:
     rng = np.random.default_rng(3)
-    return Profile(rng.uniform(-1, 2, features), rng.uniform(0.3, 1.5, features),
-                   rng.uniform(0.3, 1.0, residuals), 1.0)  # fmt: skip
+    ranges = ((-1, 2, features), (0.3, 1.5, features), (0.3, 1.0, residuals))
+    mean, std, residual_std = (rng.uniform(low, high, n).astype(np.float32) for low, high, n in ranges)
+    return Profile(mean, std, residual_std, 1.0)
 
 
 def _positions() -> bytes:
@@ -103,7 +105,8 @@ def images() -> dict[str, bytes]:
     for method in ("lora", "channels"):
         out[f"positions-{method}"] = kilotune.compile(_positions(), method=method, layers=[0, 1, 3])
     out["recomputed"] = kilotune.compile(_deep(), method="channels", recompute=True)
-    for method in ("bias", "head", "bias+head", "lora", "channels"):
+    methods: tuple[Any, ...] = ("bias", "head", "bias+head", "lora", "channels")
+    for method in methods:
         out[f"coder-{method}"] = kilotune.compile(
             coder, method=method, features=_windows(8), profile=_profile(8, 8), reservoir=12,
             early=0 if method == "head" else 4, momentum=method != "bias",

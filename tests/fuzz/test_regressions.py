@@ -35,7 +35,7 @@ def changed(name: str, edit: Callable[[bytearray], None]) -> bytes:
 
 def last_op(content: bytes | bytearray) -> int:
     """Offset of the last op record."""
-    ops, count = struct.unpack_from("<I", content, 92)[0], struct.unpack_from("<H", content, 82)[0]
+    ops, count = u32(content, 92), int(struct.unpack_from("<H", content, 82)[0])
     return ops + OP_BYTES * (count - 1)
 
 

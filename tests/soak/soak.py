@@ -171,7 +171,7 @@ class Soak:
         self.life.rollbacks += 1
 
 
-def _was_erased(before: bytes, after: bytes) -> bool:
+def _was_erased(before: bytes, after: bytearray) -> bool:
     """Only an erase sets bits; a blank sector is erased before its first use."""
     if before == after:
         return False

@@ -56,6 +56,10 @@ def machine(n: int, seed: int, shift: float = 0.0) -> npt.NDArray[np.int16]:
 
 
 def calibration_of(device: Device) -> Calibration:
-    found = of_adapter(device.pull())
+    return calibrated(device.pull())
+
+
+def calibrated(adapter: kilotune.Adapter) -> Calibration:
+    found = of_adapter(adapter)
     assert found is not None
     return found

@@ -240,7 +240,7 @@ class Network:
                 values = self.rng.integers(-127, 128, (units, width)).astype(np.int8)
                 tensors[i] = self.m.weights(values, (f32(spread / (74.0 * width**0.5 * driver)),))
         for i in range(12, 16):
-            unit = f32(np.float32(x.scale) * np.float32(self.m.tensors[tensors[i - 11]].scales[0]))
+            unit = f32(float(np.float32(x.scale) * np.float32(self.m.tensors[tensors[i - 11]].scales[0])))
             numbers = np.rint(self.rng.normal(0, 0.3 * spread, units) / unit).astype(np.int32)
             tensors[i] = self.m.bias(numbers, (unit,))
         hidden = [(1, units), INT8, (scale,), zero]

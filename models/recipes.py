@@ -20,6 +20,7 @@ from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig
 from kilotune.sources import simulator
 from kilotune.sources.simulator import FAULTS, Fault, Machine, Sensor
+from kilotune.terms import Loss
 from kilotune.tflite import convert as quantize
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def build_autoencoder(recipe: Autoencoder, *, quick: bool, healthy: Sequence[Pat
     spread = np.maximum(residual.std(0), 1e-3)
     threshold = float(np.log2(np.quantile(((residual / spread) ** 2).mean(1), 0.99)))
     profile = Profile(mean, std, spread, round(threshold, 3))
-    described = metadata.ModelMetadata(features=recipe.features, profile=profile, loss="reconstruction")
+    described = metadata.ModelMetadata(features=recipe.features, profile=profile, loss=Loss.reconstruction)
     metrics = {
         "windows": len(z),
         "residual_variance": round(float((residual**2).mean()), 4),
@@ -293,7 +294,7 @@ def build_classifier(recipe: Classifier, *, quick: bool) -> Built:
     loss = tf.keras.losses.SparseCategoricalCrossentropy()
     fit(tf, model, loss, z, labels, 300 if quick else recipe.steps, seed=2)
     tflite = quantize.quantize(model, representative(z))
-    described = metadata.ModelMetadata(features=recipe.features, profile=Profile(mean, std), loss="classification")
+    described = metadata.ModelMetadata(features=recipe.features, profile=Profile(mean, std), loss=Loss.classification)
     unseen, truth = labelled(recipe, range(UNSEEN, UNSEEN + (3 if quick else 60)))
     metrics: dict[str, Any] = {"windows": len(flat), "unseen_machines": len(unseen)}
     for name, inputs in (

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kilotune.compiler import costs, graph, planning
 from kilotune.compiler.options import CompileOptions
 from kilotune.targets.connect import connect_fresh
-from kilotune.terms import Method
+from kilotune.terms import Method, named
 from kilotune.tflite import model as tflite_model
 from scipy.optimize import nnls
 
@@ -79,7 +79,7 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     """An inference and a step."""
     image = kilotune.compile(content, **options)
     built = graph.build(tflite_model.read(content))
-    asked = CompileOptions(**{**options, "method": Method(options["method"])})
+    asked = CompileOptions(**{**options, "method": named(Method, options["method"])})
     plan = planning.plan(built, asked, calibration_bytes=0)
     with connect_fresh(TARGET, image=image, state=None, timeout_s=300.0) as device:
         counted = device.bench(runs=1)

@@ -33,6 +33,7 @@ from kilotune.device.device import Device
 from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
 from kilotune.link.transport import InProcess
+from kilotune.terms import Loss
 from kilotune.tflite import convert as quantize
 
 from models.recipes import auc, dense, fit, representative, run_int8, standardise
@@ -116,7 +117,7 @@ def base_autoencoder(case: Detection, seed: int) -> bytes:
         spread = np.maximum(residual.std(0), 1e-3)
         threshold = float(np.log2(np.quantile(((residual / spread) ** 2).mean(1), 0.99)))
         profile = Profile(mean, std, spread, threshold)
-        return metadata.write(tflite, metadata.ModelMetadata(config, profile, "reconstruction"))
+        return metadata.write(tflite, metadata.ModelMetadata(config, profile, Loss.reconstruction))
 
     digest = hashlib.sha256(case.source.tobytes()).hexdigest()
     return cached(f"ae 3 {config} {digest} {seed} {STEPS}", make)
@@ -135,7 +136,7 @@ def base_classifier(case: Classification, seed: int) -> bytes:
         model = dense(tf, (z.shape[1], 32, 16, len(case.source)), softmax=True)
         fit(tf, model, tf.keras.losses.SparseCategoricalCrossentropy(), z, y, STEPS, seed=seed + 100)
         tflite = quantize.quantize(model, representative(z))
-        return metadata.write(tflite, metadata.ModelMetadata(config, Profile(mean, std), "classification"))
+        return metadata.write(tflite, metadata.ModelMetadata(config, Profile(mean, std), Loss.classification))
 
     digest = hashlib.sha256(np.concatenate(case.source).tobytes()).hexdigest()
     return cached(f"cl 3 {config} {digest} {seed} {STEPS}", make)
@@ -144,7 +145,7 @@ def base_classifier(case: Classification, seed: int) -> bytes:
 def compiled(tflite: bytes, reservoir: int) -> dict[str, kilotune.Image]:
     """An image for each method."""
     return {
-        method: kilotune.compile(tflite, method=method, reservoir=reservoir, **options)  # type: ignore[arg-type]
+        method: kilotune.compile(tflite, method=method, reservoir=reservoir, **options)
         for method, options in METHODS.items()
     }
 

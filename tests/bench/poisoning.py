@@ -35,7 +35,7 @@ from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import InProcess
-from kilotune.terms import Refusal
+from kilotune.terms import Refusal, word_of
 
 from tests.bench import protocols
 from tests.bench.learning import DETECT, base_autoencoder
@@ -258,7 +258,7 @@ def recordings_of(name: str) -> list[Signal]:
 
 
 def shares(bits: list[int]) -> dict[str, float]:
-    counted = {bit.name: float(np.mean([(b & bit) != 0 for b in bits])) for bit in Refusal}
+    counted = {word_of(bit): float(np.mean([(b & bit) != 0 for b in bits])) for bit in Refusal}
     return {"any": float(np.mean([b != 0 for b in bits])), **{k: v for k, v in counted.items() if v}}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import kilotune
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from kilotune import _native
@@ -26,7 +27,7 @@ NETWORKS = {
 }
 
 
-def inputs(content: bytes, n: int, seed: int = 0) -> np.ndarray:
+def inputs(content: bytes, n: int, seed: int = 0) -> npt.NDArray[np.int8]:
     r = Reference(content)
     shape = (n, r.tensors[r.input].elements)
     return np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)

@@ -33,14 +33,14 @@ def image(method: Any = "bias+head", reservoir: int = 32) -> kilotune.Image:
     return kilotune.compile(TFLITE, method=method, features=CONFIG, profile=PROFILE, reservoir=reservoir)
 
 
-def split(x: np.ndarray, period: int = 8, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def split(x: npt.NDArray[Any], period: int = 8, count: int = 2) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Windows learned from and held back by the device's rule, as float log2."""
     held = np.arange(len(x)) % period >= period - count
     return x[~held] / 1024, x[held] / 1024
 
 
-def shrunk(v: np.ndarray, base: np.ndarray, n: int, pseudo: int) -> np.ndarray:
-    return (n * v + pseudo * base * v.mean() / base.mean()) / (n + pseudo)
+def shrunk(v: npt.NDArray[Any], base: npt.NDArray[Any], n: int, pseudo: int) -> npt.NDArray[Any]:
+    return np.asarray((n * v + pseudo * base * v.mean() / base.mean()) / (n + pseudo))
 
 
 def loss_differences(model: kilotune.Image, adapter: bytes, x: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -158,7 +158,7 @@ class FirstOp:
 @pytest.mark.parametrize("network", ["deep", "long"])
 def test_recomputed_activations_take_less_memory_and_teach_the_same(network: str, way: str) -> None:
     content = NETWORKS[network]()
-    kept, again = (kilotune.compile(content, method=way, recompute=on) for on in (False, True))  # type: ignore[arg-type]
+    kept, again = (kilotune.compile(content, method=way, recompute=on) for on in (False, True))
     assert again.arena_bytes < kept.arena_bytes
     assert again.reruns
     assert not kept.reruns

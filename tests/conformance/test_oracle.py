@@ -99,12 +99,12 @@ def test_networks_merge_exactly_after_training(network: str, method: Method) -> 
     check_merge(NETWORKS[network], method, random_inputs(200, size))
 
 
-@pytest.mark.parametrize("method", ["bias", "head", "bias+head"])
+@pytest.mark.parametrize("method", [Method.bias, Method.head, Method.bias_and_head])
 def test_ad01_merges_exactly_after_training(method: Method) -> None:
     check_merge(shared_data.ad01(), method, np.concatenate([shared_data.ad01_windows(), random_inputs(200, 640)]))
 
 
-@pytest.mark.parametrize("method", ["bias", "head", "bias+head"])
+@pytest.mark.parametrize("method", [Method.bias, Method.head, Method.bias_and_head])
 def test_hello_world_merges_exactly_after_training(method: Method) -> None:
     check_merge(shared_data.hello_world(), method, np.arange(-128, 128, dtype=np.int8)[:, None])
 
@@ -112,7 +112,7 @@ def test_hello_world_merges_exactly_after_training(method: Method) -> None:
 @pytest.mark.parametrize("path", BASE_MODELS, ids=lambda p: p.stem)
 def test_base_model_merges_exactly_after_training(path: Path) -> None:
     model = path.read_bytes()
-    check_merge(model, "bias+head", random_inputs(200, compile(model).input_bytes))
+    check_merge(model, Method.bias_and_head, random_inputs(200, compile(model).input_bytes))
 
 
 SMALL = small_models.dense_model(

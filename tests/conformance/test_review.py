@@ -30,7 +30,8 @@ def windows(n: int, seed: int = 0) -> npt.NDArray[Any]:
 
 
 def autoencoder() -> kilotune.Image:
-    profile = Profile(np.zeros(FEATURES), np.ones(FEATURES), np.ones(FEATURES))
+    ones = np.ones(FEATURES, np.float32)
+    profile = Profile(np.zeros(FEATURES, np.float32), ones, ones)
     tflite = small_models.chain(FEATURES, 8, FEATURES, seed=3)
     return kilotune.compile(tflite, method="bias", features=CONFIG, profile=profile)
 

@@ -18,8 +18,9 @@ from kilotune.sources.simulator import Machine
 from kilotune.studies.base_models import base_model
 from kilotune.targets import renode
 from kilotune.targets import target as registry
-from kilotune.targets.build import SensorChoice, build
+from kilotune.targets.build import build
 from kilotune.targets.resd import encode_resd
+from kilotune.targets.sensors import SensorChoice
 
 from tests.device.sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 

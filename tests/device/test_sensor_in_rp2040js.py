@@ -10,7 +10,8 @@ from kilotune.device.device import Device
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
 from kilotune.targets import rp2040js
-from kilotune.targets.build import SensorChoice, build
+from kilotune.targets.build import build
+from kilotune.targets.sensors import SensorChoice
 
 from tests.device.sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 

@@ -66,7 +66,7 @@ def test_both_spellings_of_a_loss_name_one_member() -> None:
 def test_a_word_that_is_none_is_refused_with_those_that_are(kind: type[Enum]) -> None:
     for word in ("", "Bias", "0", "residual ", "__class__"):
         with pytest.raises(KilotuneError) as refused:
-            named(kind, word, code="bad_argument")
+            named(kind, word)
         assert refused.value.code == "bad_argument"
         assert all(known in refused.value.hint for known in words(kind))
 

@@ -7,7 +7,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cbor2
 from kilotune.link import frames, messages
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 def zero(cls: type[T]) -> T:
     """A message in which every number is 0."""
-    return messages.decode(cls, cbor2.dumps([0] * messages._width(cls)))
+    return messages.decode(cls, cbor2.dumps([0] * messages._width(cast(Any, cls))))
 
 
 class RefuseError(Exception):

@@ -17,6 +17,7 @@ from kilotune.compiler.compile import compile
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.image import Image
+from kilotune.terms import Loss
 from kilotune.tflite import model as tflite_model
 
 from tests.support import shared_data, small_models, tflite_oracle
@@ -239,7 +240,7 @@ def test_another_base_model_is_refused() -> None:
 
 
 def test_everything_else_in_the_model_stays() -> None:
-    model = metadata.write(small_models.chain(10, 6, 4, seed=2), metadata.ModelMetadata(loss="regression"))
+    model = metadata.write(small_models.chain(10, 6, 4, seed=2), metadata.ModelMetadata(loss=Loss.regression))
     merged = tflite_model.read(merge(model, trained_adapter(compile(model, method="bias"))))
     base = tflite_model.read(model)
     assert [t.name for t in merged.tensors] == [t.name for t in base.tensors]

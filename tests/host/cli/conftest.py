@@ -8,6 +8,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune.image import metadata
+from kilotune.terms import Loss
 
 from tests.support import small_models
 from tests.support.command_line import features
@@ -17,7 +18,7 @@ from tests.support.command_line import features
 def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "ae.tflite"
     plain = small_models.chain(12, 8, 12, seed=3)
-    path.write_bytes(metadata.write(plain, metadata.ModelMetadata(features=features(), loss="reconstruction")))
+    path.write_bytes(metadata.write(plain, metadata.ModelMetadata(features=features(), loss=Loss.reconstruction)))
     return path
 
 

@@ -22,6 +22,7 @@ from kilotune.image import metadata
 from kilotune.sources import read
 from kilotune.targets import connect as connection
 from kilotune.targets import ports
+from kilotune.terms import Loss
 
 from tests.support.command_line import ended, features
 from tests.support.paths import ROOT
@@ -108,7 +109,7 @@ def test_names_that_are_no_text_go_in_and_out_as_they_are(own_tflite: Path, tmp_
 
 
 def test_a_title_that_is_no_text_does_not_cost_the_report(own_tflite: Path, tmp_path: Path) -> None:
-    about = metadata.ModelMetadata(features=features(), loss="reconstruction")
+    about = metadata.ModelMetadata(features=features(), loss=Loss.reconstruction)
     own_tflite.write_bytes(metadata.write(own_tflite.read_bytes(), about))
     image, page = tmp_path / "ae.ktm", tmp_path / "report.html"
     kilotune.compile(own_tflite, method="bias").save(image)

@@ -12,7 +12,7 @@ from kilotune.compiler.options import CompileOptions
 from kilotune.compiler.schedule import schedule
 from kilotune.image.memory import Piece
 from kilotune.operators.base import OpPlan
-from kilotune.terms import Method
+from kilotune.terms import Method, named
 from kilotune.tflite import model as tflite_model
 
 from tests.support import small_models
@@ -96,7 +96,7 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
 @settings(deadline=None, max_examples=60)
 def test_dense_networks_come_near_the_lower_bound(spec: small_models.DenseSpec, method: str) -> None:
     g = graph.build(tflite_model.read(small_models.dense_model(spec)))
-    plan = planning.plan(g, CompileOptions(method=Method(method)), calibration_bytes=0)
+    plan = planning.plan(g, CompileOptions(method=named(Method, method)), calibration_bytes=0)
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8
 
 

@@ -15,6 +15,7 @@ from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.image.layout import NONE
+from kilotune.terms import Loss
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
 
@@ -96,7 +97,7 @@ def test_the_loss_follows_the_model() -> None:
     assert compile(small_models.chain(12, 8, 3, softmax=True)).loss == "classification"
     assert compile(small_models.chain(12, 8, 3), loss="classification").loss == "classification"
     assert compile(shared_data.hello_world()).loss == "regression"
-    marked = metadata.write(small_models.chain(12, 8, 3), metadata.ModelMetadata(loss="classification"))
+    marked = metadata.write(small_models.chain(12, 8, 3), metadata.ModelMetadata(loss=Loss.classification))
     assert compile(marked).loss == "classification"
     assert compile(marked, loss="regression").loss == "regression"
 
@@ -184,7 +185,7 @@ def test_features_travel_in_the_models_metadata() -> None:
 
 
 def test_metadata_changes_nothing_else() -> None:
-    marked = metadata.write(MODEL, metadata.ModelMetadata(loss="regression"))
+    marked = metadata.write(MODEL, metadata.ModelMetadata(loss=Loss.regression))
     inputs = np.random.default_rng(0).integers(-128, 128, (20, 12)).astype(np.int8)
     before, after = (tflite_oracle.run(m, inputs) for m in (MODEL, marked))
     assert before.keys() == after.keys()
@@ -193,8 +194,8 @@ def test_metadata_changes_nothing_else() -> None:
 
 
 def test_metadata_is_replaced_not_repeated() -> None:
-    once = metadata.write(shared_data.ad01(), metadata.ModelMetadata(loss="regression"))
-    twice = metadata.write(once, metadata.ModelMetadata(loss="reconstruction", calibration={"a": [1.5]}))
+    once = metadata.write(shared_data.ad01(), metadata.ModelMetadata(loss=Loss.regression))
+    twice = metadata.write(once, metadata.ModelMetadata(loss=Loss.reconstruction, calibration={"a": [1.5]}))
     model = tflite_model.read(twice)
     assert [name for name, _ in model.metadata] == ["min_runtime_version", "kilotune"]
     assert metadata.read(twice).loss == "reconstruction"

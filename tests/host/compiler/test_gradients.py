@@ -16,11 +16,11 @@ from tests.support import shared_data, small_models
 from tests.support.reference import Reference
 from tests.support.small_models import DenseSpec
 
-LOSSES: list[tuple[Loss, bool]] = [("reconstruction", False), ("regression", False), ("classification", True)]
+LOSSES: list[tuple[Loss, bool]] = [(Loss.reconstruction, False), (Loss.regression, False), (Loss.classification, True)]
 
 
 def make(loss: Loss, softmax: bool, *, per_channel: bool, method: Any = "bias+head", seed: int = 0) -> Image:
-    widths = (16, 24, 8, 16) if loss == "reconstruction" else (16, 24, 8, 5)
+    widths = (16, 24, 8, 16) if loss is Loss.reconstruction else (16, 24, 8, 5)
     model = small_models.chain(*widths, per_channel=per_channel, softmax=softmax, seed=seed)
     return compile(model, method=method, loss=loss)
 

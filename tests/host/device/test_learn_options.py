@@ -56,7 +56,7 @@ def test_every_field_arrives_at_the_wire_under_its_own_name() -> None:
     same = ("passes", "patience", "hold_period", "hold_count", "resume", "scorer", "force", "noise", "gain", "jitter",
             "guard", "recalibrate")  # fmt: skip
     assert {name: getattr(config, name) for name in same} == {name: getattr(ASKED, name) for name in same}
-    train = config.train
+    train = config.train_config
     assert train.rate_mantissa * 2.0**train.rate_exponent == 0.25
     assert train.decay_mantissa * 2.0**train.decay_exponent == 2.0**-9
     assert (train.momentum_q15, train.accumulate, train.seed) == (16384, 7, 77)
@@ -67,8 +67,8 @@ def test_a_classifier_learns_slower_and_longer_unless_it_is_told() -> None:
     plain, classifier = (LearnOptions().learn_config(classifies=c) for c in (False, True))
     assert (plain.passes, classifier.passes) == (40, 100)
     assert (plain.labelled, classifier.labelled) == (False, True)
-    assert classifier.train == TrainOptions(lr=0.05).train_config(9.0)
-    assert plain.train == TrainOptions().train_config(0.5)
+    assert classifier.train_config == TrainOptions(lr=0.05).train_config(9.0)
+    assert plain.train_config == TrainOptions().train_config(0.5)
     assert LearnOptions(passes=0, lr=1.0).learn_config(classifies=True).passes == 0
 
 

@@ -33,7 +33,8 @@ class CountedLine(InProcess):
 @pytest.fixture(scope="module")
 def image() -> Image:
     features = FeatureConfig(rate_hz=1600.0, window=64, hop=40, fft_points=64, axes=3, bands=8)
-    profile = Profile(np.zeros(24), np.ones(24), np.ones(24), base_threshold=1.25)
+    ones = np.ones(24, np.float32)
+    profile = Profile(np.zeros(24, np.float32), ones, ones, base_threshold=1.25)
     return kilotune.compile(small_models.chain(24, 12, 24), method="bias+head", features=features, profile=profile)
 
 

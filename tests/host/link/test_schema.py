@@ -99,7 +99,7 @@ def c_struct(cddl: Path, rule: str) -> str:
     command = [sys.executable, program, "code", "--cddl", cddl, "--decode", "--entry-types", rule,
                "--default-bit-size", "32", "--short-names", "--output-c", f"{out}.c", "--output-h", f"{out}.h",
                "--output-h-types", f"{out}_types.h"]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=60)
     return re.sub(r"\s+", " ", Path(f"{out}_types.h").read_text())
 
 

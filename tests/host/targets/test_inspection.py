@@ -21,8 +21,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.mark.parametrize("method", ["bias", "bias+head", "lora", "channels"])
 def test_the_state_of_an_optimiser_is_what_the_compiler_reserves(method: str) -> None:
-    plain = kilotune.compile(MODEL, method=method)  # type: ignore[arg-type]
-    wide = kilotune.compile(MODEL, method=method, momentum=True)  # type: ignore[arg-type]
+    plain = kilotune.compile(MODEL, method=method)
+    wide = kilotune.compile(MODEL, method=method, momentum=True)
     told = {o.name: o for o in optimisers(plain)}
     assert told["sgd"].state_bytes == 0
     assert told["sgd"].available
@@ -32,14 +32,14 @@ def test_the_state_of_an_optimiser_is_what_the_compiler_reserves(method: str) ->
     if method == "lora":
         assert "adam" not in told
         return
-    adam = kilotune.compile(MODEL, method=method, adam=True)  # type: ignore[arg-type]
+    adam = kilotune.compile(MODEL, method=method, adam=True)
     assert told["adam"].state_bytes == adam.state_bytes
     assert [o.name for o in optimisers(adam) if o.available] == ["adam"]
 
 
 @pytest.mark.parametrize("method", ["none", "bias", "lora"])
 def test_the_picture_has_a_box_for_every_buffer_at_its_place(method: str) -> None:
-    image = kilotune.compile(MODEL, method=method)  # type: ignore[arg-type]
+    image = kilotune.compile(MODEL, method=method)
     root = ElementTree.fromstring(memory_plan(image))
     boxes = {title.text: rect for rect in root.iter(f"{SVG}rect") for title in rect.iter(f"{SVG}title")}
     assert len(boxes) == len(image.memory)

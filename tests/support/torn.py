@@ -7,6 +7,9 @@ import struct
 import subprocess
 from pathlib import Path
 
+from kilotune.common.files import lock_file
+from kilotune.errors import KilotuneError
+
 from tests.support.paths import ROOT
 
 FOREVER = 0  # a fuse that does not burn
@@ -17,9 +20,13 @@ _FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tear
 def torn_firmware(board_id: str) -> Path:
     """Of `native` or a board whose flash is a file; what sets its fuse is in boards/common/torn_region.h."""
     folder = ROOT / "build" / f"{board_id}-torn-flash"
+    folder.mkdir(parents=True, exist_ok=True)
+    into = str(folder)
     options = ("-G", "Ninja", f"-DKILOTUNE_BOARD={board_id}", "-DKILOTUNE_TORN_FLASH=ON")
-    for step in (("-S", str(ROOT), "-B", str(folder), *options), ("--build", str(folder))):
-        subprocess.run(["cmake", *step], check=True, capture_output=True, timeout=600)
+    busy = KilotuneError("build_failed", f"another build in {folder} does not end", "end it")
+    with lock_file(folder / ".lock", 600, busy):  # tests of several processes want it
+        for command in (["cmake", "-S", str(ROOT), "-B", into, *options], ["cmake", "--build", into]):
+            subprocess.run(command, check=True, capture_output=True, timeout=600)
     return folder / ("kilotune-native" if board_id == "native" else "kilotune.elf")
 
 

@@ -1,7 +1,8 @@
-"""Everything that is checked, in order; `make test` calls it.  python tests/run.py [stage ...]
+"""Everything that is checked; `make lint`, `make check` and `make test` call it.  python tests/run.py [stage ...]
 
-Stages: style, layers, types, cpp, fuzz, tidy, boards, python. Each prints what it runs; the first failure ends the run.
-What a machine lacks (clang tools, a cross compiler, an emulator) is named and skipped.
+Stages: style, layers, types, quick, cpp, fuzz, tidy, boards, python. Groups of them: lint, check, test. Each prints
+what it runs, and at the end how long it took; the first failure ends the run. What a machine lacks (clang tools, a
+cross compiler, an emulator) is named and skipped.
 """
 
 from __future__ import annotations
@@ -12,25 +13,35 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
+CORES = os.cpu_count() or 1
 BOARDS = sorted(p.parent.name for p in (ROOT / "firmware" / "boards").glob("*/board.json"))
-PYTHON_TREES = ("docs", "firmware/schema", "host/kilotune", "models", "tests")
+PYTHON_TREES = ("docs", "firmware", "host/kilotune", "models", "tests")
+CPP_TREES = ("firmware", "host/native", "tests")
+TIDY_TREES = ("kernel", "runtime", "sensors", "app")  # in firmware
+# What `make check` runs of the tests: the host's own, and one emulated board.
+QUICK = ("tests/host", "tests/project", "tests/support", "tests/device/test_learn_and_keep.py")
+QUICK_TARGETS = ("native", "qemu:mps2-an386")
 
 
-def run(*command: str | Path, timeout_s: float = 3600, **environment: str) -> None:
+def run(*command: str | Path, timeout_s: float = 3600, quiet: bool = False, **environment: str) -> None:
+    """`quiet`: what it prints is shown only where it fails."""
     words = [str(word) for word in command]
     line = " ".join(words)
     print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
     env = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON} | environment
-    result = subprocess.run(words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL)
+    output = subprocess.PIPE if quiet else None
+    result = subprocess.run(words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
+                            stdout=output, stderr=subprocess.STDOUT if quiet else None, text=True)  # fmt: skip
     if result.returncode != 0:
-        raise SystemExit(f"failed: {line[:400]}")
+        raise SystemExit(f"{result.stdout or ''}failed: {line[:400]}")
 
 
 def have(*programs: str) -> bool:
@@ -40,17 +51,22 @@ def have(*programs: str) -> bool:
     return not missing
 
 
-def sources(*patterns: str) -> list[Path]:
-    return sorted(p for pattern in patterns for p in ROOT.glob(pattern))
+def sources(trees: Iterable[str], *endings: str) -> list[Path]:
+    return sorted(p for tree in trees for ending in endings for p in (ROOT / tree).rglob(f"*{ending}"))
 
 
 def style() -> None:
     run("ruff", "format", "--check", *PYTHON_TREES)
     run("ruff", "check", *PYTHON_TREES)
     if have("clang-format"):
-        files = sources("firmware/**/*.h", "firmware/**/*.cpp", "host/native/*.h", "host/native/*.cpp",
-                        "tests/**/*.h", "tests/**/*.cpp")  # fmt: skip
-        run("clang-format", "--dry-run", "--Werror", *files)
+        run("clang-format", "--dry-run", "--Werror", *sources(CPP_TREES, ".h", ".cpp"))
+
+
+def reformat() -> None:
+    run("ruff", "format", *PYTHON_TREES)
+    run("ruff", "check", "--fix", *PYTHON_TREES)
+    if have("clang-format"):
+        run("clang-format", "-i", *sources(CPP_TREES, ".h", ".cpp"))
 
 
 def layers() -> None:
@@ -62,75 +78,92 @@ def layers() -> None:
 def types() -> None:
     made = {"--python": "host/kilotune/link/wire.py", "--python-terms": "host/kilotune/wire_terms.py"}
     run(PYTHON, "firmware/schema/generate.py", *(word for pair in made.items() for word in pair))
-    run("mypy")
+    run("mypy")  # strict, and of what: pyproject.toml
 
 
 def cpp() -> None:
     """C++ tests with the address and undefined-behaviour sanitizers."""
-    run("cmake", "--preset", "tests")
-    run("cmake", "--build", "--preset", "tests")
-    run("ctest", "--preset", "tests", "-j", str(os.cpu_count() or 1))
+    run("cmake", "--preset", "tests", quiet=True)
+    run("cmake", "--build", "--preset", "tests", quiet=True)
+    run("ctest", "--preset", "tests", "-j", str(CORES))
 
 
 def fuzz() -> None:
     """Each fuzz target for a moment, on from where the last run stopped; `make fuzz` takes its time."""
-    seconds, jobs = os.environ.get("FUZZ_SECONDS", "15"), str(os.cpu_count() or 1)
-    run(PYTHON, "tests/fuzz/run.py", "--seconds", seconds, "--jobs", jobs)
+    seconds = os.environ.get("FUZZ_SECONDS", "15")
+    run(PYTHON, "tests/fuzz/run.py", "--seconds", seconds, "--jobs", str(CORES))
 
 
 def tidy() -> None:
     """clang-tidy on kernel, runtime, sensors and app, over the compile commands of the native firmware."""
-    if have("clang-tidy"):
-        run("cmake", "--preset", "native", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
-        run("cmake", "--build", "--preset", "native")
-        files = sources(
-            "firmware/kernel/**/*.cpp", "firmware/runtime/**/*.cpp", "firmware/sensors/*.cpp", "firmware/app/*.cpp"
-        )
-        processes = os.cpu_count() or 1
-        run("xargs", "-a", _listed(files), "-P", str(processes), "-n", "4", "clang-tidy", "--quiet",
-            "--warnings-as-errors=*", "-p", BUILD / "native")  # fmt: skip
-
-
-def _listed(files: list[Path]) -> Path:
-    path = BUILD / "tidy-files.txt"
-    path.write_text("".join(f"{f}\n" for f in files))
-    return path
+    if have("clang-tidy", "clang++"):
+        database = BUILD / "tidy-commands"
+        run("cmake", "--preset", "native", "-B", database, "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", quiet=True)
+        run("cmake", "--build", database, "--target", "kilotune_schema_headers", quiet=True)
+        run(PYTHON, "tests/tidy.py", database, *sources([f"firmware/{tree}" for tree in TIDY_TREES], ".cpp"))
 
 
 def boards() -> None:
     """Every board builds without a warning and within its budgets, with its sensors on each of its buses."""
+    if not have("arm-none-eabi-g++"):
+        return
+    variants: list[tuple[str, Path, str]] = []
     for board in BOARDS:
-        if board != "native" and not have("arm-none-eabi-g++"):
-            continue
-        run("cmake", "--preset", board)
-        run("cmake", "--build", "--preset", board)
-        if "spi" in json.loads((ROOT / "firmware" / "boards" / board / "board.json").read_text()).get("sensor", {}):
-            folder = BUILD / f"{board}-spi"
-            run("cmake", "--preset", board, "-B", folder, "-DKILOTUNE_SENSOR_BUS=spi")
-            run("cmake", "--build", folder)
+        described = json.loads((ROOT / "firmware" / "boards" / board / "board.json").read_text(encoding="utf-8"))
+        variants.append((board, BUILD / board, "i2c"))
+        if "spi" in described.get("sensor", {}):
+            variants.append((board, BUILD / f"{board}-spi", "spi"))
+    # Configuring is one thread's work. Builds use all cores, one after the other: what boards share is compiled once.
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(_configure, variants))
+    for _, folder, _ in variants:
+        run("cmake", "--build", folder)
+
+
+def _configure(variant: tuple[str, Path, str]) -> None:
+    board, folder, bus = variant
+    run("cmake", "--preset", board, "-B", folder, f"-DKILOTUNE_SENSOR_BUS={bus}", quiet=True)
 
 
 def python() -> None:
-    run("pytest", "-n", str(os.cpu_count() or 1), "--dist", "loadfile", "tests")
+    _pytest("--cov", "--cov-report=", "tests")
+    run("coverage", "report", "--skip-covered", "--skip-empty", "--sort=cover")
+
+
+def quick() -> None:
+    _pytest("-m", "not slow", *(f"--target={target}" for target in QUICK_TARGETS), *QUICK)
+
+
+def _pytest(*arguments: str) -> None:
+    """Each process takes tests from the others when it has no more of its own."""
+    run("pytest", "-n", str(CORES), "--dist", "worksteal", *arguments, COVERAGE_CORE="sysmon")
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    "style": style, "layers": layers, "types": types, "cpp": cpp,
-    "fuzz": fuzz, "tidy": tidy, "boards": boards, "python": python,
+    "style": style, "layers": layers, "types": types, "quick": quick, "cpp": cpp, "fuzz": fuzz, "tidy": tidy,
+    "boards": boards, "python": python, "format": reformat,
 }  # fmt: skip
+LINT = ("style", "layers", "types")
+GROUPS = {
+    "lint": LINT,
+    "check": (*LINT, "quick"),
+    "test": (*LINT, "cpp", "fuzz", "tidy", "boards", "python"),
+}
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(STAGES)
+    wanted = [stage for name in sys.argv[1:] or ["test"] for stage in GROUPS.get(name, (name,))]
     unknown = set(wanted) - set(STAGES)
     if unknown:
-        raise SystemExit(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+        raise SystemExit(f"no stage {', '.join(sorted(unknown))}; there are {', '.join([*STAGES, *GROUPS])}")
     BUILD.mkdir(exist_ok=True)
+    took: list[str] = []
     for name in wanted:
         start = time.monotonic()
         print(f"=== {name}", flush=True)
         STAGES[name]()
-        print(f"=== {name} took {time.monotonic() - start:.0f} s", flush=True)
+        took.append(f"{name} {time.monotonic() - start:.0f} s")
+    print(f"=== {', '.join(took)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import kilotune
 import numpy as np
-from kilotune.basemodels import base_model
+from kilotune.studies.base_models import base_model
 
 
 def main() -> None:

@@ -16,21 +16,20 @@ constexpr uint16_t kVersion = 2;
 
 constexpr Status check(bool good) { return good ? Status::ok : Status::bad_image; }
 
+constexpr uint16_t kHalf = 0x8000u;  // the least mantissa
+
 bool reals_valid(const uint8_t* p, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
-    const Real r = load_real(p + 4 * i);
-    if (r.mantissa < 0x8000u || r.exponent < -1000 || r.exponent > 1000) return false;
+    if (!real_valid(load_real(p + 4 * i))) return false;
   }
   return true;
 }
 
-// A factor may be a power of two without a mantissa.
-bool factor_valid(const uint8_t* p) {
-  const Real r = load_real(p);
-  return r.is_zero() ? r.exponent >= -1000 && r.exponent <= 1000 : reals_valid(p, 1);
-}
-
 }  // namespace
+
+bool real_valid(Real r) { return r.mantissa >= kHalf && r.exponent >= -1000 && r.exponent <= 1000; }
+
+bool factor_valid(Real r) { return real_valid({r.is_zero() ? kHalf : r.mantissa, r.exponent}); }
 
 Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
   image_ = {image, bytes};
@@ -46,18 +45,19 @@ Status Model::check_header(uint32_t bytes) {
   const uint8_t* h = image_.data;
   if (load_u32(h) != kImageMagic) return Status::bad_magic;
   if (load_u16(h + 4) != kVersion || load_u16(h + 6) != kHeaderBytes) return Status::bad_version;
-  const uint32_t size = load_u32(h + 8);
+  const uint32_t size = load_u32(h + kImageBytesAt);
   if (size > bytes) return Status::truncated;
   if (size < kHeaderBytes || size % 4 != 0) return Status::bad_image;
   image_.size = size;
-  if (crc32(h + 16, size - 16) != load_u32(h + 12)) return Status::bad_crc;
+  if (crc32(h + kImageHashAt, size - kImageHashAt) != load_u32(h + kImageCrcAt))
+    return Status::bad_crc;
 
   tensor_count = load_u16(h + 80);
   op_count = load_u16(h + 82);
   input = load_u16(h + 84);
   output = load_u16(h + 86);
   tensors_ = load_u32(h + 88);
-  op_records_ = load_u32(h + 92);
+  op_entries_ = load_u32(h + 92);
   training_offset_ = load_u32(h + 96);
   features = load_u32(h + 100);
   profile = load_u32(h + 104);
@@ -65,7 +65,7 @@ Status Model::check_header(uint32_t bytes) {
   adapter_bytes = load_u32(h + 120);
   state_bytes = load_u32(h + 124);
   const bool good = image_.holds(tensors_, tensor_count, kTensorBytes, 4) &&
-                    image_.holds(op_records_, op_count, kOpBytes, 4) &&
+                    image_.holds(op_entries_, op_count, kOpBytes, 4) &&
                     image_.holds(load_u32(h + 108), load_u32(h + 112), 1) && input < tensor_count &&
                     output < tensor_count && op_count > 0 && (features == 0) == (profile == 0) &&
                     arena_bytes <= 0x10000000u && adapter_bytes <= 0x10000000u &&
@@ -131,8 +131,7 @@ Status Model::check_ops() const {
       const uint32_t scales = o.has(kPerChannel) ? channels : 1;
       if (!image_.holds(t.kb, scales, 4, 4) || !reals_valid(at(t.kb), scales))
         return Status::bad_image;
-      if (!reals_valid(at(o.training + 4), 1)) return Status::bad_image;
-      if (!factor_valid(at(o.training + 32)) || !factor_valid(at(o.training + 36)))
+      if (!real_valid(t.kw_ratio) || !factor_valid(t.factor) || !factor_valid(t.factor2))
         return Status::bad_image;
       if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
       if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
@@ -207,7 +206,7 @@ Status Model::check_training() const {
   KILOTUNE_TRY(check_reruns(t));
   const Tensor y = tensor(t.tensor);
   if (y.gradient == kNone || y.positions() != 1) return Status::bad_image;
-  // Ops that gradients pass have a training record; the others of the range are stepped over.
+  // Ops that gradients pass have a training entry; the others of the range are stepped over.
   if (op(t.last_op).training == 0) return Status::bad_image;
   for (uint16_t i = t.first_op + 1; i-- > t.last_op;) {
     const Op o = op(i);

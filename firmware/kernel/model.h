@@ -20,6 +20,9 @@ constexpr uint32_t kOpTrainingBytes = 40;
 constexpr uint32_t kTrainingBytes = 40;
 constexpr uint32_t kRerunBytes = 4;
 constexpr uint32_t kHashBytes = 32;
+// Fields of the header that are read before there is a model of it; the CRC is of all from the
+// image hash on.
+constexpr uint32_t kImageBytesAt = 8, kImageCrcAt = 12, kImageHashAt = 16, kBaseHashAt = 48;
 // An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
 // below 1.5 * 2^30: no op may have more inputs per position than this.
 constexpr uint32_t kMaxFanIn = 65535;
@@ -53,7 +56,7 @@ enum OpFlag : uint8_t {
   kAddsToInput2 = 128,
 };
 
-// The last six words of an op record, read where they lie.
+// The last six words of an op's entry, read where they lie.
 struct Words {
   const uint8_t* at;
 
@@ -67,7 +70,7 @@ struct Op {
   int8_t act_min, act_max;
   uint32_t weights, bias, multipliers, shifts;  // image offsets
   uint32_t bias_param, weight_param;            // adapter offsets, kNone
-  uint32_t training;                            // image offset of the training record, 0
+  uint32_t training;                            // image offset of the training entry, 0
   Words words;                                  // by opcode
 
   [[nodiscard]] bool has(OpFlag flag) const { return (flags & flag) != 0; }
@@ -81,6 +84,7 @@ struct OpTraining {
   uint32_t bias_state, weight_state;  // optimiser state offsets, kNone
   uint32_t scratch;                   // arena offset of what only the backward pass needs, kNone
   Real factor, factor2;               // of the inputs' gradients; mantissa 0: 2^exponent
+  uint32_t unit_bits;                 // C of the output's gradient, as the bits of a float32
 };
 
 enum class Loss : uint8_t { reconstruction = 1, regression = 2, cross_entropy = 3 };
@@ -113,8 +117,8 @@ class Model {
 
   [[nodiscard]] const uint8_t* at(uint32_t offset) const { return image_.data + offset; }
   [[nodiscard]] const Bytes& image() const { return image_; }
-  [[nodiscard]] const uint8_t* image_hash() const { return at(16); }
-  [[nodiscard]] const uint8_t* base_hash() const { return at(48); }
+  [[nodiscard]] const uint8_t* image_hash() const { return at(kImageHashAt); }
+  [[nodiscard]] const uint8_t* base_hash() const { return at(kBaseHashAt); }
   [[nodiscard]] Tensor tensor(uint16_t index) const;
   // A tensor's scale, as the bits of a float32.
   [[nodiscard]] uint32_t scale_bits(uint16_t index) const {
@@ -141,8 +145,12 @@ class Model {
 
   Bytes image_;
   OpTable ops_ = nullptr;
-  uint32_t tensors_ = 0, op_records_ = 0, training_offset_ = 0;
+  uint32_t tensors_ = 0, op_entries_ = 0, training_offset_ = 0;
 };
+
+// Whether a planned constant of an image is one; a factor may be a power of two without a mantissa.
+[[nodiscard]] bool real_valid(Real r);
+[[nodiscard]] bool factor_valid(Real r);
 
 // Reads a Real from a planned table; mantissas were validated.
 inline Real load_real(const uint8_t* p) { return {load_u16(p), load_i16(p + 2)}; }
@@ -156,7 +164,7 @@ inline Tensor Model::tensor(uint16_t index) const {
 }
 
 inline Op Model::op(uint16_t index) const {
-  const uint8_t* p = aligned4(at(op_records_)) + kOpBytes * index;
+  const uint8_t* p = aligned4(at(op_entries_)) + kOpBytes * index;
   return {p[0],
           p[1],
           load_u16(p + 2),
@@ -176,9 +184,9 @@ inline Op Model::op(uint16_t index) const {
 
 inline OpTraining Model::op_training(const Op& op) const {
   const uint8_t* p = aligned4(at(op.training));
-  return {load_u32(p),      load_real(p + 4), load_u32(p + 8),  p[12],
-          load_u32(p + 20), load_u32(p + 24), load_u32(p + 28), load_real(p + 32),
-          load_real(p + 36)};
+  return {load_u32(p),       load_real(p + 4), load_u32(p + 8),  p[12],
+          load_u32(p + 20),  load_u32(p + 24), load_u32(p + 28), load_real(p + 32),
+          load_real(p + 36), load_u32(p + 16)};
 }
 
 }  // namespace kilotune

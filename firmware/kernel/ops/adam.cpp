@@ -58,7 +58,7 @@ void advance(Adam& adam) {
 
 void enter(Adam& adam, const Model& model, const Op& op) {
   // Floats, both above 0: C and the input's scale.
-  const uint32_t unit = load_u32(model.at(op.training + 16)), scale = model.scale_bits(op.input);
+  const uint32_t unit = model.op_training(op).unit_bits, scale = model.scale_bits(op.input);
   adam.bias_unit = inverse_of_float(unit);
   adam.weight_unit = adam.bias_unit * inverse_of_float(scale);
   adam.unit_log2_q16 = log2_of_float(unit);
@@ -150,7 +150,7 @@ Status check(const Model& model) {
     const Op o = model.op(i);
     if (o.training == 0) continue;
     const OpTraining t = model.op_training(o);
-    if (!positive(load_u32(model.at(o.training + 16))) || !positive(model.scale_bits(o.input)) ||
+    if (!positive(t.unit_bits) || !positive(model.scale_bits(o.input)) ||
         (o.has(kBiasTrained) && t.bias_state == kNone) ||
         (o.has(kWeightsTrained) && t.weight_state == kNone)) {
       return Status::bad_image;

@@ -28,21 +28,21 @@ bool slots_valid(const AdaptedWeights& weights, uint32_t out) {
   return next == weights.trained_channels() && next > 0;
 }
 
-Status check_record(const Model& model, const Op& op, uint32_t out, uint64_t fan_in) {
+Status check_adaptation(const Model& model, const Op& op, uint32_t out, uint64_t fan_in) {
   const Bytes& image = model.image();
-  const uint32_t at = op.words[kAdaptedRecordWord];
+  const uint32_t at = op.words[kAdaptationWord];
   if (!image.holds(at, 1, kAdaptationBytes, 4)) return Status::bad_image;
-  const uint32_t rank = load_u16(model.at(at)), table = load_u32(model.at(at) + 4);
-  if (rank > kMaxRank || load_u16(model.at(at) + 2) > out) return Status::bad_image;
+  const Adaptation entry = {model.at(at)};
+  const uint32_t rank = entry.rank();
+  if (rank > kMaxRank || entry.channels() > out) return Status::bad_image;
   const uint32_t bytes = rank == 0 ? 2 * out : rank * static_cast<uint32_t>(fan_in);
-  if (!image.holds(table, bytes, 1, 4)) return Status::bad_image;
+  if (!image.holds(entry.table(), bytes, 1, 4)) return Status::bad_image;
   if (rank == 0) {
     const AdaptedWeights weights(model, op, out, static_cast<uint32_t>(fan_in));
     return slots_valid(weights, out) ? Status::ok : Status::bad_image;
   }
-  const Real step = load_real(model.at(at) + 8);
-  const bool good = step.mantissa >= 0x8000u && step.exponent >= -1000 && step.exponent <= 1000;
-  return good && load_u16(model.at(at) + 2) == 0 ? Status::ok : Status::bad_image;
+  const bool good = real_valid(entry.factor_step()) && entry.channels() == 0;
+  return good ? Status::ok : Status::bad_image;
 }
 
 Status validate(const Model& model, const Op& op) {
@@ -54,7 +54,7 @@ Status validate(const Model& model, const Op& op) {
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
   if (fan_in > kMaxAdaptedFanIn || !op.has(kWeightsTrained)) return Status::bad_image;
   Status status = check_layer(model, op, fan_in * y.channels, fan_in);
-  if (status == Status::ok) status = check_record(model, op, y.channels, fan_in);
+  if (status == Status::ok) status = check_adaptation(model, op, y.channels, fan_in);
   if (status != Status::ok) return status;
   // Low-rank updates need R, as the propagation to the input does.
   const AdaptedLayer layer(model, op);

@@ -11,15 +11,25 @@
 namespace kilotune {
 
 constexpr uint32_t kAdaptationBytes = 16;
-constexpr uint16_t kNoSlot = 0xFFFFu;       // a channel whose weights are not trained
-constexpr uint32_t kAdaptedRecordWord = 4;  // image offset of the adaptation record
-constexpr uint32_t kAdaptedBlock = 4;       // rows of weights that are made at a time
+constexpr uint16_t kNoSlot = 0xFFFFu;    // a channel whose weights are not trained
+constexpr uint32_t kAdaptationWord = 4;  // image offset of the adaptation entry
+constexpr uint32_t kAdaptedBlock = 4;    // rows of weights that are made at a time
 constexpr uint32_t kMaxRank = 8;
 // Low-rank factors: weight(o, i) + round(sum over k of B(o, k) A(k, i) / 2^20). A sum of kMaxRank
 // products with |A| <= kFactorMax, |B| < 2^15 and the rounding's half stays in int32.
 constexpr int kFactorBits = 20;
 constexpr int32_t kFactorMax = 8159;
 constexpr int32_t kFactorStart = 32;  // times an i8 of the image: where A starts
+
+// How a layer is adapted, read where it lies.
+struct Adaptation {
+  const uint8_t* at;
+
+  [[nodiscard]] uint32_t rank() const { return load_u16(at); }
+  [[nodiscard]] uint32_t channels() const { return load_u16(at + 2); }
+  [[nodiscard]] uint32_t table() const { return load_u32(at + 4); }  // image offset
+  [[nodiscard]] Real factor_step() const { return load_real(at + 8); }
+};
 
 // Words 0 to 3 of an adapted layer are its window, all 0 where that is the whole input.
 Window adapted_window(const Op& op, const Tensor& x, const Tensor& y);
@@ -41,13 +51,14 @@ class AdaptedWeights {
   // Where A starts, (rank, fan_in), in kFactorStart.
   [[nodiscard]] const int8_t* start() const { return reinterpret_cast<const int8_t*>(table_); }
   // A's step for a gradient of 1 (SPEC 1.4).
-  [[nodiscard]] Real factor_step() const { return load_real(record_ + 8); }
+  [[nodiscard]] Real factor_step() const { return entry_.factor_step(); }
 
   // Weights first to first + n of channel o, from the trained `values`; returns their sum.
   int32_t fill(const int16_t* values, uint32_t o, uint32_t first, uint32_t n, int8_t* to) const;
 
  private:
-  const uint8_t *record_, *table_;
+  Adaptation entry_;
+  const uint8_t* table_;
   const int8_t* base_;
   uint32_t out_, fan_in_, rank_, channels_;
 };

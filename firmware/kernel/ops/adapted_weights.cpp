@@ -49,13 +49,13 @@ Window adapted_window(const Op& op, const Tensor& x, const Tensor& y) {
 }
 
 AdaptedWeights::AdaptedWeights(const Model& model, const Op& op, uint32_t out, uint32_t fan_in)
-    : record_(model.at(op.words[kAdaptedRecordWord])),
-      table_(model.at(load_u32(record_ + 4))),
+    : entry_{model.at(op.words[kAdaptationWord])},
+      table_(model.at(entry_.table())),
       base_(reinterpret_cast<const int8_t*>(model.at(op.weights))),
       out_(out),
       fan_in_(fan_in),
-      rank_(load_u16(record_)),
-      channels_(load_u16(record_ + 2)) {}
+      rank_(entry_.rank()),
+      channels_(entry_.channels()) {}
 
 uint64_t adapted_scratch_bytes(const Model& model, const Op& op) {
   const AdaptedLayer l(model, op);

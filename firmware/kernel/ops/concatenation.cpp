@@ -34,9 +34,7 @@ Status validate(const Model& model, const Op& op) {
   uint64_t total = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Entry e = entry_at(model, op, i);
-    if (e.tensor >= model.tensor_count || e.flags > (kSends | kAdds)) return Status::bad_image;
-    if ((!e.factor.is_zero() && e.factor.mantissa < 0x8000u) || e.factor.exponent < -1000 ||
-        e.factor.exponent > 1000)
+    if (e.tensor >= model.tensor_count || e.flags > (kSends | kAdds) || !factor_valid(e.factor))
       return Status::bad_image;
     const Tensor x = model.tensor(e.tensor);
     total += extent(x, axis);

@@ -85,7 +85,7 @@ class Outputs {
   int32_t zero_point_, low_, high_;
 };
 
-// An operator without parameters: where it has a training record, it propagates to an input;
+// An operator without parameters: where it has a training entry, it propagates to an input;
 // `inputs`: flags of the inputs that it may propagate to.
 inline bool only_passes_gradients(const Op& op, uint8_t inputs = kBackwardToInput) {
   return !op.has(kBiasTrained) && !op.has(kWeightsTrained) &&

@@ -166,7 +166,7 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
       finish_window(q10_, 0);
       continue;
     }
-    int16_t sample[4];
+    int16_t sample[kMaxAxes];  // features are opened with no more axes
     std::memcpy(sample, bytes, frame);
     if (!window_.push(sample)) continue;
     const uint8_t refused = gate(window_.health());

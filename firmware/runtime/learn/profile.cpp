@@ -62,7 +62,8 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   const bool classifies = t.loss == Loss::cross_entropy;
   if (t.loss == Loss::regression) return Status::bad_image;
   if (outputs != (classifies ? 0 : model.tensor(t.tensor).elements())) return Status::bad_image;
-  if (capacity < 1 || capacity > 255 || neighbours < 1 || neighbours > 4) return Status::bad_image;
+  if (capacity < 1 || capacity > 255 || neighbours < 1 || neighbours > kMaxNeighbours)
+    return Status::bad_image;
   // Early windows are compared with each other in memory for one number a slot.
   if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;

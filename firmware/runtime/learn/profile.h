@@ -14,6 +14,8 @@
 
 namespace kilotune {
 
+constexpr uint32_t kMaxNeighbours = 4;  // of the nearest-windows score
+
 // How a device learns when no host tells it.
 struct AloneConfig {
   uint16_t windows = 0;  // healthy ones to learn from; 0: it waits for a host

@@ -27,7 +27,7 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
   const uint16_t* weight = view_->near_weight();
   const uint32_t n = view_->features();
   const uint32_t k = profile_->neighbours < learned ? profile_->neighbours : learned;
-  uint64_t best[4];  // ascending; k <= 4
+  uint64_t best[kMaxNeighbours];  // ascending; a profile is opened with no more
   uint32_t found = 0;
   for (uint32_t s = 0; s < learned; ++s) {
     if (old_only && view_->labels()[s] == kFresh) continue;

@@ -92,7 +92,7 @@ bool sizes_valid(const FeatureConfig& c) {
   const bool power_of_two = (c.fft_points & (c.fft_points - 1)) == 0;
   return c.window >= 16 && c.window <= 2048 && c.hop >= 1 && c.hop <= c.window && power_of_two &&
          c.fft_points >= 64 && c.fft_points <= 2048 && c.fft_points >= c.window && c.axes >= 1 &&
-         c.axes <= 4 && c.statistics <= 15 && c.rate_mhz != 0 && c.full_scale_ug != 0 &&
+         c.axes <= kMaxAxes && c.statistics <= 15 && c.rate_mhz != 0 && c.full_scale_ug != 0 &&
          c.bands <= c.fft_points / 2 + 1 && c.features_per_axis != 0 &&
          c.features_per_axis == c.bands + count_bits(c.statistics);
 }

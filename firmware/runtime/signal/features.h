@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernel/status.h"
+#include "runtime/signal/window.h"
 
 namespace kilotune {
 
@@ -20,7 +21,7 @@ struct FeatureConfig {
   uint16_t bands = 0;                   // an axis
   uint16_t features_per_axis = 0;       // bands, then statistics
   uint16_t features_total = 0;          // axes * features_per_axis: the model's input
-  uint8_t axes = 0;                     // 1 to 4
+  uint8_t axes = 0;                     // 1 to kMaxAxes
   uint8_t statistics = 0;               // Statistic bits
   uint32_t rate_mhz = 0;                // sampling rate in millihertz
   uint32_t full_scale_ug = 0;           // micro-g at 32768 counts

@@ -6,6 +6,8 @@
 
 namespace kilotune {
 
+constexpr uint32_t kMaxAxes = 4;  // of a model; a bit each in WindowHealth
+
 // What tells a broken sensor from a machine, over one complete window.
 struct WindowHealth {
   uint32_t clipped;      // samples at the end of the range: 32767, -32767 or -32768
@@ -20,7 +22,7 @@ class Window {
   // Memory that `open` needs, 2-aligned.
   [[nodiscard]] static uint32_t bytes(uint32_t window, uint32_t axes) { return window * axes * 2; }
 
-  // `memory` is the caller's and must live as long as the window; axes 1 to 4.
+  // `memory` is the caller's and must live as long as the window; axes 1 to kMaxAxes.
   void open(int16_t* memory, uint16_t window, uint16_t hop, uint8_t axes);
   void reset();  // forgets all samples
   // The next frame does not follow the last one: windows begin anew, old frames can still be read.

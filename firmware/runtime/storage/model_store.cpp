@@ -13,17 +13,19 @@ constexpr uint32_t kAttempts = 4;    // behind the newest record, and in three s
 
 // Length of the image at the start of the partition, 0: none.
 uint32_t plain_image(const Flash& flash) {
-  uint8_t h[16];
+  uint8_t h[kImageHashAt];
   flash_read(flash, 0, h, sizeof h);
-  const uint32_t size = load_u32(h + 8);
+  const uint32_t size = load_u32(h + kImageBytesAt);
   if (load_u32(h) != kImageMagic || size < kHeaderBytes || size > flash_bytes(flash)) return 0;
-  return flash_crc(flash, 16, size - 16) == load_u32(h + 12) ? size : 0;
+  const uint32_t crc = flash_crc(flash, kImageHashAt, size - kImageHashAt);
+  return crc == load_u32(h + kImageCrcAt) ? size : 0;
 }
 
 // But for its first flash word, which may not be sure.
 bool holds_image(const RecordStore& store, const uint8_t* image, uint32_t bytes) {
   return store.payload() != nullptr && store.current().bytes == bytes &&
-         std::memcmp(store.payload() + 16, image + 16, bytes - 16) == 0;
+         std::memcmp(store.payload() + kImageHashAt, image + kImageHashAt, bytes - kImageHashAt) ==
+             0;
 }
 
 }  // namespace
@@ -53,7 +55,8 @@ Status ModelStore::leave_start(RecordStore& store) {
   if (plain_ != 0) {
     if (plain_ > capacity()) return Status::no_room;
     store.forget();
-    status = store.adopt(0, {flash_->base + 16, plain_, flash_crc(*flash_, 0, plain_), 0, 0, true});
+    status = store.adopt(
+        0, {flash_->base + kImageHashAt, plain_, flash_crc(*flash_, 0, plain_), 0, 0, true});
   }
   Record record;
   if (status != Status::ok || record_at(*flash_, 0, record)) return status;
@@ -113,7 +116,8 @@ Status ModelStore::staged_image(Bytes& out) const {
   if (!record_at(*flash_, staging_, record) || !record_intact(*flash_, record))
     return Status::bad_crc;
   record_hash(*flash_, record, hash);
-  const bool named = out.size >= kHeaderBytes && std::memcmp(out.data + 16, hash, sizeof hash) == 0;
+  const bool named =
+      out.size >= kHeaderBytes && std::memcmp(out.data + kImageHashAt, hash, sizeof hash) == 0;
   return named ? Status::ok : Status::bad_image;
 }
 

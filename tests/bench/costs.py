@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from kilotune.compiler import costs, graph, planning
 from kilotune.compiler.options import CompileOptions
-from kilotune.targets.connect import connect_fresh
+from kilotune.targets.connect import connect
 from kilotune.terms import Method, named
 from kilotune.tflite import model as tflite_model
 from scipy.optimize import nnls
@@ -81,7 +81,7 @@ def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count
     built = graph.build(tflite_model.read(content))
     asked = CompileOptions(**{**options, "method": named(Method, options["method"])})
     plan = planning.plan(built, asked, calibration_bytes=0)
-    with connect_fresh(TARGET, image=image, state=None, timeout_s=300.0) as device:
+    with connect(TARGET, image, timeout_s=300.0, fresh=True) as device:
         counted = device.bench(runs=1)
     assert counted.instructions_inference is not None
     assert counted.instructions_step is not None

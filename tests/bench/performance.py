@@ -19,10 +19,9 @@ from typing import Any
 import kilotune
 import numpy as np
 from kilotune import _native
-from kilotune.image.image import Image
 from kilotune.report.data import Benchmark
 from kilotune.studies.benchmark import benchmark, firmware_for
-from kilotune.targets.connect import connect_fresh
+from kilotune.targets.connect import connect
 
 from tests.bench import layer_costs
 from tests.bench.code_size import biases_alone
@@ -104,7 +103,7 @@ def measure(network: Network, folder: Path) -> Benchmark:
     path = folder / f"{network.name}.ktm"
     path.write_bytes(image.content)
     built = firmware_for(TARGET, path)
-    with connect_fresh(TARGET, image=Image.load(path), state=None, timeout_s=60.0) as device:
+    with connect(TARGET, path, timeout_s=60.0, fresh=True) as device:
         return benchmark(device, image, firmware=built)
 
 

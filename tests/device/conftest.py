@@ -18,6 +18,7 @@ from kilotune.image.image import Image
 from kilotune.targets import renode, rp2040js
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards
+from kilotune.targets.connect import connect
 from kilotune.targets.twin import Twin
 
 from tests.support import small_models
@@ -92,7 +93,7 @@ def state(tmp_path: Path) -> Path:
 def device(target: str, image: Image, state: Path) -> Iterator[Device]:
     """A device that has learned nothing."""
     try:
-        opened = registry.open(target, image, state, timeout_s=60)
+        opened = connect(target, image, state, timeout_s=60)
     except KilotuneError as error:
         if error.code != "other_image" and error.code not in _NO_MODEL:
             raise

@@ -21,6 +21,7 @@ from kilotune.targets import build as firmware
 from kilotune.targets import flashfile, native, qemu, renode
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board
+from kilotune.targets.connect import connect
 from kilotune.targets.elf import load_segments
 from kilotune.targets.process import DeviceProcess
 
@@ -114,12 +115,12 @@ def test_flash_outlives_the_device(target: str, image: Image, state: Path, end: 
 def test_a_checkpoint_of_another_model_is_ignored_and_kept(
     target: str, image: Image, other_image: Image, state: Path
 ) -> None:
-    with registry.open(target, image, state) as device:
+    with connect(target, image, state) as device:
         train(device, image, 20)
         committed = device.commit()
-    with registry.open(target, other_image, state) as device:
+    with connect(target, other_image, state) as device:
         assert device.status().checkpoint.sequence == 0
-    with registry.open(target, image, state) as device:
+    with connect(target, image, state) as device:
         assert device.status().checkpoint == committed
 
 
@@ -236,7 +237,7 @@ def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -
         pytest.skip("this target does not count instructions")
     counts = []
     for _ in range(2):
-        with registry.open(target, image, fresh=True) as device:
+        with connect(target, image, fresh=True) as device:
             for bench in (device.bench(), device.bench()):
                 counts.append((bench.instructions_inference, bench.instructions_step))
     assert len(set(counts)) == 1
@@ -250,7 +251,7 @@ def test_two_devices_cannot_share_a_flash(device: Device, target: str, image: Im
     if flash == "chip":
         pytest.skip("a board on a desk is no process of this computer")
     with pytest.raises(KilotuneError) as refused:
-        registry.open(target, image, state)
+        connect(target, image, state)
     assert refused.value.code == "busy_target"
     assert device.status().checkpoint.sequence == 0  # the first one is not disturbed
 

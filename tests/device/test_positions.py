@@ -9,7 +9,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune.compiler.compile import Method
-from kilotune.targets import target as registry
+from kilotune.targets.connect import connect
 
 from tests.support.networks import SAME, VALID, Network
 
@@ -71,7 +71,7 @@ def test_outputs_and_adapter_are_those_of_the_twin(
     labels = np.array([0, 1, 2, 3], np.uint16)
     results = []
     for where in (target, "twin"):
-        with registry.open(where, image, tmp_path / where.replace(":", "_"), timeout_s=60) as device:
+        with connect(where, image, tmp_path / where.replace(":", "_"), timeout_s=60) as device:
             outputs = device.infer(rows)
             device.train(rows, labels=labels, steps=8, lr=0.05)
             results.append((outputs, device.pull_bytes()))

@@ -8,7 +8,7 @@ import kilotune
 import numpy as np
 import pytest
 from kilotune.targets import target as registry
-from kilotune.targets.connect import connect_fresh
+from kilotune.targets.connect import connect
 from kilotune.targets.twin import Twin
 
 from tests.support import small_models
@@ -47,7 +47,7 @@ def test_training_gives_the_twins_bits(target: str, network: str) -> None:
     x = np.random.default_rng(1).integers(-128, 128, (16, image.input_bytes)).astype(np.int8)
     labels = np.arange(16) % 4 if image.loss == "classification" else None
     results = []
-    for connection in (Twin(image), connect_fresh(target, image=image, state=None, timeout_s=60.0)):
+    for connection in (Twin(image), connect(target, image, timeout_s=60.0, fresh=True)):
         with connection as device:
             device.train(x, steps=150, lr=0.02, labels=labels)
             results.append((device.infer(x).tobytes(), device.pull_bytes()))

@@ -13,7 +13,8 @@ from kilotune.link.messages import StreamKind
 from kilotune.link.stream import SampleStream, StreamSpec
 
 from tests.bench import line_rate
-from tests.line.virtual_line import BITS_A_BYTE, Clock, VirtualLine
+from tests.line.virtual_line import BITS_A_BYTE, VirtualLine
+from tests.support.link_doubles import Clock
 
 LEAST_PAYLOAD = 0.9
 ATTEMPTS = 5  # this computer may be busy with something else

@@ -194,22 +194,22 @@ class FakeDevice:
 
 
 def install() -> None:
-    import kilotune.targets.target as registry
+    from kilotune.targets import connect
+    from kilotune.targets.target import parse_target
 
-    def opened(
+    def fake(
         target: str,
-        image: Image | None = None,
+        image: Image | Path | None = None,
         state: Path | None = None,
         timeout_s: float = 1.0,
-        keys: object = None,
+        key_file: Path | None = None,
+        *,
+        fresh: bool = False,
     ) -> FakeDevice:
-        registry.parse_target(target)
-        return FakeDevice(target, image, state)
+        parse_target(target)
+        return FakeDevice(target, Image.load(image) if isinstance(image, Path) else image, state)
 
-    import kilotune.targets.twin as twin
-
-    twin.Twin = lambda image, **options: FakeDevice("twin", image, None)  # type: ignore[assignment,misc]
-    registry.open = opened  # type: ignore[assignment]
+    connect.connect = fake  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

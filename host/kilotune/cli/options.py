@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kilotune.errors import KilotuneError
+from kilotune.link.transport import DEFAULT_TIMEOUT_S
 from kilotune.terms import FIXED_METHODS, Guard, Loss, Scorer, named, words
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from kilotune.adapters.adapter import Adapter
     from kilotune.cli.output import Output
     from kilotune.device.device import Device
@@ -55,16 +54,11 @@ class Where:
     timeout_s: float
     key_file: Path | None
 
-    def connect(self, image: Image | Path | None) -> Device:
+    def connect(self, image: Image | Path | None, *, fresh: bool = False) -> Device:
+        """`fresh`: with empty flash, where nothing says which one to use."""
         from kilotune.targets.connect import connect
 
-        return connect(self.named(), image, self.state, self.timeout_s, self.key_file)
-
-    def connect_fresh(self, image: Image) -> AbstractContextManager[Device]:
-        """With empty flash, where nothing says which one to use."""
-        from kilotune.targets.connect import connect_fresh
-
-        return connect_fresh(self.named(), image, self.state, self.timeout_s, self.key_file)
+        return connect(self.named(), image, self.state, self.timeout_s, self.key_file, fresh=fresh)
 
     def named(self) -> str:
         """The target as text, looking for the one serial port where none was given."""
@@ -101,7 +95,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             click.option(
                 "--timeout",
                 type=Real(min=0.1, max=86400),
-                default=30.0,
+                default=DEFAULT_TIMEOUT_S,
                 show_default=True,
                 metavar="S",
                 help="Longest wait for any answer, seconds.",

@@ -186,7 +186,7 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
     inputs = load_inputs(source, model.input_bytes)
     require_writable(result)
     loaded = load_adapter(out, adapter, where.key_file) if adapter is not None else None
-    with where.connect_fresh(model) as device:
+    with where.connect(model, fresh=True) as device:
         if loaded is not None:
             device.push(loaded)
         with out.progress("inferring"):
@@ -260,7 +260,7 @@ def train_command(
     elif labels is not None:
         classes = load_labels(labels, rows)
     require_writable(folder / CONFIG_FILE)
-    with where.connect_fresh(model) as device:
+    with where.connect(model, fresh=True) as device:
         with out.progress("training") as bar:
             device.train(
                 inputs,
@@ -297,7 +297,7 @@ def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     model = Image.load(image)
     firmware = firmware_for(where.named(), image)
     with (
-        where.connect_fresh(model) as device,
+        where.connect(model, fresh=True) as device,
         out.progress("measuring"),
     ):
         figures = benchmark(device, model, firmware=firmware, count=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,12 @@ from kilotune.link import messages, transfer
 from kilotune.link.auth import Key
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
+from kilotune.link.clock import SYSTEM_CLOCK, Clock
 from kilotune.link.keys import KeyRing
 from kilotune.link.messages import Kind, WindowResult
 from kilotune.link.status import local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
-from kilotune.link.transport import Transport
+from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
 from kilotune.terms import Guard, Lock, Phase, Scorer, StreamKind, named
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Device:
     """A device with a session open; use it with `with`. Every wait is bounded by `timeout_s`.
 
     `image` gives names to what is pulled, and must be the one on the device. `keys`: where the key of a
-    locked device is looked for; None: in the user's folder.
+    locked device is looked for; None: in the user's folder. `clock` and `rng`: for tests, of waits and sessions.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class Device:
         transport: Transport,
         *,
         image: Image | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
         keys: KeyRing | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
     ) -> None:
-        self._client = Client(transport, timeout_s=timeout_s)
+        self._client = Client(transport, timeout_s=timeout_s, clock=clock, rng=rng)
         self._client.unlock = self._unlock
         self._keys = keys if keys is not None else KeyRing()
         self._image = image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -253,4 +252,4 @@ def _wait_for_training(client: Client, passes: int, progress: ProgressCall | Non
                 "reset the device and learn again",
             )
         if client.transport.poll_s:
-            time.sleep(client.transport.poll_s)
+            client.clock.sleep(client.transport.poll_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,6 @@ def record(
     device: Device,
     *,
     seconds: float,
-    clock: Callable[[], float] = time.monotonic,
     progress: Callable[[float, float], None] | None = None,
     rescue: Callable[[LiveRecording], None] | None = None,
 ) -> LiveRecording:
@@ -92,7 +90,7 @@ def record(
     keeper = _Keeper(info.rate_hz, info.axes, round(seconds * info.rate_hz))
     chip = device.status().sensor.chip.name
     try:
-        _fill(keeper, device, info.rate_hz, info.axes, clock, progress)
+        _fill(keeper, device, info.rate_hz, info.axes, progress)
     except BaseException:
         if rescue is not None and keeper.count:
             rescue(keeper.recording(info.full_scale_g, chip))
@@ -105,15 +103,15 @@ def _fill(
     device: Device,
     rate_hz: float,
     axes: int,
-    clock: Callable[[], float],
     progress: Callable[[float, float], None] | None,
 ) -> None:
     """Asks the device, without a pause while there is more, until the keeper has all that it wants."""
-    found = _ask(device, _NEWEST, clock)
+    clock = device.client.clock
+    found = _ask(device, _NEWEST)
     at, gaps = found.frames_end, found.gaps
     heard_s = clock()
     while keeper.missing:
-        found = _ask(device, at, clock)
+        found = _ask(device, at)
         now_s = clock()
         if found.frames_end < at:  # its stream began anew: after training, a host's stream, or a reset
             keeper.break_off()
@@ -126,7 +124,7 @@ def _fill(
                 "timeout", f"the sensor gave no sample for {device.client.timeout_s:g} s", "`kilotune info` tells why"
             )
         else:
-            time.sleep(_PAUSE_S)
+            clock.sleep(_PAUSE_S)
         gap_at = found.gap_at if found.gaps != gaps else None
         keeper.take(at, found.frames_first, found.data, gap_at, found.gaps - gaps, now_s - _behind(found, rate_hz))
         gaps = found.gaps
@@ -140,7 +138,8 @@ def _behind(found: messages.RawFrames, rate_hz: float) -> float:
     return (found.frames_end - found.frames_first) / rate_hz
 
 
-def _ask(device: Device, at: int, clock: Callable[[], float]) -> messages.RawFrames:
+def _ask(device: Device, at: int) -> messages.RawFrames:
+    clock = device.client.clock
     end_s = clock() + device.client.timeout_s
     while True:
         try:
@@ -148,7 +147,7 @@ def _ask(device: Device, at: int, clock: Callable[[], float]) -> messages.RawFra
         except RefusedError as error:
             if statuses()[error.status].name not in _PASSING or clock() > end_s:
                 raise
-            time.sleep(_PAUSE_S)
+            clock.sleep(_PAUSE_S)
 
 
 class _Keeper:

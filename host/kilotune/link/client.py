@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames, messages
 from kilotune.link.auth import NONCE_BYTES, TAG_BYTES, Key, SessionKey
 from kilotune.link.cbor import bad_message
+from kilotune.link.clock import SYSTEM_CLOCK, Clock
 from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, PROTOCOL_VERSION, REQUESTS, TAGGED, Kind
 from kilotune.link.status import RefusedError, statuses
-from kilotune.link.transport import Transport
+from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
 from kilotune.terms import Lock
 
 FIRST_ATTEMPT_S = 0.4
@@ -41,8 +41,8 @@ class Client:
         self,
         transport: Transport,
         *,
-        timeout_s: float = 30.0,
-        clock: Callable[[], float] = time.monotonic,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
         self.transport = transport
@@ -130,7 +130,7 @@ class Client:
                         f"after too many wrong keys the device listens to no other for {wait_s:.0f} s",
                         f"leave it powered and try again then, or give --timeout {wait_s + 1:.0f}",
                     ) from error
-                time.sleep(wait_s)
+                self.clock.sleep(wait_s)
         challenge = messages.decode(messages.Challenge, payload).challenge
         self._counter &= 0xFFFF
         self._key = key.session(challenge, nonce, unique_id)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import time
 from typing import Any, Protocol
 
 from kilotune.errors import KilotuneError
+from kilotune.link.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT_BAUD = 115200
+DEFAULT_TIMEOUT_S = 30.0  # of every answer
 _POLL_S = 0.05
 _SOCKET_PREFIX = "socket://"
 
@@ -118,8 +119,9 @@ class SerialPort:
 
     poll_s = _POLL_S
 
-    def __init__(self, port: str, *, baud: int = DEFAULT_BAUD, timeout_s: float) -> None:
+    def __init__(self, port: str, *, baud: int = DEFAULT_BAUD, timeout_s: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self.name = port
+        self._clock = clock
         self._baud = baud
         self._timeout_s = timeout_s
         self._serial = self._open()
@@ -145,28 +147,28 @@ class SerialPort:
             raise lost(self.name, error) from error
 
     def read(self, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock() + timeout_s
         while True:
             try:
                 waiting = self._serial.in_waiting
                 data = bytes(self._serial.read(waiting or 1)) if waiting or timeout_s > 0 else b""
             except (OSError, TypeError) as error:
                 raise lost(self.name, error) from error
-            if data or time.monotonic() >= deadline:
+            if data or self._clock() >= deadline:
                 return data
 
     def reopen(self, timeout_s: float) -> None:
         """A board with USB of its own vanishes while it restarts, and comes back under the same name."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock() + timeout_s
         self._serial.close()
         while True:
             try:
                 self._serial = self._open()
                 return
             except KilotuneError:
-                if time.monotonic() >= deadline:
+                if self._clock() >= deadline:
                     raise
-                time.sleep(0.1)
+                self._clock.sleep(0.1)
 
     def close(self) -> None:
         self._serial.close()

@@ -282,9 +282,9 @@ def _compare_with_twin(
     from kilotune.device.learning import LearnOptions
     from kilotune.studies.before_after import score_stage
     from kilotune.studies.streaming import learn
-    from kilotune.targets.connect import connect_fresh
+    from kilotune.targets.connect import connect
 
-    with connect_fresh("twin", image=image) as twin:
+    with connect("twin", image, fresh=True) as twin:
         before = score_stage(twin, streams.healthy, streams.fault, words=", before")
         learn(twin, streams.learn, LearnOptions(seed=SEED))
         twin.commit()
@@ -318,12 +318,12 @@ def _merge(
 
     from kilotune.adapters.merge import merge
     from kilotune.sources.arrays import save_array
-    from kilotune.targets.connect import connect_fresh
+    from kilotune.targets.connect import connect
 
     merged = folder / "merged.tflite"
     write_atomically(merged, merge(model.read_bytes(), adapter))
     inputs = np.random.default_rng(SEED).integers(-128, 128, (MERGE_ROWS, image.input_bytes)).astype(np.int8)
-    with connect_fresh("twin", image=image, timeout_s=timeout_s) as twin:
+    with connect("twin", image, timeout_s=timeout_s, fresh=True) as twin:
         twin.push(adapter)
         outputs = np.asarray(twin.infer(inputs), np.int8)
     save_array(folder / "merge-inputs.npy", inputs)

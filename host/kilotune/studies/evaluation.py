@@ -162,9 +162,9 @@ def _scores(device: Any, recordings: Sequence[Recording]) -> list[float]:
 
 def _untouched(image: Image, test: Sequence[Recording], fault: Sequence[Recording]) -> Row:
     from kilotune.studies.streaming import threshold
-    from kilotune.targets.connect import connect_fresh
+    from kilotune.targets.connect import connect
 
-    with connect_fresh("twin", image=image) as device:
+    with connect("twin", image, fresh=True) as device:
         limit = threshold(device)
         found = separation(_scores(device, test), _scores(device, fault), float("inf") if limit is None else limit)
     return Row("nothing", "device", found, _ram(image), len(image.content), "the model as it was shipped")
@@ -180,7 +180,7 @@ def _on_twin(
 ) -> Row:
     from kilotune.device.wording import report_in_words
     from kilotune.studies.streaming import learn as learn_from
-    from kilotune.targets.connect import connect_fresh
+    from kilotune.targets.connect import connect
     from kilotune.terms import Q10
 
     asked = replace(
@@ -189,7 +189,7 @@ def _on_twin(
         passes=options.passes if way.passes is None else way.passes,
         force=way.force,
     )
-    with connect_fresh("twin", image=image) as device:
+    with connect("twin", image, fresh=True) as device:
         report = learn_from(device, learn, asked)
         found = separation(_scores(device, test), _scores(device, fault), report.threshold / Q10)
     return Row(way.name, "device", found, _ram(image), len(image.content), report_in_words(report))

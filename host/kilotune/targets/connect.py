@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kilotune.link.transport import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.image.image import Image
-
-
-DEFAULT_TIMEOUT_S = 30.0
 
 
 def connect(
@@ -22,51 +18,26 @@ def connect(
     state: Path | str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     key_file: Path | str | None = None,
+    *,
+    fresh: bool = False,
 ) -> Device:
     """Opens `twin`, `native`, `qemu:BOARD`, `renode:BOARD` or a serial port; close it with `with`.
 
     `image` (or its file) is needed where the device brings no model of its own. `state` is the folder
-    that keeps the flash of a target without hardware; None: one in the user's cache. `key_file`: of a
+    that keeps the flash of a target without hardware; None: one in the user's cache. `fresh`: where neither
+    hardware nor `state` says which flash to use, it is empty at first and gone at the end. `key_file`: of a
     locked device; None: the user's, by the device's unique id. `timeout_s`: of every answer. Raises
     KilotuneError: `bad_argument` (no such target), `no_device`, `port_busy`, `port_denied`, `no_image`, `no_emulator`,
     `cannot_start`, `timeout` and, where firmware has to be built, `missing_tool` and `build_failed`.
+    A failed connect leaves nothing running.
     """
+    from kilotune.device.device import Device
     from kilotune.image.image import Image
     from kilotune.link.keys import KeyRing
-    from kilotune.targets.target import open as open_target
+    from kilotune.targets.target import parse_target
 
     loaded = Image.load(image) if isinstance(image, (str, Path)) else image
     folder = Path(state) if state is not None else None
+    line = parse_target(target).start(loaded, state=folder, fresh=fresh and folder is None, timeout_s=timeout_s)
     keys = KeyRing(Path(key_file)) if key_file is not None else None
-    return open_target(target, image=loaded, state=folder, timeout_s=timeout_s, keys=keys)
-
-
-@contextmanager
-def connect_fresh(
-    target: str,
-    image: Image,
-    state: Path | str | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    key_file: Path | str | None = None,
-) -> Iterator[Device]:
-    """As `connect`, but a target without hardware starts with empty flash and leaves none behind.
-
-    With `state`, or on a port, it is `connect`: there the device's own checkpoint counts.
-    """
-    from kilotune.targets.target import parse_target
-
-    if state is not None or parse_target(target).kind == "port":
-        with connect(target, image, state, timeout_s, key_file) as device:
-            yield device
-        return
-    if parse_target(target).kind == "twin":
-        from kilotune.targets.twin import Twin
-
-        with Twin(image, timeout_s=timeout_s) as twin:
-            yield twin
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="kilotune-") as folder,
-        connect(target, image, folder, timeout_s) as device,
-    ):
-        yield device
+    return Device(line, image=loaded, timeout_s=timeout_s, keys=keys)  # closes the line where it fails

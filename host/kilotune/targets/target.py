@@ -1,26 +1,23 @@
-"""From a target's name to an open device: `twin`, `native[:CHIP=RECORDING]`, `qemu:BOARD`, or a port, and so on."""
+"""From a target's name to a running device: `twin`, `native[:CHIP=RECORDING]`, `qemu:BOARD`, or a port, and so on."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.common.files import make_private
 from kilotune.errors import KilotuneError
+from kilotune.link.clock import SYSTEM_CLOCK, Clock
+from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport, open_port
 
 if TYPE_CHECKING:
-    from kilotune.device.device import Device
     from kilotune.image.image import Image
-    from kilotune.link.keys import KeyRing
-    from kilotune.link.transport import Transport
     from kilotune.targets.feed import Feed
 
-DEFAULT_TIMEOUT_S = 30.0
 _BOARDLESS = ("twin", "native")
 _EMULATORS = ("qemu", "renode", "rp2040js")
 # Bytes that reach an emulated serial port before the reset are lost; they would be repeated later.
@@ -37,41 +34,39 @@ class Target:
     port: str = ""  # "/dev/ttyACM0", "socket://host:port"
     feed: Feed | None = None  # the sensor of "native" and "renode"
 
-    def open(
+    def start(
         self,
         image: Image | None = None,
         *,
         state: Path | None = None,
         fresh: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
-        counting: bool = True,
     ) -> Transport:
-        """Starts the device where it has to be started; closing the transport ends it.
+        """The line to the device, which is started where it has to be; closing the line ends it.
 
         `image` goes into the model partition of a target without hardware; None leaves what is there.
-        `state` is the folder that keeps flash (None: the user's cache); `fresh`: blank flash, gone at the
-        end. `counting`: an emulator's time is its instructions, so that `bench` can count them.
+        `state` is the folder that keeps flash (None: the user's cache); `fresh`: empty flash, gone at the end.
         """
         if self.kind == "port":
-            from kilotune.link.transport import open_port
-
             return open_port(self.port, timeout_s=timeout_s)
-        content = None
-        if image is not None:
-            if self.kind in _EMULATORS:
-                from kilotune.targets.fit import require_fit
+        if image is not None and self.kind in _EMULATORS:
+            from kilotune.targets.fit import require_fit
 
-                require_fit(image, self.board)
-            content = image.content
+            require_fit(image, self.board)
+        content = image.content if image is not None else None
+        if self.kind == "twin":
+            from kilotune.targets import twin
+
+            return twin.open_transport(None if fresh else state_folder(self, state), content)
+        rate_hz = image.features.rate_hz if image is not None and image.features is not None else None
         with contextlib.ExitStack() as stack:
             if fresh:
                 state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kilotune-")))
             folder = state_folder(self, state)
-            rate_hz = image.features.rate_hz if image is not None and image.features is not None else None
-            line = _start(self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s, counting=counting)
+            line = _start(self, stack, folder, content, rate_hz=rate_hz, timeout_s=timeout_s)
             stack.callback(line.close)
             settle_s = _EMULATOR_RESET_S if self.kind in _EMULATORS else 0.0
-            return StartedTransport(line, self.name, stack.pop_all(), settle_s=settle_s)
+            return StartedDevice(line, self.name, stack.pop_all(), settle_s=settle_s)
 
 
 def parse_target(text: str) -> Target:
@@ -121,22 +116,6 @@ def _parse_renode(text: str, rest: str) -> Target:
     return Target("renode", text, board=board_id, feed=feed)
 
 
-def open(
-    target: str,
-    image: Image | None = None,
-    state: Path | None = None,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    *,
-    fresh: bool = False,
-    keys: KeyRing | None = None,
-) -> Device:
-    """The device on `target`, ready for use; close it (with `with`). A failed open leaves nothing running."""
-    from kilotune.device.device import Device
-
-    transport = parse_target(target).open(image, state=state, fresh=fresh, timeout_s=timeout_s)
-    return Device(transport, image=image, timeout_s=timeout_s, keys=keys)  # closes the transport where it fails
-
-
 def state_folder(target: Target, state: Path | None) -> Path:
     """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
     base = state if state is not None else _cache() / "devices"
@@ -166,13 +145,7 @@ def _start(
     *,
     rate_hz: float | None,
     timeout_s: float,
-    counting: bool,
 ) -> Transport:
-    if target.kind == "twin":
-        from kilotune.targets import twin
-
-        return twin.open_transport(folder, content)
-    from kilotune.link.transport import open_port
     from kilotune.targets import native, qemu, renode, rp2040js
 
     if target.kind == "native":
@@ -186,19 +159,29 @@ def _start(
     elif target.kind == "rp2040js":
         port, _ = stack.enter_context(rp2040js.run(target.board, folder, content))
     else:
-        port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=counting))
+        # Its time is its instructions, so that they can be counted.
+        port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=True))
     return open_port(port, timeout_s=timeout_s)
 
 
-class StartedTransport:
+class StartedDevice:
     """The line to a device that was started for it; closing it ends the device."""
 
-    def __init__(self, line: Transport, name: str, stack: contextlib.ExitStack, *, settle_s: float) -> None:
+    def __init__(
+        self,
+        line: Transport,
+        name: str,
+        stack: contextlib.ExitStack,
+        *,
+        settle_s: float,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.name = name
         self.poll_s = line.poll_s
         self._line = line
         self._stack = stack
         self._settle_s = settle_s
+        self._clock = clock
 
     def write(self, data: bytes) -> None:
         self._line.write(data)
@@ -207,7 +190,7 @@ class StartedTransport:
         return self._line.read(timeout_s)
 
     def reopen(self, timeout_s: float) -> None:
-        time.sleep(self._settle_s)
+        self._clock.sleep(self._settle_s)
         self._line.reopen(timeout_s)
 
     def close(self) -> None:

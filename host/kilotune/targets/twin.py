@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link.transport import InProcess
+from kilotune.link.transport import DEFAULT_TIMEOUT_S, InProcess
 from kilotune.targets import flashfile
 from kilotune.targets.boards import FlashLayout, board
 from kilotune.twin_library import twin_library
@@ -24,7 +24,7 @@ class Twin(Device):
     `state`: a folder that keeps its flash; None: flash that lasts as long as this object.
     """
 
-    def __init__(self, image: Image, *, state: Path | None = None, timeout_s: float = 30.0) -> None:
+    def __init__(self, image: Image, *, state: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         transport = open_transport(state, image.content)
         super().__init__(transport, image=image, timeout_s=timeout_s)  # closes the transport where it fails
 

@@ -130,7 +130,7 @@ def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_e
         def __exit__(self, *error: object) -> None:
             asked.append("closed")
 
-    def connect(target: str, image: object, state: object, timeout_s: float, key_file: object) -> Line:
+    def connect(target: str, image: object, state: object, timeout_s: float, key_file: object, fresh: bool) -> Line:
         asked.append(key_file)
         return Line()
 

@@ -7,11 +7,9 @@ from collections.abc import Callable
 
 import kilotune
 import pytest
-from kilotune.device import device as device_module
 from kilotune.device.device import Device
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
-from kilotune.link.client import Client
 
 from tests.support.link_doubles import Clock, FaultyLine
 from tests.support.small_models import chain
@@ -24,12 +22,8 @@ def image() -> Image:
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultyLine, Clock, int], Device]:
+def connect() -> Callable[[FaultyLine, Clock, int], Device]:
     def open_device(line: FaultyLine, clock: Clock, seed: int) -> Device:
-        def make(transport: FaultyLine, timeout_s: float) -> Client:
-            return Client(transport, timeout_s=timeout_s, clock=clock, rng=random.Random(seed))
-
-        monkeypatch.setattr(device_module, "Client", make)
-        return Device(line, timeout_s=60.0)
+        return Device(line, timeout_s=60.0, clock=clock, rng=random.Random(seed))
 
     return open_device

@@ -11,11 +11,9 @@ from typing import Any
 import cbor2
 import numpy as np
 import pytest
-from kilotune.device import device as device_module
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link import frames
-from kilotune.link.client import Client
 from kilotune.link.messages import HEADER
 
 from tests.support.link_doubles import AXES, INPUTS, Clock, ModelDevice
@@ -53,13 +51,9 @@ class HostileLine:
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[HostileLine], Device]:
+def connect() -> Callable[[HostileLine], Device]:
     def open_device(line: HostileLine) -> Device:
-        def make(transport: HostileLine, timeout_s: float) -> Client:
-            return Client(transport, timeout_s=timeout_s, clock=line.clock, rng=random.Random(0))
-
-        monkeypatch.setattr(device_module, "Client", make)
-        return Device(line, timeout_s=TIMEOUT_S)
+        return Device(line, timeout_s=TIMEOUT_S, clock=line.clock, rng=random.Random(0))
 
     return open_device
 

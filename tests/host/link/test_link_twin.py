@@ -8,7 +8,6 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune.device import device as device_module
 from kilotune.device.device import Device
 from kilotune.errors import EXIT_REFUSED, KilotuneError
 from kilotune.image.image import Image
@@ -33,17 +32,10 @@ def clean(image: Image) -> Device:
 
 
 @pytest.fixture(params=SEEDS)
-def faulty(image: Image, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Device:
+def faulty(image: Image, request: pytest.FixtureRequest) -> Device:
     clock, seed = Clock(), request.param
     line = FaultyLine(start(image).exchange, clock, FAULTS, seed)
-
-    def client(transport: FaultyLine, timeout_s: float) -> Client:
-        return Client(transport, timeout_s=timeout_s, clock=clock, rng=random.Random(seed))
-
-    monkeypatch.setattr(device_module, "Client", client)
-    device = Device(line, image=image, timeout_s=60.0)
-    monkeypatch.undo()
-    return device
+    return Device(line, image=image, timeout_s=60.0, clock=clock, rng=random.Random(seed))
 
 
 def samples(seed: int, n: int = 3000) -> Any:

@@ -12,8 +12,8 @@ from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.targets import build as firmware
 from kilotune.targets import flashfile, native
-from kilotune.targets import target as registry
 from kilotune.targets.boards import board
+from kilotune.targets.connect import connect
 from kilotune.targets.process import DeviceProcess
 
 from tests.support.errors import code_of
@@ -82,7 +82,7 @@ def test_the_native_device_serves_a_pseudo_terminal(tmp_path: Path, image: Image
     with DeviceProcess(command, tmp_path / "log", "native") as process:
         process.wait_for(name.is_file, 10)
         for _ in range(2):  # a second client finds it too
-            with registry.open(name.read_text().strip(), image, timeout_s=10) as device:
+            with connect(name.read_text().strip(), image, timeout_s=10) as device:
                 device.reset()
                 assert device.info().board == "native"
 

@@ -12,6 +12,7 @@ from kilotune.image.image import Image
 from kilotune.targets import renode
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board
+from kilotune.targets.connect import connect
 
 from tests.support.errors import code_of
 
@@ -20,7 +21,7 @@ def test_without_renode_its_targets_say_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("RENODE", raising=False)
     with pytest.raises(KilotuneError) as error:
-        registry.open("renode:stm32f4_discovery", state=tmp_path)
+        connect("renode:stm32f4_discovery", state=tmp_path)
     assert code_of(error) == "missing_tool"
 
 

@@ -10,6 +10,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.targets import flashfile
 from kilotune.targets import target as registry
+from kilotune.targets.connect import connect
 from kilotune.targets.twin import Twin
 
 from tests.support.errors import code_of
@@ -68,20 +69,20 @@ def test_the_sensor_of_a_target_is_told_in_words(words: str) -> None:
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path, image: Image) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KilotuneError) as error:
-        registry.open("twin", image, tmp_path / "file")
+        connect("twin", image, tmp_path / "file")
     assert code_of(error) == "bad_state"
 
 
 def test_the_twin_keeps_its_flash_in_the_state_folder(tmp_path: Path, image: Image) -> None:
     x = np.random.default_rng(0).integers(-128, 128, (8, 10)).astype(np.int8)
-    with registry.open("twin", image, tmp_path) as twin:
+    with connect("twin", image, tmp_path) as twin:
         twin.train(x, steps=20, lr=0.01)
         committed = twin.commit()
         output = twin.infer(x)
-    with registry.open("twin", None, tmp_path) as twin:  # the model is in the flash file
+    with connect("twin", None, tmp_path) as twin:  # the model is in the flash file
         assert twin.status().checkpoint == committed
         np.testing.assert_array_equal(twin.infer(x), output)
-    with registry.open("twin", image, fresh=True) as twin:
+    with connect("twin", image, fresh=True) as twin:
         assert twin.status().checkpoint.sequence == 0
     with Twin(image) as twin:
         assert twin.status().checkpoint.sequence == 0
@@ -89,7 +90,7 @@ def test_the_twin_keeps_its_flash_in_the_state_folder(tmp_path: Path, image: Ima
 
 def test_a_twin_without_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError) as error:
-        registry.open("twin", state=tmp_path)
+        connect("twin", state=tmp_path)
     assert code_of(error) == "no_model"
     with flashfile.locked(registry.state_folder(registry.parse_target("twin"), tmp_path) / "flash.bin"):
         pass  # the failed open let go of it

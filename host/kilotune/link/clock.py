@@ -1,0 +1,25 @@
+"""The time that waits are measured and spent in: the computer's own, or one that a test lets pass."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, Protocol
+
+
+class Clock(Protocol):
+    def __call__(self) -> float:
+        """Seconds since some moment; they never go back."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class _SystemClock:
+    def __call__(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK: Final[Clock] = _SystemClock()

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 # The firmware's own spelling, where it is another.
 SPELLINGS = {"cross_entropy": "classification"}
-HOMES = {
+HOMES: dict[str, type[Enum]] = {
     "kernel/model.h Loss": terms.Loss,
 }
 

@@ -92,9 +92,9 @@ def test_the_plan_is_the_same_every_time(items: list[Buffer]) -> None:
     assert arena.plan(items) == arena.plan(list(items))
 
 
-@given(small_models.dense_specs(), st.sampled_from(["none", "bias", "head", "bias+head"]))
+@given(small_models.dense_specs(), st.sampled_from([Method.none, Method.bias, Method.head, Method.bias_and_head]))
 @settings(deadline=None, max_examples=60)
-def test_dense_networks_come_near_the_lower_bound(spec: small_models.DenseSpec, method: str) -> None:
+def test_dense_networks_come_near_the_lower_bound(spec: small_models.DenseSpec, method: Method) -> None:
     g = graph.build(tflite_model.read(small_models.dense_model(spec)))
     plan = planning.plan(g, CompileOptions(method=named(Method, method)), calibration_bytes=0)
     assert plan.arena.size <= 1.1 * plan.arena.lower_bound + 8

@@ -101,6 +101,12 @@ def words(kind: type[Term]) -> tuple[str, ...]:
     return tuple(word_of(member) for member in kind)
 
 
+def spellings(kind: type[Term]) -> tuple[str, ...]:
+    """`words`, and the other spellings that name one of them."""
+    own = words(kind)
+    return (*own, *(other for other, word in _SYNONYMS.items() if word in own))
+
+
 def word_of(member: Enum) -> str:
     """One member as people write it, and as it stands in JSON."""
     return str(member) if isinstance(member, Word) else member.name

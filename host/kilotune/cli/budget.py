@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from kilotune.cli.groups import OptionGroup
 from kilotune.cli.options import EXISTING, FILE
 from kilotune.cli.output import Output, table
 from kilotune.errors import KilotuneError
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from kilotune.compiler.options import CompileOptions
     from kilotune.compiler.search import Budget, Found, Point, Samples
     from kilotune.image.image import Image
-
-    Load = Callable[[Path], Samples]
 
 UNITS = {"": 1, "k": 1000, "ki": 1024, "m": 1_000_000}
 
@@ -36,6 +33,11 @@ class Wanted:
     targets: Path | None
     steps: int
     plot: Path | None
+
+    @property
+    def inputs(self) -> dict[str, Path | None]:
+        """The files that are read."""
+        return {"the calibration": self.calibration, "the labels": self.labels, "the targets": self.targets}
 
     def budget(self) -> Budget:
         from kilotune.compiler.search import Budget
@@ -57,62 +59,53 @@ def count(text: str, option: str) -> int:
     return value
 
 
-def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of the search; the command gets them as `wanted`, None without --ram."""
+def _wanted(
+    ram: str | None,
+    instructions: str | None,
+    calibration: Path | None,
+    labels: Path | None,
+    targets: Path | None,
+    search_steps: int,
+    plot: Path | None,
+) -> Wanted | None:
+    if ram is None:
+        budget_options.refuse("without --ram nothing is searched for")
+        return None
+    if calibration is None:
+        raise KilotuneError("bad_argument", "--ram measures on data", "give it with --calibration FILE.npy")
+    return Wanted(ram, instructions, calibration, labels, targets, search_steps, plot)
 
-    @functools.wraps(function)
-    def run(
-        out: Any,
-        ram: str | None,
-        instructions: str | None,
-        calibration: Path | None,
-        labels: Path | None,
-        targets: Path | None,
-        search_steps: int,
-        plot: Path | None,
-        **rest: Any,
-    ) -> None:
-        wanted = None
-        if ram is not None:
-            if calibration is None:
-                raise KilotuneError("bad_argument", "--ram measures on data", "give it with --calibration FILE.npy")
-            if any(rest.get(name) for name in ("last_layers", "layers", "rank", "channel_texts")):
-                raise KilotuneError(
-                    "bad_argument",
-                    "--ram chooses the layers itself",
-                    "leave out --layers, --last-layers, --rank, --channels",
-                )
-            wanted = Wanted(ram, instructions, calibration, labels, targets, search_steps, plot)
-        elif any(value is not None for value in (instructions, calibration, labels, targets, plot)):
-            raise KilotuneError("bad_argument", "these options belong to --ram", "give --ram, or leave them out")
-        function(out, wanted=wanted, **rest)
 
-    options = [
-        click.option(
+# What a search is to keep to, and what it measures on: `Wanted`, None without --ram.
+budget_options = OptionGroup(
+    "wanted",
+    _wanted,
+    {
+        "ram": click.option(
             "--ram",
             metavar="BYTES",
             help="Choose by measurement what to train, so that arena, adapter and optimiser state fit (16k = 16,000).",
         ),
-        click.option("--instructions", metavar="N", help="... and a training step takes no more on a Cortex-M4F."),
-        click.option(
+        "instructions": click.option(
+            "--instructions", metavar="N", help="... and a training step takes no more on a Cortex-M4F."
+        ),
+        "calibration": click.option(
             "--calibration",
             type=EXISTING,
             help="Model inputs to measure on (.npy, a row a sample: int8, or floats in the input's units).",
         ),
-        click.option("--labels", type=EXISTING, help="Their classes (.npy), for a classifier."),
-        click.option("--targets", type=EXISTING, help="Their targets (.npy), for a regression."),
-        click.option(
+        "labels": click.option("--labels", type=EXISTING, help="Their classes (.npy), for a classifier."),
+        "targets": click.option("--targets", type=EXISTING, help="Their targets (.npy), for a regression."),
+        "search_steps": click.option(
             "--search-steps",
             type=click.IntRange(1, 1_000_000),
             default=400,
             show_default=True,
             help="Training steps of each measurement.",
         ),
-        click.option("--plot", type=FILE, help="Draw the trade-off (.svg)."),
-    ]
-    for option in reversed(options):
-        run = option(run)
-    return run
+        "plot": click.option("--plot", type=FILE, help="Draw the trade-off (.svg)."),
+    },
+)
 
 
 def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.groups import refuse_given
 from kilotune.cli.options import FOLDER, Where, device_options, load_adapter, require_tag_option
 from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
@@ -103,6 +104,8 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
 
     if change and remove:
         raise KilotuneError("bad_argument", "--change and --remove exclude each other", "give one of them")
+    if remove:
+        refuse_given(("reading",), "--remove takes the lock away")
     lock = Lock.all if reading == "closed" else Lock.writes
     with where.connect(where.image) as device:
         if remove:

@@ -9,16 +9,17 @@ import rich_click as click
 
 from kilotune.cli.budget import Wanted, as_json, budget_options, compile_within, described
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FILE, LOSSES, METHODS, load_adapter, require_tag_option
+from kilotune.cli.compiling import compile_options, with_settings
+from kilotune.cli.options import EXISTING, FILE, load_adapter, require_tag_option
 from kilotune.cli.output import Output, pairs, plain, table
-from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kilotune.compiler.options import CompileOptions
     from kilotune.compiler.search import Found
-    from kilotune.image.base_profile import Profile
-    from kilotune.image.features import FeatureConfig
+    from kilotune.compiler.selection import Trainability
     from kilotune.image.image import Image, Layer
-    from kilotune.terms import Loss, Method
 
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
@@ -53,33 +54,7 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
 )
 @click.argument("model", type=EXISTING)
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The model image to write.")
-@click.option("--method", type=click.Choice(METHODS), default="bias", show_default=True, help="What the device trains.")
-@click.option("--last-layers", type=click.IntRange(min=1), help="Train the last so many layers only.")
-@click.option("--layers", help="Train these layers only: names or numbers (see inspect), with commas between.")
-@click.option("--rank", type=click.IntRange(min=1, max=8), help="Of method lora [default: 2].")
-@click.option(
-    "--channels",
-    "channel_texts",
-    multiple=True,
-    metavar="N|LAYER:I,I,...",
-    help="Of method channels: how many of each layer, or which; may be repeated [default: 4].",
-)
-@click.option("--loss", type=click.Choice(LOSSES), default="auto", show_default=True, help="What training lowers.")
-@click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum.")
-@click.option("--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows.")
-@click.option(
-    "--recompute",
-    is_flag=True,
-    help="Compute activations again for the backward pass where that saves RAM: same bits, more instructions.",
-)
-@click.option("--adam", is_flag=True, help="Train with Adam: two bytes of state a parameter; not for lora.")
-@click.option(
-    "--early",
-    type=click.IntRange(0, 255),
-    default=0,
-    show_default=True,
-    help="Windows of the first learn phase that later ones are held to; each takes a byte a feature.",
-)
+@compile_options
 @click.option(
     "--features",
     "settings",
@@ -87,126 +62,55 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     help="JSON with features, and profile where there is one, instead of the model's own.",
 )
 @budget_options
-@click.option(
-    "--alone-windows",
-    type=click.IntRange(0, 65535),
-    help="Windows that a device with a sensor learns from when no host tells it [twice the reservoir]; 0: none.",
-)
 @click.option("--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library.")
 def compile_command(
     out: Output,
     model: Path,
     target: Path,
-    method: Method,
-    last_layers: int | None,
-    layers: str | None,
-    rank: int | None,
-    channel_texts: tuple[str, ...],
-    loss: Loss,
-    momentum: bool,
-    accumulate: bool,
-    recompute: bool,
-    adam: bool,
-    early: int,
     settings: Path | None,
-    alone_windows: int | None,
     c_array: Path | None,
+    options: CompileOptions,
     wanted: Wanted | None,
 ) -> None:
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.common.files import keep_apart, require_writable
-    from kilotune.compiler.compile import compile as compile_model
-    from kilotune.compiler.compile import trainable
-    from kilotune.compiler.options import CompileOptions, loss_named
+    from kilotune.compiler.compile import compile_with, trainable
 
-    read, plot = {"the model": model, "the features": settings}, None
-    if wanted is not None:
-        read |= {"the calibration": wanted.calibration, "the labels": wanted.labels, "the targets": wanted.targets}
-        plot = wanted.plot
-    keep_apart({"--out": target, "--c-array": c_array, "--plot": plot}, read)
-    for path in (target, c_array, plot):
-        if path is not None:
-            require_writable(path)
-    features, profile = read_settings(settings) if settings is not None else (None, None)
+    read = {"the model": model, "the features": settings} | (wanted.inputs if wanted is not None else {})
+    written = {"--out": target, "--c-array": c_array, "--plot": wanted.plot if wanted is not None else None}
+    keep_apart(written, read)
+    for path in filter(None, written.values()):
+        require_writable(path)
+    if settings is not None:
+        options = with_settings(options, settings)
     searched: Found | None = None
-    if wanted is not None:
-        options = CompileOptions(
-            loss=loss_named(loss),
-            momentum=momentum,
-            accumulate=accumulate,
-            adam=adam,
-            recompute=recompute,
-            features=features,
-            profile=profile,
-            early=early,
-            alone_windows=alone_windows,
-        )
-        image, searched = compile_within(out, model, wanted, options)
+    if wanted is None:
+        image = compile_with(model, options)
     else:
-        image = compile_model(
-            model,
-            method=method,
-            last_layers=last_layers,
-            layers=[name.strip() for name in layers.split(",")] if layers is not None else None,
-            channels=parse_channels(channel_texts),
-            rank=rank,
-            loss=loss,
-            momentum=momentum,
-            accumulate=accumulate,
-            adam=adam,
-            recompute=recompute,
-            features=features,
-            profile=profile,
-            early=early,
-            alone_windows=alone_windows,
-        )
+        image, searched = compile_within(out, model, wanted, options)
     image.save(target)
-    data: dict[str, object] = {"image": str(target), **plain(summary(image))}
     if c_array is not None:
         from kilotune.export.c_array import save_c_array
 
         save_c_array(image, c_array)
+    out.result(*_compiled(image, target, c_array, trainable(model, loss=image.loss), searched))
+
+
+def _compiled(
+    image: Image, target: Path, c_array: Path | None, layers: Sequence[Trainability], searched: Found | None
+) -> tuple[dict[str, object], str]:
+    """What was made, as JSON and as text."""
+    data: dict[str, object] = {"image": str(target), **plain(summary(image))}
+    if c_array is not None:
         data["c_array"] = str(c_array)
     text = pairs(list(data.items()))
-    trainability = trainable(model, loss=loss)
-    data["trainable"] = [plain(layer) for layer in trainability]
-    rows = [(str(x.op), x.layer, x.kind, ", ".join(x.ways) or f"no: {x.reason}") for x in trainability]
+    data["trainable"] = [plain(layer) for layer in layers]
+    rows = [(str(x.op), x.layer, x.kind, ", ".join(x.ways) or f"no: {x.reason}") for x in layers]
     text += "\n\n" + table(rows, ("", "layer", "kind", "can train"))
     if searched is not None:
         data["search"] = as_json(searched)
         text = f"{described(searched)}\n\n{text}"
-    out.result(data, text)
-
-
-def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
-    """One number for every layer, or `layer:channel,channel,...` by layer."""
-    if not texts:
-        return None
-    if len(texts) == 1 and texts[0].isdecimal():
-        return int(texts[0])
-    found: dict[str | int, list[int]] = {}
-    for text in texts:
-        name, _, channels = text.rpartition(":")
-        if not name or not all(c.strip().isdecimal() for c in channels.split(",")):
-            raise KilotuneError("bad_argument", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
-        found[name] = [int(c) for c in channels.split(",")]
-    return found
-
-
-def read_settings(path: Path) -> tuple[FeatureConfig, Profile | None]:
-    """Features and profile of a JSON file: {"features": {...}, "profile": {...}}."""
-    from kilotune.image.base_profile import Profile
-    from kilotune.image.features import FeatureConfig, decode_json
-
-    data = decode_json(path.read_bytes(), path.name)
-    if not isinstance(data, dict) or "features" not in data:
-        raise KilotuneError(
-            "bad_features",
-            f"{path.name} has no entry 'features'",
-            'write {"features": {...}, "profile": {...}}',
-        )
-    profile = Profile.from_json(data["profile"]) if data.get("profile") else None
-    return FeatureConfig.from_json(data["features"]), profile
+    return data, text
 
 
 @command(

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from kilotune.cli.groups import Decorated, OptionGroup, refuse_given
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import DEFAULT_TIMEOUT_S
-from kilotune.terms import FIXED_METHODS, Guard, Loss, Scorer, named, words
+from kilotune.terms import Guard, Scorer, named, word_of, words
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
     from kilotune.cli.output import Output
     from kilotune.device.device import Device
+    from kilotune.device.learning import LearnOptions
     from kilotune.image.image import Image
+    from kilotune.sources import ReadOptions
+    from kilotune.targets.sensors import SensorChoice
 
-Decorated = Callable[..., Any]
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -40,10 +44,6 @@ class Real(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
-METHODS = tuple(map(str, FIXED_METHODS))
-LOSSES = ("auto", *words(Loss))
-
-
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which device a command speaks to."""
@@ -58,7 +58,7 @@ class Where:
         """`fresh`: with empty flash, where nothing says which one to use."""
         from kilotune.targets.connect import connect
 
-        return connect(self.named(), image, self.state, self.timeout_s, self.key_file, fresh=fresh)
+        return connect(self._stateful(), image, self.state, self.timeout_s, self.key_file, fresh=fresh)
 
     def named(self) -> str:
         """The target as text, looking for the one serial port where none was given."""
@@ -67,6 +67,15 @@ class Where:
         from kilotune.targets.ports import sole_port
 
         return sole_port()
+
+    def _stateful(self) -> str:
+        """The target as text; one that has flash of its own goes with no folder for it."""
+        from kilotune.targets.target import parse_target
+
+        named = self.named()
+        if parse_target(named).kind == "port":
+            refuse_given(("state",), f"the device on {named} has flash of its own")
+        return named
 
 
 def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decorated]:
@@ -140,154 +149,152 @@ def load_adapter(out: Output, folder: Path, key_file: Path | None = None, requir
     return adapter
 
 
-def sensor_options(function: Decorated) -> Decorated:
-    """Adds which sensors the firmware drives, and how: the command gets it as `sensors` (a `SensorChoice`)."""
+def _sensors(drivers: str | None, sensor_bus: str | None) -> SensorChoice:
+    from kilotune.targets.sensors import SensorChoice
 
-    @click.option(
-        "--sensors",
-        "drivers",
-        metavar="A,B",
-        help="Sensors that the firmware looks for, in this order; '': none. Else as the board has it.",
-    )
-    @click.option("--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given.")
-    @functools.wraps(function)
-    def run(out: Any, drivers: str | None, sensor_bus: str | None, **rest: Any) -> None:
-        from kilotune.targets.sensors import SensorChoice
-
-        choice = SensorChoice(None if drivers is None else _split(drivers), sensor_bus)
-        function(out, sensors=choice, **rest)
-
-    return run
+    return SensorChoice(None if drivers is None else _split(drivers), sensor_bus)
 
 
-def source_options(function: Decorated) -> Decorated:
-    """Adds what a reader needs to know of a file: the command gets it as `read`."""
-
-    @functools.wraps(function)
-    def run(
-        out: Any,
-        columns: str | None,
-        rate: float | None,
-        unit: str | None,
-        scale: str | None,
-        offset: str | None,
-        sensitivity: float | None,
-        start: float,
-        seconds: float | None,
-        upsample: bool,
-        **rest: Any,
-    ) -> None:
-        from kilotune.sources import ReadOptions
-
-        read = ReadOptions(
-            _split(columns), rate, unit, _split(scale), _split(offset), sensitivity, start, seconds, upsample
-        )
-        function(out, read=read, **rest)
-
-    decorators = [
-        click.option(
-            "--columns",
-            metavar="A,B,C",
-            help="Columns in the order of the model's axes: names or numbers from 0.",
+# Which sensors the firmware drives, and how: a `SensorChoice`.
+sensor_options = OptionGroup(
+    "sensors",
+    _sensors,
+    {
+        "drivers": click.option(
+            "--sensors",
+            "drivers",
+            metavar="A,B",
+            help="Sensors that the firmware looks for, in this order; '': none. Else as the board has it.",
         ),
-        click.option(
+        "sensor_bus": click.option(
+            "--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given."
+        ),
+    },
+)
+
+
+def _read(
+    columns: str | None,
+    rate: float | None,
+    unit: str | None,
+    scale: str | None,
+    offset: str | None,
+    sensitivity: float | None,
+    start: float,
+    seconds: float | None,
+    upsample: bool,
+) -> ReadOptions:
+    from kilotune.sources import ReadOptions
+
+    if unit != "volts":
+        refuse_given(("sensitivity",), "only --unit volts has a sensitivity")
+    return ReadOptions(
+        columns=_split(columns),
+        rate_hz=rate,
+        unit=unit,
+        scale=_split(scale),
+        offset=_split(offset),
+        sensitivity_v_per_g=sensitivity,
+        start_s=start,
+        seconds=seconds,
+        upsample=upsample,
+    )
+
+
+# What a reader needs to know of a file: `ReadOptions`.
+source_options = OptionGroup(
+    "read",
+    _read,
+    {
+        "columns": click.option(
+            "--columns", metavar="A,B,C", help="Columns in the order of the model's axes: names or numbers from 0."
+        ),
+        "rate": click.option(
             "--rate",
             type=Real(min=0, min_open=True),
             metavar="HZ",
             help="Sampling rate, where the file does not say it.",
         ),
-        click.option("--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."),
-        click.option(
+        "unit": click.option("--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."),
+        "scale": click.option(
             "--scale", metavar="S[,S..]", help="Values are multiplied by it; a number, or a name in the file."
         ),
-        click.option("--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."),
-        click.option("--sensitivity", type=Real(), metavar="V/G", help="Volts per g, with --unit volts."),
-        click.option(
+        "offset": click.option(
+            "--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."
+        ),
+        "sensitivity": click.option(
+            "--sensitivity", type=Real(), metavar="V/G", help="Volts per g, with --unit volts."
+        ),
+        "start": click.option(
             "--start", type=Real(min=0), default=0.0, metavar="S", help="Leave away the first seconds of a file."
         ),
-        click.option(
+        "seconds": click.option(
             "--seconds", type=Real(min=0, min_open=True), metavar="S", help="Use at most so much of each file."
         ),
-        click.option(
+        "upsample": click.option(
             "--upsample", is_flag=True, help="Raise a rate below the model's, though its upper bands stay empty."
         ),
-    ]
-    for decorate in reversed(decorators):
-        run = decorate(run)
-    return run
+    },
+)
+
+
+def refuse_unread(sources: Iterable[str]) -> None:
+    """KilotuneError `bad_argument` for options about the values of files, where a simulated machine gives them all."""
+    if all(source.startswith("synthetic:") for source in sources):
+        refuse_given(("unit", "scale", "offset", "sensitivity", "start"), "a simulated machine gives g, from no file")
 
 
 def _split(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def learn_options(function: Decorated) -> Decorated:
-    """Adds how to learn: the command gets it as `learning` (a `LearnOptions`)."""
+def _learning(**asked: Any) -> LearnOptions:
+    """`asked` has names of its fields, all of them or some."""
+    from kilotune.device.learning import LearnOptions
 
-    @functools.wraps(function)
-    def run(
-        out: Any,
-        passes: int | None,
-        lr: float | None,
-        seed: int,
-        scorer: str,
-        resume: bool,
-        recalibrate: bool,
-        guard: str,
-        **rest: Any,
-    ) -> None:
-        from kilotune.device.learning import LearnOptions
+    if not asked.get("resume"):
+        refuse_given(("recalibrate", "guard"), "without --resume a device begins anew")
+    if asked["passes"] == 0:
+        refuse_given(("lr",), "--passes 0 calibrates and trains nothing")
+    kinds: dict[str, type[IntEnum]] = {"scorer": Scorer, "guard": Guard}
+    return LearnOptions(**{name: named(kinds[name], v) if name in kinds else v for name, v in asked.items()})
 
-        if not resume and (recalibrate or guard != "all"):
-            raise KilotuneError(
-                "bad_argument", "--recalibrate and --guard need --resume", "add --resume, or leave them out"
-            )
-        learning = LearnOptions(
-            passes=passes,
-            lr=lr,
-            seed=seed,
-            scorer=named(Scorer, scorer),
-            resume=resume,
-            recalibrate=recalibrate,
-            guard=named(Guard, guard),
-        )
-        function(out, learning=learning, **rest)
 
-    decorators = [
-        click.option(
+# How to learn: `LearnOptions`.
+learn_options = OptionGroup(
+    "learning",
+    _learning,
+    {
+        "passes": click.option(
             "--passes",
             type=click.IntRange(0, 65535),
             help="Times the stored windows are trained on: 40, for classifiers 100; 0: calibration only.",
         ),
-        click.option("--lr", type=Real(min=0), help="Learning rate: 0.5, for classifiers 0.05."),
-        click.option(
+        "lr": click.option("--lr", type=Real(min=0), help="Learning rate: 0.5, for classifiers 0.05."),
+        "seed": click.option(
             "--seed",
             type=click.IntRange(0, 2**32 - 1),
             default=1,
             show_default=True,
             help="Of the device's random choices.",
         ),
-        click.option(
+        "scorer": click.option(
             "--scorer",
             type=click.Choice(words(Scorer)),
-            default="automatic",
+            default=word_of(Scorer.automatic),
             show_default=True,
             help="What scores a window.",
         ),
-        click.option("--resume", is_flag=True, help="Learn on from the checkpoint, not from the base model."),
-        click.option(
-            "--recalibrate",
-            is_flag=True,
-            help="With --resume: follow a machine that ages, slowly and within limits.",
+        "resume": click.option("--resume", is_flag=True, help="Learn on from the checkpoint, not from the base model."),
+        "recalibrate": click.option(
+            "--recalibrate", is_flag=True, help="With --resume: follow a machine that ages, slowly and within limits."
         ),
-        click.option(
+        "guard": click.option(
             "--guard",
             type=click.Choice(words(Guard)),
-            default="all",
+            default=word_of(Guard.all),
             show_default=True,
             help="With --resume: hold windows to the first healthy ones, to the score only, or to nothing.",
         ),
-    ]
-    for decorate in reversed(decorators):
-        run = decorate(run)
-    return run
+    },
+)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.groups import refuse_given
 from kilotune.cli.output import Output, pairs, plain
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ _ECOSYSTEMS = ("cmake", "arduino", "platformio", "zephyr", "esp-idf")
 @click.option("--url", default="", help="Its page; Arduino's index wants one.")
 def library_command(out: Output, ecosystem: Ecosystem, target: Path, maintainer: str, url: str) -> None:
     """Lay out the training kernel alone as a library for other firmware."""
-    from kilotune.export.kernel_package import Publisher, lay_out
+    from kilotune.export.kernel_package import PUBLISHED, Publisher, lay_out
 
+    refuse_given({"maintainer", "url"} - PUBLISHED[ecosystem], f"a package for {ecosystem} does not say it")
     made = plain(lay_out(ecosystem, target, Publisher(maintainer, url)))
     if ecosystem == "arduino" and not url:
         out.note("library.properties has no url: the Library Manager's index wants one (--url)")

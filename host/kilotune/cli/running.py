@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.groups import refuse_given
 from kilotune.cli.options import (
     EXISTING,
     FILE,
@@ -17,20 +18,19 @@ from kilotune.cli.options import (
     device_options,
     learn_options,
     load_adapter,
+    refuse_unread,
     source_options,
 )
 from kilotune.cli.output import Output, pairs, plain
-from kilotune.common.printable import printable
+from kilotune.cli.streaming import divided, load_for, parse_labels, shown, summarised
 from kilotune.errors import KilotuneError
 from kilotune.terms import Loss
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kilotune.device.device import Device
     from kilotune.device.learning import LearnOptions
-    from kilotune.sources import ReadOptions, Recording
-    from kilotune.studies.streaming import StreamEvent
+    from kilotune.sources import ReadOptions
 
 
 @command(
@@ -75,81 +75,41 @@ def stream_command(
 
     With --json each window is one line of JSON, and the last line is the summary, or the error.
     """
-    from kilotune.device.learning import LearnOptions
-    from kilotune.device.wording import guard_in_words
-    from kilotune.studies.streaming import run, split
+    from kilotune.studies.streaming import run
 
-    both = do_learn and do_detect
-    if not both and (learn_files is not None or learn_seconds is not None):
-        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds need --learn and --detect", "give both")
-    if learn_files is not None and learn_seconds is not None:
-        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds both say how much", "give one of them")
-    if not do_learn and (labels is not None or do_commit):
-        raise KilotuneError("bad_argument", "--labels and --commit need --learn", "add --learn")
-    if not do_learn and learning != LearnOptions():
-        raise KilotuneError(
-            "bad_argument", "options say how to learn, but none to learn", "add --learn, or leave them out"
-        )
+    _refuse_unused(do_learn, do_detect, learn_files, learn_seconds)
+    refuse_unread(sources)
     with (
         where.connect(where.image) as device,
         out.progress("streaming") as bar,
     ):
         recordings = load_for(device, sources, read, out)
-        if both:
-            first, rest = split(recordings, files=learn_files, seconds=learn_seconds)
-        else:
-            first, rest = (recordings, []) if do_learn else ([], recordings)
-        for empty in (r.name for r in rest if len(r.samples) < device.info().window):
+        to_learn, to_detect = divided(recordings, do_learn, do_detect, learn_files, learn_seconds)
+        for empty in (r.name for r in to_detect if len(r.samples) < device.info().window):
             out.note(f"{empty} is shorter than one window: nothing in it is scored")
-        if both and not rest:
+        if do_learn and do_detect and not to_detect:
             out.note("all of the recordings is learned from: nothing is left to detect in")
-
-        def emit(event: StreamEvent) -> None:
-            w = event.window
-            verdict = "ANOMALY" if w.anomaly else ", ".join(w.refused) or "ok"
-            shown = "-" if w.score is None else f"{w.score:+.3f}"
-            out.row(
-                {"event": "window", "source": event.source, "phase": event.phase, **plain(w)},
-                f"{printable(event.source)}  {w.t_s:9.3f} s  {shown:>8}  {verdict}",
-            )
-
         summary = run(
             device,
-            to_learn=first,
-            to_detect=rest,
+            to_learn=to_learn,
+            to_detect=to_detect,
             options=learning,
             labels=parse_labels(labels),
             commit=do_commit,
-            emit=emit,
+            emit=lambda event: out.row(*shown(event)),
             progress=bar,
         )
-    data = plain(summary)
-    flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
-    if summary.guard is not None and (words := guard_in_words(summary.guard)):
-        flat["guardrails"] = words
-    out.row({"event": "summary", **plain(summary)}, pairs(list(flat.items())))
+    out.row(*summarised(summary))
 
 
-def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
-    """Recordings at the rate of the device's model; what the readers assumed is told once."""
-    from kilotune.sources import read_all
-    from kilotune.studies.streaming import model_rate_hz
-
-    recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))
-    for note in dict.fromkeys(n for r in recordings for n in r.notes):
-        out.note(note)
-    return recordings
-
-
-def parse_labels(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise KilotuneError(
-            "bad_argument", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
-        ) from None
+def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, learn_seconds: float | None) -> None:
+    if not do_learn:
+        learn_options.refuse("without --learn nothing is learned")
+        refuse_given(("labels", "do_commit"), "without --learn nothing is learned")
+    if not (do_learn and do_detect):
+        refuse_given(("learn_files", "learn_seconds"), "only --learn and --detect together divide the recordings")
+    if learn_files is not None and learn_seconds is not None:
+        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds both say how much", "give one of them")
 
 
 @command(

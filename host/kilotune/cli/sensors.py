@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import FILE, Real, Where, device_options, source_options
+from kilotune.cli.groups import refuse_given
+from kilotune.cli.options import FILE, Real, Where, device_options, refuse_unread, source_options
 from kilotune.cli.output import Output, pairs, plain
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def record_to_resd_command(
     from kilotune.sources import read as read_source
     from kilotune.targets import resd
 
+    if form != "resd":
+        refuse_given(("begin", "channel"), f"the format {form} has no times and no channels")
+    refuse_unread([source])
     keep_apart({"--out": target}, {"the recording": Path(source)})
     recording = read_source(source, read)
     if recording.unit != "g":

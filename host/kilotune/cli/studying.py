@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
-from kilotune.cli.options import EXISTING, FILE, FOLDER, Real, Where, device_options, learn_options, source_options
+from kilotune.cli.options import (
+    EXISTING,
+    FILE,
+    FOLDER,
+    Real,
+    Where,
+    device_options,
+    learn_options,
+    refuse_unread,
+    source_options,
+)
 from kilotune.cli.output import Output, pairs, plain, table
 from kilotune.errors import KilotuneError
 
@@ -36,7 +46,7 @@ if TYPE_CHECKING:
     help="Part of each healthy recording to learn from.",
 )
 @source_options
-@learn_options
+@learn_options.only("passes", "lr", "seed")
 def evaluate_command(
     out: Output,
     healthy: tuple[str, ...],
@@ -55,6 +65,7 @@ def evaluate_command(
     from kilotune.studies.evaluation import evaluate
     from kilotune.studies.streaming import features_of
 
+    refuse_unread((*healthy, *fault))
     chosen = model or base_model()
     config = features_of(chosen)
     rate_hz = config.rate_hz
@@ -155,6 +166,7 @@ def report_command(
     from kilotune.studies.benchmark import benchmark, firmware_for
     from kilotune.studies.evaluation import split_healthy
 
+    refuse_unread((*healthy, *fault))
     if where.image is None:
         raise KilotuneError("bad_argument", "a report needs the model image", "give it with --image model.ktm")
     keep_apart({"--out": page}, {"the image": where.image, **{name: Path(name) for name in (*healthy, *fault)}})
@@ -235,6 +247,9 @@ def demo_command(
 
     if bool(data) != bool(fault):
         raise KilotuneError("bad_argument", "--data needs --fault, and --fault --data", "give both, or neither")
+    if not data:
+        source_options.refuse("without --data the demo simulates a machine")
+    refuse_unread((*data, *fault))
     result = run(target=target, folder=folder, healthy=data, fault=fault, read=read, timeout_s=timeout, say=out.say)
     body = plain(result)
     if out.as_json:

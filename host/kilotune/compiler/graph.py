@@ -52,25 +52,53 @@ def build(model: TfliteModel) -> Graph:
     shapes = _shape_arithmetic(model)
     extents = _extents(model, shapes)
     aliases, elided = _aliases(model, shapes, extents)
-    activations: list[Activation] = []
-    known: dict[int, int] = {}
+    activations = _Activations(model, aliases, extents)
+    image_input = activations.index(model.inputs[0])
+    ops = _lower(model, elided | shapes, activations, image_input)
+    output = activations.index(model.outputs[0])
+    if not ops or output == image_input or all(op.output != output for op in ops):
+        raise KilotuneError(
+            "unsupported_model",
+            "no operator of the model computes its output from its input",
+            "check that this is the right file",
+        )
+    return Graph(
+        activations=tuple(activations.made),
+        ops=tuple(ops),
+        input=image_input,
+        output=output,
+        input_border=_border(model.tensors[model.inputs[0]]),
+        output_border=_border(model.tensors[model.outputs[0]]),
+    )
 
-    def activation(tensor: int) -> int:
-        root = aliases[tensor]
-        if root not in known:
-            group = [model.tensors[i] for i, r in aliases.items() if r == root]
-            known[root] = len(activations)
-            fixed = next((extents[t.index] for t in group if t.index in extents), None)
-            activations.append(_activation(model.tensors[root], group, fixed))
-        return known[root]
 
-    image_input = activation(model.inputs[0])
+class _Activations:
+    """Those of the image, each made where a tensor that it stands for is first asked for."""
+
+    def __init__(self, model: TfliteModel, aliases: dict[int, int], extents: dict[int, tuple[int, int, int]]) -> None:
+        self._tensors, self._aliases, self._extents = model.tensors, aliases, extents
+        self._known: dict[int, int] = {}
+        self.made: list[Activation] = []
+
+    def index(self, tensor: int) -> int:
+        """Of the activation that stands for `tensor`."""
+        root = self._aliases[tensor]
+        if root not in self._known:
+            group = [self._tensors[i] for i, r in self._aliases.items() if r == root]
+            self._known[root] = len(self.made)
+            fixed = next((self._extents[t.index] for t in group if t.index in self._extents), None)
+            self.made.append(_activation(self._tensors[root], group, fixed))
+        return self._known[root]
+
+
+def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activations, image_input: int) -> list[ImageOp]:
+    """All operators but the skipped ones, in the file's order, which must be one that can run."""
     ready = {image_input}
     ops: list[ImageOp] = []
     for operator in model.operators:
-        if operator.index in elided or operator.index in shapes:
+        if operator.index in skipped:
             continue
-        op = operators.lower(Lowering(model, operator, activation, activations))
+        op = operators.lower(Lowering(model, operator, activations.index, activations.made))
         if not ready.issuperset(op.reads) or op.output in ready:
             raise KilotuneError(
                 "bad_model",
@@ -85,21 +113,7 @@ def build(model: TfliteModel) -> Graph:
                 f"the model has more than {MAX_OPS} operators or {MAX_PARAMETERS} weights",
                 "a model for a microcontroller is far smaller: check that this is the right file",
             )
-    output = activation(model.outputs[0])
-    if not ops or output not in ready or output == image_input:
-        raise KilotuneError(
-            "unsupported_model",
-            "no operator of the model computes its output from its input",
-            "check that this is the right file",
-        )
-    return Graph(
-        activations=tuple(activations),
-        ops=tuple(ops),
-        input=image_input,
-        output=output,
-        input_border=_border(model.tensors[model.inputs[0]]),
-        output_border=_border(model.tensors[model.outputs[0]]),
-    )
+    return ops
 
 
 def with_flat_output(graph: Graph) -> Graph:

@@ -49,6 +49,16 @@ class Publisher:
     url: str = ""
 
 
+# What of it the ecosystem's own files say.
+PUBLISHED: Final[dict[Ecosystem, frozenset[str]]] = {
+    "cmake": frozenset(),
+    "arduino": frozenset(("maintainer", "url")),
+    "platformio": frozenset(("maintainer", "url")),
+    "zephyr": frozenset(),
+    "esp-idf": frozenset(("url",)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What `lay_out` wrote."""

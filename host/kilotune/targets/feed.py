@@ -33,8 +33,8 @@ class Feed:
         from kilotune.device.samples import to_segments
 
         recording = self._read(rate_hz)
-        axes = min(recording.axes, AXES)
-        (segment,) = to_segments(recording.samples[:, :axes], axes=axes, full_scale_g=_FULL_SCALE_G)
+        axes = recording.axes
+        (segment,) = to_segments(recording.samples, axes=axes, full_scale_g=_FULL_SCALE_G)
         frames = np.zeros((len(segment.counts), AXES), "<i2")
         frames[:, :axes] = segment.counts
         path = folder / "sensor.raw"
@@ -50,7 +50,7 @@ class Feed:
 
         recording = self._read(rate_hz)
         path = folder / "sensor.resd"
-        path.write_bytes(encode_resd(recording.samples[:, :AXES], recording.rate_hz))
+        path.write_bytes(encode_resd(recording.samples, recording.rate_hz))
         return path
 
     def _read(self, rate_hz: float | None) -> Recording:
@@ -60,6 +60,12 @@ class Feed:
         if recording.unit != "g":
             raise KilotuneError(
                 "bad_argument", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
+            )
+        if recording.axes > AXES:
+            raise KilotuneError(
+                "wrong_axes",
+                f"{recording.name} has {recording.axes} axes, a sensor measures {AXES}",
+                "give a recording of the axes that it is to measure",
             )
         return recording
 

@@ -66,8 +66,13 @@ def flash(
                 f"'{target.name}' starts the firmware with the board's own sensors",
                 "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
             )
+        if probe is not None or drive is not None:
+            raise KilotuneError("bad_argument", f"'{target.name}' is no board on the desk", "omit --probe and --drive")
         return _flash_emulated(target, content, image_hash, state)
+    if state is not None:
+        raise KilotuneError("bad_argument", f"the board '{board_id}' has flash of its own", "omit --state")
     chosen = board(board_id)
+    hardware.refuse_unused(chosen, probe=probe, drive=drive)
     elf = Path(build(board_id, sensors=sensors).firmware)  # with room for any model
     written = hardware.write(chosen, elf, content, probe=probe, drive=drive, erase_locked=erase_locked)
     ports = ports_of(chosen)

@@ -40,6 +40,14 @@ def segments_of(chosen: Board, elf: Path, model: bytes | None) -> list[Segment]:
     return sorted(segments)
 
 
+def refuse_unused(chosen: Board, *, probe: str | None, drive: Path | None) -> None:
+    """KilotuneError `bad_argument` for a drive that would not be looked at."""
+    if drive is not None and (chosen.usb.method != "uf2" or probe is not None):
+        raise KilotuneError(
+            "bad_argument", f"'{chosen.id}' is written through a debug probe, to no drive", "omit --drive"
+        )
+
+
 def write(
     chosen: Board,
     elf: Path,

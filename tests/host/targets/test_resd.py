@@ -119,3 +119,14 @@ def test_the_command_writes_all_three(tmp_path: Path) -> None:
     told = run("record-to-resd", source, "-o", tmp_path / "c.resd", fake=False, code=2)
     assert "counts" in told["error"]["message"]
     assert not (tmp_path / "c.resd").exists()
+
+
+def test_a_sensor_is_given_all_axes_of_a_recording_or_none(tmp_path: Path) -> None:
+    from kilotune.targets.feed import parse_feed
+
+    np.savez(tmp_path / "four.npz", samples=np.zeros((64, 4), np.float32), rate_hz=100.0)
+    feed = parse_feed(f"lis2dw12={tmp_path / 'four.npz'}")
+    for use in (lambda: feed.resd(tmp_path, None), lambda: feed.arguments(tmp_path, None)):
+        with pytest.raises(KilotuneError, match="4 axes") as refused:
+            use()
+        assert refused.value.code == "wrong_axes"

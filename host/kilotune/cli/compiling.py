@@ -1,0 +1,142 @@
+"""What `kilotune compile` can be asked for, as `CompileOptions`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from kilotune.cli.groups import OptionGroup, is_given, refuse_given
+from kilotune.errors import KilotuneError
+from kilotune.terms import FIXED_METHODS, Loss, Method, named, spellings
+
+if TYPE_CHECKING:
+    from kilotune.compiler.options import CompileOptions
+
+
+def _options(
+    method: str,
+    last_layers: int | None,
+    layers: str | None,
+    rank: int | None,
+    channels: tuple[str, ...],
+    loss: str,
+    momentum: bool,
+    accumulate: bool,
+    recompute: bool,
+    adam: bool,
+    early: int,
+    alone_windows: int | None,
+) -> CompileOptions:
+    from kilotune.compiler.options import SEARCHED, CompileOptions, loss_named
+
+    if is_given("ram"):
+        refuse_given(SEARCHED, "--ram chooses the layers itself, and what of each is trained")
+    return CompileOptions(
+        method=named(Method, method),
+        last_layers=last_layers,
+        layers=None if layers is None else tuple(name.strip() for name in layers.split(",")),
+        rank=rank,
+        channels=parse_channels(channels),
+        loss=loss_named(loss),
+        momentum=momentum,
+        accumulate=accumulate,
+        recompute=recompute,
+        adam=adam,
+        early=early,
+        alone_windows=alone_windows,
+    )
+
+
+# All but the features, which are a file's.
+compile_options = OptionGroup(
+    "options",
+    _options,
+    {
+        "method": click.option(
+            "--method",
+            type=click.Choice([str(method) for method in FIXED_METHODS]),
+            default=str(Method.bias),
+            show_default=True,
+            help="What the device trains.",
+        ),
+        "last_layers": click.option(
+            "--last-layers", type=click.IntRange(min=1), help="Train the last so many layers only."
+        ),
+        "layers": click.option(
+            "--layers", help="Train these layers only: names or numbers (see inspect), with commas between."
+        ),
+        "rank": click.option("--rank", type=click.IntRange(min=1, max=8), help="Of method lora [default: 2]."),
+        "channels": click.option(
+            "--channels",
+            multiple=True,
+            metavar="N|LAYER:I,I,...",
+            help="Of method channels: how many of each layer, or which; may be repeated [default: 4].",
+        ),
+        "loss": click.option(
+            "--loss",
+            type=click.Choice(["auto", *spellings(Loss)]),
+            default="auto",
+            show_default=True,
+            help="What training lowers.",
+        ),
+        "momentum": click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum."),
+        "accumulate": click.option(
+            "--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows."
+        ),
+        "recompute": click.option(
+            "--recompute",
+            is_flag=True,
+            help="Compute activations again for the backward pass where that saves RAM: same bits, more instructions.",
+        ),
+        "adam": click.option(
+            "--adam", is_flag=True, help="Train with Adam: two bytes of state a parameter; not for lora."
+        ),
+        "early": click.option(
+            "--early",
+            type=click.IntRange(0, 255),
+            default=0,
+            show_default=True,
+            help="Windows of the first learn phase that later ones are held to; each takes a byte a feature.",
+        ),
+        "alone_windows": click.option(
+            "--alone-windows",
+            type=click.IntRange(0, 65535),
+            help="Windows that a device with a sensor learns from when no host tells it [twice the reservoir]; "
+            "0: none.",
+        ),
+    },
+)
+
+
+def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
+    """One number for every layer, or `layer:channel,channel,...` by layer."""
+    if not texts:
+        return None
+    if len(texts) == 1 and texts[0].isdecimal():
+        return int(texts[0])
+    found: dict[str | int, list[int]] = {}
+    for text in texts:
+        name, _, channels = text.rpartition(":")
+        if not name or not all(c.strip().isdecimal() for c in channels.split(",")):
+            raise KilotuneError("bad_argument", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
+        found[name] = [int(c) for c in channels.split(",")]
+    return found
+
+
+def with_settings(options: CompileOptions, path: Path) -> CompileOptions:
+    """With features and profile of a JSON file: {"features": {...}, "profile": {...}}."""
+    from kilotune.image.base_profile import Profile
+    from kilotune.image.features import FeatureConfig, decode_json
+
+    data = decode_json(path.read_bytes(), path.name)
+    if not isinstance(data, dict) or "features" not in data:
+        raise KilotuneError(
+            "bad_features",
+            f"{path.name} has no entry 'features'",
+            'write {"features": {...}, "profile": {...}}',
+        )
+    profile = Profile.from_json(data["profile"]) if data.get("profile") else None
+    return replace(options, features=FeatureConfig.from_json(data["features"]), profile=profile)

@@ -1,0 +1,69 @@
+"""What `kilotune stream` reads, and how it tells what a device said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kilotune.cli.output import Output, pairs, plain
+from kilotune.common.printable import printable
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.device.device import Device
+    from kilotune.sources import ReadOptions, Recording
+    from kilotune.studies.streaming import StreamEvent, StreamSummary
+
+
+def divided(
+    recordings: list[Recording], do_learn: bool, do_detect: bool, files: int | None, seconds: float | None
+) -> tuple[list[Recording], list[Recording]]:
+    """(to learn from, to detect in)"""
+    from kilotune.studies.streaming import split
+
+    if do_learn and do_detect:
+        return split(recordings, files=files, seconds=seconds)
+    return (recordings, []) if do_learn else ([], recordings)
+
+
+def shown(event: StreamEvent) -> tuple[dict[str, Any], str]:
+    """One window, as JSON and as text."""
+    w = event.window
+    verdict = "ANOMALY" if w.anomaly else ", ".join(w.refused) or "ok"
+    score = "-" if w.score is None else f"{w.score:+.3f}"
+    return (
+        {"event": "window", "source": event.source, "phase": event.phase, **plain(w)},
+        f"{printable(event.source)}  {w.t_s:9.3f} s  {score:>8}  {verdict}",
+    )
+
+
+def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
+    """The end of a stream, as JSON and as text."""
+    from kilotune.device.wording import guard_in_words
+
+    data = plain(summary)
+    flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
+    if summary.guard is not None and (words := guard_in_words(summary.guard)):
+        flat["guardrails"] = words
+    return {"event": "summary", **plain(summary)}, pairs(list(flat.items()))
+
+
+def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
+    """Recordings at the rate of the device's model; what the readers assumed is told once."""
+    from kilotune.sources import read_all
+    from kilotune.studies.streaming import model_rate_hz
+
+    recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))
+    for note in dict.fromkeys(n for r in recordings for n in r.notes):
+        out.note(note)
+    return recordings
+
+
+def parse_labels(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise KilotuneError(
+            "bad_argument", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
+        ) from None

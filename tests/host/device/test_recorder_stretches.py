@@ -1,0 +1,39 @@
+"""A recording with many gaps: every one of them is in the file that is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kilotune.device.recorder import LiveRecording
+from kilotune.errors import KilotuneError
+from kilotune.sources import ReadOptions, read
+
+RATE_HZ, EACH = 100.0, 5
+
+
+def with_gaps(count: int) -> LiveRecording:
+    """`count` stretches of EACH samples, a second of silence before each but the first."""
+    n = count * EACH
+    counts = np.arange(3 * n, dtype=np.int16).reshape(n, 3)
+    time_s = np.arange(n) / RATE_HZ + np.arange(n) // EACH
+    return LiveRecording(counts, time_s, RATE_HZ, 8.0, "lis2dw12", tuple(range(0, n, EACH)), dropped=7, overruns=count)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 300])
+def test_every_stretch_is_written(count: int, tmp_path: Path) -> None:
+    recording = with_gaps(count)
+    recording.save(tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as found:
+        assert tuple(found["stretches"]) == recording.stretches
+        assert (int(found["dropped"]), int(found["overruns"])) == (7, count)
+
+
+def test_a_file_with_many_stretches_is_read_as_the_samples_that_it_holds(tmp_path: Path) -> None:
+    recording = with_gaps(300)
+    recording.save(tmp_path / "r.npz")
+    with pytest.raises(KilotuneError, match="samples are missing"):
+        read(tmp_path / "r.npz")
+    found = read(tmp_path / "r.npz", ReadOptions(rate_hz=RATE_HZ))
+    np.testing.assert_array_equal(found.samples, recording.samples_g)

@@ -27,12 +27,13 @@ const Link kLink = {nullptr, [](void*, const uint8_t* data, uint32_t n) { board:
 void describe_board() {
   callbacks.id = board::id();
   callbacks.unique_id = unique_id;
-  callbacks.unique_id_bytes = board::unique_id(unique_id);
+  callbacks.unique_id_bytes = static_cast<uint8_t>(board::unique_id(unique_id));
   callbacks.receive_bytes = board::receive_capacity();
   if (keys.mount(board::key_flash()) == Status::ok) callbacks.keys = &keys;
   callbacks.reset = [](void*) { board::reset(); };
   callbacks.millis = [](void*) { return board::millis(); };
   callbacks.instructions = [](void*) { return board::instructions(); };
+  callbacks.alive = [](void*) { board::feed_watchdog(); };
   callbacks.last_fault = [](void*) {
     const board::Fault fault = board::last_fault();
     return LastFault{fault.pc, fault.lr, fault.status};
@@ -75,6 +76,7 @@ constexpr ModelCalls kModelCalls = {&models, check_model, open_model};
 [[noreturn]] void serve(Engine& engine, Session& session) {
   Panel panel;
   for (;;) {
+    board::feed_watchdog();  // board.h says why every turn comes back here in time
     uint8_t bytes[64];
     const uint32_t n = board::read(bytes, sizeof bytes);
     if (n > 0) session.receive(bytes, n);

@@ -43,17 +43,35 @@ const char* id();
 // [any] What distinguishes this device from others of its kind; returns the bytes written.
 uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]);
 
-// --- serial port: an interrupt receives into a ring, so that no byte is lost while training runs
+// --- the watchdog is fed once in each turn of the main loop, between the runs of a long request,
+// and by a board before it erases or programs flash: nowhere else, and by no interrupt. So a hang
+// ends. And nothing else does, because each turn ends by itself: no call waits for what may never
+// come, be it a byte, or a host that reads.
+
+constexpr uint32_t kLongestSleepMs = 500;    // of `wait`
+constexpr uint32_t kLongestRefusalMs = 500;  // of a line, until `write` gives up
+// What a watchdog waits at least, at the fastest that its clock may run. All that is done between
+// two feedings ends within it; the longest is the erase of a sector, 2 s.
+constexpr uint32_t kShortestWatchdogMs = 5000;
+static_assert(2 * (kLongestSleepMs + kLongestRefusalMs) < kShortestWatchdogMs, "work needs time");
+
+// [loop] Does nothing where there is no watchdog.
+void feed_watchdog();
+
+// --- serial port: receives into a ring by interrupt, so that no byte is lost while training runs
 
 // [loop] Takes what has been received, which may be nothing.
 uint32_t read(uint8_t* out, uint32_t max);
-// [loop] Returns when all bytes are taken.
+// [loop] Returns when the line has taken all bytes. A line that can refuse them (an emulator's or a
+// process's, whose host does not read) is waited for kLongestRefusalMs, once: what it does not take
+// by then is lost, and so is all that follows until it takes bytes again. A host asks again.
 void write(const uint8_t* data, uint32_t n);
 // [any] Of the ring: a host keeps no more bytes than this in flight.
 uint32_t receive_capacity();
 // [any] Bytes lost because the ring was full or the line overran.
 uint32_t receive_dropped();
-// [loop] Sleeps until an interrupt; returns at once if `read` would return something.
+// [loop] Sleeps until an interrupt, for kLongestSleepMs where none comes; returns at once where
+// `read` would give something.
 void wait();
 
 // --- time

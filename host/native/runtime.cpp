@@ -94,7 +94,7 @@ class Device {
     board_.context = this;
     board_.id = "twin";
     board_.unique_id = reinterpret_cast<const uint8_t*>(unique_id_.data());
-    board_.unique_id_bytes = static_cast<uint32_t>(unique_id_.size() < 16 ? unique_id_.size() : 16);
+    board_.unique_id_bytes = static_cast<uint8_t>(unique_id_.size() < 16 ? unique_id_.size() : 16);
     board_.receive_bytes = 1u << 20;
     board_.reset = [](void* self) { static_cast<Device*>(self)->reset_pending_ = true; };
     board_.millis = millis;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,13 +16,13 @@ from kilotune.image.image import Image
 from kilotune.link.messages import DeviceStatus, RestartCause
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
-from kilotune.targets import build as firmware
 from kilotune.targets import flashfile, native, qemu, renode
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board
 from kilotune.targets.connect import connect
-from kilotune.targets.elf import load_segments
 from kilotune.targets.process import DeviceProcess
+
+from tests.device.spoiled import BENCH, spoil
 
 Run = Callable[..., AbstractContextManager[tuple[str, DeviceProcess]]]
 EMULATORS: dict[str, Run] = {"qemu": qemu.run, "renode": renode.run}
@@ -167,7 +166,7 @@ def test_a_fault_is_told_after_the_restart(
     parsed = registry.parse_target(target)
     if parsed.kind not in EMULATORS:
         pytest.skip("needs an emulator that runs a spoiled firmware")
-    address, spoiled = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", code, parsed.board, state)
+    address, spoiled = spoil(BENCH, code, parsed.board, state)
     with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=spoiled) as (port, _):
         with Device(open_port(port, timeout_s=60), timeout_s=5) as device:
             assert device.status().fault.pc == 0
@@ -189,7 +188,7 @@ def test_a_hang_ends_with_the_watchdog(target: str, image: Image, state: Path) -
     parsed = registry.parse_target(target)
     if parsed.kind != "renode" and not parsed.board.startswith("mps2"):
         pytest.skip("this target models no watchdog")
-    address, hung = spoil("_ZN8kilotune7Session8on_benchERKNS_5BytesE", HANG, parsed.board, state)
+    address, hung = spoil(BENCH, HANG, parsed.board, state)
     with EMULATORS[parsed.kind](parsed.board, state, image.content, firmware=hung) as (port, _):
         with Device(open_port(port, timeout_s=60), timeout_s=5) as device:
             assert device.status().restart_cause == RestartCause.power
@@ -212,23 +211,6 @@ def _after_the_restart(port: str) -> DeviceStatus:
         except KilotuneError:
             if time.monotonic() > end:
                 raise
-
-
-def spoil(symbol: str, code: bytes, board_id: str, folder: Path) -> tuple[int, Path]:
-    """Address of the symbol, and a copy of the board's firmware with `code` there."""
-    elf = Path(firmware.build(board_id).firmware)
-    table = subprocess.run(
-        ["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    address = next(int(line.split()[0], 16) for line in table.splitlines() if line.endswith(f" {symbol}"))
-    start, part = next((a, c) for a, c in load_segments(elf) if a <= address < a + len(c))
-    content = bytearray(elf.read_bytes())
-    at = content.index(part) + address - start
-    content[at : at + len(code)] = code
-    folder.mkdir(parents=True, exist_ok=True)
-    spoiled = folder / "spoiled.elf"
-    spoiled.write_bytes(content)
-    return address, spoiled
 
 
 def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -> None:

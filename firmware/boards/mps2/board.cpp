@@ -6,6 +6,7 @@
 #include "boards/board.h"
 
 #include "board_layout.h"
+#include "boards/common/cortex_m/clocks.h"
 #include "boards/common/cortex_m/port.h"
 #include "boards/common/cortex_m/startup.h"
 #include "boards/common/nor_region.h"
@@ -41,6 +42,7 @@ constexpr uintptr_t kWatchdogReload = kWatchdog + 0x0;
 constexpr uintptr_t kWatchdogControl = kWatchdog + 0x8;
 constexpr uintptr_t kWatchdogFeed = kWatchdog + 0xC;
 constexpr uint32_t kWatchdogSeconds = 20;
+static_assert(kWatchdogSeconds * 1000 >= kShortestWatchdogMs);
 constexpr uint32_t kWatchdogWarns = 1u << 0, kWatchdogResets = 1u << 1;
 
 // FPGAIO: COUNTER is incremented whenever the prescaler has run down
@@ -126,6 +128,8 @@ bool time_is_instructions() {
   return true;
 }
 
+bool line_ready() { return (reg(kUartState) & kTransmitFull) == 0; }
+
 void start_watchdog() {
   reg(kWatchdogReload) = kWatchdogSeconds * kClockHz;
   reg(kWatchdogControl) = kWatchdogWarns | kWatchdogResets;
@@ -134,6 +138,8 @@ void start_watchdog() {
 }  // namespace
 
 void feed_watchdog() { reg(kWatchdogFeed) = 1; }
+
+void sleep() { sleep_without_tick<kClockHz>(); }
 
 void init(int, char**) {
   start_watchdog();
@@ -168,9 +174,7 @@ void on_uart0_receive() {
   }
 }
 
-void write(const uint8_t* data, uint32_t n) {
-  write_bytes(data, n, kUartData, [] { return (reg(kUartState) & kTransmitFull) != 0; });
-}
+void write(const uint8_t* data, uint32_t n) { write_bytes(data, n, kUartData, line_ready); }
 
 uint32_t millis() { return reg(kCounter); }
 
@@ -210,8 +214,7 @@ const Flash* key_flash() {
 }
 
 void reset() {
-  while ((reg(kUartState) & kTransmitFull) != 0) {
-  }
+  static_cast<void>(line_takes(line_ready, 1));
   note_asked();
   system_reset();
 }

@@ -39,6 +39,7 @@ constexpr uint32_t kEngineBytes = kRamBytes;
 alignas(16) uint8_t engine_block[kEngineBytes];
 
 constexpr unsigned kWatchdogSeconds = 8;  // as on the chips
+static_assert(kWatchdogSeconds * 1000 >= kShortestWatchdogMs);
 
 Line line;
 Receiver receiver;
@@ -94,11 +95,6 @@ uint8_t* map_flash(const char* name) {
   return static_cast<uint8_t*>(p);
 }
 
-// The watchdog ends the process if it is not fed.
-void feed_watchdog() {
-  if (watched) alarm(kWatchdogSeconds);
-}
-
 void watchdog_bites(int) {
   static constexpr char kText[] = "kilotune-native: the watchdog was not fed\n";
   static_cast<void>(!::write(STDERR_FILENO, kText, sizeof kText - 1));
@@ -126,6 +122,11 @@ uint64_t fnv1a(const std::string& text) {
 }
 
 }  // namespace
+
+// Unfed, it ends the process.
+void feed_watchdog() {
+  if (watched) alarm(kWatchdogSeconds);
+}
 
 void init(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
@@ -169,16 +170,16 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
 }
 
 uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // every turn of the main loop calls this
   return uart ? receiver.take(out, max) : line.read(out, max);
 }
 void write(const uint8_t* data, uint32_t n) { line.write(data, n); }
 uint32_t receive_capacity() { return Receiver::kCapacity; }
 uint32_t receive_dropped() { return uart ? receiver.dropped() : 0; }
 void wait() {
-  const int ms = sensor.idle_ms();
+  const int idle_ms = sensor.idle_ms();
+  const int ms = idle_ms < 0 ? int{kLongestSleepMs} : idle_ms;
   if (uart) {
-    receiver.wait(ms < 0 ? 1000 : ms);
+    receiver.wait(ms);
   } else {
     line.wait(ms);
   }

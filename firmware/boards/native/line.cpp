@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -108,18 +109,32 @@ uint32_t Line::read(uint8_t* out, uint32_t max) {
   return 0;
 }
 
+// Returns how long it took, in ms.
+uint32_t Line::wait_for_room(int timeout_ms) {
+  using std::chrono::duration_cast;
+  using std::chrono::milliseconds;
+  const auto began = std::chrono::steady_clock::now();
+  pollfd writable = {client_fd_, POLLOUT, 0};
+  poll(&writable, 1, timeout_ms);
+  const auto waited = std::chrono::steady_clock::now() - began;
+  return static_cast<uint32_t>(duration_cast<milliseconds>(waited).count());
+}
+
 void Line::write(const uint8_t* data, uint32_t n) {
   while (n > 0 && client_fd_ >= 0) {
     const ssize_t sent = ::write(client_fd_, data, n);
     if (sent > 0) {
-      data += sent;
-      n -= static_cast<uint32_t>(sent);
-    } else if (would_block()) {
-      pollfd writable = {client_fd_, POLLOUT, 0};
-      poll(&writable, 1, 100);
-    } else {
+      const auto bytes = static_cast<uint32_t>(sent);
+      patience_.taken(0, bytes);
+      data += bytes;
+      n -= bytes;
+    } else if (!would_block()) {
       shutdown(client_fd_, SHUT_RDWR);  // the end that the next read sees closes it
       return;
+    } else {
+      const uint32_t waited_ms = wait_for_room(static_cast<int>(patience_.left_ms()));
+      if (!patience_.lasts(waited_ms)) return patience_.refused();
+      patience_.taken(waited_ms, 0);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "boards/common/patience.h"
 #include "options.h"
 
 namespace kilotune::board {
@@ -16,7 +17,8 @@ class Line {
   void open(const Options& options);
 
   uint32_t read(uint8_t* out, uint32_t max);
-  void write(const uint8_t* data, uint32_t n);  // to nobody: dropped, as on an open line
+  // To nobody: dropped, as on an open line. To a client that does not read: as in board.h.
+  void write(const uint8_t* data, uint32_t n);
   // Sleeps until a byte, a client or the end of standard input comes, at most `timeout_ms` (-1: no
   // limit). Ends the process at the end of standard input if that was requested.
   void wait(int timeout_ms);
@@ -30,10 +32,12 @@ class Line {
   void open_pty();
   void announce(const char* where, const char* port_file);
   void drop_client();
+  uint32_t wait_for_room(int timeout_ms);
 
   int listen_fd_ = -1;  // pty: none
   std::atomic<int> client_fd_{-1};
   bool pty_ = false, exit_with_stdin_ = false;
+  Patience patience_;
 };
 
 }  // namespace kilotune::board

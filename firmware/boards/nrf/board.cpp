@@ -39,6 +39,7 @@ constexpr uintptr_t kWatchdogEnable = 0x40010508;
 constexpr uintptr_t kWatchdogConfig = 0x4001050C;
 constexpr uintptr_t kWatchdogFeed = 0x40010600;
 constexpr uint32_t kWatchdogSeconds = 8;
+static_assert(kWatchdogSeconds * 1000 >= kShortestWatchdogMs);
 constexpr uint32_t kRunsInSleep = 1;  // and pauses while a debugger has halted the core
 constexpr uint32_t kFeedKey = 0x6E524635;
 
@@ -138,6 +139,7 @@ Status program(void* region, uint32_t off, const uint8_t* data, uint32_t n) {
 }  // namespace
 
 void feed_watchdog() { reg(kWatchdogFeed) = kFeedKey; }
+void sleep() { wait_for_interrupt(); }  // until the next tick
 
 // The timer keeps counting while an erase holds interrupts back. A compare value that it has passed
 // would match only after the count has wrapped, 71 minutes later, so every tick that is due is made

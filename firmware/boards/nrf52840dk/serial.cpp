@@ -57,8 +57,7 @@ void write(const uint8_t* data, uint32_t n) {
     reg(kTransmitLength) = piece;
     asm volatile("dsb" ::: "memory");
     reg(kUartStartTransmit) = 1;
-    while (reg(kTransmitEnded) == 0) {
-    }
+    if (!line_takes([] { return reg(kTransmitEnded) != 0; }, piece)) return;
     data += piece;
     n -= piece;
   }

@@ -71,6 +71,7 @@ constexpr uintptr_t kWatchdogTick = 0x4005802C;
 constexpr uintptr_t kResetByWatchdog = 0x40010008;  // PSM
 constexpr uint32_t kWatchdogOn = 1u << 30, kWatchdogNow = 1u << 31, kPausedByDebugger = 7u << 24;
 constexpr uint32_t kWatchdogLongest = 0xFFFFFF;  // counted twice a microsecond: 8.4 s
+static_assert(kWatchdogLongest / 2000 >= kShortestWatchdogMs);
 constexpr uint32_t kTickEnable = 1u << 9, kCrystalMhz = 12;
 constexpr uint32_t kAllButOscillators = 0x1FFFC;
 
@@ -133,6 +134,7 @@ void start_serial() {
 }  // namespace
 
 void feed_watchdog() { reg(kWatchdogLoad) = kWatchdogLongest; }
+void sleep() { wait_for_interrupt(); }  // until the next tick
 
 KILOTUNE_RAM_CODE void on_tick() { tick_count = tick_count + 1; }
 
@@ -165,7 +167,7 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
 }
 
 void write(const uint8_t* data, uint32_t n) {
-  write_bytes(data, n, kUartData, [] { return (reg(kUartState) & kTransmitFull) != 0; });
+  write_bytes(data, n, kUartData, [] { return (reg(kUartState) & kTransmitFull) == 0; });
 }
 
 uint32_t millis() { return tick_count; }

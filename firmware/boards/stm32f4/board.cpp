@@ -50,8 +50,9 @@ constexpr uintptr_t kWatchdogKey = 0x40003000;
 constexpr uintptr_t kWatchdogPrescaler = 0x40003004;
 constexpr uintptr_t kWatchdogReload = 0x40003008;
 constexpr uint32_t kUnlock = 0x5555, kFeed = 0xAAAA, kStart = 0xCCCC;
-constexpr uint32_t kBy64 = 4;         // of about 32 kHz
-constexpr uint32_t kLongest = 0xFFF;  // so 8 s
+constexpr uint32_t kBy64 = 4;         // of about 32 kHz, 47 kHz at most
+constexpr uint32_t kLongest = 0xFFF;  // so 8 s, or 5.6 s
+static_assert((kLongest + 1) * 64 / 47 >= kShortestWatchdogMs);
 
 constexpr uintptr_t kChip = 0xE0042000;  // DBGMCU: which chip this is
 constexpr uintptr_t kUniqueId = 0x1FFF7A10;
@@ -105,6 +106,7 @@ void start_serial(uint32_t core_hz) {
 }  // namespace
 
 void feed_watchdog() { reg(kWatchdogKey) = kFeed; }
+void sleep() { wait_for_interrupt(); }  // until the next tick
 
 KILOTUNE_RAM_CODE void on_tick() {
   tick_count = tick_count + 1;
@@ -146,7 +148,7 @@ uint32_t unique_id(uint8_t out[kMaxUniqueIdBytes]) {
 }
 
 void write(const uint8_t* data, uint32_t n) {
-  write_bytes(data, n, kUsartData, [] { return (reg(kUsartState) & kTransmitEmpty) == 0; });
+  write_bytes(data, n, kUsartData, [] { return (reg(kUsartState) & kTransmitEmpty) != 0; });
 }
 
 uint32_t millis() { return tick_count; }

@@ -64,21 +64,23 @@ struct Board {
   void* context = nullptr;             // handed to the calls below
   const char* id = "";                 // as in boards/, at most 32 characters
   const uint8_t* unique_id = nullptr;  // of this very chip
-  uint32_t unique_id_bytes = 0;        // at most 16
+  uint8_t unique_id_bytes = 0;         // at most 16
+  RestartCause restart_cause = RestartCause::unknown;
+  Status opened = Status::no_model;  // what Engine::open returned
   // Encoded bytes that the port holds while the session computes: a host keeps no more under way.
   // At least frame_worst_case_bytes(kMaxFrame).
   uint32_t receive_bytes = 0;
-  Status opened = Status::no_model;  // what Engine::open returned
-  KeyStore* keys = nullptr;          // mounted; null: the device cannot be locked
+  KeyStore* keys = nullptr;  // mounted; null: the device cannot be locked
   // Restarts the device once all output has left it; a process may return instead.
   void (*reset)(void* context) = nullptr;
   uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
   uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
   void (*memory)(void* context, MemoryUse& out) = nullptr;  // optional
   LastFault (*last_fault)(void* context) = nullptr;         // optional
-  const SensorCalls* sensor = nullptr;                      // optional: there is none
-  const ModelCalls* models = nullptr;                       // optional: the model stays
-  RestartCause restart_cause = RestartCause::unknown;
+  // Optional; called between the runs of a request that may take longer than a watchdog waits.
+  void (*alive)(void* context) = nullptr;
+  const SensorCalls* sensor = nullptr;  // optional: there is none
+  const ModelCalls* models = nullptr;   // optional: the model stays
 };
 
 class Session {

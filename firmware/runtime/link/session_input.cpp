@@ -100,6 +100,7 @@ Status Session::on_bench(const bench_request& m) {
                               ? engine_.infer()
                               : engine_.train_step(static_cast<uint16_t>(m.label), target);
     if (status != Status::ok) return status;
+    if (i + 1 < m.count && board_.alive != nullptr) board_.alive(board_.context);
   }
   bench_answer a{};
   a.instructions = instructions() - began;

@@ -22,10 +22,12 @@ def run(
     timeout_s: float = START_S,
     options: Sequence[str] = (),
     program: Path | None = None,
+    terminal: bool = False,
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process.
 
     `options`: of the program, such as `--uart` (`kilotune-native --help`). `program`: another build of it.
+    `terminal`: the port is a pseudo-terminal.
     """
     layout = board("native").flash
     flash = state / "flash.bin"
@@ -38,8 +40,7 @@ def run(
             str(program),
             "--flash",
             str(flash),
-            "--tcp",
-            "0",
+            *(["--pty"] if terminal else ["--tcp", "0"]),
             "--port-file",
             str(port_file),
             "--exit-with-stdin",
@@ -47,5 +48,5 @@ def run(
         ]
         with DeviceProcess(command, state / "native.log", "the native device", holds=lock) as process:
             process.wait_for(port_file.is_file, timeout_s)
-            port = int(port_file.read_text(encoding="ascii"))
-            yield f"socket://127.0.0.1:{port}", process
+            port = port_file.read_text(encoding="ascii").strip()
+            yield port if terminal else f"socket://127.0.0.1:{port}", process

@@ -4,6 +4,7 @@ line on a TCP port."""
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,14 @@ def run(
     *,
     firmware: Path | None = None,
     counting: bool = False,
+    terminal: bool = False,
     timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
 
     `firmware`: an ELF file, built where None is given. `counting`: one instruction is one nanosecond of
-    the board's time, so that it can count instructions; runs more slowly.
+    the board's time, so that it can count instructions; runs more slowly. `terminal`: the port is a
+    pseudo-terminal.
     """
     chosen = emulated(board_id)
     program = find_qemu(chosen)
@@ -38,15 +41,23 @@ def run(
     flash = state / "flash.bin"
     with flashfile.locked(flash) as lock:
         flashfile.prepare(flash, chosen.flash, image)
-        port = free_port()
+        port = None if terminal else free_port()
         if chosen.emulator.flash == "file":
             memory = _flash_in_file(chosen, flash)
         else:
             memory = _flash_of_chip(chosen, flash, state / "model.bin")
         command = command_line(chosen, program, elf, memory, port, counting=counting)
         with DeviceProcess(command, state / "qemu.log", f"QEMU ({chosen.emulator.machine})", holds=lock) as process:
-            process.wait_for(lambda: accepts(port), timeout_s)
-            yield f"socket://127.0.0.1:{port}", process
+            process.wait_for(lambda: _place(process, port) != "", timeout_s)
+            yield _place(process, port), process
+
+
+def _place(process: DeviceProcess, port: int | None) -> str:
+    """Where the serial line is, "" until it is there; the name of a pseudo-terminal is QEMU's to tell."""
+    if port is not None:
+        return f"socket://127.0.0.1:{port}" if accepts(port) else ""
+    told = re.search(r"redirected to (\S+) \(label", process.output())
+    return told[1] if told is not None else ""
 
 
 def emulated(board_id: str) -> Board:
@@ -68,14 +79,16 @@ def find_qemu(chosen: Board) -> str:
     return program
 
 
-def command_line(chosen: Board, program: str, elf: Path, memory: list[str], port: int, *, counting: bool) -> list[str]:
-    """QEMU's arguments; `memory` are those around the machine and its flash."""
+def command_line(
+    chosen: Board, program: str, elf: Path, memory: list[str], port: int | None, *, counting: bool
+) -> list[str]:
+    """QEMU's arguments; `memory` are those around the machine and its flash. `port` None: a pseudo-terminal."""
     return [
         program,
         *memory,
         "-kernel", str(elf),
         *["-serial", "null"] * chosen.emulator.serial,
-        "-serial", f"tcp:127.0.0.1:{port},server=on,wait=off,nodelay=on",
+        "-serial", "pty" if port is None else f"tcp:127.0.0.1:{port},server=on,wait=off,nodelay=on",
         "-display", "none",
         "-monitor", "none",
         *(["-icount", "shift=0"] if counting and chosen.emulator.counts else []),

@@ -4,17 +4,36 @@
 
 #include <cstdint>
 
+#include "boards/board.h"
 #include "boards/common/cortex_m/core.h"
 
 namespace kilotune::board {
 
-// Ends a WFI every millisecond; the board's tick handler counts.
-inline void start_systick(uint32_t core_hz) {
-  constexpr uintptr_t kControl = 0xE000E010, kReload = 0xE000E014, kValue = 0xE000E018;
+constexpr uintptr_t kSysTickControl = 0xE000E010;
+
+inline void start_systick_periods(uint32_t core_cycles) {
+  constexpr uintptr_t kReload = 0xE000E014, kValue = 0xE000E018;
   constexpr uint32_t kEnable = 1, kInterrupt = 2, kCoreClock = 4;
-  reg(kReload) = core_hz / 1000 - 1;
+  reg(kReload) = core_cycles - 1;
   reg(kValue) = 0;
-  reg(kControl) = kEnable | kInterrupt | kCoreClock;
+  reg(kSysTickControl) = kEnable | kInterrupt | kCoreClock;
+}
+
+// Ends a WFI every millisecond; the board's tick handler counts.
+inline void start_systick(uint32_t core_hz) { start_systick_periods(core_hz / 1000); }
+
+// `sleep` of a board that counts its time without a tick. SysTick runs during the sleep alone, and
+// its interrupt is taken back before it is let in: what is computed, and counted, is not disturbed.
+template <uint32_t kCoreHz>
+inline void sleep_without_tick() {
+  constexpr uint32_t kCycles = kCoreHz / 1000 * kLongestSleepMs;
+  static_assert(kCycles <= 1u << 24, "SysTick has 24 bits");
+  constexpr uint32_t kClearSysTick = 1u << 25;
+  start_systick_periods(kCycles);
+  wait_for_interrupt();
+  reg(kSysTickControl) = 0;
+  reg(kIcsr) = kClearSysTick;
+  asm volatile("dsb\n isb" ::: "memory");
 }
 
 // 64 bits of core cycles; counts while the core is awake. `tick` more often than every 2^32 cycles.

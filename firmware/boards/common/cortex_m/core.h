@@ -21,6 +21,7 @@ inline void read_for_effect(uintptr_t address) {
 }
 
 constexpr uintptr_t kNvicSetEnable = 0xE000E100;  // ISER0
+constexpr uintptr_t kIcsr = 0xE000ED04;
 constexpr uintptr_t kVtor = 0xE000ED08;
 constexpr uintptr_t kAircr = 0xE000ED0C;
 constexpr uintptr_t kCfsr = 0xE000ED28;

@@ -2,23 +2,35 @@
 #include "boards/common/cortex_m/port.h"
 
 #include "boards/board.h"
+#include "boards/common/patience.h"
 
 namespace kilotune::board {
 
 SerialRing serial_ring;
 
-uint32_t read(uint8_t* out, uint32_t max) {
-  feed_watchdog();  // the main loop comes by here
-  return serial_ring.take(out, max);
-}
+uint32_t read(uint8_t* out, uint32_t max) { return serial_ring.take(out, max); }
 uint32_t receive_capacity() { return SerialRing::kCapacity; }
 uint32_t receive_dropped() { return serial_ring.dropped(); }
 
 // An interrupt that is pending ends WFI even while masked, so none is missed in between.
 void wait() {
   disable_interrupts();
-  if (serial_ring.empty()) wait_for_interrupt();
+  if (serial_ring.empty()) sleep();
   enable_interrupts();
+}
+
+bool line_takes(bool (*ready)(), uint32_t bytes) {
+  static Patience patience;
+  const uint32_t began = millis();
+  uint32_t waited = 0;
+  while (!ready()) {
+    waited = millis() - began;
+    if (patience.lasts(waited)) continue;
+    patience.refused();
+    return false;
+  }
+  patience.taken(waited, bytes);
+  return true;
 }
 
 }  // namespace kilotune::board

@@ -15,17 +15,17 @@ namespace kilotune::board {
 using SerialRing = ReceiveRing<KILOTUNE_RECEIVE_RING>;
 extern SerialRing serial_ring;  // the board's receive interrupt fills it
 
-// Provided by the board; called in every turn of the main loop. Does nothing without a watchdog.
-void feed_watchdog();
+// The board's: WFI, which a timer ends within kLongestSleepMs; called with interrupts masked. A
+// tick is such a timer, a board without one takes sleep_without_tick (clocks.h).
+void sleep();
 
-// `write` for a serial port that takes one byte at a time, unless `full()`.
-template <typename Full>
-inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register, Full full) {
-  for (uint32_t i = 0; i < n; ++i) {
-    while (full()) {
-    }
-    reg(data_register) = data[i];
-  }
+// Waits until the line is `ready`: has taken `bytes`, or has room for them. False where it refuses
+// for longer than `write` waits.
+[[nodiscard]] bool line_takes(bool (*ready)(), uint32_t bytes);
+
+// `write` of a serial port that takes a byte at a time, when it is `ready`.
+inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register, bool (*ready)()) {
+  for (uint32_t i = 0; i < n && line_takes(ready, 1); ++i) reg(data_register) = data[i];
 }
 
 // A region of flash that is mapped where board.json says; `erase` and `program` get its start as

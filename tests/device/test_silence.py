@@ -94,7 +94,7 @@ def learn(device: Device, pause: Story) -> Generator[None, None, bytes]:
 
 def vibration(n: int) -> npt.NDArray[np.int16]:
     tone = 2000 * np.sin(np.arange(n)[:, None] * np.array([0.3, 0.7, 1.1]))
-    return (tone + np.random.default_rng(1).normal(0, 300, (n, 3))).astype(np.int16)
+    return np.asarray(tone + np.random.default_rng(1).normal(0, 300, (n, 3))).astype(np.int16)
 
 
 def amid_learning(target: str, image: Image, state: Path) -> Story:

@@ -114,6 +114,7 @@ function(kilotune_schema target)
   add_custom_target(${target}_headers DEPENDS
     ${out}/messages_decode.h ${out}/messages_decode_types.h
     ${out}/messages_encode.h ${out}/messages_encode_types.h)
+  add_dependencies(${target}_headers kilotune_terms_header)
   add_dependencies(${target} ${target}_headers)
   target_include_directories(${target} SYSTEM PUBLIC ${zcbor}/include ${out})
   target_link_libraries(${target} PUBLIC kilotune_terms)

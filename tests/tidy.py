@@ -95,7 +95,8 @@ def look(unit: Unit, cache: Path, version: str) -> Verdict:
         capture_output=True, text=True, timeout=_LONGEST_S, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        return Verdict(unit.path, kept=False, findings=done.stdout + done.stderr)
+        ended = f"{unit.path}: clang-tidy ended with {done.returncode}\n"
+        return Verdict(unit.path, kept=False, findings=done.stdout + done.stderr + ended)
     kept.write_text(f"{unit.path}\n", encoding="utf-8")
     return Verdict(unit.path, kept=False, findings="")
 

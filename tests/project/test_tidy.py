@@ -92,13 +92,31 @@ def test_whatever_changes_is_looked_at_again(project: Project, what: str) -> Non
     assert project.looked_at() == 0
 
 
-def test_another_clang_tidy_looks_again(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tmp_path / "bin" / "clang-tidy"
-    other.parent.mkdir()
+@pytest.fixture
+def another(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The script that is clang-tidy from now on; its version is another."""
+    script = project.folder / "bin" / "clang-tidy"
+    script.parent.mkdir()
     real = shutil.which("clang-tidy")
-    other.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "LLVM version 99" && exit\nexec {real} "$@"\n')
-    other.chmod(0o755)
-    monkeypatch.setenv("PATH", str(other.parent), prepend=":")
+    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "LLVM version 99" && exit\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+    return script
+
+
+@pytest.mark.usefixtures("another")
+def test_another_clang_tidy_looks_again(project: Project) -> None:
+    assert project.looked_at() == 1
+    assert project.looked_at() == 0
+
+
+def test_a_clang_tidy_that_dies_without_a_word_has_found_nothing_clean(project: Project, another: Path) -> None:
+    whole = another.read_text()
+    another.write_text(whole.replace("exec", "kill -9 $$; exec"))
+    done = project.tidy()
+    assert done.returncode == 1
+    assert "ended with -9" in done.stderr
+    another.write_text(whole)
     assert project.looked_at() == 1
 
 

@@ -136,7 +136,9 @@ def quick() -> None:
 
 def _pytest(*arguments: str) -> None:
     """Each process takes tests from the others when it has no more of its own."""
-    run("pytest", "-n", str(CORES), "--dist", "worksteal", *arguments, COVERAGE_CORE="sysmon")
+    # From 3.12 on Python itself tells which lines run, at next to no cost.
+    core = "sysmon" if sys.version_info >= (3, 12) else "ctrace"
+    run("pytest", "-n", str(CORES), "--dist", "worksteal", *arguments, COVERAGE_CORE=core)
 
 
 STAGES: dict[str, Callable[[], None]] = {
@@ -163,6 +165,7 @@ def main() -> None:
         print(f"=== {name}", flush=True)
         STAGES[name]()
         took.append(f"{name} {time.monotonic() - start:.0f} s")
+        print(f"=== {took[-1]}", flush=True)
     print(f"=== {', '.join(took)}")
 
 

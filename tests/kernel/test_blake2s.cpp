@@ -1,5 +1,5 @@
 // BLAKE2s against RFC 7693: the example of appendix B and the self test of appendix E, which runs
-// every digest length with and without a key. tests/host/test_auth_keys.py holds it to hashlib.
+// every digest length with and without a key. tests/host/link/test_keys.py holds it to hashlib.
 #include <doctest/doctest.h>
 
 #include <cstring>

@@ -1,4 +1,4 @@
-"""The power goes amid what an authenticated host asks of a locked device: python tests/host/test_locked_cuts.py
+"""The power goes amid what an authenticated host asks of a locked device: python tests/host/link/test_locked_cuts.py
 
 At every flash word of a push, a commit and a change of key (a build of its own of the native firmware tears the
 word at which a fuse in the flash file burns down), and at random bytes of the exchange, either way. The device that

@@ -14,7 +14,7 @@ from kilotune.link.stream import SampleStream, StreamSpec
 
 from tests.bench import line_rate
 from tests.line.virtual_line import BITS_A_BYTE, VirtualLine
-from tests.support.link_doubles import Clock
+from tests.support.faulty_line import Clock
 
 LEAST_PAYLOAD = 0.9
 ATTEMPTS = 5  # this computer may be busy with something else

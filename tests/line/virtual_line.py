@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.support.link_doubles import Clock
+from tests.support.faulty_line import Clock
 
 BITS_A_BYTE = 10
 

@@ -35,7 +35,7 @@ from kilotune.link.messages import (
 )
 from kilotune.link.status import RefusedError
 
-from tests.support.link_doubles import zero
+from tests.support.model_device import zero
 
 RATE_HZ, WINDOW, HOP, AXES = 1000.0, 64, 64, 3
 NO_CHECKPOINT, NO_SENSOR = 12, 25

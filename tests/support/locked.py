@@ -31,7 +31,7 @@ from kilotune.link.transport import InProcess
 from kilotune.targets import flashfile, native
 from kilotune.targets.boards import board
 
-from tests.support.link_doubles import zero
+from tests.support.model_device import zero
 from tests.support.small_models import chain
 
 _native = pytest.importorskip("kilotune._native", reason="the compiled module is not installed")

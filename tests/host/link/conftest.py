@@ -11,7 +11,7 @@ from kilotune.device.device import Device
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 
-from tests.support.link_doubles import Clock, FaultyLine
+from tests.support.faulty_line import Clock, FaultyLine
 from tests.support.small_models import chain
 
 

@@ -17,7 +17,8 @@ from kilotune.link import frames
 from kilotune.link.client import Client
 from kilotune.link.messages import HEADER, Kind, WindowResult
 
-from tests.support.link_doubles import AXES, HOP, IMAGE_HASH, INPUTS, WINDOW, Clock, Faults, FaultyLine, ModelDevice
+from tests.support.faulty_line import Clock, Faults, FaultyLine
+from tests.support.model_device import AXES, HOP, IMAGE_HASH, INPUTS, WINDOW, ModelDevice
 
 FAULTS = {
     "clean": Faults(),

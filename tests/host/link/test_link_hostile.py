@@ -16,7 +16,8 @@ from kilotune.errors import KilotuneError
 from kilotune.link import frames
 from kilotune.link.messages import HEADER
 
-from tests.support.link_doubles import AXES, INPUTS, Clock, ModelDevice
+from tests.support.faulty_line import Clock
+from tests.support.model_device import AXES, INPUTS, ModelDevice
 
 TIMEOUT_S = 5.0
 

@@ -16,7 +16,7 @@ from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import SerialPort, cannot_open, open_port
 
-from tests.support.link_doubles import AXES, ModelDevice
+from tests.support.model_device import AXES, ModelDevice
 
 
 def serve(read: Callable[[], bytes], write: Callable[[bytes], object], model: ModelDevice) -> None:

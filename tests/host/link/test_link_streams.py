@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from kilotune.device.device import Device
 
-from tests.support.link_doubles import AXES, HOP, WINDOW, Clock, Faults, FaultyLine, ModelDevice
+from tests.support.faulty_line import Clock, Faults, FaultyLine
+from tests.support.model_device import AXES, HOP, WINDOW, ModelDevice
 
 Connect = Callable[[Any, Clock, int], Device]
 

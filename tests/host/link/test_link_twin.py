@@ -18,8 +18,8 @@ from kilotune.link.status import RefusedError
 from kilotune.link.transport import InProcess
 from kilotune.studies.streaming import model_rate_hz
 
+from tests.support.faulty_line import Clock, Drawn, Faults, FaultyLine
 from tests.support.firmware_session import native, start
-from tests.support.link_doubles import Clock, Drawn, Faults, FaultyLine
 from tests.support.small_models import chain
 
 FAULTS = Faults(drop=0.08, repeat=0.15, flip=0.05, cut=0.05, delay=0.15, noise=0.05)

@@ -21,7 +21,7 @@ from kilotune.link.messages import ANSWER, HEADER, REQUESTS, TAGGED, Access, Kin
 from kilotune.link.status import RefusedError
 
 from tests.support import locked
-from tests.support.link_doubles import Drawn
+from tests.support.faulty_line import Drawn
 from tests.support.locked import ANYONE, OTHER_KEY, OWNERS, READERS, Tap, Victim, tagged
 
 REFUSED = {"locked", "wrong_key", "slowed"}

@@ -15,7 +15,8 @@ from kilotune.link.transport import InProcess
 from kilotune.targets.target import StartedDevice
 
 from tests.support import small_models
-from tests.support.link_doubles import AXES, Clock, Faults, FaultyLine, ModelDevice
+from tests.support.faulty_line import Clock, Faults, FaultyLine
+from tests.support.model_device import AXES, ModelDevice
 
 
 @pytest.fixture(scope="module")

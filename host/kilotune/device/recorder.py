@@ -59,7 +59,7 @@ class LiveRecording:
             content = io.BytesIO()
             np.savez(
                 content, samples=self.samples_g, time_s=self.time_s, rate_hz=self.rate_hz,
-                dropped=self.dropped, overruns=self.overruns, stretches=np.asarray(self.stretches[:16]),
+                dropped=self.dropped, overruns=self.overruns, stretches=np.asarray(self.stretches),
             )  # fmt: skip
             write_atomically(path, content.getvalue())
         elif path.suffix.lower() == ".csv":

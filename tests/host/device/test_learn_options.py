@@ -60,7 +60,7 @@ def test_every_field_arrives_at_the_wire_under_its_own_name() -> None:
     assert train.rate_mantissa * 2.0**train.rate_exponent == 0.25
     assert train.decay_mantissa * 2.0**train.decay_exponent == 2.0**-9
     assert (train.momentum_q15, train.accumulate, train.seed) == (16384, 7, 77)
-    assert {f.name for f in fields(config)} == {*same, "train", "labelled"}
+    assert {f.name for f in fields(config)} == {*same, "train_config", "labelled"}
 
 
 def test_a_classifier_learns_slower_and_longer_unless_it_is_told() -> None:

@@ -18,20 +18,38 @@ if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter as Adapter
     from kilotune.adapters.merge import merge as merge
     from kilotune.compiler.compile import compile as compile
+    from kilotune.compiler.compile import compile_with as compile_with
+    from kilotune.compiler.options import CompileOptions as CompileOptions
+    from kilotune.device.learning import LearnOptions as LearnOptions
     from kilotune.errors import KilotuneError as KilotuneError
     from kilotune.image.image import Image as Image
     from kilotune.targets.connect import connect as connect
     from kilotune.targets.twin import Twin as Twin
 
-__all__ = ["Adapter", "Image", "KilotuneError", "Twin", "__version__", "compile", "connect", "merge"]
+__all__ = [
+    "Adapter",
+    "CompileOptions",
+    "Image",
+    "KilotuneError",
+    "LearnOptions",
+    "Twin",
+    "__version__",
+    "compile",
+    "compile_with",
+    "connect",
+    "merge",
+]
 
 # Public name -> module that defines it: nothing heavy is imported before it is used.
 _HOME = {
     "Adapter": "kilotune.adapters.adapter",
+    "CompileOptions": "kilotune.compiler.options",
     "Image": "kilotune.image.image",
     "KilotuneError": "kilotune.errors",
+    "LearnOptions": "kilotune.device.learning",
     "Twin": "kilotune.targets.twin",
     "compile": "kilotune.compiler.compile",
+    "compile_with": "kilotune.compiler.compile",
     "connect": "kilotune.targets.connect",
     "merge": "kilotune.adapters.merge",
 }

@@ -14,6 +14,7 @@ from kilotune.adapters.calibration import Calibration, reconstruction_difference
 from kilotune.device.device import Device
 from kilotune.image import metadata
 from kilotune.link.transport import InProcess
+from kilotune.terms import Scorer
 
 from tests.support import tflite_oracle
 from tests.support.learning_twin import (
@@ -110,7 +111,7 @@ def test_the_host_reproduces_the_devices_scores_bit_for_bit(scorer: str) -> None
     scores = device.score(test, ready_features=True)
     adapter = device.pull()
     found = calibrated(adapter)
-    assert found.scorer == scorer
+    assert found.scorer is Scorer[scorer]
     scale, zero = model.input_quantisation
     x = found.inputs(test, input_scale=scale, zero_point=zero)
     host = found.score(x, loss_differences(model, adapter.blob, x), neighbours=2)

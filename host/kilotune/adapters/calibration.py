@@ -15,12 +15,13 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import MAX_WINDOWS, difference_factors
 from kilotune.image.calibration_block import CalibrationHead, calibration_arrays, calibration_bytes
+from kilotune.terms import Scorer, known, word_of
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
 
 Ints = npt.NDArray[np.int64]
-SCORERS = ("none", "residual", "nearest", "combined")
+_NO_SCORER = "none"  # the word, before there is one
 _LOG2_Q15 = np.rint(2**15 * np.log2(1 + np.arange(33) / 32)).astype(np.int64)
 
 
@@ -55,7 +56,7 @@ class Calibration:
 
     calibrated: bool
     trained: bool
-    scorer: str
+    scorer: Scorer | None  # None: none yet
     learned: int
     held: int
     threshold_q10: int
@@ -82,7 +83,7 @@ class Calibration:
             )
         head = CalibrationHead.read(block, 0)
         free = capacity - head.slots
-        if head.scorer >= len(SCORERS) or free < 0 or head.learned > head.slots or head.held > free:
+        if head.scorer >= len(Scorer) or free < 0 or head.learned > head.slots or head.held > free:
             raise KilotuneError("bad_adapter", "the calibration's counts are out of range", "pull the adapter again")
         places = calibration_arrays(features, outputs, capacity, early)
 
@@ -93,7 +94,7 @@ class Calibration:
         found = cls(
             calibrated=bool(head.calibrated),
             trained=bool(head.trained),
-            scorer=SCORERS[head.scorer],
+            scorer=Scorer(head.scorer) if head.scorer else None,
             learned=head.learned,
             held=head.held,
             threshold_q10=head.threshold_q10,
@@ -150,10 +151,10 @@ class Calibration:
 
     def score(self, x: npt.NDArray[np.int8], d: Ints, *, neighbours: int) -> Ints:
         """Q10 log2 scores (n,) by the scorer in use, of model inputs and the loss differences they gave."""
-        if self.scorer == "nearest":
+        if self.scorer is Scorer.nearest:
             return self.nearest_score(x, neighbours)
         residual = self.residual_score(d)
-        if self.scorer == "combined":
+        if self.scorer is Scorer.combined:
             return self.combined_score(residual, self.nearest_score(x, neighbours))
         return residual
 
@@ -164,7 +165,7 @@ class Calibration:
         return {
             "calibrated": self.calibrated,
             "trained": self.trained,
-            "scorer": self.scorer,
+            "scorer": _NO_SCORER if self.scorer is None else word_of(self.scorer),
             "threshold_log2": self.threshold_q10 / 1024,
             "residual_level_log2": self.residual_level_q10 / 1024,
             "nearest_level_log2": self.nearest_level_q10 / 1024,
@@ -190,7 +191,7 @@ class Calibration:
             mean = array("feature_mean_q10")
             stored = np.frombuffer(base64.b64decode(data["reservoir_int8_base64"]), np.int8)
             found = cls(
-                bool(data["calibrated"]), bool(data["trained"]), str(data["scorer"]), int(windows["learned"]),
+                bool(data["calibrated"]), bool(data["trained"]), _scorer(data["scorer"]), int(windows["learned"]),
                 int(windows["held_back"]), round(data["threshold_log2"] * 1024),
                 round(data["residual_level_log2"] * 1024), round(data["nearest_level_log2"] * 1024),
                 int(windows["seen"]), mean, array("feature_scale_q12"), array("residual_mean"),
@@ -210,8 +211,7 @@ class Calibration:
         features, windows = self.feature_mean.size, len(self.windows)
         scales = np.concatenate([self.feature_scale, self.residual_scale])
         good = (
-            self.scorer in SCORERS
-            and self.feature_scale.size == self.near_weight.size == features
+            self.feature_scale.size == self.near_weight.size == features
             and self.residual_mean.size == self.residual_scale.size
             and self.labels.size == windows == self.learned + self.held
             and min(self.learned, self.held) >= 0
@@ -221,6 +221,14 @@ class Calibration:
         )
         if not good:
             raise ValueError("fields do not belong together")
+
+
+def _scorer(word: object) -> Scorer | None:
+    """The inverse of what `to_json` says; ValueError for anything else. A device is in no automatic state."""
+    found = known(Scorer, word)
+    if found is Scorer.automatic or (found is None and word != _NO_SCORER):
+        raise ValueError(f"there is no scorer {word!r}")
+    return found
 
 
 def reconstruction_differences(

@@ -74,8 +74,9 @@ def _choice(report: LearnReport) -> str:
         ("calibration", report.auc_calibration), ("training", report.auc_candidate),
         ("nearest windows", report.auc_nearest), ("both combined", report.auc_combined),
     )  # fmt: skip
-    told_apart = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
-    return f"; scorer {report.scorer.name}, for report_in_words apart from pseudo-faults (AUC): {told_apart}"
+    listed = ", ".join(f"{name} {auc / 1000:.3f}" for name, auc in rivals if auc)
+    chosen = f"scorer {report.scorer.name}, chosen by how well each tells held-back windows from pseudo-faults (AUC)"
+    return f"; {chosen}: {listed}"
 
 
 def scorer_name(report: LearnReport | None) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
+from kilotune.terms import Chip, word_of
 
 if TYPE_CHECKING:
     from kilotune.sources import Recording
 
-CHIPS = ("lis2dw12", "adxl345", "lsm6dso")
+CHIPS = tuple(word_of(chip) for chip in Chip if chip is not Chip.none)
 AXES = 3
 _FLAGS = ("virtual", "spi")
 _FULL_SCALE_G = 16.0  # of the raw file that the device reads, at 32768

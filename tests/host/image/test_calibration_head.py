@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import kilotune
 import numpy as np
 import pytest
@@ -59,21 +62,15 @@ def test_without_features_there_is_no_threshold() -> None:
         assert threshold(device) is None
 
 
-class Short:
-    """Answers a pull with one byte less."""
-
-    def __init__(self, inner: Device) -> None:
-        self._ask = inner.client.ask
-        inner.client.ask = self.ask  # type: ignore[method-assign]
-
-    def ask(self, cls, kind, *values):  # type: ignore[no-untyped-def]
-        answer = self._ask(cls, kind, *values)
-        return type(answer)(answer.offset, answer.total, answer.crc, answer.generation, answer.data[:-1])
-
-
-def test_a_head_that_is_cut_short_is_refused(image: Image) -> None:
+def test_a_head_that_is_cut_short_is_refused(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     with Device(InProcess(twin_library().Session(image.content)), image=image) as device:
-        Short(device)
+        ask = device.client.ask
+
+        def cut(cls: Any, kind: Any, *values: Any) -> Any:
+            answer = ask(cls, kind, *values)
+            return replace(answer, data=answer.data[:-1])
+
+        monkeypatch.setattr(device.client, "ask", cut)
         with pytest.raises(KilotuneError) as error:
             device.calibration_head()
         assert error.value.code == "bad_message"

@@ -14,7 +14,7 @@ from kilotune.compiler.graph import Graph
 from kilotune.compiler.training_plan import Plan
 from kilotune.operators.base import ImageOp, OpPlan
 from kilotune.operators.convolution import Conv2D, DepthwiseConv2D, PositionLayer
-from kilotune.operators.dense import FullyConnected
+from kilotune.operators.weighted import Weighted
 
 # Instructions a unit, from `python tests/bench/costs.py`.
 INSTRUCTIONS: Mapping[str, float] = MappingProxyType(
@@ -66,7 +66,7 @@ def inference_work(graph: Graph, ops: Sequence[OpPlan], which: Sequence[int]) ->
     for i in which:
         op, y = graph.ops[i], graph.activations[graph.ops[i].output]
         work["operator"] += 1
-        if not isinstance(op, FullyConnected):
+        if not isinstance(op, Weighted):
             work["other value"] += max(graph.activations[k].elements for k in (*op.reads, op.output))
             continue
         kind = "partly trained" if ops[i].adapted else "trained" if ops[i].train_weights else _kind(op)
@@ -93,7 +93,7 @@ def step_work(graph: Graph, plan: Plan) -> Counter[str]:
         if decided.to_input:
             sources = {s for s, sent in zip(op.reads, decided.sends, strict=True) if sent}
             work["gradient"] += sum(graph.activations[s].elements for s in sources)
-            if isinstance(op, FullyConnected):
+            if isinstance(op, Weighted):
                 work[f"{'partly trained' if decided.adapted else _kind(op)} product back"] += op.macs
             else:
                 work["other value back"] += max(graph.activations[k].elements for k in (*op.reads, op.output))
@@ -105,7 +105,7 @@ def step_work(graph: Graph, plan: Plan) -> Counter[str]:
 
 
 def _weight_work(op: ImageOp, plan: OpPlan, positions: int) -> Counter[str]:
-    assert isinstance(op, FullyConnected)
+    assert isinstance(op, Weighted)
     if not plan.adapted:
         return Counter({"weight update": op.inputs * op.outputs})
     made = op.inputs * op.outputs if plan.rank else 0
@@ -119,11 +119,11 @@ def _weight_work(op: ImageOp, plan: OpPlan, positions: int) -> Counter[str]:
     )
 
 
-def _trained(op: FullyConnected, plan: OpPlan) -> int:
+def _trained(op: Weighted, plan: OpPlan) -> int:
     return op.inputs * (op.outputs if plan.rank else len(plan.channels))
 
 
-def _kind(op: FullyConnected) -> str:
+def _kind(op: Weighted) -> str:
     if isinstance(op, DepthwiseConv2D):
         return "depthwise"
     if isinstance(op, Conv2D):

@@ -19,7 +19,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.layout import NONE
 from kilotune.operators import adapted
 from kilotune.operators.base import OpPlan
-from kilotune.operators.dense import MIN_FRACTION_BITS
+from kilotune.operators.weighted import MIN_FRACTION_BITS
 from kilotune.terms import Loss, Method
 
 UNIT_EXPONENT_MAX = 110  # float32 ends at 126

@@ -13,7 +13,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.image import shared_error
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.operators.base import ImageOp
-from kilotune.operators.dense import FullyConnected
+from kilotune.operators.weighted import Weighted
 from kilotune.terms import Method
 
 
@@ -178,7 +178,7 @@ def largest_channels(op: ImageOp, count: int) -> tuple[int, ...]:
     """The `count` channels with the largest weights, in real units."""
     if count < 1:
         raise KilotuneError("bad_argument", f"{count} channels cannot be trained", "give at least 1")
-    if not isinstance(op, FullyConnected):
+    if not isinstance(op, Weighted):
         return ()
     size = np.abs(op.weights.astype(np.float64)).sum(1) * op.weight_scales.astype(np.float64)
     order = np.argsort(-size, kind="stable")[:count]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from kilotune.operators.base import Lowering
+from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
 
@@ -44,3 +47,13 @@ def constant_integers(context: Lowering, i: int, what: str) -> npt.NDArray[np.in
         raise context.refuse(f"has {what} that are computed", f"use constant {what}")
     values: npt.NDArray[np.int64] = tensor.values().astype(np.int64)
     return values
+
+
+def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
+    low, high = fixed_point.activation_range(context.operator.options.activation, scale, zero_point)
+    if not -128 <= low < high <= 127 or math.isnan(float(scale)):
+        raise context.refuse(
+            "has an output quantisation that its activation cannot reach",
+            "quantise the model again with representative data",
+        )
+    return low, high

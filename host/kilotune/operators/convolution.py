@@ -10,37 +10,25 @@ import numpy.typing as npt
 
 from kilotune.operators import adapted, geometry
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan
-from kilotune.operators.dense import MAX_FAN_IN, FullyConnected, check_types, layer_fields, widest_mantissa
+from kilotune.operators.dense import FullyConnected, check_dense, dense_fields
 from kilotune.operators.dense import lower as lower_vector
 from kilotune.operators.geometry import Geometry
-from kilotune.tflite import fixed_point
+from kilotune.operators.weighted import MAX_FAN_IN, Weighted, check_types, layer_fields, widest_mantissa
 from kilotune.tflite.model import Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
 TAP_COLUMNS = 4  # of a row that the device reads at once
 IN_TRIPLES = 1 << 31  # beside the multiplier of a depthwise layer
 TRIPLES_WIDTH = 2048
-_DENSE_ONLY = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
+_EACH_POSITION = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
 
 
 @dataclass(frozen=True, slots=True)
-class PositionLayer(FullyConnected):
-    """A layer with `positions` outputs a channel; `weights` are (out, products of one output)."""
+class PositionLayer(Weighted):
+    """A layer with `positions` outputs a channel, each of which reads a window of the input."""
 
-    geometry: Geometry = _DENSE_ONLY
-    positions: int = 1
-
-    @property
-    def trains_weights(self) -> bool:
-        return False
-
-    @property
-    def adapts_weights(self) -> bool:
-        return False
-
-    @property
-    def pointwise(self) -> bool:
-        return False
+    geometry: Geometry
+    positions: int
 
     @property
     def window(self) -> tuple[int, int, int, int]:
@@ -61,7 +49,7 @@ class PositionLayer(FullyConnected):
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
         if plan.adapted:
-            return adapted.backward_scratch_bytes(self, activations, plan, vector=False)
+            return self.adapted_backward_bytes(activations, plan)
         if not plan.to_input:
             return 0
         x, y = activations[self.input], activations[self.output]
@@ -72,7 +60,7 @@ class PositionLayer(FullyConnected):
 class Conv2D(PositionLayer):
     """`weights` (out, height * width * in), zeros between `groups`, whose weights are not trained."""
 
-    groups: int = 1
+    groups: int
 
     @property
     def opcode(self) -> int:
@@ -95,9 +83,10 @@ class Conv2D(PositionLayer):
         return ((self.input, max(0, grows)),)
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """Two positions' inputs as int16, and one patch of the input unless it is read where it lies."""
+        """One patch of the input unless it is read where it lies, and two positions' inputs as int16, or a
+        block of rows of weights where they are trained in part."""
         if plan.adapted:
-            return adapted.scratch_bytes(self, pointwise=self.geometry.pointwise)
+            return self.inputs * (adapted.BLOCK + (not self.geometry.pointwise))
         return 16 * -(-self.inputs // 4) + (0 if self.geometry.pointwise else self.inputs)
 
     def words(self, plan: OpPlan) -> tuple[int, ...]:
@@ -108,7 +97,7 @@ class Conv2D(PositionLayer):
 class DepthwiseConv2D(PositionLayer):
     """`weights` (out, height * width); output channel o sees input channel o // multiplier."""
 
-    multiplier: int = 1
+    multiplier: int
 
     @property
     def opcode(self) -> int:
@@ -189,10 +178,9 @@ def lower_convolution(context: Lowering) -> ImageOp:
     window = geometry.of_window(context, (height, width), context.operator.options.dilation)
     values = _as_one_group(weight.values().astype(np.int8), groups)
     if groups == 1 and window.pointwise and output.elements == out:
-        return FullyConnected(**layer_fields(context, weight, values, 0), operator="CONV_2D")
+        return FullyConnected(**layer_fields(context, weight, values, 0))
     return Conv2D(
         **layer_fields(context, weight, values, 0),
-        operator="CONV_2D",
         geometry=window,
         positions=output.elements // out,
         groups=groups,
@@ -228,7 +216,6 @@ def lower_depthwise(context: Lowering) -> ImageOp:
     values = np.ascontiguousarray(weight.values().astype(np.int8).reshape(-1, shape[3]).T)
     return DepthwiseConv2D(
         **layer_fields(context, weight, values, 3),
-        operator="DEPTHWISE_CONV_2D",
         geometry=window,
         positions=output.elements // shape[3],
         multiplier=shape[3] // source.shape[3],
@@ -248,7 +235,6 @@ def lower_transpose(context: Lowering) -> TransposeConv:
     values = weight.values().astype(np.int8).reshape(shape[0], -1)
     return TransposeConv(
         **layer_fields(context, weight, values, 0, source=source, bias_place=3),
-        operator="TRANSPOSE_CONV",
         geometry=window,
         positions=source.elements // source.shape[3],
     )
@@ -259,13 +245,9 @@ def lower_dense(context: Lowering) -> ImageOp:
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     if len(weight.shape) != 2 or not is_rows(source, weight, output):
         return lower_vector(context)
-    if context.operator.options.weights_format != 0:
-        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
-    check_types(context, source, weight, output)
-    fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
-    scales = fixed_point.dense_multipliers(source.scale, weight.scales, output.scale)
-    fields["multipliers"] = tuple(scales)
-    return Conv2D(**fields, operator="FULLY_CONNECTED", positions=output.elements // weight.shape[0])
+    check_dense(context)
+    positions = output.elements // weight.shape[0]
+    return Conv2D(**dense_fields(context), geometry=_EACH_POSITION, positions=positions, groups=1)
 
 
 def is_rows(source: Tensor, weight: Tensor, output: Tensor) -> bool:

@@ -1,67 +1,32 @@
-"""FULLY_CONNECTED: lowering, planned constants of its training, and its entry."""
+"""FULLY_CONNECTED on one row, and whatever convolution comes to the same."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from kilotune.image.real16 import pack_real
 from kilotune.operators import adapted
-from kilotune.operators.base import (
-    Activation,
-    ImageOp,
-    Lowering,
-    OpPlan,
-    SectionWriter,
-    flags_of,
-    pack_op,
-    write_training,
-)
+from kilotune.operators.base import Activation, Lowering, OpPlan
+from kilotune.operators.weighted import Weighted, check_types, layer_fields, widest_mantissa
 from kilotune.tflite import fixed_point
-from kilotune.tflite.model import Tensor
 
 OPCODE = 1
-MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
-MAX_BIAS = 1 << 28
-MAX_FRACTION_BITS = 24
-MIN_FRACTION_BITS = 2
-DELTA_BITS = 30  # |delta| < 2^30 on the device
-# Several times the full output range: a bias may move the output from one end to the other and
-# still have room when weights of layers before it change what it must make up for.
-DELTA_RANGES = 4.0
-# A channel whose weights are nearly zero would need a range that costs all others their fraction:
-# below so many fraction bits it is left to saturate instead.
-WORST_FRACTION_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class FullyConnected(ImageOp):
-    """Weights (out, in) int8; bias (out,) int32, zeros where the model has none."""
-
-    weights: npt.NDArray[np.int8]
-    bias: npt.NDArray[np.int32]
-    weight_scales: npt.NDArray[np.float32]  # (1,) or (out,)
-    multipliers: tuple[tuple[int, int], ...]  # (multiplier, shift), as many as weight scales
-    act_range: tuple[int, int]
-    input_scale: np.float32
-    input_zero_point: int
-    output_scale: np.float32
-    weight_tensor: int  # tensors of the .tflite
-    bias_tensor: int  # -1: the model has none
-    operator: str = "FULLY_CONNECTED"
-
-    @property
-    def kind(self) -> str:
-        return self.operator
+class FullyConnected(Weighted):
+    """Every output reads all of the input."""
 
     @property
     def opcode(self) -> int:
         return OPCODE
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        return 0, 0, 0, 0
 
     @property
     def trains_weights(self) -> bool:
@@ -76,58 +41,12 @@ class FullyConnected(ImageOp):
         return True
 
     @property
-    def window(self) -> tuple[int, int, int, int]:
-        """Words of the entry of a layer that is trained in part; zeros: all of the input."""
-        return 0, 0, 0, 0
-
-    @property
-    def folds_zero_point(self) -> bool:
-        """Whether the input's zero point is part of a frozen layer's bias."""
-        return True
-
-    @property
     def macs(self) -> int:
         return int(self.weights.size)
-
-    @property
-    def has_backward(self) -> bool:
-        return True
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weights.shape[0])
-
-    @property
-    def inputs(self) -> int:
-        return int(self.weights.shape[1])
-
-    @property
-    def parameters(self) -> tuple[int, int]:
-        return self.weight_tensor, self.bias_tensor
-
-    @property
-    def gradient_gain(self) -> float:
-        return float(self.weight_scales.max())
 
     def mantissa_bits(self, plan: OpPlan) -> int:
         """2^bits times the largest column norm of the effective weights stays below 2^31."""
         return widest_mantissa(int(self.largest_weights(plan).sum(0).max()), plan)
-
-    def largest_weights(self, plan: OpPlan) -> npt.NDArray[np.int64]:
-        """(out, in): how large each weight is or may become."""
-        magnitudes = np.abs(self.weights.astype(np.int64))
-        # Trained weights may become anything up to 127; a base weight of -128 starts beyond it.
-        magnitudes[adapted.trained_rows(plan, self.outputs)] = max(127, int(magnitudes.max()))
-        return magnitudes
-
-    def fraction_bits(self) -> int:
-        unit = float(self.input_scale) * self.weight_scales.astype(np.float64)
-        ranges = np.broadcast_to(255.0 * float(self.output_scale) / unit, (self.outputs,))
-        need = DELTA_RANGES * (ranges + np.abs(self.bias.astype(np.float64)))
-        bits = DELTA_BITS - np.ceil(np.log2(need))
-        usable = bits[bits >= WORST_FRACTION_BITS]
-        chosen = int(usable.min()) if usable.size else int(bits.max())
-        return min(MAX_FRACTION_BITS, max(MIN_FRACTION_BITS, chosen))
 
     def keeps_gradient(self, plan: OpPlan) -> bool:
         # Scaled by channel for the input, unscaled for the update of the weights behind it.
@@ -137,160 +56,34 @@ class FullyConnected(ImageOp):
         # A single position's values lie where its mantissas go.
         source = activations[self.input]
         if plan.adapted:
-            return adapted.backward_scratch_bytes(self, activations, plan, vector=True)
+            return self.adapted_backward_bytes(activations, plan)
         return 4 * source.channels if plan.to_input and (source.positions > 1 or plan.sums) else 0
-
-    def weight_bytes(self) -> bytes:
-        return self.weights.tobytes()
-
-    def words(self, plan: OpPlan) -> tuple[int, ...]:
-        return ()
-
-    def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
-        bias = self.bias.astype(np.int64)
-        if self.folds_zero_point:
-            frozen = ~adapted.trained_rows(plan, self.outputs)
-            bias = bias - frozen * self.input_zero_point * self.weights.astype(np.int64).sum(1)
-        offsets = (
-            sections.add(self.weight_bytes()),
-            sections.add(bias.astype("<i4").tobytes()),
-            sections.add(np.array([m for m, _ in self.multipliers], "<i4").tobytes()),
-            sections.add(np.array([s for _, s in self.multipliers], np.int8).tobytes()),
-        )
-        training = self._write_training(sections, plan) if plan.gradient_unit else 0
-        words = self.words(plan)
-        if plan.adapted:
-            words = (*self.window, adapted.write_adaptation(self, sections, plan), plan.scratch)
-        return pack_op(
-            opcode=adapted.OPCODE if plan.adapted else self.opcode,
-            flags=flags_of(plan, per_channel=len(self.multipliers) > 1),
-            input=self.input,
-            output=self.output,
-            act_range=self.act_range,
-            offsets=offsets,
-            plan=plan,
-            training=training,
-            words=words,
-        )
-
-    def _write_training(self, sections: SectionWriter, plan: OpPlan) -> int:
-        """Its training entry (SPEC 1.4)."""
-        fraction = plan.fraction_bits
-        units = float(self.input_scale) * self.weight_scales.astype(np.float64)
-        kb = b"".join(pack_real(plan.gradient_unit * 2.0**fraction / unit) for unit in units)
-        ratio = float(self.input_scale) ** 2 * 2.0 ** (8 - fraction)
-        if plan.rank:
-            ratio = adapted.column_ratio(self, fraction)
-        rescale = 0
-        if len(self.weight_scales) > 1 and (plan.to_input or plan.rank):
-            scales = self.weight_scales.astype(np.float64)
-            rescale = sections.add(np.rint(32768.0 * scales / scales.max()).astype("<u2").tobytes())
-        return write_training(sections, plan, kb=kb, ratio=ratio, rescale=rescale)
-
-
-def widest_mantissa(norm: int, plan: OpPlan) -> int:
-    """Bits of an output gradient's mantissas whose sums, of weights with this norm, stay below 2^31."""
-    if not plan.to_input:
-        return 15
-    return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
 
 
 def lower(context: Lowering) -> FullyConnected:
     """Reads one FULLY_CONNECTED operator of batch 1."""
+    check_dense(context)
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
-    check_types(context, source, weight, output)
-    if context.operator.options.weights_format != 0 or len(weight.shape) != 2:
-        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
     out, fan_in = weight.shape
     if out == 0 or fan_in == 0 or source.elements != fan_in or output.elements != out:
         raise context.refuse(
             f"maps {list(source.shape)} to {list(output.shape)} with weights {list(weight.shape)}",
             "the device takes one sample at a time: convert the model with batch size 1",
         )
+    return FullyConnected(**dense_fields(context))
+
+
+def check_dense(context: Lowering) -> None:
+    """Types and format of a FULLY_CONNECTED's weights."""
+    weight = context.tensor(1)
+    check_types(context, context.tensor(0), weight, context.output_tensor())
+    if context.operator.options.weights_format != 0 or len(weight.shape) != 2:
+        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
+
+
+def dense_fields(context: Lowering) -> dict[str, Any]:
+    """Fields of a FULLY_CONNECTED; its multipliers are rounded as TensorFlow Lite's preparation rounds them."""
+    source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
-    scales = fixed_point.dense_multipliers(source.scale, weight.scales, output.scale)
-    fields["multipliers"] = tuple(scales)
-    return FullyConnected(**fields)
-
-
-def check_types(context: Lowering, source: Tensor, weight: Tensor, output: Tensor) -> None:
-    for tensor, role in ((source, "input"), (weight, "weights"), (output, "output")):
-        if tensor.dtype != "int8":
-            raise context.refuse(
-                f"has {role} of type {tensor.dtype}",
-                "convert the model with full int8 quantisation (`kilotune quantize`)",
-            )
-    if not weight.constant:
-        raise context.refuse("takes its weights from another operator", "only constant weights are supported")
-    if np.any(weight.zero_points != 0):
-        raise context.refuse("has weights with a zero point", "weights must be quantised symmetrically")
-
-
-def layer_fields(
-    context: Lowering,
-    weight: Tensor,
-    values: npt.NDArray[np.int8],
-    dimension: int,
-    *,
-    source: Tensor | None = None,
-    bias_place: int = 2,
-) -> dict[str, Any]:
-    """Fields of FullyConnected; `values` (out, products of one output)."""
-    source, output = source or context.tensor(0), context.output_tensor()
-    out, fan_in = values.shape
-    if fan_in > MAX_FAN_IN:
-        raise context.refuse(f"has {fan_in} inputs", f"up to {MAX_FAN_IN} are supported")
-    if weight.scales.size not in (1, out) or (weight.scales.size > 1 and weight.dimension != dimension):
-        raise context.refuse(
-            f"has {weight.scales.size} weight scales along dimension {weight.dimension}",
-            "one scale, or one for each output channel, is supported",
-        )
-    bias, bias_tensor = bias_of(context, out, bias_place)
-    folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
-    if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
-        raise context.refuse(
-            "has biases beyond 2^28 units of its accumulator",
-            "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
-        )
-    scales = weight.scales.copy()
-    factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
-    return {
-        "source": context.operator.index,
-        "name": output.short_name,
-        "input": context.activation(source.index),
-        "output": context.activation(output.index),
-        "weights": values,
-        "bias": bias,
-        "weight_scales": scales,
-        "multipliers": tuple(fixed_point.quantise_multiplier(f) for f in factors),
-        "act_range": activation_range(context, output.scale, output.zero_point),
-        "input_scale": source.scale,
-        "input_zero_point": source.zero_point,
-        "output_scale": output.scale,
-        "weight_tensor": weight.index,
-        "bias_tensor": bias_tensor,
-    }
-
-
-def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:
-    low, high = fixed_point.activation_range(context.operator.options.activation, scale, zero_point)
-    if not -128 <= low < high <= 127 or math.isnan(float(scale)):
-        raise context.refuse(
-            "has an output quantisation that its activation cannot reach",
-            "quantise the model again with representative data",
-        )
-    return low, high
-
-
-def bias_of(context: Lowering, out: int, place: int = 2) -> tuple[npt.NDArray[np.int32], int]:
-    """(values, tensor) of the bias, the operator's input `place`."""
-    index = context.operator.input(place)
-    if index < 0:
-        return np.zeros(out, np.int32), -1
-    tensor = context.model.tensors[index]
-    if tensor.dtype != "int32" or not tensor.constant or tensor.elements != out:
-        raise context.refuse(
-            f"has a bias of type {tensor.dtype} and shape {list(tensor.shape)}",
-            f"a constant int32 bias of {out} values is supported",
-        )
-    return tensor.values().reshape(out).astype(np.int32), index
+    fields["multipliers"] = tuple(fixed_point.dense_multipliers(source.scale, weight.scales, output.scale))
+    return fields

@@ -20,8 +20,7 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
-from kilotune.operators.checks import check_int8, extents_of
-from kilotune.operators.dense import activation_range
+from kilotune.operators.checks import activation_range, check_int8, extents_of
 from kilotune.operators.lookup import Lookup, requantise
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor

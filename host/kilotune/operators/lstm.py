@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan, SectionWriter, pack_op
 from kilotune.operators.checks import check_int8, extents_of
-from kilotune.operators.dense import MAX_BIAS, MAX_FAN_IN, bias_of, check_types
+from kilotune.operators.weighted import MAX_BIAS, MAX_FAN_IN, bias_of, check_types
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 

@@ -17,8 +17,13 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
-from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
-from kilotune.operators.dense import activation_range
+from kilotune.operators.checks import (
+    activation_range,
+    check_int8,
+    check_same_quantisation,
+    constant_integers,
+    extents_of,
+)
 from kilotune.operators.geometry import Geometry
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor

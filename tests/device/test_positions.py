@@ -48,12 +48,12 @@ def triples() -> bytes:
 
 def test_every_window_that_fits_goes_back_in_triples() -> None:
     content = kilotune.compile(triples(), method="bias").content
-    records = [op_record(content, i) for i in range(content[82])]
-    multipliers = [int.from_bytes(r[56:60], "little") for r in records if r[0] == 4]
+    entries = [op_entry(content, i) for i in range(content[82])]
+    multipliers = [int.from_bytes(e[56:60], "little") for e in entries if e[0] == 4]
     assert multipliers == [1 | 1 << 31] * 5
 
 
-def op_record(content: bytes, index: int) -> bytes:
+def op_entry(content: bytes, index: int) -> bytes:
     """SPEC 1.3."""
     start = int.from_bytes(content[92:96], "little") + 64 * index
     return content[start : start + 64]

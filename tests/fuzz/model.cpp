@@ -159,7 +159,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
       case 6:
         at = load_u32(data + 104) + noise.next() % 64;
         break;
-      case 7: {  // training record of an op
+      case 7: {  // training entry of an op
         const uint64_t op = ops + uint64_t{kOpBytes} * (noise.next() % (1u + load_u16(data + 82)));
         if (op + kOpBytes <= size) at = load_u32(data + op + 36) + noise.next() % kOpTrainingBytes;
         break;

@@ -34,7 +34,7 @@ def changed(name: str, edit: Callable[[bytearray], None]) -> bytes:
 
 
 def last_op(content: bytes | bytearray) -> int:
-    """Offset of the last op record."""
+    """Offset of the last op's entry."""
     ops, count = u32(content, 92), int(struct.unpack_from("<H", content, 82)[0])
     return ops + OP_BYTES * (count - 1)
 
@@ -100,7 +100,7 @@ def test_an_operator_that_trains_nothing_and_passes_nothing_on_is_refused(opcode
     ops, count = u32(content, 88 + 4), struct.unpack_from("<H", content, 82)[0]
     at = next(ops + OP_BYTES * i for i in range(count) if content[ops + OP_BYTES * i] == opcode)
     assert content[at + 1] & PASSES_ON
-    assert u32(content, at + 36)  # its training record
+    assert u32(content, at + 36)  # its training entry
     content[at + 1] &= ~(PASSES_ON | PASSES_ON_TO_SECOND)
     _native.Kernel(whole)
     with pytest.raises(Exception, match="status"):

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from tests.support import reverse
 from tests.support.arrays import Floats, Ints
 from tests.support.gemmlowp import requantise, saturate, softmax_row
-from tests.support.image_records import ImageRecords, OpRecord
+from tests.support.image_entries import ImageEntries, OpEntry
 
 
 @dataclass
-class Reference(ImageRecords):
+class Reference(ImageEntries):
     """What an image computes, and what it trains."""
 
     def forward(self, x: npt.NDArray[np.int8]) -> list[Ints]:
@@ -32,7 +32,7 @@ class Reference(ImageRecords):
             values[op.output] = self._dense(op, source) if op.opcode == 1 else self._softmax(op, source)
         return values
 
-    def _dense(self, op: OpRecord, x: Ints) -> Ints:
+    def _dense(self, op: OpEntry, x: Ints) -> Ints:
         weights, bias = self.effective(op)
         count = weights.shape[0] if op.flags & 4 else 1
         acc = weights @ (x - self.tensors[op.input].zero_point) + bias
@@ -41,7 +41,7 @@ class Reference(ImageRecords):
         scaled = requantise(acc, multiplier, shift)
         return np.clip(saturate(scaled + self.tensors[op.output].zero_point), op.act_min, op.act_max)
 
-    def _softmax(self, op: OpRecord, x: Ints) -> Ints:
+    def _softmax(self, op: OpEntry, x: Ints) -> Ints:
         multiplier, shift = np.int64(op.words[0]), np.int64(op.words[1])
         diff_min = np.int64(np.int32(np.uint32(op.words[2])))
         channels = self.tensors[op.input].shape[2]
@@ -144,7 +144,7 @@ class Reference(ImageRecords):
             exponent += struct.unpack_from("<h", self.content, op.training + 34)[0]
         return result
 
-    def _changes(self, op: OpRecord, mantissa: Ints | Floats, exponent: int, x: Ints) -> tuple[Floats, Floats]:
+    def _changes(self, op: OpEntry, mantissa: Ints | Floats, exponent: int, x: Ints) -> tuple[Floats, Floats]:
         at = op.training
         kb_at, ratio_m, ratio_e = struct.unpack_from("<IHh", self.content, at)
         count = mantissa.size if op.flags & 4 else 1

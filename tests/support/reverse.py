@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tests.support.arrays import Floats
-from tests.support.image_records import ImageRecords, OpRecord
+from tests.support.image_entries import ImageEntries, OpEntry
 
 NO_TENSOR = 0xFFFF
 
 
-def passed_on(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> dict[int, Floats]:
+def passed_on(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> dict[int, Floats]:
     """Gradient (elements,) at each input of `op`, from that at its output; the masks are already applied."""
     shape = r.tensors[op.output].shape
     parts = _RULES[op.opcode](r, op, values, g.reshape(shape))
@@ -26,7 +26,7 @@ def passed_on(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> di
 Parts = list[tuple[int, Floats]]
 
 
-def _windows(r: ImageRecords, op: OpRecord) -> Any:
+def _windows(r: ImageEntries, op: OpEntry) -> Any:
     """(tap, (slices of the output), (slices of the input)) that meet, one tap after the other."""
     (kh, kw), stride, dilation, pad = op.pairs
     x, y = r.tensors[op.input].shape, r.tensors[op.output].shape
@@ -44,7 +44,7 @@ def _windows(r: ImageRecords, op: OpRecord) -> Any:
                 yield ky * kw + kx, out, source
 
 
-def _meetings(r: ImageRecords, op: OpRecord) -> Any:
+def _meetings(r: ImageEntries, op: OpEntry) -> Any:
     """`_windows` of an adapted layer."""
     if op.words[0] != 0:
         yield from _windows(r, op)
@@ -54,7 +54,7 @@ def _meetings(r: ImageRecords, op: OpRecord) -> Any:
         yield tap, np.ix_([0], [0]), np.ix_([tap // width], [tap % width])
 
 
-def _adapted(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _adapted(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     real = r.adapted_weights(op) * r.weight_scales(op)[:, None, None]
     dx = np.zeros(r.tensors[op.input].shape)
     for tap, out, source in _meetings(r, op):
@@ -62,7 +62,7 @@ def _adapted(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Par
     return [(op.input, dx)]
 
 
-def weight_gradient(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Floats:
+def weight_gradient(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Floats:
     """(out, taps * in channels) of an adapted layer, as if all of its weights were trained."""
     y = g.reshape(r.tensors[op.output].shape)
     x = r.real(op.input, np.asarray(values[op.input])).reshape(r.tensors[op.input].shape)
@@ -73,7 +73,7 @@ def weight_gradient(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats)
     return dw.reshape(y.shape[2], -1)
 
 
-def _conv(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _conv(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     (kh, kw), *_ = op.pairs
     ci, co = r.tensors[op.input].shape[2], g.shape[2]
     weights = r.array(op.weights, "i1", co * kh * kw * ci).reshape(co, kh * kw, ci)
@@ -84,7 +84,7 @@ def _conv(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     return [(op.input, dx)]
 
 
-def _depthwise(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _depthwise(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     (kh, kw), *_ = op.pairs
     co, multiplier = g.shape[2], op.words[4] & 0x7FFFFFFF  # above it: SPEC 1.3
     real = r.array(op.weights, "i1", co * kh * kw).reshape(kh * kw, co) * r.weight_scales(op)
@@ -95,7 +95,7 @@ def _depthwise(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> P
     return [(op.input, dx)]
 
 
-def _average(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _average(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     count = np.zeros(g.shape)
     for _, out, _ in _windows(r, op):
         count[out] += 1
@@ -105,7 +105,7 @@ def _average(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Par
     return [(op.input, dx)]
 
 
-def _max(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _max(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     """To the first of the largest inputs."""
     shape = r.tensors[op.input].shape
     x = np.asarray(values[op.input]).reshape(shape)
@@ -120,24 +120,24 @@ def _max(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     return [(op.input, dx)]
 
 
-def _mean(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _mean(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     shape = r.tensors[op.input].shape
     kept = [1 if op.words[2] >> axis & 1 else n for axis, n in enumerate(shape)]
     return [(op.input, np.broadcast_to(g.reshape(kept) * g.size / np.prod(shape), shape))]
 
 
-def _lookup(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _lookup(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     """Slopes are the image's, in 2^-14 of the largest: C_in = C_out * largest * factor."""
     slopes = r.array(op.bias, "<i2", 256) / 16384.0
     x = np.asarray(values[op.input]).reshape(g.shape)
     return [(op.input, g * slopes[x + 128] * r.slope_units[op.output])]
 
 
-def _add(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _add(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     return _two(r, op, g, -g if op.words[3] >> 24 else g)
 
 
-def _mul(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _mul(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     a = r.real(op.input, np.asarray(values[op.input])).reshape(r.tensors[op.input].shape)
     if op.input2 != NO_TENSOR:
         b = r.real(op.input2, np.asarray(values[op.input2])).reshape(r.tensors[op.input2].shape)
@@ -150,26 +150,26 @@ def _mul(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
     return _two(r, op, g * constant * ratio * r.tensors[op.output].scale / r.tensors[op.input].scale, g)
 
 
-def _two(r: ImageRecords, op: OpRecord, first: Floats, second: Floats) -> Parts:
+def _two(r: ImageEntries, op: OpEntry, first: Floats, second: Floats) -> Parts:
     parts = [(op.input, first)] + ([(op.input2, second)] if op.input2 != NO_TENSOR else [])
     return [(tensor, _reduced(r, tensor, g)) for tensor, g in parts]
 
 
-def _reduced(r: ImageRecords, tensor: int, g: Floats) -> Floats:
+def _reduced(r: ImageEntries, tensor: int, g: Floats) -> Floats:
     """Summed over the extents of which `tensor` has one for all."""
     shape = r.tensors[tensor].shape
     axes = tuple(i for i in range(3) if shape[i] == 1)
     return np.asarray(g.sum(axes, keepdims=True))
 
 
-def _concatenation(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _concatenation(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     count, axis = op.words[:2]
     tensors = [struct.unpack_from("<H", r.content, op.weights + 8 * i)[0] for i in range(count)]
     ends = np.cumsum([r.tensors[t].shape[axis] for t in tensors])
     return list(zip(tensors, np.split(g, ends[:-1], axis), strict=True))
 
 
-def _gather(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _gather(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     maps = [r.array(at, "<u2", n) for at, n in zip((op.weights, op.bias, op.multipliers), g.shape, strict=True)]
     dx = np.zeros(r.tensors[op.input].shape)
     keep = [np.flatnonzero(m != 0xFFFF) for m in maps]
@@ -177,7 +177,7 @@ def _gather(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Part
     return [(op.input, dx)]
 
 
-def _transpose_conv(r: ImageRecords, op: OpRecord, values: list[Any], g: Floats) -> Parts:
+def _transpose_conv(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
     (kh, kw), stride, _, pad = op.pairs
     height, width, ci = r.tensors[op.input].shape
     co = g.shape[2]

@@ -1,4 +1,4 @@
-"""The records of an image, and of an adapter's blob, read by the specification and not through the compiler."""
+"""The entries of an image, and of an adapter's blob, read by the specification and not through the compiler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
-class TensorRecord:
+class TensorEntry:
     data: int
     shape: tuple[int, int, int]
     zero_point: int
@@ -28,7 +28,7 @@ class TensorRecord:
 
 
 @dataclass(frozen=True)
-class OpRecord:
+class OpEntry:
     opcode: int
     flags: int
     input: int
@@ -52,13 +52,13 @@ class OpRecord:
 
 
 @dataclass
-class ImageRecords:
+class ImageEntries:
     """One image and, optionally, an adapter's blob; without, the base model."""
 
     content: bytes
     blob: bytes | None = None
-    tensors: list[TensorRecord] = field(default_factory=list)
-    ops: list[OpRecord] = field(default_factory=list)
+    tensors: list[TensorEntry] = field(default_factory=list)
+    ops: list[OpEntry] = field(default_factory=list)
     # Largest slope of the function that makes a tensor, where that is a table: tests say it.
     slope_units: dict[int, float] = field(default_factory=dict)
 
@@ -70,18 +70,18 @@ class ImageRecords:
             data, h, w, ch, zero, bits, scale, gradient, mask, _, _ = struct.unpack_from(
                 "<IHHHbBfIIII", c, tensors + 32 * i
             )
-            self.tensors.append(TensorRecord(data, (h, w, ch), zero, bits, scale, gradient, mask))
+            self.tensors.append(TensorEntry(data, (h, w, ch), zero, bits, scale, gradient, mask))
         for i in range(op_count):
             v = struct.unpack_from("<BBHHHbbH7I6I", c, ops + 64 * i)
             fields = [*v[:7], *v[8:15], tuple(v[15:])]  # without reserved bytes
-            self.ops.append(OpRecord(*fields))
+            self.ops.append(OpEntry(*fields))
 
     def array(self, at: int, dtype: str, count: int, *, adapter: bool = False) -> Ints:
         source = self.blob if adapter else self.content
         assert source is not None
         return np.frombuffer(source, dtype, count, at).astype(np.int64)
 
-    def effective(self, op: OpRecord) -> tuple[Ints, Ints]:
+    def effective(self, op: OpEntry) -> tuple[Ints, Ints]:
         """Weights (out, in) and plain bias (out,), zero point not folded in."""
         out, fan_in = self.tensors[op.output].elements, self.tensors[op.input].elements
         weights = self.array(op.weights, "i1", out * fan_in).reshape(out, fan_in)
@@ -97,14 +97,14 @@ class ImageRecords:
             bias = bias + ((delta + (1 << (fraction - 1))) >> fraction)
         return weights, bias
 
-    def window_size(self, op: OpRecord) -> tuple[int, int]:
-        """Of an adapted layer, whose window is the whole input where the record says none."""
+    def window_size(self, op: OpEntry) -> tuple[int, int]:
+        """Of an adapted layer, whose window is the whole input where the entry says none."""
         if op.words[0] == 0:
             height, width, _ = self.tensors[op.input].shape
             return height, width
         return op.pairs[0]
 
-    def adapted_weights(self, op: OpRecord) -> Ints:
+    def adapted_weights(self, op: OpEntry) -> Ints:
         """(out, taps, in channels): what an adapted layer computes with."""
         out, channels = self.tensors[op.output].shape[2], self.tensors[op.input].shape[2]
         taps = math.prod(self.window_size(op))
@@ -123,7 +123,7 @@ class ImageRecords:
             weights[rows] = (trained >> 8).reshape(-1, fan_in)
         return weights.reshape(out, taps, channels)
 
-    def factors(self, op: OpRecord) -> tuple[Ints, Ints]:
+    def factors(self, op: OpEntry) -> tuple[Ints, Ints]:
         """A (rank, fan in) and B (out, rank) of an adapted layer."""
         out = self.tensors[op.output].shape[2]
         (rank,) = struct.unpack_from("<H", self.content, op.words[4])
@@ -132,7 +132,7 @@ class ImageRecords:
         b = self.array(op.weight_param + 2 * rank * fan_in, "<i2", rank * out, adapter=True)
         return a.reshape(rank, fan_in), b.reshape(out, rank)
 
-    def weight_scales(self, op: OpRecord) -> Floats:
+    def weight_scales(self, op: OpEntry) -> Floats:
         """(out,), from multipliers alone: s_w = multiplier * s_out / s_in."""
         out = self.tensors[op.output].shape[2]
         count = out if op.flags & 4 else 1
@@ -150,6 +150,6 @@ class ImageRecords:
         t = self.tensors[tensor]
         return np.asarray((values - t.zero_point) * float(np.float32(t.scale)), np.float64)
 
-    def passes(self, op: OpRecord, values: list[Ints]) -> npt.NDArray[np.bool_]:
+    def passes(self, op: OpEntry, values: list[Ints]) -> npt.NDArray[np.bool_]:
         y = values[op.output]
         return (y > op.act_min) & (y < op.act_max) if op.flags & 8 else np.ones(y.size, np.bool_)

@@ -162,7 +162,7 @@ def show(image: Image) -> None:
     """Everything that the tools ask of an image."""
     _ = (image.macs, image.method, image.loss, image.trained, image.features, image.profile, image.input_shape,
          image.output_shape, image.input_quantisation, image.output_quantisation, image.calibration_bytes,
-         image.early)  # fmt: skip
+         image.reservoir)  # fmt: skip
     Adapter.base(image)
 
 
@@ -211,7 +211,7 @@ def test_any_adapter_merges_into_any_model_or_is_refused(blob: bytes, tflite: by
 def calibration() -> dict[str, Any]:
     head = bytes([1, 1, 3, 2, 6, 0, 100, 0]).ljust(20, b"\0") + bytes([9]).ljust(12, b"\0")
     block = head + bytes([5]) * (len(Adapter.base(CODER).calibration) - len(head))
-    found = Calibration.from_bytes(block, features=8, outputs=8, capacity=12, early=CODER.early)
+    found = Calibration.from_bytes(block, features=8, outputs=8, capacity=12, early=CODER.reservoir.early)
     return json.loads(json.dumps(found.to_json()))  # type: ignore[no-any-return]
 
 

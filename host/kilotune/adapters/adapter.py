@@ -21,7 +21,6 @@ from kilotune.adapters.config import (
     layer_arrays,
     layout,
     parse_config,
-    reservoir_of,
 )
 from kilotune.adapters.trust import Trust, trust
 from kilotune.common.files import current, write_together
@@ -61,7 +60,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        windows, neighbours, early = reservoir_of(image.meta.get("calibration") or {})
+        windows, neighbours, early = image.reservoir
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),

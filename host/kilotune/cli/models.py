@@ -195,7 +195,7 @@ def summary(image: Image) -> dict[str, object]:
         "arena_bytes": image.arena_bytes,
         "adapter_bytes": image.adapter_bytes,
         "state_bytes": image.state_bytes,
-        "early_windows": image.early,
+        "early_windows": image.reservoir.early,
         "macs": image.macs,
         "recomputed_macs": sum(image.layers[op].macs for _, op in image.reruns),
         "input_bytes": image.input_bytes,

@@ -162,11 +162,6 @@ class Profile:
             raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
 
 
-def early_ram_bytes(features: int, early: int) -> int:
-    """RAM that early windows cost: the windows, what re-calibration has moved, and a running mean."""
-    return (early + 3) * features if early else 0
-
-
 # Normalised differences of the mean squared error: 14 bits of the larger scale.
 LOSS_BITS = 14
 

@@ -40,8 +40,12 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    @property
     def end(self) -> int:
-        return self.offset + self.dtype.itemsize * math.prod(self.shape)
+        return self.offset + self.bytes
 
     def read(self, content: bytes) -> npt.NDArray[Any]:
         values = np.frombuffer(content, self.dtype.newbyteorder("<"), math.prod(self.shape), self.offset)
@@ -79,3 +83,14 @@ def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> 
         return 0
     end = max(place.end for place in calibration_arrays(features, outputs, windows, early).values())
     return end + -end % 4
+
+
+def early_bytes(features: int, early: int) -> int:
+    """What early windows add to it: the windows, and how far re-calibration has moved the means."""
+    places = calibration_arrays(features, 0, 0, early)
+    return places["early"].bytes + places["aged"].bytes
+
+
+def early_ram_bytes(features: int, early: int) -> int:
+    """RAM that early windows cost: what they add to the block, and a running mean of 16 bits a feature."""
+    return early_bytes(features, early) + 2 * features if early else 0

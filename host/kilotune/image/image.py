@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from kilotune.common.files import write_atomically
 from kilotune.common.json_records import typed
 from kilotune.common.structures import S
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import Profile
+from kilotune.image.base_profile import MAX_WINDOWS, Profile
 from kilotune.image.envelope import bad_image, read_header
 from kilotune.image.features import FeatureConfig, decode_json
 from kilotune.image.layout import (
@@ -64,6 +64,14 @@ class Layer:
     def parameters(self) -> int:
         """Trained values: biases, and weights or their factors."""
         return self.outputs * self.bias_trained + self.weight_count * self.weights_trained
+
+
+class Reservoir(NamedTuple):
+    """What the device stores of windows that it has learned from, and compares new ones with."""
+
+    windows: int  # capacity
+    neighbours: int  # of the nearest-windows score
+    early: int  # windows of the first learn phase, kept beside the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +192,13 @@ class Image:
         return Profile.from_json(self.meta["profile"]) if self.meta.get("profile") else None
 
     @property
-    def early(self) -> int:
-        """Early windows that the device keeps."""
-        settings = self.meta.get("calibration")
-        value = settings.get("early", 0) if isinstance(settings, dict) else 0
-        return value if type(value) is int and 0 <= value <= 255 else 0
+    def reservoir(self) -> Reservoir:
+        """Zeros where the model takes ready inputs."""
+        settings = self.meta.get("calibration") or {}
+        values = [settings.get(name, 0) for name in Reservoir._fields] if isinstance(settings, dict) else []
+        if len(values) != len(Reservoir._fields) or not all(type(v) is int and 0 <= v <= MAX_WINDOWS for v in values):
+            raise bad_image("its calibration settings are out of range", "compile the model again")
+        return Reservoir(*values)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import early_ram_bytes
+from kilotune.image.calibration_block import early_bytes, early_ram_bytes
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ class Fit:
 def ram_budget(image: Image) -> dict[str, int]:
     """Bytes of RAM by what they hold; the sum is what the firmware gives the model."""
     parts = {"arena": image.arena_bytes, "adapter": image.adapter_bytes, "optimiser": image.state_bytes}
-    early = image.early
+    early = image.reservoir.early
     if early and image.features is not None:
-        parts["adapter"] -= (early + 1) * image.features.inputs
+        parts["adapter"] -= early_bytes(image.features.inputs, early)
         parts["early windows"] = early_ram_bytes(image.features.inputs, early)
     total = engine_bytes(image)
     rest = total - sum(parts.values())

@@ -14,6 +14,7 @@ from kilotune.image import layout
 from kilotune.image.calibration_block import CalibrationHead
 from kilotune.image.envelope import image_at_start
 from kilotune.image.image import Image
+from kilotune.targets.fit import ram_budget
 from kilotune.targets.flash_records import Marks, RecordHeader
 
 from tests.support import small_models
@@ -132,3 +133,13 @@ def test_an_image_at_the_start_is_known_by_magic_length_and_checksum() -> None:
     for nothing in (b"", content[:15], content[:-1], b"\xff" * 4096, b"x" + content[1:]):
         assert image_at_start(nothing) is None
     assert image_at_start(content[:-1] + bytes([content[-1] ^ 1])) is None
+
+
+@pytest.mark.parametrize("settings", [3, [1], {"windows": "many"}, {"early": -1}, {"neighbours": 256}, {"early": True}])
+def test_a_reservoir_of_no_possible_size_is_refused_before_it_is_reckoned_with(settings: object) -> None:
+    assert IMAGE.reservoir == (0, 0, 0)  # ready inputs
+    damaged = replace(IMAGE, meta=IMAGE.meta | {"calibration": settings})
+    for use in (lambda: damaged.reservoir, lambda: ram_budget(damaged), lambda: Adapter.base(damaged)):
+        with pytest.raises(KilotuneError) as error:
+            use()
+        assert error.value.code == "bad_image"

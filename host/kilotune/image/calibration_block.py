@@ -40,12 +40,12 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def end(self) -> int:
-        return self.offset + self.bytes
+        return self.offset + self.size
 
     def read(self, content: bytes) -> npt.NDArray[Any]:
         values = np.frombuffer(content, self.dtype.newbyteorder("<"), math.prod(self.shape), self.offset)
@@ -88,7 +88,7 @@ def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> 
 def early_bytes(features: int, early: int) -> int:
     """What early windows add to it: the windows, and how far re-calibration has moved the means."""
     places = calibration_arrays(features, 0, 0, early)
-    return places["early"].bytes + places["aged"].bytes
+    return places["early"].size + places["aged"].size
 
 
 def early_ram_bytes(features: int, early: int) -> int:

@@ -18,7 +18,8 @@ from kilotune.compiler.options import CompileOptions, LayerChoice
 from kilotune.compiler.search import Budget, Samples
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
-from kilotune.image.image import Image, seal
+from kilotune.image.envelope import seal
+from kilotune.image.image import Image
 from kilotune.terms import Loss, Method, word_of
 from kilotune.tflite.edit import Edit
 
@@ -77,7 +78,7 @@ def test_options_that_contradict_each_other_are_named(wrong: dict[str, Any], nam
 
 
 @pytest.mark.parametrize("wrong", [{"reservoir": 16}, {"early": 8}, {"alone_windows": 0}])
-def test_a_model_of_ready_inputs_takes_no_options_about_windows(wrong: dict[str, int]) -> None:
+def test_a_model_of_ready_inputs_takes_no_options_about_windows(wrong: dict[str, Any]) -> None:
     with pytest.raises(KilotuneError, match=next(iter(wrong))) as refused:
         compile_with(CODER, replace(CompileOptions(), **wrong))
     assert refused.value.code == "bad_argument"

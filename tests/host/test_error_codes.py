@@ -126,7 +126,7 @@ def test_the_list_has_each_code_once_and_explains_it() -> None:
 
 
 def test_wrong_use_has_one_code() -> None:
-    assert "bad_argument" not in CODES
+    assert "usage" not in CODES
     assert KilotuneError("bad_argument", "").exit_code == EXIT_USAGE
 
 

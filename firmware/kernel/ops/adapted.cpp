@@ -31,11 +31,11 @@ bool slots_valid(const AdaptedWeights& weights, uint32_t out) {
 Status check_record(const Model& model, const Op& op, uint32_t out, uint64_t fan_in) {
   const Bytes& image = model.image();
   const uint32_t at = op.words[kAdaptedRecordWord];
-  if (!image.holds(at, 1, kAdaptationBytes, 4)) return Status::bad_image;
+  if (!image.holds(at, 1, kAdaptationBytes)) return Status::bad_image;
   const uint32_t rank = load_u16(model.at(at)), table = load_u32(model.at(at) + 4);
   if (rank > kMaxRank || load_u16(model.at(at) + 2) > out) return Status::bad_image;
   const uint32_t bytes = rank == 0 ? 2 * out : rank * static_cast<uint32_t>(fan_in);
-  if (!image.holds(table, bytes, 1, 4)) return Status::bad_image;
+  if (!image.holds(table, bytes, 1)) return Status::bad_image;
   if (rank == 0) {
     const AdaptedWeights weights(model, op, out, static_cast<uint32_t>(fan_in));
     return slots_valid(weights, out) ? Status::ok : Status::bad_image;

@@ -56,7 +56,7 @@ class Engine {
 
   // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
   // `flash` may be null: nothing persists then. On error the engine stays closed: what Model::open
-  // gives for the image, or no_memory.
+  // gives for the image, no_memory, or bad_argument for RAM at another address.
   // Calls below give no_model while it is closed, and busy while training where that is in the way.
   Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
               const Flash* flash);

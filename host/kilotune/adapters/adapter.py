@@ -21,7 +21,6 @@ from kilotune.adapters.config import (
     layer_arrays,
     layout,
     parse_config,
-    reservoir_of,
 )
 from kilotune.adapters.trust import Trust, trust
 from kilotune.common.files import current, write_together
@@ -61,7 +60,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        windows, neighbours, early = reservoir_of(image.meta.get("calibration") or {})
+        settings = image.settings
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -76,9 +75,9 @@ class Adapter:
             output_zero_point=output_zero,
             features=features.inputs if features is not None else 0,
             residual_outputs=profile.residual_std.size if profile is not None else 0,
-            reservoir=windows,
-            neighbours=neighbours,
-            early=early,
+            reservoir=settings.windows if settings is not None else 0,
+            neighbours=settings.neighbours if settings is not None else 0,
+            early=settings.early if settings is not None else 0,
             windows_seen=windows_seen,
             steps=steps,
             device=device,

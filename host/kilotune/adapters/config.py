@@ -10,7 +10,6 @@ import numpy as np
 from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
 from kilotune.image.calibration_block import Place, calibration_arrays, calibration_bytes
-from kilotune.image.envelope import bad_image
 from kilotune.image.image import Layer
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.terms import Loss, Method
@@ -54,15 +53,6 @@ class AdapterConfig:
     key_id: str = ""
     kilotune_version: str = ""
     format_version: int = FORMAT_VERSION
-
-
-def reservoir_of(settings: object) -> tuple[int, int, int]:
-    """Windows, neighbours and early windows of an image's calibration settings; 0 where it has none."""
-    names = ("windows", "neighbours", "early")
-    values = [settings.get(name, 0) for name in names] if isinstance(settings, dict) else []
-    if len(values) != len(names) or not all(type(v) is int and 0 <= v <= 255 for v in values):
-        raise bad_image("its calibration settings are out of range", "compile the model again")
-    return values[0], values[1], values[2]
 
 
 def calibration_layout(config: AdapterConfig) -> dict[str, Place]:

@@ -13,7 +13,8 @@ from kilotune.common.files import write_atomically
 from kilotune.common.json_records import typed
 from kilotune.common.structures import S
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import Profile
+from kilotune.image.agreement import require_agreement, settings_of
+from kilotune.image.base_profile import CalibrationSettings, Profile
 from kilotune.image.envelope import bad_image, read_header
 from kilotune.image.features import FeatureConfig, decode_json
 from kilotune.image.layout import (
@@ -77,12 +78,17 @@ class Image:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Image:
-        """Verifies everything that the device verifies of the image's frame; KilotuneError `bad_image`."""
+        """Verifies all that a device verifies, and that tools and device are told the same.
+
+        KilotuneError `bad_image`, or that of what stands in its JSON.
+        """
         header = read_header(content)
         meta = decode_json(content[header.meta : header.meta + header.meta_bytes], "the image's meta section")
         if not isinstance(meta, dict):
             raise bad_image("its meta section is not a JSON object")
-        return cls(content, header, meta, _layers(meta, header))
+        image = cls(content, header, meta, _layers(meta))
+        require_agreement(image)
+        return image
 
     @classmethod
     def load(cls, path: str | Path) -> Image:
@@ -186,19 +192,22 @@ class Image:
     @property
     def early(self) -> int:
         """Early windows that the device keeps."""
-        settings = self.meta.get("calibration")
-        value = settings.get("early", 0) if isinstance(settings, dict) else 0
-        return value if type(value) is int and 0 <= value <= 255 else 0
+        return self.settings.early if self.settings is not None else 0
+
+    @property
+    def settings(self) -> CalibrationSettings | None:
+        """Of calibration; None without features."""
+        return settings_of(self.meta["calibration"]) if self.header.features else None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)"""
-        return self._tensor(self.header.input).shape
+        return self.tensor(self.header.input).shape
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)"""
-        return self._tensor(self.header.output).shape
+        return self.tensor(self.header.output).shape
 
     @property
     def input_bytes(self) -> int:
@@ -213,31 +222,29 @@ class Image:
     @property
     def input_quantisation(self) -> tuple[float, int]:
         """(scale, zero point)"""
-        tensor = self._tensor(self.header.input)
+        tensor = self.tensor(self.header.input)
         return tensor.scale, tensor.zero_point
 
     @property
     def output_quantisation(self) -> tuple[float, int]:
         """(scale, zero point)"""
-        tensor = self._tensor(self.header.output)
+        tensor = self.tensor(self.header.output)
         return tensor.scale, tensor.zero_point
 
     def base_weights(self, layer: Layer) -> npt.NDArray[np.int8]:
         """(outputs, inputs): the base model's own, of a layer whose weights are trained."""
-        return self._int8(self._op(layer).weights, layer.outputs, layer.inputs)
+        return self._int8(self.op(layer.op).weights, layer.outputs, layer.inputs)
 
     def starting_factor(self, layer: Layer) -> npt.NDArray[np.int8]:
         """(rank, inputs): where factor A of a layer with a rank starts, in units of `adapted.FACTOR_START`."""
-        place = self._op(layer).words[ADAPTATION_WORD]
+        place = self.op(layer.op).words[ADAPTATION_WORD]
         return self._int8(self._entry(Adaptation, place).table, layer.rank, layer.inputs)
 
-    def _tensor(self, index: int) -> TensorEntry:
+    def tensor(self, index: int) -> TensorEntry:
         return self._entry(TensorEntry, self.header.tensors + TENSOR_BYTES * index)
 
-    def _op(self, layer: Layer) -> OpEntry:
-        if not 0 <= layer.op < self.header.op_count:
-            raise bad_image(f"layer '{layer.name:.60}' is no op of it")
-        return self._entry(OpEntry, self.header.ops + OP_BYTES * layer.op)
+    def op(self, index: int) -> OpEntry:
+        return self._entry(OpEntry, self.header.ops + OP_BYTES * index)
 
     def _entry(self, kind: type[S], at: int) -> S:
         try:
@@ -263,19 +270,11 @@ def _word(kind: type[Term], meta: dict[str, Any]) -> Term:
     return found
 
 
-def _layers(meta: dict[str, Any], header: Header) -> tuple[Layer, ...]:
+def _layers(meta: dict[str, Any]) -> tuple[Layer, ...]:
     try:
-        layers = tuple(Layer(**typed(Layer, entry)) for entry in meta["layers"])
+        return tuple(Layer(**typed(Layer, entry)) for entry in meta["layers"])
     except (KeyError, TypeError, ValueError) as error:
         raise bad_image("its meta section does not list the layers") from error
-    for layer in layers:
-        ends = [
-            (layer.bias_trained, layer.bias_offset, 4 * layer.outputs),
-            (layer.weights_trained, layer.weight_offset, 2 * layer.weight_count),
-        ]
-        if any(used and not 0 <= at <= at + size <= header.adapter_bytes for used, at, size in ends):
-            raise bad_image(f"layer '{layer.name}' lies outside the adapter")
-    return layers
 
 
 def shared_error(what: str, tensor: int, first: int, second: int) -> KilotuneError:

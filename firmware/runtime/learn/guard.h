@@ -48,7 +48,10 @@ constexpr Drift kDriftLimit = {2500, 500};
 // What a later phase may bring: one refused window in so many, and windows that lie on average at
 // so much (Q10) of the way from the early windows' own mean distances to the limits. One window
 // near a limit is chance; a phase of them is another machine.
+// A window that is stored already counts as that many refused: where one in nine is known, more will
+// have been learned before and not been kept, and held back now they would vouch for themselves.
 constexpr uint32_t kRefusedShare = 2;
+constexpr uint32_t kRepeatWeight = 4;
 constexpr int32_t kShiftLimit_q10 = 512;
 constexpr uint32_t kTrendMemory = 16, kAgeMemory = 64, kAgeLeast = 32;  // windows
 // Re-calibration: 1/16 sigma a phase and feature, 1/4 sigma (RMS over features) in all.
@@ -77,7 +80,8 @@ int32_t origin_distance(const Profile& profile, const AdapterView& view, const i
 // Distance to the two nearest early windows, slot `skip` left out: log2 of the mean over both and
 // over features of (input - entry)^2, Q10. At least one must be left.
 int32_t early_distance(const AdapterView& view, const int8_t* x, uint32_t early, uint32_t skip);
-// What a phase that resumes was offered, windows of a broken sensor not counted.
+// What a phase that resumes was offered, windows of a broken sensor not counted. Stored ones count
+// as refused only.
 struct Offered {
   uint32_t windows, refused;
   int32_t origin, early;  // distances, summed; Q10 log2

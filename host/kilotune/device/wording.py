@@ -19,7 +19,7 @@ REASONS = {
     Reason.tolerant: "returned to the checkpoint: the threshold rose too far above the early windows",
     Reason.insensitive: "returned to the checkpoint: pseudo-faults of the early windows are no longer told",
     Reason.aged: "re-calibration refused: the machine has left the range that may count as ageing",
-    Reason.unlike: "returned to the checkpoint: too many windows were refused, so the others are not trusted",
+    Reason.unlike: "returned to the checkpoint: too many windows were refused or known, so the others are not trusted",
     Reason.shifted: "returned to the checkpoint: the windows lie too far from the early ones on average",
 }
 

@@ -162,7 +162,7 @@ def report_command(
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
     from kilotune.sources import read_all
-    from kilotune.studies.before_after import report_data, study
+    from kilotune.studies.before_after import before_and_after, report_data
     from kilotune.studies.benchmark import benchmark, firmware_for
     from kilotune.studies.evaluation import split_healthy
 
@@ -180,9 +180,9 @@ def report_command(
     require_writable(page)
     with (
         where.connect(image) as device,
-        out.progress("studying") as bar,
+        out.progress("learning and scoring") as bar,
     ):
-        found = study(device, to_learn=to_learn, healthy=test, fault=bad, options=learning, progress=bar)
+        found = before_and_after(device, to_learn=to_learn, healthy=test, fault=bad, options=learning, progress=bar)
         built = firmware_for(where.named(), where.image)
         budgets = report_budgets(image, benchmark(device, image, firmware=built), built)
     data = report_data(

@@ -21,7 +21,7 @@ _OF_SENSOR = {
 }
 
 
-def replace(
+def swap_model(
     client: Client, content: bytes, image_hash: bytes, chunk: int, done: Callable[[int], None]
 ) -> messages.Model:
     """What the device says of its model once it runs `content`; where anything fails, the old one runs on.
@@ -52,21 +52,21 @@ def _explained(error: RefusedError, size: int) -> KilotuneError:
     flash = "write it with `kilotune flash`: it replaces the model that is there, at the risk of a cut"
     if error.code == "no_room" and error.detail == 0:
         text = "the flash of this board cannot hold two models: its model partition has too few parts to erase"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_room" and size > error.detail:
         text = f"the model image has {size:,} bytes; beside another, this device takes {error.detail:,}"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_room":
         text = f"the model that runs has more than the {error.detail:,} bytes that this device can keep beside another"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_memory":
         text = f"the model needs {error.detail:,} bytes of RAM beside the firmware, which has fewer"
-        return _told(error, text, "build and flash the firmware for this model, or choose a smaller one")
+        return _in_words(error, text, "build and flash the firmware for this model, or choose a smaller one")
     if error.code in _OF_SENSOR:
         text = f"the sensor beside the device {_OF_SENSOR[error.code]}"
-        return _told(error, text, "compile the model for this sensor; `kilotune flash` takes any model")
+        return _in_words(error, text, "compile the model for this sensor; `kilotune flash` takes any model")
     return error
 
 
-def _told(error: RefusedError, text: str, hint: str) -> RefusedError:
+def _in_words(error: RefusedError, text: str, hint: str) -> RefusedError:
     return RefusedError(error.status, error.detail, error.doing, text, hint)

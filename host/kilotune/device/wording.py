@@ -1,4 +1,4 @@
-"""What a device's guardrails found, in words."""
+"""What a device says of its last learning, and of its guardrails, in words."""
 
 from __future__ import annotations
 

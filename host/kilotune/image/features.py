@@ -182,21 +182,21 @@ class FeatureConfig:
             result.append((first, end, int(centre), int(half)))
         return result
 
-    def _band_records(self) -> bytes:
+    def _band_table(self) -> bytes:
         if self.shape == "flat":
             flat = ((a, b, 0, 0, float(b - a)) for a, b in self.bins())
-            records = list(flat)
+            bands = list(flat)
         else:
             weights = [np.maximum(h - np.abs(32 * np.arange(a, b) - c), 0).sum() for a, b, c, h in self.triangles()]
-            records = [(*band, float(w)) for band, w in zip(self.triangles(), weights, strict=True)]
+            bands = [(*band, float(w)) for band, w in zip(self.triangles(), weights, strict=True)]
         return b"".join(
             struct.pack("<HHHHhH", a, b, centre, half, round(LOG2_ONE * math.log2(weight)), 0)
-            for a, b, centre, half, weight in records
+            for a, b, centre, half, weight in bands
         )
 
     def section(self, offset: int) -> bytes:
         """Feature section and its tables (SPEC 1.6), to be placed at `offset` of the image."""
-        bands = self._band_records()
+        bands = self._band_table()
         bands_at = offset + FEATURE_SECTION_BYTES
         head = struct.pack(
             "<HHHBBIIHHIIhh",

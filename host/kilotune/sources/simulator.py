@@ -179,7 +179,7 @@ class Machine:
         """Acceleration in g, shape (round(seconds * rate_hz), axes): horizontal, vertical, axial.
 
         `rpm` is the speed without load, the nominal one if None. `load` and `severity` run from 0 to 1.
-        The same arguments give the same record.
+        The same arguments give the same recording.
         """
         rpm = self.nominal_rpm if rpm is None else rpm
         _check(seconds, rate_hz, rpm, load, severity, fault, axes)

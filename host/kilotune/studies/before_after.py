@@ -62,7 +62,9 @@ def score_stage(device: Device, healthy: Sequence[Recording], fault: Sequence[Re
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class BeforeAfter:
+    """What learning changed on one device."""
+
     before: Stage
     learned_s: float  # length of what was learned from
     learn_report: LearnReport | None
@@ -71,7 +73,7 @@ class Study:
     after: Stage
 
 
-def study(
+def before_and_after(
     device: Device,
     *,
     to_learn: Sequence[Recording],
@@ -79,7 +81,7 @@ def study(
     fault: Sequence[Recording],
     options: LearnOptions,
     progress: Callable[[float, float, str], None] = lambda done, total, note: None,
-) -> Study:
+) -> BeforeAfter:
     progress(0, 3, "before learning")
     before = score_stage(device, healthy, fault, words=", before")
     progress(1, 3, "learning")
@@ -88,10 +90,10 @@ def study(
     guard = device.status().guard
     progress(2, 3, "after learning")
     after = score_stage(device, healthy, fault, words=", after")
-    return Study(before, sum(r.seconds for r in to_learn), report, guard, tuple(seen), after)
+    return BeforeAfter(before, sum(r.seconds for r in to_learn), report, guard, tuple(seen), after)
 
 
-def timeline(found: Study, config: FeatureConfig) -> tuple[tuple[Point, ...], tuple[Span, ...]]:
+def timeline(found: BeforeAfter, config: FeatureConfig) -> tuple[tuple[Point, ...], tuple[Span, ...]]:
     """Points and spans of before, learning and after, one behind the other."""
     points: list[Point] = []
     spans: list[Span] = []
@@ -166,7 +168,7 @@ def _window_of(recordings: Sequence[Recording], scored: Scored, config: FeatureC
 
 
 def report_data(
-    found: Study,
+    found: BeforeAfter,
     image: Image,
     *,
     title: str,
@@ -209,12 +211,12 @@ def report_data(
     )
 
 
-def _why(found: Study) -> str:
+def _why(found: BeforeAfter) -> str:
     held = found.learn_report.held if found.learn_report is not None else 0
     return f"chosen by the device itself on {held} healthy windows that it held back from training"
 
 
-def sentence(found: Study) -> str:
+def sentence(found: BeforeAfter) -> str:
     """What learning was worth, in figures."""
     b, a = found.before.separation, found.after.separation
     was = f"AUC {b.auc:.3f}"

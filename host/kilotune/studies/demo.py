@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kilotune.image.image import Image
     from kilotune.report.data import Benchmark
     from kilotune.sources import ReadOptions, Recording
-    from kilotune.studies.before_after import Stage, Study
+    from kilotune.studies.before_after import BeforeAfter, Stage
     from kilotune.targets.build import FirmwareBuild
 
     Say = Callable[[str], None]
@@ -215,9 +215,9 @@ class Board:
 
 def _on_device(
     target: str, image: Image, flash: Path, streams: Streams, timeout_s: float, checks: list[Check], say: Say
-) -> tuple[Study, Adapter, Board]:
+) -> tuple[BeforeAfter, Adapter, Board]:
     from kilotune.device.learning import LearnOptions
-    from kilotune.studies.before_after import Study, score_stage
+    from kilotune.studies.before_after import BeforeAfter, score_stage
     from kilotune.studies.benchmark import benchmark, firmware_for
     from kilotune.studies.streaming import Window, learn
     from kilotune.targets.connect import connect
@@ -263,7 +263,7 @@ def _on_device(
         )
     seconds = sum(r.seconds for r in streams.learn)
     say(f"6. Reset and restarted, it still knows. After learning: {_rates(after)}.")
-    return Study(before, seconds, report, guard, tuple(seen), after), committed, board
+    return BeforeAfter(before, seconds, report, guard, tuple(seen), after), committed, board
 
 
 def _rates(stage: Stage) -> str:
@@ -276,7 +276,7 @@ def _check(checks: list[Check], name: str, ok: bool, detail: str) -> None:
 
 
 def _compare_with_twin(
-    image: Image, streams: Streams, folder: Path, found: Study, checks: list[Check], say: Say
+    image: Image, streams: Streams, folder: Path, found: BeforeAfter, checks: list[Check], say: Say
 ) -> None:
     """The same stream through the twin: the adapter's file and all scores must be the same, bit for bit."""
     from kilotune.device.learning import LearnOptions
@@ -379,7 +379,7 @@ def oracle_outputs(model: Path, source: Path, target: Path) -> npt.NDArray[np.in
 
 
 def _report(
-    found: Study,
+    found: BeforeAfter,
     image: Image,
     streams: Streams,
     folder: Path,

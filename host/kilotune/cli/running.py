@@ -112,14 +112,7 @@ def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, lea
         raise KilotuneError("bad_argument", "--learn-files and --learn-seconds both say how much", "give one of them")
 
 
-@command(
-    "infer",
-    example="kilotune infer model.ktm --target twin -i x.npy -o y.npy\n"
-    "kilotune infer model.ktm --target qemu:mps2-an386 -i x.npy -o y.npy --adapter adapter/",
-)
-@click.argument("image", type=EXISTING)
-@device_options(image_option=False)
-@click.option(
+inputs_option = click.option(
     "-i",
     "--input",
     "source",
@@ -127,6 +120,16 @@ def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, lea
     required=True,
     help="int8 model inputs (.npy), one row a sample.",
 )
+
+
+@command(
+    "infer",
+    example="kilotune infer model.ktm --target twin -i x.npy -o y.npy\n"
+    "kilotune infer model.ktm --target qemu:mps2-an386 -i x.npy -o y.npy --adapter adapter/",
+)
+@click.argument("image", type=EXISTING)
+@device_options(image_option=False)
+@inputs_option
 @click.option("-o", "--out", "result", type=FILE, required=True, help="int8 model outputs (.npy) to write.")
 @click.option(
     "--adapter",
@@ -163,14 +166,7 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
 )
 @click.argument("image", type=EXISTING)
 @device_options(image_option=False)
-@click.option(
-    "-i",
-    "--input",
-    "source",
-    type=EXISTING,
-    required=True,
-    help="int8 model inputs (.npy), one row a sample.",
-)
+@inputs_option
 @click.option("--labels", type=EXISTING, help="Class numbers (.npy), for classifiers; without: reconstruction.")
 @click.option("--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round.")
 @click.option("--lr", type=Real(min=0, min_open=True), required=True, help="Learning rate.")

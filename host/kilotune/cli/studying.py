@@ -30,21 +30,30 @@ if TYPE_CHECKING:
     from kilotune.studies.evaluation import Evaluation
 
 
-@command(
-    "evaluate",
-    example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
-    "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
+healthy_option = click.option(
+    "--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more."
 )
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
-@click.option("--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent.")
-@click.option(
+fault_option = click.option(
+    "--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more."
+)
+share_option = click.option(
     "--share",
     type=Real(0.1, 0.9),
     default=0.5,
     show_default=True,
     help="Part of each healthy recording to learn from.",
 )
+
+
+@command(
+    "evaluate",
+    example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
+    "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
+)
+@healthy_option
+@fault_option
+@click.option("--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent.")
+@share_option
 @source_options
 @learn_options.only("passes", "lr", "seed")
 def evaluate_command(
@@ -129,15 +138,9 @@ def evaluation_text(found: Evaluation) -> str:
     example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html",
 )
 @device_options()
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
-@click.option(
-    "--share",
-    type=Real(0.1, 0.9),
-    default=0.5,
-    show_default=True,
-    help="Part of each healthy recording to learn from.",
-)
+@healthy_option
+@fault_option
+@share_option
 @click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
 @click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
 @source_options

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.common.files import write_atomically
-from kilotune.device.samples import COUNTS_AT_FULL_SCALE
 from kilotune.errors import KilotuneError
 from kilotune.link.status import RefusedError, statuses
+from kilotune.terms import COUNTS_AT_FULL_SCALE
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device

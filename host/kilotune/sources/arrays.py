@@ -38,40 +38,12 @@ def load_inputs(path: Path, row_bytes: int | None = None) -> npt.NDArray[np.int8
             f"{path} holds {array.dtype}, not int8",
             "quantise the inputs as the model's input says",
         )
-    if array.ndim == 0 or array.size == 0:
-        raise KilotuneError("empty", f"{path} holds no samples", "give one row a sample")
-    rows = array[None, :] if array.ndim == 1 and array.size == row_bytes else array.reshape(array.shape[0], -1)
-    if row_bytes is not None and rows.shape[1] != row_bytes:
-        raise KilotuneError(
-            "bad_samples",
-            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
-            "give the inputs of this model",
-        )
-    return np.ascontiguousarray(rows)
+    return np.ascontiguousarray(_rows(path, array, row_bytes))
 
 
 def load_calibration(path: Path, row_bytes: int, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
     """(n, inputs) model inputs: int8, or floats in the units of the model's input."""
-    import numpy as np
-
-    array = load_array(path)
-    if array.dtype == np.int8:
-        return load_inputs(path, row_bytes)
-    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all() or array.size == 0:
-        raise KilotuneError(
-            "bad_samples",
-            f"{path} holds {array.dtype}, or numbers that are not finite, or nothing",
-            "give int8 model inputs, or floats in the units of the model's input, one row a sample",
-        )
-    rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
-    if rows.shape[1] != row_bytes:
-        raise KilotuneError(
-            "bad_samples",
-            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
-            "give the inputs of this model",
-        )
-    quantised: npt.NDArray[np.int8] = np.clip(np.rint(rows / scale) + zero_point, -128, 127).astype(np.int8)
-    return quantised
+    return _quantised(path, _rows(path, load_array(path), row_bytes), scale, zero_point, "input")
 
 
 def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
@@ -92,8 +64,6 @@ def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
 
 def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
     """(n, outputs) targets of a regression: int8 as the model's output has them, or floats in its real units."""
-    import numpy as np
-
     array = load_array(path)
     if array.size != rows * outputs:
         raise KilotuneError(
@@ -101,17 +71,36 @@ def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: 
             f"{path} has {array.size} targets; {rows} samples of a model with {outputs} outputs need {rows * outputs}",
             "give one row of targets a sample",
         )
-    targets = array.reshape(rows, outputs)
-    if targets.dtype == np.int8:
-        return np.ascontiguousarray(targets)
-    if not np.issubdtype(targets.dtype, np.floating) or not np.isfinite(targets).all():
+    return _quantised(path, array.reshape(rows, outputs), scale, zero_point, "output")
+
+
+def _rows(path: Path, array: npt.NDArray[Any], row_bytes: int | None) -> npt.NDArray[Any]:
+    """(n, values), one row a sample; a single sample may be the whole array."""
+    if array.ndim == 0 or array.size == 0:
+        raise KilotuneError("empty", f"{path} holds no samples", "give one row a sample")
+    rows = array[None, :] if array.ndim == 1 and array.size == row_bytes else array.reshape(array.shape[0], -1)
+    if row_bytes is not None and rows.shape[1] != row_bytes:
         raise KilotuneError(
             "bad_samples",
-            f"{path} holds {targets.dtype}, or numbers that are not finite",
-            "give int8 in the model's output quantisation, or floats in the units of its output",
+            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
+            "give the inputs of this model",
         )
-    quantised: npt.NDArray[np.int8] = np.clip(np.rint(targets / scale) + zero_point, -128, 127).astype(np.int8)
-    return quantised
+    return rows
+
+
+def _quantised(path: Path, values: npt.NDArray[Any], scale: float, zero_point: int, side: str) -> npt.NDArray[np.int8]:
+    """int8 as it is, finite floats by the quantisation of that side of the model; anything else is refused."""
+    import numpy as np
+
+    if values.dtype == np.int8:
+        return np.ascontiguousarray(values)
+    if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+        raise KilotuneError(
+            "bad_samples",
+            f"{path} holds {values.dtype}, or numbers that are not finite",
+            f"give int8 in the quantisation of the model's {side}, or floats in its units, one row a sample",
+        )
+    return np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:

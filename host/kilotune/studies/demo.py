@@ -5,7 +5,6 @@ Compile, load, score, learn, commit, reset, still know, pull, compare with the t
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import subprocess
@@ -40,6 +39,7 @@ SEED = 1
 MACHINE = 1_000_101
 LEARN_WINDOWS, TEST_WINDOWS, FAULT_WINDOWS = 80, 40, 40
 FAULT, SEVERITY = "outer", 0.5
+IMAGE_FILE = "model.ktm"  # in the demo's folder
 MERGE_ROWS = 200  # random inputs on which the merged model is compared
 
 
@@ -93,8 +93,8 @@ def run(
     began = time.monotonic()
     _prepare(folder)
     model = base_model()
-    image = compile_model(model, method="bias+head")
-    image.save(folder / "model.ktm")
+    image = compile_model(model, method=METHOD)
+    image.save(folder / IMAGE_FILE)
     say(f"1. Compiled {model.name} for the device: {len(image.content):,} bytes of flash, method {METHOD}.")
     streams = _own(image, healthy, fault, read) if healthy else _simulated(image)
     say(f"2. The machine: {streams.words}.")
@@ -112,7 +112,7 @@ def run(
     adapter.save(folder / "adapter")
     _compare_with_twin(image, streams, folder, found, checks, say)
     merged = _merge(model, image, adapter, folder, checks, notes, timeout_s, say)
-    page = _report(found, image, streams, folder, chosen, board, checks, notes)
+    page = _report(found, image, adapter.sha256, streams, folder, chosen, board, checks, notes)
     seconds = time.monotonic() - began
     say(f"8. Report: {page} ({seconds:.0f} s in all).")
     result = DemoResult(
@@ -123,7 +123,7 @@ def run(
         after=found.after.separation,
         checks=tuple(checks),
         notes=tuple(notes),
-        image=folder / "model.ktm",
+        image=folder / IMAGE_FILE,
         adapter=folder / "adapter",
         adapter_sha256=adapter.sha256,
         merged=merged,
@@ -161,7 +161,7 @@ def available(target: str) -> tuple[str, list[str]]:
 
 
 def _simulated(image: Image) -> Streams:
-    """A machine that the base model was not trained on, healthy and then with a damaged inner race."""
+    """A machine that the base model was not trained on, healthy and then with a damaged outer race."""
     config = image.features
     if config is None:
         raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
@@ -251,7 +251,7 @@ def _on_device(
             "else the reset would have shown nothing",
         )
         after = score_stage(device, streams.healthy, streams.fault, words=", after")
-        built = firmware_for(target, flash.parent / "model.ktm")
+        built = firmware_for(target, flash.parent / IMAGE_FILE)
         board = Board(hello.board, hello.firmware, benchmark(device, image, firmware=built), built)
     # A second process, or a second power-on: only flash is left.
     with connect(target, image=image, state=flash, timeout_s=timeout_s) as device:
@@ -279,6 +279,7 @@ def _compare_with_twin(
     image: Image, streams: Streams, folder: Path, found: BeforeAfter, checks: list[Check], say: Say
 ) -> None:
     """The same stream through the twin: the adapter's file and all scores must be the same, bit for bit."""
+    from kilotune.adapters.config import MODEL_FILE
     from kilotune.device.learning import LearnOptions
     from kilotune.studies.before_after import score_stage
     from kilotune.studies.streaming import learn
@@ -290,11 +291,10 @@ def _compare_with_twin(
         twin.commit()
         twin.pull().save(folder / "twin-adapter")
         after = score_stage(twin, streams.healthy, streams.fault, words=", after")
-    name = "adapter_model.safetensors"
-    ours, theirs = ((folder / f / name).read_bytes() for f in ("adapter", "twin-adapter"))
+    ours, theirs = ((folder / f / MODEL_FILE).read_bytes() for f in ("adapter", "twin-adapter"))
     _check(
         checks,
-        "adapter_model.safetensors is the twin's, byte for byte",
+        f"{MODEL_FILE} is the twin's, byte for byte",
         ours == theirs,
         f"{len(ours):,} bytes",
     )
@@ -381,6 +381,7 @@ def oracle_outputs(model: Path, source: Path, target: Path) -> npt.NDArray[np.in
 def _report(
     found: BeforeAfter,
     image: Image,
+    adapter_sha256: str,
     streams: Streams,
     folder: Path,
     target: str,
@@ -393,10 +394,11 @@ def _report(
     from kilotune.studies.before_after import report_data
 
     budgets = report_budgets(image, board.benchmark, board.built)
-    adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
-    facts = [("learned from", f"{found.learned_s:.1f} s of healthy vibration"), ("machine", streams.words)]
-    if "sha256" in adapter:
-        facts.append(("adapter, SHA-256", str(adapter["sha256"])))
+    facts = (
+        ("learned from", f"{found.learned_s:.1f} s of healthy vibration"),
+        ("machine", streams.words),
+        ("adapter, SHA-256", adapter_sha256),
+    )
     data = report_data(
         found,
         image,
@@ -407,7 +409,7 @@ def _report(
         budgets=budgets,
         checks=tuple((c.name, c.ok, c.detail) for c in checks),
         notes=tuple(notes),
-        facts=tuple(facts),
+        facts=facts,
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
     page = folder / "report.html"

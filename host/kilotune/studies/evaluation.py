@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
 from kilotune.report.metrics import Separation, separation
-from kilotune.terms import Method, Scorer
+from kilotune.terms import Q10, Method, Scorer
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -181,7 +181,6 @@ def _on_twin(
     from kilotune.device.wording import report_in_words
     from kilotune.studies.streaming import learn as learn_from
     from kilotune.targets.connect import connect
-    from kilotune.terms import Q10
 
     asked = replace(
         options,
@@ -211,7 +210,7 @@ def device_features(image: Image, recording: Recording) -> Floats:
     assert config is not None
     counts = to_counts(recording, config.full_scale_g)
     found = twin_library().features(image.content, image.header.features, counts)
-    return np.asarray(found, np.float64) / 1024.0
+    return np.asarray(found, np.float64) / Q10
 
 
 def _baselines(

@@ -94,7 +94,5 @@ def _flash_emulated(target: Target, content: bytes | None, image_hash: str, stat
         )
     chosen = board(target.board)
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
-    file = state_folder(target, state) / "flash.bin"
-    with flashfile.locked(file):
-        flashfile.prepare(file, chosen.flash, content)
-    return Flashed(target.name, str(firmware), str(file), image_hash)
+    with flashfile.held(state_folder(target, state), chosen.flash, content) as (file, _):
+        return Flashed(target.name, str(firmware), str(file), image_hash)

@@ -15,15 +15,25 @@ from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
 ERASED = 0xFF
+NAME = "flash.bin"  # in a target's folder
 PATIENCE_S = 1.0
 _PIECE = 1 << 20
 
 
-def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
+@contextlib.contextmanager
+def held(folder: Path, layout: FlashLayout, image: bytes | None = None) -> Iterator[tuple[Path, int]]:
+    """The flash file in a target's folder, `locked` and then prepared; gives it and the lock's descriptor."""
+    path = folder / NAME
+    with locked(path) as lock:
+        prepare(path, layout, image)
+        yield path, lock
+
+
+def prepare(path: Path, layout: FlashLayout, image: bytes | None = None) -> None:
     """Makes the file where it is missing; writes `image` into the model partition where the device does not run it.
 
-    Nobody but its owner can read it: the key of a locked device lies in it. Checkpoints stay unless
-    `erase_checkpoints`: the device itself ignores those of other images.
+    Nobody but its owner can read it: the key of a locked device lies in it. Checkpoints stay: the device itself
+    ignores those of other images.
     KilotuneError `too_large`: the partition is smaller than the image; `bad_state`: there is something else than
     a flash file of this board, which stays as it is.
     """
@@ -37,9 +47,6 @@ def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, eras
         with path.open("r+b") as file, mmap.mmap(file.fileno(), layout.bytes) as memory:
             if image is not None:
                 _write_model(memory, layout, image)
-            if erase_checkpoints:
-                start = layout.checkpoint_offset
-                memory[start : start + layout.checkpoint_bytes] = bytes([ERASED]) * layout.checkpoint_bytes
     except OSError as error:
         raise KilotuneError(
             "bad_state",

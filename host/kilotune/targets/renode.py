@@ -39,9 +39,7 @@ def run(
     chosen = emulated(board_id, chip)
     program = find_renode()
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
-    flash = state / "flash.bin"
-    with flashfile.locked(flash) as lock:
-        flashfile.prepare(flash, chosen.flash, image)
+    with flashfile.held(state, chosen.flash, image) as (flash, lock):
         port = free_port()
         script = state / "run.resc"
         script.write_text(script_for(chosen, elf, flash, port, commands, chip=chip, resd=resd), encoding="utf-8")

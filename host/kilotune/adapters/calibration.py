@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import MAX_WINDOWS, difference_factors
 from kilotune.image.calibration_block import CalibrationHead, calibration_arrays, calibration_bytes
-from kilotune.terms import Scorer, known, word_of
+from kilotune.terms import Q10, Scorer, known, word_of
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -166,9 +166,9 @@ class Calibration:
             "calibrated": self.calibrated,
             "trained": self.trained,
             "scorer": _NO_SCORER if self.scorer is None else word_of(self.scorer),
-            "threshold_log2": self.threshold_q10 / 1024,
-            "residual_level_log2": self.residual_level_q10 / 1024,
-            "nearest_level_log2": self.nearest_level_q10 / 1024,
+            "threshold_log2": self.threshold_q10 / Q10,
+            "residual_level_log2": self.residual_level_q10 / Q10,
+            "nearest_level_log2": self.nearest_level_q10 / Q10,
             "windows": {"learned": self.learned, "held_back": self.held, "seen": self.windows_seen},
             "feature_mean_q10": self.feature_mean.tolist(),
             "feature_scale_q12": self.feature_scale.tolist(),
@@ -192,8 +192,8 @@ class Calibration:
             stored = np.frombuffer(base64.b64decode(data["reservoir_int8_base64"]), np.int8)
             found = cls(
                 bool(data["calibrated"]), bool(data["trained"]), _scorer(data["scorer"]), int(windows["learned"]),
-                int(windows["held_back"]), round(data["threshold_log2"] * 1024),
-                round(data["residual_level_log2"] * 1024), round(data["nearest_level_log2"] * 1024),
+                int(windows["held_back"]), round(data["threshold_log2"] * Q10),
+                round(data["residual_level_log2"] * Q10), round(data["nearest_level_log2"] * Q10),
                 int(windows["seen"]), mean, array("feature_scale_q12"), array("residual_mean"),
                 array("residual_scale"), array("near_weight"), array("labels"), stored.reshape(-1, mean.size),
             )  # fmt: skip

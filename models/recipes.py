@@ -18,8 +18,8 @@ from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
 from kilotune.image.features import FeatureConfig
-from kilotune.sources import simulator
-from kilotune.sources.simulator import FAULTS, Fault, Machine, Sensor
+from kilotune.recordings import simulator
+from kilotune.recordings.simulator import FAULTS, Fault, Machine, Sensor
 from kilotune.terms import Loss
 from kilotune.tflite import convert as quantize
 
@@ -134,7 +134,7 @@ def simulate(
 
 def read_healthy(config: FeatureConfig, files: Sequence[Path]) -> Floats:
     """Features of real recordings of healthy machines: (windows, inputs)."""
-    from kilotune.sources import read_all
+    from kilotune.recordings import read_all
 
     found: list[Floats] = []
     for recording in read_all(files, model_rate_hz=config.rate_hz):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from kilotune.sources.simulator import Sensor
+from kilotune.recordings.simulator import Sensor
 
 from models.recipes import Autoencoder, band_energies, log_uniform, main
 

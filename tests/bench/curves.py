@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from kilotune import _native
 from kilotune.device.learning import TrainOptions
-from kilotune.sources.simulator import Machine
+from kilotune.recordings.simulator import Machine
 from kilotune.studies.base_models import base_model
 
 from models.recipes import compute_features

@@ -17,7 +17,7 @@ from kilotune.image.image import Image
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
-from kilotune.sources.simulator import Machine
+from kilotune.recordings.simulator import Machine
 from kilotune.studies.base_models import base_model
 from kilotune.targets import native
 from kilotune.targets.feed import Feed

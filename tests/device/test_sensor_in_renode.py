@@ -14,7 +14,7 @@ from kilotune.device.device import Device
 from kilotune.image.image import Image
 from kilotune.link.messages import Chip, Phase
 from kilotune.link.transport import open_port
-from kilotune.sources.simulator import Machine
+from kilotune.recordings.simulator import Machine
 from kilotune.studies.base_models import base_model
 from kilotune.targets import renode
 from kilotune.targets import target as registry

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.sources import ReadOptions, read
+from kilotune.recordings import ReadOptions, read
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -110,9 +110,9 @@ budget_options = OptionGroup(
 
 def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:
     """The calibration data, checked against the model and what training is to lower."""
+    from kilotune.common.arrays import load_calibration, load_labels, load_targets
     from kilotune.compiler.compile import CompileOptions, compile_with
     from kilotune.compiler.search import Samples
-    from kilotune.sources.arrays import load_calibration, load_labels, load_targets
 
     bare = compile_with(model, CompileOptions(method=Method.none, loss=loss))
     scale, zero = bare.input_quantisation

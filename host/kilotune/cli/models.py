@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
     """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
+    from kilotune.common.arrays import load_array
     from kilotune.common.files import keep_apart, require_writable, write_atomically
-    from kilotune.sources.arrays import load_array
     from kilotune.tflite.convert import quantize
 
     keep_apart({"--out": target}, {"the model": model, "the samples": samples})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.device.learning import LearnOptions
     from kilotune.image.image import Image
-    from kilotune.sources import ReadOptions
+    from kilotune.recordings import ReadOptions
     from kilotune.targets.sensors import SensorChoice
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -184,7 +184,7 @@ def _read(
     seconds: float | None,
     upsample: bool,
 ) -> ReadOptions:
-    from kilotune.sources import ReadOptions
+    from kilotune.recordings import ReadOptions
 
     if unit != "volts":
         refuse_given(("sensitivity",), "only --unit volts has a sensitivity")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kilotune.device.learning import LearnOptions
-    from kilotune.sources import ReadOptions
+    from kilotune.recordings import ReadOptions
 
 
 @command(
@@ -137,9 +137,9 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
     """Run ready int8 inputs through the model on the device."""
     import numpy as np
 
+    from kilotune.common.arrays import load_inputs, save_array
     from kilotune.common.files import keep_apart, require_writable
     from kilotune.image.image import Image
-    from kilotune.sources.arrays import load_inputs, save_array
 
     keep_apart({"--out": result}, {"the image": image, "the inputs": source})
     model = Image.load(image)
@@ -207,9 +207,9 @@ def train_command(
 ) -> None:
     """Train on ready int8 inputs, no features; the adapter is pulled and written."""
     from kilotune.adapters.config import CONFIG_FILE
+    from kilotune.common.arrays import load_inputs, load_labels, load_targets
     from kilotune.common.files import require_writable
     from kilotune.image.image import Image
-    from kilotune.sources.arrays import load_inputs, load_labels, load_targets
 
     model = Image.load(image)
     inputs = load_inputs(source, model.input_bytes)

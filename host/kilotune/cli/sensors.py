@@ -13,7 +13,7 @@ from kilotune.cli.options import FILE, Real, Where, device_options, refuse_unrea
 from kilotune.cli.output import Output, pairs, plain
 
 if TYPE_CHECKING:
-    from kilotune.sources import ReadOptions
+    from kilotune.recordings import ReadOptions
 
 _RENODE_FORMATS = ("resd", "adxl345", "g")
 
@@ -94,7 +94,7 @@ def record_to_resd_command(
     """Turn a recording into what the sensors of Renode read."""
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.errors import KilotuneError
-    from kilotune.sources import read as read_source
+    from kilotune.recordings import read as read_source
     from kilotune.targets import resd
 
     if form != "resd":

@@ -10,7 +10,7 @@ from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device
-    from kilotune.sources import ReadOptions, Recording
+    from kilotune.recordings import ReadOptions, Recording
     from kilotune.studies.streaming import StreamEvent, StreamSummary
 
 
@@ -49,7 +49,7 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
 
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
     """Recordings at the rate of the device's model; what the readers assumed is told once."""
-    from kilotune.sources import read_all
+    from kilotune.recordings import read_all
     from kilotune.studies.streaming import model_rate_hz
 
     recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))

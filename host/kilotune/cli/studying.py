@@ -26,7 +26,7 @@ from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
     from kilotune.device.learning import LearnOptions
-    from kilotune.sources import ReadOptions
+    from kilotune.recordings import ReadOptions
     from kilotune.studies.evaluation import Evaluation
 
 
@@ -60,7 +60,7 @@ def evaluate_command(
 
     Runs on the twin, which computes exactly what a device computes.
     """
-    from kilotune.sources import read_all
+    from kilotune.recordings import read_all
     from kilotune.studies.base_models import base_model
     from kilotune.studies.evaluation import evaluate
     from kilotune.studies.streaming import features_of
@@ -159,9 +159,9 @@ def report_command(
     """
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
+    from kilotune.recordings import read_all
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
-    from kilotune.sources import read_all
     from kilotune.studies.before_after import report_data, study
     from kilotune.studies.benchmark import benchmark, firmware_for
     from kilotune.studies.evaluation import split_healthy

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.sources import Recording
+    from kilotune.recordings import Recording
 
 COUNTS_AT_FULL_SCALE = 32768
 SampleArray = npt.NDArray[np.int16] | npt.NDArray[np.floating[Any]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kilotune.image.features import FeatureConfig
     from kilotune.image.image import Image
     from kilotune.link.messages import GuardStatus, LearnReport
-    from kilotune.sources import Recording
+    from kilotune.recordings import Recording
 
 MOST_SPECTRA = 3  # axes shown
 

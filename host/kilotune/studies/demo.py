@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from kilotune.adapters.adapter import Adapter
     from kilotune.image.image import Image
+    from kilotune.recordings import ReadOptions, Recording
     from kilotune.report.data import Benchmark
-    from kilotune.sources import ReadOptions, Recording
     from kilotune.studies.before_after import Stage, Study
     from kilotune.targets.build import FirmwareBuild
 
@@ -165,7 +165,7 @@ def _simulated(image: Image) -> Streams:
     config = image.features
     if config is None:
         raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
-    from kilotune.sources import read
+    from kilotune.recordings import read
 
     def record(kind: str, windows: int, seed: int, speed: float, load: float) -> Recording:
         seconds = (config.window + (windows - 1) * config.hop) / config.rate_hz
@@ -189,7 +189,7 @@ def _simulated(image: Image) -> Streams:
 
 
 def _own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadOptions | None) -> Streams:
-    from kilotune.sources import read_all
+    from kilotune.recordings import read_all
     from kilotune.studies.evaluation import split_healthy
 
     config = image.features
@@ -317,7 +317,7 @@ def _merge(
     import numpy as np
 
     from kilotune.adapters.merge import merge
-    from kilotune.sources.arrays import save_array
+    from kilotune.common.arrays import save_array
     from kilotune.targets.connect import connect
 
     merged = folder / "merged.tflite"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kilotune.device.learning import LearnOptions
     from kilotune.image.image import Image
-    from kilotune.sources import Recording
+    from kilotune.recordings import Recording
 
     Floats = npt.NDArray[np.float64]
 

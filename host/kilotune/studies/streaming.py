@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kilotune.device.results import ProgressCall
     from kilotune.image.features import FeatureConfig
     from kilotune.link.messages import GuardStatus, LearnReport, WindowResult
-    from kilotune.sources import Recording
+    from kilotune.recordings import Recording
 
 # Told of work under way: done, total, what.
 Tell = Callable[[float, float, str], None]

@@ -10,7 +10,7 @@ from kilotune.errors import KilotuneError
 from kilotune.terms import Chip, word_of
 
 if TYPE_CHECKING:
-    from kilotune.sources import Recording
+    from kilotune.recordings import Recording
 
 CHIPS = tuple(word_of(chip) for chip in Chip if chip is not Chip.none)
 AXES = 3
@@ -55,7 +55,7 @@ class Feed:
         return path
 
     def _read(self, rate_hz: float | None) -> Recording:
-        from kilotune.sources import read
+        from kilotune.recordings import read
 
         recording = read(self.source, model_rate_hz=rate_hz)
         if recording.unit != "g":

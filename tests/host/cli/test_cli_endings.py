@@ -19,7 +19,7 @@ from kilotune.cli.command import Ended
 from kilotune.device import recorder
 from kilotune.errors import EXIT_USAGE
 from kilotune.image import metadata
-from kilotune.sources import read
+from kilotune.recordings import read
 from kilotune.targets import connect as connection
 from kilotune.targets import ports
 from kilotune.terms import Loss

@@ -15,7 +15,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.link.messages import Chip, RawFrames
 from kilotune.link.status import RefusedError, statuses
-from kilotune.sources import read
+from kilotune.recordings import read
 
 from tests.support import small_models
 from tests.support.command_line import run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kilotune.device.recorder import LiveRecording
 from kilotune.errors import KilotuneError
-from kilotune.sources import ReadOptions, read
+from kilotune.recordings import ReadOptions, read
 
 RATE_HZ, EACH = 100.0, 5
 

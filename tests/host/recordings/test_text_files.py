@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kilotune.sources import ReadOptions, read
+from kilotune.recordings import ReadOptions, read
 
 from tests.support.recordings import refused, write_text
 

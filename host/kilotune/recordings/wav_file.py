@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.table import ReadOptions, Table, pick_columns, require_modest
+from kilotune.recordings.table import ReadOptions, Table, pick_columns, require_modest
 
 
 def load_wav(path: Path, options: ReadOptions) -> Table:

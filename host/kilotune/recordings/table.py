@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.recording import Recording, require_finite
+from kilotune.recordings.recording import Recording, require_finite
 
 if TYPE_CHECKING:
     import numpy.typing as npt

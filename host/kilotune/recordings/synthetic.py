@@ -7,11 +7,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.recording import Recording
-from kilotune.sources.table import MAX_VALUES
+from kilotune.recordings.recording import Recording
+from kilotune.recordings.table import MAX_VALUES
 
 if TYPE_CHECKING:
-    from kilotune.sources.simulator import Fault
+    from kilotune.recordings.simulator import Fault
 
 PREFIX = "synthetic:"
 AXES = 3
@@ -65,7 +65,7 @@ def parse_synthetic(spec: str) -> Synthetic:
 
 
 def _require_fault(kind: str, spec: str) -> None:
-    from kilotune.sources.simulator import FAULTS
+    from kilotune.recordings.simulator import FAULTS
 
     if kind != "healthy" and kind not in FAULTS:
         raise KilotuneError(
@@ -77,7 +77,7 @@ def simulate(spec: str, *, rate_hz: float, seconds: float | None = None) -> Reco
     """Acceleration in g of the simulated machine; the same spec gives the same samples."""
     import numpy as np
 
-    from kilotune.sources.simulator import Machine
+    from kilotune.recordings.simulator import Machine
 
     wish = parse_synthetic(spec)
     rate = wish.rate_hz if wish.rate_hz is not None else rate_hz

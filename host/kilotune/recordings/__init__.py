@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.recording import Recording
-from kilotune.sources.table import UNITS, ReadOptions, to_recording
+from kilotune.recordings.recording import Recording
+from kilotune.recordings.table import UNITS, ReadOptions, to_recording
 
 __all__ = ["FORMATS", "UNITS", "ReadOptions", "Recording", "read", "read_all"]
 
@@ -32,7 +32,7 @@ def read(source: str | Path, options: ReadOptions | None = None, *, model_rate_h
 
 
 def _simulated(text: str, options: ReadOptions, model_rate_hz: float | None) -> Recording:
-    from kilotune.sources.synthetic import simulate
+    from kilotune.recordings.synthetic import simulate
 
     rate_hz = options.rate_hz or model_rate_hz or _SYNTHETIC_RATE_HZ
     recording = simulate(text, rate_hz=rate_hz, seconds=options.seconds)
@@ -40,7 +40,7 @@ def _simulated(text: str, options: ReadOptions, model_rate_hz: float | None) -> 
         return recording
     from dataclasses import replace
 
-    from kilotune.sources.table import pick_columns
+    from kilotune.recordings.table import pick_columns
 
     names = ("x", "y", "z")[: recording.axes]
     return replace(recording, samples=recording.samples[:, pick_columns(names, options.columns, text)])
@@ -55,15 +55,15 @@ def _from_file(path: Path, options: ReadOptions) -> Recording:
         raise KilotuneError("empty", f"{path.name} is empty (0 bytes)", "check that the recording is complete")
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".txt"):
-        from kilotune.sources.text_file import load_text as load
+        from kilotune.recordings.text_file import load_text as load
     elif ending == ".npy":
-        from kilotune.sources.array_file import load_npy as load
+        from kilotune.recordings.array_file import load_npy as load
     elif ending == ".npz":
-        from kilotune.sources.array_file import load_npz as load
+        from kilotune.recordings.array_file import load_npz as load
     elif ending == ".mat":
-        from kilotune.sources.array_file import load_mat as load
+        from kilotune.recordings.array_file import load_mat as load
     elif ending == ".wav":
-        from kilotune.sources.wav_file import load_wav as load
+        from kilotune.recordings.wav_file import load_wav as load
     else:
         raise KilotuneError(
             "bad_file",

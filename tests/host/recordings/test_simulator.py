@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kilotune.errors import KilotuneError
-from kilotune.sources.simulator import FAULTS, Bearing, Fault, Machine, Sensor
+from kilotune.recordings.simulator import FAULTS, Bearing, Fault, Machine, Sensor
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 SLIP = 0.99  # of the shaft at half load

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 import scipy.io.wavfile
-from kilotune.sources import ReadOptions, read
+from kilotune.recordings import ReadOptions, read
 
 from tests.support.recordings import refused
 

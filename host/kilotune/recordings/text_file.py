@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.table import ReadOptions, Table, pick_columns, require_modest
+from kilotune.recordings.table import ReadOptions, Table, pick_columns, require_modest
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
-from kilotune.sources.table import ReadOptions, Table, pick_columns, require_modest, scalar_rate
-from kilotune.sources.text_file import TIME_COLUMNS, rate_of_times
+from kilotune.recordings.table import ReadOptions, Table, pick_columns, require_modest, scalar_rate
+from kilotune.recordings.text_file import TIME_COLUMNS, rate_of_times
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kilotune.errors import KilotuneError
-from kilotune.sources import ReadOptions, Recording, read
-from kilotune.sources.recording import resampling_ratio
+from kilotune.recordings import ReadOptions, Recording, read
+from kilotune.recordings.recording import resampling_ratio
 
 from tests.support import shared_data
 from tests.support.recordings import refused, write_text

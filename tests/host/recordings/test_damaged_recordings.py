@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kilotune.common.arrays import load_array
 from kilotune.errors import KilotuneError
-from kilotune.sources import ReadOptions, read
-from kilotune.sources.arrays import load_array
+from kilotune.recordings import ReadOptions, read
 from scipy.io import savemat
 
 

@@ -1,8 +1,8 @@
 # `make` names the targets. Each sets up what it needs (host/setup.sh); PYTHON=python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint format fuzz power bench presets wheel clean distclean
+.PHONY: help demo check test lint format fuzz power bench presets locks wheel clean distclean
 SHELL := /bin/sh
-SOURCES := pyproject.toml CMakeLists.txt host/setup.sh host/kilotune/version.py \
+SOURCES := pyproject.toml CMakeLists.txt host/setup.sh $(wildcard host/locks/*.txt) host/kilotune/version.py \
   $(shell find firmware host/native -name '*.cpp' -o -name '*.h' -o -name '*.def' -o -name '*.cddl' -o -name 'CMakeLists.txt') \
   $(shell find firmware/schema -name '*.py' -o -name '*.cmake')
 # The tools of .venv before those of the system.
@@ -41,6 +41,9 @@ bench: .venv/set-up-for-test ## the learning table of the README; minutes to an 
 
 presets: ## CMakePresets.json for the boards that there are
 	$${PYTHON:-python3} firmware/boards/presets.py
+
+locks: ## the newest releases that pyproject.toml allows, with their hashes: host/locks
+	host/locks/lock.sh
 
 wheel: .venv/set-up-for-demo ## a wheel for this computer, in dist
 	.venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sets up what `make demo`, `make check` and `make test` need: Debian packages (as root or with sudo; otherwise
-# it says what to install) and the virtual environment .venv with the package and its extras.
+# Sets up what `make demo`, `make check` and `make test` need: Debian packages (as root or with sudo; otherwise, and with
+# KILOTUNE_NO_INSTALL=1, it says what to install) and the virtual environment .venv with the package and its extras.
 #   host/setup.sh demo|check|test
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,15 +10,9 @@ want="${1:-}"
 packages="g++ make ccache python3-dev python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi
   libstdc++-arm-none-eabi-newlib qemu-system-arm"
 case "$want" in
-  demo) extras="[firmware]" ;;
-  check)
-    extras="[dev,firmware,oracle]"
-    packages="$packages clang-format"
-    ;;
-  test)
-    extras="[dev,firmware,oracle,tensorflow]"
-    packages="$packages clang-format doctest-dev clang clang-tidy libclang-rt-dev llvm"
-    ;;
+  demo) ;;
+  check) packages="$packages clang-format" ;;
+  test) packages="$packages clang-format doctest-dev clang clang-tidy libclang-rt-dev llvm" ;;
   *)
     echo "usage: host/setup.sh demo|check|test" >&2
     exit 2
@@ -35,10 +29,11 @@ else
 fi
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=none; fi
-  if [ "$sudo" = none ]; then
+  if [ -n "${KILOTUNE_NO_INSTALL:-}" ] || [ "$sudo" = none ]; then
     echo "Not installed:$missing" >&2
     echo "Without them some targets are skipped. To install: sudo apt-get install$missing" >&2
   else
+    echo "Installing Debian packages (KILOTUNE_NO_INSTALL=1 forbids it):$missing" >&2
     $sudo apt-get update -qq || echo "apt-get update failed: is there a connection, and are the sources right?" >&2
     # A package that this release does not have must not keep the others from being installed.
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
@@ -70,16 +65,11 @@ if ! .venv/bin/python -c "" >/dev/null 2>&1; then
     exit 1
   fi
 fi
-# What builds the package is kept in .venv too: the next build then compiles only what has changed.
-.venv/bin/python - >.venv/build-requires.txt <<'PY'
-import re
-from pathlib import Path
-
-listed = re.search(r"^requires = \[(.*?)\]", Path("pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
-print(*re.findall(r'"([^"]+)"', listed[1]), "cmake", "ninja", sep="\n")
-PY
-pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
-if ! { pip --requirement .venv/build-requires.txt && pip --no-build-isolation --editable ".$extras"; }; then
+# Exactly what host/locks names, by its hashes (`make locks` makes them anew). What builds the package is kept in .venv
+# too: the next build then compiles only what has changed. First what builds a package that comes as source.
+pip() { .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation "$@"; }
+if ! { pip --require-hashes --requirement host/locks/build.txt &&
+  pip --require-hashes --requirement "host/locks/$want.txt" && pip --no-deps --editable .; }; then
   echo "The package could not be installed into .venv; the lines above say why. Usual reasons: no connection to a" >&2
   echo "package index (behind a proxy: set https_proxy), no C++ compiler (Debian: apt-get install g++ python3-dev)," >&2
   echo "or no space on the disk (make test needs about 3 GB). Then run the same command again." >&2

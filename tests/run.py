@@ -31,11 +31,14 @@ HOST_TESTS = ("tests/host", "tests/project", "tests/support")
 QUICK = (*HOST_TESTS, "tests/device/test_learn_and_keep.py")
 QUICK_WITHOUT = (
     "tests/host/cli/test_cli_build.py",
+    "tests/host/cli/test_cli_flash_model.py",
+    "tests/host/cli/test_cli_provision.py",
     "tests/host/export",
     "tests/host/link/test_locked.py",
     "tests/host/link/test_locked_cuts.py",
     "tests/host/targets",
     "tests/host/tflite/test_quantize.py",
+    "tests/project/test_tidy.py",
 )
 QUICK_TARGETS = ("native", "qemu:mps2-an386")
 

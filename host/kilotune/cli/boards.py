@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     example="kilotune build --board mps2-an386 --image model.ktm -o build/firmware\n"
     "kilotune build --board nrf52840dk --sensors lsm6dso,adxl345 --sensor-bus spi",
 )
-@click.option("-b", "--board", required=True, help="Board id; a folder of firmware/boards.")
+@click.option("-b", "--board", required=True, help="Board id: the name of a folder in firmware/boards.")
 @click.option("--image", type=EXISTING, help="Model image to put into the firmware.")
-@click.option("-o", "--out", "folder", type=FOLDER, help="Where the firmware goes.")
-@click.option("--source", type=FOLDER, help="Folder of the firmware's source, where it is not beside the package.")
+@click.option("-o", "--out", "folder", type=FOLDER, help="Folder for the firmware.")
+@click.option("--source", type=FOLDER, help="Folder of the firmware's source, if it is not next to the package.")
 @sensor_options
 def build_command(
     out: Output,
@@ -50,15 +50,15 @@ def build_command(
     "kilotune flash --board qemu:mps2-an386 --model model.ktm --state build/board",
 )
 @click.option("-b", "--board", required=True, help="Board id, such as microbit or qemu:mps2-an386.")
-@click.option("--model", "--image", "model", type=EXISTING, help="Model image to put onto the board.")
-@click.option("--probe", help="Id of the debug probe, or a part of it, where there are several.")
+@click.option("--model", "--image", "model", type=EXISTING, help="Model image to write to the board.")
+@click.option("--probe", help="Id of the debug probe, or part of it, if there are several.")
 @click.option(
     "--erase-locked",
     is_flag=True,
-    help="Open a locked debug port by erasing the whole chip: firmware, key and all that was learned.",
+    help="Unlock a locked debug port by erasing the whole chip: firmware, key and everything learned.",
 )
-@click.option("--drive", type=FOLDER, help="Folder of the boot drive, where there are none or several.")
-@click.option("--state", type=FOLDER, help="Folder that keeps an emulated board's flash.")
+@click.option("--drive", type=FOLDER, help="Folder of the boot drive, if none or several are found.")
+@click.option("--state", type=FOLDER, help="Folder for an emulated board's flash.")
 @sensor_options
 def flash_command(
     out: Output,
@@ -70,7 +70,7 @@ def flash_command(
     state: Path | None,
     sensors: SensorChoice,
 ) -> None:
-    """Build the firmware and write it to a board, by debug probe or boot drive, or to its emulator."""
+    """Build the firmware and write it to a board by debug probe or boot drive, or to an emulated board's flash."""
     from kilotune.targets.flash import flash
 
     with out.progress(f"flashing {board}"):
@@ -86,13 +86,13 @@ def flash_command(
     example="kilotune flash-model model.ktm -p /dev/ttyACM0\nkilotune flash-model --rollback -p /dev/ttyACM0",
 )
 @click.argument("model", type=EXISTING, required=False)
-@click.option("--rollback", is_flag=True, help="Return to the model before the present one, for good.")
+@click.option("--rollback", is_flag=True, help="Return to the previous model, permanently.")
 @device_options(image_option=False)
 def flash_model_command(out: Output, where: Where, model: Path | None, rollback: bool) -> None:
-    """Replace the model of a running device over its serial line; its firmware stays.
+    """Replace the model of a running device over its serial line; the firmware stays.
 
-    The old model runs on until the new one is verified in flash and fits this firmware, its RAM and its sensor,
-    and it is kept for --rollback. What the device committed for a model counts again when that model does.
+    The old model keeps running until the new one is verified in flash and fits the firmware, its RAM and its sensor.
+    The old model is kept for --rollback. What the device committed for a model is valid again when that model returns.
     """
     from kilotune.image.image import Image
 
@@ -123,7 +123,7 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
 
 @command("doctor", example="kilotune doctor")
 def doctor_command(out: Output) -> None:
-    """Say what is missing on this computer and the command that installs it."""
+    """List what is missing on this computer, and the commands that install it."""
     from kilotune.targets.doctor import examine
 
     checks = examine()
@@ -138,8 +138,10 @@ def doctor_command(out: Output) -> None:
     todo = [c for c in checks if not c.ok and c.install]
     lines = [table(rows)]
     if todo:
-        lines += ["", "to install what is absent:"] + [f"  {c.install}    # {c.needed_for}" for c in todo]
+        lines += ["", "to install what is missing:"] + [f"  {c.install}    # {c.needed_for}" for c in todo]
     broken = [c.name for c in checks if c.required and not c.ok]
     out.result({"ok": not broken, "checks": plain(checks)}, "\n".join(lines))
     if broken:
-        raise KilotuneError("missing", "kilotune cannot work without: " + ", ".join(broken), "see the list above")
+        raise KilotuneError(
+            "missing", "kilotune cannot work without: " + ", ".join(broken), "install what is listed above"
+        )

@@ -1,4 +1,4 @@
-"""`kilotune compile --ram`: what to train is searched for within a budget; the trade-off as table and picture."""
+"""`kilotune compile --ram`: searches for what to train within a budget; shows the trade-off as table and picture."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def count(text: str, option: str) -> int:
     except (ValueError, KeyError, OverflowError):
         value = 0
     if value < 1:
-        raise KilotuneError("bad_argument", f"{option} {text} is not understood", "write 16000, 16k or 16ki")
+        raise KilotuneError(
+            "bad_argument",
+            f"{option} {text} is not understood: it must be a number above 0",
+            "write 16000, 16k or 16ki",
+        )
     return value
 
 
@@ -69,14 +73,14 @@ def _wanted(
     plot: Path | None,
 ) -> Wanted | None:
     if ram is None:
-        budget_options.refuse("without --ram nothing is searched for")
+        budget_options.refuse("these options need --ram")
         return None
     if calibration is None:
-        raise KilotuneError("bad_argument", "--ram measures on data", "give it with --calibration FILE.npy")
+        raise KilotuneError("bad_argument", "--ram needs data to measure on", "add --calibration FILE.npy")
     return Wanted(ram, instructions, calibration, labels, targets, search_steps, plot)
 
 
-# What a search is to keep to, and what it measures on: `Wanted`, None without --ram.
+# Limits of a search, and the data it measures on: `Wanted`, None without --ram.
 budget_options = OptionGroup(
     "wanted",
     _wanted,
@@ -84,32 +88,36 @@ budget_options = OptionGroup(
         "ram": click.option(
             "--ram",
             metavar="BYTES",
-            help="Choose by measurement what to train, so that arena, adapter and optimiser state fit (16k = 16,000).",
+            help="Choose by measurement what to train so that arena, adapter and optimiser state fit (16k = 16,000).",
         ),
         "instructions": click.option(
-            "--instructions", metavar="N", help="... and a training step takes no more on a Cortex-M4F."
+            "--instructions", metavar="N", help="With --ram: at most N instructions per training step on a Cortex-M4F."
         ),
         "calibration": click.option(
             "--calibration",
             type=EXISTING,
-            help="Model inputs to measure on (.npy, a row a sample: int8, or floats in the input's units).",
+            help="With --ram: inputs to measure on (.npy, one row per sample: int8, or floats in the input's units).",
         ),
-        "labels": click.option("--labels", type=EXISTING, help="Their classes (.npy), for a classifier."),
-        "targets": click.option("--targets", type=EXISTING, help="Their targets (.npy), for a regression."),
+        "labels": click.option(
+            "--labels", type=EXISTING, help="Classes of the calibration inputs (.npy), for a classifier."
+        ),
+        "targets": click.option(
+            "--targets", type=EXISTING, help="Targets of the calibration inputs (.npy), for regression."
+        ),
         "search_steps": click.option(
             "--search-steps",
             type=click.IntRange(1, 1_000_000),
             default=400,
             show_default=True,
-            help="Training steps of each measurement.",
+            help="Training steps per measurement.",
         ),
-        "plot": click.option("--plot", type=FILE, help="Draw the trade-off (.svg)."),
+        "plot": click.option("--plot", type=FILE, help="Draw gain over RAM for each measured set (.svg)."),
     },
 )
 
 
 def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:
-    """The calibration data, checked against the model and what training is to lower."""
+    """The calibration data, checked against the model and its loss."""
     from kilotune.common.arrays import load_calibration, load_labels, load_targets
     from kilotune.compiler.compile import CompileOptions, compile_with
     from kilotune.compiler.search import Samples
@@ -126,13 +134,13 @@ def load_samples(wanted: Wanted, model: Path, loss: Loss | None) -> Samples:
             raise KilotuneError(
                 "bad_argument",
                 f"the model does {bare.loss}, " + ("which takes no " if given is not None else "which needs ") + option,
-                f"leave {option} out" if given is not None else f"give {option} FILE.npy",
+                f"omit {option}" if given is not None else f"give {option} FILE.npy",
             )
     return Samples(inputs, labels, targets)
 
 
 def compile_within(out: Output, model: Path, wanted: Wanted, options: CompileOptions) -> tuple[Image, Found]:
-    """The image of the best set, and what was measured."""
+    """The image that trains the best set, and the measurements."""
     from kilotune.compiler.compile import compile_within as search
 
     samples = load_samples(wanted, model, options.loss)
@@ -172,7 +180,7 @@ def described(found: Found) -> str:
     ]
     return "\n\n".join(
         (
-            f"Gain: how far the loss on {found.held} held-back samples falls, %.",
+            f"Gain: fall of the loss on {found.held} held-back samples, in %.",
             table(sets, ("", "set", "RAM, bytes", "instructions", "gain", "fits")),
             "Each layer alone:",
             table(parts, ("layer", "trained", "gain")),

@@ -20,7 +20,7 @@ from kilotune.errors import KilotuneError
 
 
 class Ended(KeyboardInterrupt):
-    """Another program asked this one to end: all that is open is closed, as by Ctrl-C."""
+    """Another program asked this one to end: everything open is closed, as with Ctrl-C."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def endings() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Ended`; else they would leave an emulator behind that writes to its flash file."""
+    """SIGTERM and SIGHUP raise `Ended`; otherwise they would leave an emulator running, writing to its flash file."""
 
     def end(number: int, _: FrameType | None) -> None:
         for other in taken:  # closing is not interrupted: `timeout` and terminals signal twice
@@ -62,7 +62,7 @@ class Command(click.RichCommand):
 
 
 class LazyGroup(click.RichGroup):
-    """A group whose commands are imported when they are asked for: `homes` is name -> module."""
+    """A group that imports each command when it is used: `homes` is name -> module."""
 
     homes: ClassVar[dict[str, str]] = {}
 
@@ -78,7 +78,7 @@ class LazyGroup(click.RichGroup):
         return found
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
-        """As click's, but with --json the parser's own complaints are JSON too."""
+        """Like click's, but with --json the parser's own errors are JSON too."""
         words = list(args) if args is not None else sys.argv[1:]
         if "--json" not in words or not options.get("standalone_mode", True):
             return super().main(args, *rest, **options)
@@ -131,7 +131,7 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Comma
 
 
 def run_to_end(out: Output, function: Callable[[Output], None]) -> int:
-    """The exit code; what went wrong has been told."""
+    """Runs a command, reports its error if it fails, and returns the exit code."""
     try:
         with endings():
             function(out)
@@ -148,16 +148,16 @@ def run_to_end(out: Output, function: Callable[[Output], None]) -> int:
 
 
 def as_told(error: Exception | KeyboardInterrupt) -> tuple[KilotuneError, int]:
-    """What a person is told of an error that ended a command, and the exit code."""
+    """The error to report when `error` ended a command, and the exit code."""
     if isinstance(error, KilotuneError):
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         number = error.number if isinstance(error, Ended) else signal.SIGINT
         return KilotuneError("interrupted", f"interrupted by {number.name}"), 128 + number
     if isinstance(error, MemoryError):
-        told = KilotuneError("no_memory", f"not enough memory: {error}", "give less at a time, such as with --seconds")
+        told = KilotuneError("no_memory", f"not enough memory: {error}", "process less at a time, e.g. with --seconds")
     elif isinstance(error, OSError):
-        told = KilotuneError("os_error", str(error), "check the file's name, its folder and your rights")
+        told = KilotuneError("os_error", str(error), "check the file's name, its folder and your permissions")
     else:
         trace(error)
         what = f"kilotune itself failed: {type(error).__name__}: {error}"

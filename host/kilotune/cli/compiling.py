@@ -1,4 +1,4 @@
-"""What `kilotune compile` can be asked for, as `CompileOptions`."""
+"""The options of `kilotune compile`, as `CompileOptions`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _options(
     from kilotune.compiler.options import SEARCHED, CompileOptions, loss_named
 
     if is_given("ram"):
-        refuse_given(SEARCHED, "--ram chooses the layers itself, and what of each is trained")
+        refuse_given(SEARCHED, "--ram chooses the layers itself, and what to train in each")
     return CompileOptions(
         method=named(Method, method),
         last_layers=last_layers,
@@ -50,7 +50,7 @@ def _options(
     )
 
 
-# All but the features, which are a file's.
+# All options but the features, which come from a file.
 compile_options = OptionGroup(
     "options",
     _options,
@@ -60,59 +60,61 @@ compile_options = OptionGroup(
             type=click.Choice([str(method) for method in FIXED_METHODS]),
             default=str(Method.bias),
             show_default=True,
-            help="What the device trains.",
+            help="Which parameters the device trains.",
         ),
         "last_layers": click.option(
-            "--last-layers", type=click.IntRange(min=1), help="Train the last so many layers only."
+            "--last-layers", type=click.IntRange(min=1), help="Train only this many layers, counted from the last."
         ),
         "layers": click.option(
-            "--layers", help="Train these layers only: names or numbers (see inspect), with commas between."
+            "--layers", help="Train only these layers: names or numbers (see inspect), separated by commas."
         ),
-        "rank": click.option("--rank", type=click.IntRange(min=1, max=8), help="Of method lora [default: 2]."),
+        "rank": click.option(
+            "--rank", type=click.IntRange(min=1, max=8), help="Rank of the updates, for method lora [default: 2]."
+        ),
         "channels": click.option(
             "--channels",
             multiple=True,
             metavar="N|LAYER:I,I,...",
-            help="Of method channels: how many of each layer, or which; may be repeated [default: 4].",
+            help="Channels to train, for method channels: how many per layer, or which; repeatable [default: 4].",
         ),
         "loss": click.option(
             "--loss",
             type=click.Choice(["auto", *spellings(Loss)]),
             default="auto",
             show_default=True,
-            help="What training lowers.",
+            help="Loss to train with; auto: the one in the model's metadata, else the one its shape suggests.",
         ),
-        "momentum": click.option("--momentum", is_flag=True, help="Give the optimiser memory for momentum."),
+        "momentum": click.option("--momentum", is_flag=True, help="Reserve memory for training with momentum."),
         "accumulate": click.option(
-            "--accumulate", is_flag=True, help="Give it memory to gather gradients over several windows."
+            "--accumulate", is_flag=True, help="Reserve memory for accumulating gradients over several windows."
         ),
         "recompute": click.option(
             "--recompute",
             is_flag=True,
-            help="Compute activations again for the backward pass where that saves RAM: same bits, more instructions.",
+            help="Recompute activations for the backward pass where that saves RAM: same result, more instructions.",
         ),
         "adam": click.option(
-            "--adam", is_flag=True, help="Train with Adam: two bytes of state a parameter; not for lora."
+            "--adam", is_flag=True, help="Train with Adam: two bytes of state per parameter; not for method lora."
         ),
         "early": click.option(
             "--early",
             type=click.IntRange(0, 255),
             default=0,
             show_default=True,
-            help="Windows of the first learn phase that later ones are held to; each takes a byte a feature.",
+            help="Windows of the first learn phase to keep as a check on later ones; each takes one byte per feature.",
         ),
         "alone_windows": click.option(
             "--alone-windows",
             type=click.IntRange(0, 65535),
-            help="Windows that a device with a sensor learns from when no host tells it [twice the reservoir]; "
-            "0: none.",
+            help="Windows that a device with a sensor learns from without a host; 0: it waits for a host "
+            "[default: twice the reservoir].",
         ),
     },
 )
 
 
 def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
-    """One number for every layer, or `layer:channel,channel,...` by layer."""
+    """One number for every layer, or `layer:channel,channel,...` for each layer."""
     if not texts:
         return None
     if len(texts) == 1 and texts[0].isdecimal():
@@ -127,7 +129,7 @@ def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] |
 
 
 def with_settings(options: CompileOptions, path: Path) -> CompileOptions:
-    """With features and profile of a JSON file: {"features": {...}, "profile": {...}}."""
+    """Adds features and profile from a JSON file: {"features": {...}, "profile": {...}}."""
     from kilotune.image.base_profile import Profile
     from kilotune.image.features import FeatureConfig, decode_json
 

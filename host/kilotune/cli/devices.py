@@ -1,4 +1,4 @@
-"""Commands that ask or tell a device one thing: ports, info, commit, rollback, reset, pull, push and the like."""
+"""Commands with a single request to a device: ports, info, commit, rollback, reset, pull, push and the like."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ def info_command(out: Output, where: Where) -> None:
 
 @command("commit", example="kilotune commit -p /dev/ttyACM0\nkilotune commit -p /dev/ttyACM0 --candidate")
 @device_options()
-@click.option("--candidate", is_flag=True, help="Rollbacks from later checkpoints pass over it, until `mark-stable`.")
+@click.option("--candidate", is_flag=True, help="Rollbacks from later checkpoints skip this one until `mark-stable`.")
 def commit_command(out: Output, where: Where, candidate: bool) -> None:
-    """Write what the device has learned to its flash."""
+    """Save what the device has learned as a checkpoint in its flash."""
     _tell(out, where, "commit", lambda device: device.commit(candidate=candidate))
 
 
 @command("mark-stable", example="kilotune mark-stable -p /dev/ttyACM0")
 @device_options()
 def mark_stable_command(out: Output, where: Where) -> None:
-    """Make the newest checkpoint, a candidate, one that a rollback returns to."""
+    """Make the newest checkpoint, a candidate, a stable one that rollbacks return to."""
     _tell(out, where, "mark-stable", lambda device: device.mark_stable())
 
 
 @command("rollback", example="kilotune rollback -p /dev/ttyACM0")
 @device_options()
 def rollback_command(out: Output, where: Where) -> None:
-    """Return to the checkpoint before the newest one, for good."""
+    """Return to the checkpoint before the newest one, permanently."""
     _tell(out, where, "rollback", lambda device: device.rollback())
 
 
 @command("reset", example="kilotune reset -p /dev/ttyACM0")
 @device_options()
 def reset_command(out: Output, where: Where) -> None:
-    """Restart the device; what was not committed is lost."""
+    """Restart the device; anything not committed is lost."""
     _tell(out, where, "reset", lambda device: device.reset())
 
 
@@ -89,15 +89,15 @@ def _tell(out: Output, where: Where, what: str, act: Callable[[Device], object])
     type=click.Choice(("open", "closed")),
     default="open",
     show_default=True,
-    help="Scores and status for anyone, or with the key alone.",
+    help="Who may read scores and status: anyone (open), or only holders of the key (closed).",
 )
-@click.option("--change", is_flag=True, help="Give a new key to a device that has one.")
-@click.option("--remove", is_flag=True, help="Take the key away: anyone may do anything then.")
+@click.option("--change", is_flag=True, help="Replace the key of a device that has one.")
+@click.option("--remove", is_flag=True, help="Remove the key: then anyone may do anything.")
 def provision_command(out: Output, where: Where, reading: str, change: bool, remove: bool) -> None:
-    """Give a device a key: from then on nobody changes it without.
+    """Give a device a key: from then on, nobody can change the device without it.
 
-    The key goes into a file of yours, under the device's unique id, where every command finds it (or into
-    --key-file; where that exists, its key is used). Keep a copy: without it the device must be erased.
+    The key is saved in your key folder under the device's unique id, where every command finds it, or in
+    --key-file; if that file exists, its key is used. Keep a copy: without the key, the device must be erased.
     """
     from kilotune.device import provisioning
     from kilotune.terms import Lock
@@ -105,7 +105,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     if change and remove:
         raise KilotuneError("bad_argument", "--change and --remove exclude each other", "give one of them")
     if remove:
-        refuse_given(("reading",), "--remove takes the lock away")
+        refuse_given(("reading",), "--remove removes the lock")
     lock = Lock.all if reading == "closed" else Lock.writes
     with where.connect(where.image) as device:
         if remove:

@@ -1,4 +1,4 @@
-"""Options that a command takes as one value; and those that were given though nothing would look at them."""
+"""Groups of options that a command takes as one value, and the refusal of options that would be ignored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Option = Callable[[Decorated], Decorated]
 class OptionGroup:
     """Options that several commands share, or that belong together in one.
 
-    As a decorator it adds them to a command, which gets the one value that `build` makes of them, by their names,
-    as its argument `into`.
+    As a decorator it adds them to a command. `build` takes them by name and makes one value of them, which the command
+    gets as its argument `into`.
     """
 
     def __init__(self, into: str, build: Callable[..., Any], options: Mapping[str, Option]) -> None:
@@ -27,7 +27,7 @@ class OptionGroup:
 
     @property
     def names(self) -> frozenset[str]:
-        """Of the options, as `build` takes them."""
+        """Names of the options, as `build` takes them."""
         return frozenset(self._options)
 
     def __call__(self, function: Decorated) -> Decorated:
@@ -42,23 +42,23 @@ class OptionGroup:
         return decorated
 
     def only(self, *names: str) -> OptionGroup:
-        """A part of the group, for a command that would not look at the others; `build` knows what they are then."""
+        """Part of the group, for a command that would ignore the rest; `build` must have defaults for those."""
         return OptionGroup(self._into, self.build, {name: self._options[name] for name in names})
 
     def refuse(self, because: str) -> None:
-        """As `refuse_given`, for all of the group."""
+        """`refuse_given` for the whole group."""
         refuse_given(self._options, because)
 
 
 def refuse_given(names: Iterable[str], because: str) -> None:
-    """KilotuneError `bad_argument` where the running command was given any of these options, which it would ignore.
+    """Raises `bad_argument` if the running command was given any of these options, as it would ignore them.
 
-    `because`: why it would not look at them. What an option says by default does not count as given.
+    `because`: why it would ignore them. Defaults do not count as given.
     """
     given = _given(set(names))
     if given:
         listed = ", ".join(given)
-        raise KilotuneError("bad_argument", f"{because}: {listed} would be passed over", f"omit {listed}")
+        raise KilotuneError("bad_argument", f"{because}: {listed} would be ignored", f"omit {listed}")
 
 
 def is_given(name: str) -> bool:
@@ -67,7 +67,7 @@ def is_given(name: str) -> bool:
 
 
 def _given(names: set[str]) -> list[str]:
-    """Those that were given, as people write them."""
+    """The options among `names` that were given, as typed on the command line."""
     context = get_current_context()
     parameters = {p.name: p for p in context.command.params if p.name is not None and p.name in names}
     sources = {name: context.get_parameter_source(name) for name in parameters}

@@ -54,8 +54,8 @@ _HELP = click.RichHelpConfiguration(
 def main() -> None:
     """Adapt an int8 TensorFlow Lite model on the microcontroller that runs it.
 
-    Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 no or ambiguous device, 4 refused by the device,
-    5 verification mismatch, 128 and more: ended by a signal (130: Ctrl-C).
+    Exit codes: 0 ok, 1 failed, 2 usage error, 3 no device or an ambiguous one, 4 refused by the device,
+    5 verification mismatch, 128 and above ended by a signal (130: Ctrl-C).
     """
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--samples", type=EXISTING, required=True, help="Typical model inputs (.npy, one row a sample).")
+@click.option("--samples", type=EXISTING, required=True, help="Typical model inputs (.npy), one row per sample.")
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
     """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
@@ -59,10 +59,10 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     "--features",
     "settings",
     type=EXISTING,
-    help="JSON with features, and profile where there is one, instead of the model's own.",
+    help="JSON file with features, and optionally a profile, that replace the model's own.",
 )
 @budget_options
-@click.option("--c-array", type=FILE, help="Also write the image as a C++ header, for the kernel as a library.")
+@click.option("--c-array", type=FILE, help="Also write the image as a C++ header, for use with the kernel library.")
 def compile_command(
     out: Output,
     model: Path,
@@ -118,7 +118,7 @@ def _compiled(
     example="kilotune inspect model.ktm\nkilotune inspect model.ktm --json\nkilotune inspect model.ktm --plan plan.svg",
 )
 @click.argument("image", type=EXISTING)
-@click.option("--plan", type=FILE, help="Draw the memory plan: what lies where in the arena, and when (.svg).")
+@click.option("--plan", type=FILE, help="Draw the memory plan (.svg): what is where in the arena, and when.")
 def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
     """Show an image's layers, its memory budget and which boards it fits, before flashing."""
     from kilotune.common.files import keep_apart, write_atomically
@@ -163,7 +163,7 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
             (*map(str, (o.name, o.bytes_per_bias, o.bytes_per_weight)), f"{o.state_bytes:,}", _yes(o.available))
             for o in optimisers(loaded)
         ]
-        text.append(table(costs, ("optimiser", "bytes a bias", "bytes a weight", "state bytes", "has room")))
+        text.append(table(costs, ("optimiser", "bytes per bias", "bytes per weight", "state bytes", "has room")))
     if fit:
         text.append(table(fit, ("board", "verdict", "RAM used", "of", "flash used", "of")))
     out.result(data, "\n\n".join(text))
@@ -184,7 +184,7 @@ def _trained(layer: Layer) -> str:
 
 
 def summary(image: Image) -> dict[str, object]:
-    """What is worth telling of an image, in JSON terms."""
+    """The main facts about an image, as JSON values."""
     features = image.features
     return {
         "image_hash": image.image_hash,
@@ -211,12 +211,12 @@ def summary(image: Image) -> dict[str, object]:
 @click.argument("model", type=EXISTING)
 @click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The .tflite to write.")
-@click.option("--key-file", type=FILE, help="Key of the adapter's device, where it is not in your folder.")
+@click.option("--key-file", type=FILE, help="Key of the adapter's device [default: from your key folder].")
 @require_tag_option
 def merge_command(
     out: Output, model: Path, adapter: Path, target: Path, key_file: Path | None, require_tag: bool
 ) -> None:
-    """Fold an adapter into its base model: a plain .tflite, calibration beside it as JSON."""
+    """Merge an adapter into its base model: writes a plain .tflite, and the calibration beside it as JSON."""
     from kilotune.adapters.merge import merge, write_calibration
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.link.keys import KeyRing

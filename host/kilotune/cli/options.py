@@ -48,20 +48,20 @@ class Real(click.FloatRange):
 class Where:
     """Which device a command speaks to."""
 
-    target: str | None  # None: the one serial port that is there
+    target: str | None  # None: the only serial port of this computer
     image: Path | None
     state: Path | None
     timeout_s: float
     key_file: Path | None
 
     def connect(self, image: Image | Path | None, *, fresh: bool = False) -> Device:
-        """`fresh`: with empty flash, where nothing says which one to use."""
+        """`fresh`: start with empty flash unless --state names a folder."""
         from kilotune.targets.connect import connect
 
         return connect(self._stateful(), image, self.state, self.timeout_s, self.key_file, fresh=fresh)
 
     def named(self) -> str:
-        """The target as text, looking for the one serial port where none was given."""
+        """The target as text; if none was given, the computer's only serial port."""
         if self.target is not None:
             return self.target
         from kilotune.targets.ports import sole_port
@@ -69,7 +69,7 @@ class Where:
         return sole_port()
 
     def _stateful(self) -> str:
-        """The target as text; one that has flash of its own goes with no folder for it."""
+        """The target as text. Refuses --state for a serial port, as the device behind it has flash of its own."""
         from kilotune.targets.target import parse_target
 
         named = self.named()
@@ -98,18 +98,18 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             function(out, where=Where(target if target is not None else port, image, state, timeout, key_file), **rest)
 
         decorators = [
-            click.option("-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD, port."),
-            click.option("-p", "--port", metavar="PORT", help="Serial port, as /dev/ttyACM0 or socket://HOST:PORT."),
-            click.option("--state", type=FOLDER, help="Folder that keeps the flash of a target without hardware."),
+            click.option("-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD or a port."),
+            click.option("-p", "--port", metavar="PORT", help="Serial port, e.g. /dev/ttyACM0, or socket://HOST:PORT."),
+            click.option("--state", type=FOLDER, help="Folder for the flash of a target without hardware."),
             click.option(
                 "--timeout",
                 type=Real(min=0.1, max=86400),
                 default=DEFAULT_TIMEOUT_S,
                 show_default=True,
                 metavar="S",
-                help="Longest wait for any answer, seconds.",
+                help="Longest wait for any one answer, in seconds.",
             ),
-            click.option("--key-file", type=FILE, help="Key of a locked device, where it is not in your folder."),
+            click.option("--key-file", type=FILE, help="Key of a locked device [default: from your key folder]."),
         ]
         if image_option:
             decorators.insert(
@@ -118,7 +118,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
                     "--image",
                     "image_file",
                     type=EXISTING,
-                    help="Model image (.ktm); needed where the device has none.",
+                    help="Model image (.ktm); required if the device has none.",
                 ),
             )
         for decorate in reversed(decorators):
@@ -129,12 +129,12 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
 
 
 require_tag_option = click.option(
-    "--require-tag", is_flag=True, help="Refuse an adapter whose device's tag cannot be verified."
+    "--require-tag", is_flag=True, help="Refuse an adapter unless its device's tag can be verified."
 )
 
 
 def load_adapter(out: Output, folder: Path, key_file: Path | None = None, require_tag: bool = False) -> Adapter:
-    """The adapter, its tag verified where the key is known; a note where a key exists but not here."""
+    """Loads an adapter. Verifies its tag if the key is known; notes it if the key is not here."""
     from kilotune.adapters.adapter import Adapter
     from kilotune.adapters.trust import Trust, require
     from kilotune.link.keys import KeyRing
@@ -164,10 +164,10 @@ sensor_options = OptionGroup(
             "--sensors",
             "drivers",
             metavar="A,B",
-            help="Sensors that the firmware looks for, in this order; '': none. Else as the board has it.",
+            help="Sensors that the firmware looks for, in this order; '' for none [default: the board's].",
         ),
         "sensor_bus": click.option(
-            "--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors, i2c if it is not given."
+            "--sensor-bus", type=click.Choice(("i2c", "spi")), help="Bus of the sensors [default: i2c]."
         ),
     },
 )
@@ -187,7 +187,7 @@ def _read(
     from kilotune.recordings import ReadOptions
 
     if unit != "volts":
-        refuse_given(("sensitivity",), "only --unit volts has a sensitivity")
+        refuse_given(("sensitivity",), "a sensitivity applies to --unit volts only")
     return ReadOptions(
         columns=_split(columns),
         rate_hz=rate,
@@ -207,41 +207,47 @@ source_options = OptionGroup(
     _read,
     {
         "columns": click.option(
-            "--columns", metavar="A,B,C", help="Columns in the order of the model's axes: names or numbers from 0."
+            "--columns", metavar="A,B,C", help="Columns in the order of the model's axes: names, or numbers from 0."
         ),
         "rate": click.option(
             "--rate",
             type=Real(min=0, min_open=True),
             metavar="HZ",
-            help="Sampling rate, where the file does not say it.",
+            help="Sampling rate in Hz, if the file does not state it.",
         ),
-        "unit": click.option("--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the values."),
+        "unit": click.option(
+            "--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the file's values."
+        ),
         "scale": click.option(
-            "--scale", metavar="S[,S..]", help="Values are multiplied by it; a number, or a name in the file."
+            "--scale", metavar="S[,S..]", help="Multiply values by this: a number, or the name of one in the file."
         ),
         "offset": click.option(
-            "--offset", metavar="O[,O..]", help="Subtracted after scaling; a number, or a name in the file."
+            "--offset", metavar="O[,O..]", help="Subtract this after scaling: a number, or the name of one in the file."
         ),
         "sensitivity": click.option(
-            "--sensitivity", type=Real(), metavar="V/G", help="Volts per g, with --unit volts."
+            "--sensitivity", type=Real(), metavar="V/G", help="Sensitivity in volts per g, for --unit volts."
         ),
         "start": click.option(
-            "--start", type=Real(min=0), default=0.0, metavar="S", help="Leave away the first seconds of a file."
+            "--start",
+            type=Real(min=0),
+            default=0.0,
+            metavar="S",
+            help="Skip the first S seconds of each file [default: 0].",
         ),
         "seconds": click.option(
-            "--seconds", type=Real(min=0, min_open=True), metavar="S", help="Use at most so much of each file."
+            "--seconds", type=Real(min=0, min_open=True), metavar="S", help="Use at most S seconds of each file."
         ),
         "upsample": click.option(
-            "--upsample", is_flag=True, help="Raise a rate below the model's, though its upper bands stay empty."
+            "--upsample", is_flag=True, help="Upsample files below the model's rate, though its upper bands stay empty."
         ),
     },
 )
 
 
 def refuse_unread(sources: Iterable[str]) -> None:
-    """KilotuneError `bad_argument` for options about the values of files, where a simulated machine gives them all."""
+    """Raises `bad_argument` for options about file values if every source is a simulated machine."""
     if all(source.startswith("synthetic:") for source in sources):
-        refuse_given(("unit", "scale", "offset", "sensitivity", "start"), "a simulated machine gives g, from no file")
+        refuse_given(("unit", "scale", "offset", "sensitivity", "start"), "a simulated machine reads no file")
 
 
 def _split(text: str | None) -> tuple[str, ...]:
@@ -249,13 +255,13 @@ def _split(text: str | None) -> tuple[str, ...]:
 
 
 def _learning(**asked: Any) -> LearnOptions:
-    """`asked` has names of its fields, all of them or some."""
+    """`asked`: fields of `LearnOptions`, all of them or some."""
     from kilotune.device.learning import LearnOptions
 
     if not asked.get("resume"):
-        refuse_given(("recalibrate", "guard"), "without --resume a device begins anew")
+        refuse_given(("recalibrate", "guard"), "without --resume a device starts from the base model")
     if asked["passes"] == 0:
-        refuse_given(("lr",), "--passes 0 calibrates and trains nothing")
+        refuse_given(("lr",), "--passes 0 only calibrates and trains nothing")
     kinds: dict[str, type[IntEnum]] = {"scorer": Scorer, "guard": Guard}
     return LearnOptions(**{name: named(kinds[name], v) if name in kinds else v for name, v in asked.items()})
 
@@ -268,33 +274,36 @@ learn_options = OptionGroup(
         "passes": click.option(
             "--passes",
             type=click.IntRange(0, 65535),
-            help="Times the stored windows are trained on: 40, for classifiers 100; 0: calibration only.",
+            help="Training passes over the stored windows; 0 only calibrates [default: 40; classifiers: 100].",
         ),
-        "lr": click.option("--lr", type=Real(min=0), help="Learning rate: 0.5, for classifiers 0.05."),
+        "lr": click.option("--lr", type=Real(min=0), help="Learning rate [default: 0.5; classifiers: 0.05]."),
         "seed": click.option(
             "--seed",
             type=click.IntRange(0, 2**32 - 1),
             default=1,
             show_default=True,
-            help="Of the device's random choices.",
+            help="Seed of the device's random choices.",
         ),
         "scorer": click.option(
             "--scorer",
             type=click.Choice(words(Scorer)),
             default=word_of(Scorer.automatic),
             show_default=True,
-            help="What scores a window.",
+            help="What scores a window; with automatic, the device picks what is best on held-back windows.",
         ),
-        "resume": click.option("--resume", is_flag=True, help="Learn on from the checkpoint, not from the base model."),
+        "resume": click.option(
+            "--resume", is_flag=True, help="Continue from the checkpoint instead of the base model."
+        ),
         "recalibrate": click.option(
-            "--recalibrate", is_flag=True, help="With --resume: follow a machine that ages, slowly and within limits."
+            "--recalibrate", is_flag=True, help="With --resume: follow an ageing machine, slowly and within limits."
         ),
         "guard": click.option(
             "--guard",
             type=click.Choice(words(Guard)),
             default=word_of(Guard.all),
             show_default=True,
-            help="With --resume: hold windows to the first healthy ones, to the score only, or to nothing.",
+            help="With --resume: which windows to refuse. all: by score and by comparison with the first healthy ones; "
+            "gate: by score only; none: refuse none.",
         ),
     },
 )

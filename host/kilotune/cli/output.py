@@ -1,6 +1,6 @@
-"""What a command writes: results on stdout, everything else on stderr, errors with what to do.
+"""What a command writes: results on stdout, everything else on stderr, errors with a remedy.
 
-Everything for a terminal goes through `printable`: names and texts of devices and files are shown, never obeyed.
+Everything for a terminal goes through `printable`, so control characters from devices and files have no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kilotune.terms import word_of
 
 
 class Bar(Protocol):
-    """Progress of one piece of work, shown where somebody looks."""
+    """Progress of one piece of work."""
 
     def __call__(self, done: float, total: float, note: str = "") -> None: ...
 
@@ -33,7 +33,7 @@ class ReaderGone(BrokenPipeError):
 
 
 class Output:
-    """One command's mouth: `--json` decides how it speaks."""
+    """Everything one command writes, as text or, with `--json`, as JSON."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -41,12 +41,12 @@ class Output:
         _take_any_name()
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
-        """The one result of a command: with --json nothing follows it on stdout."""
+        """The only result of a command: with --json nothing follows it on stdout."""
         self._told = True
         _give(encode(data) if self.as_json else text)
 
     def row(self, data: Mapping[str, Any], text: str) -> None:
-        """One of many results: a JSON line, or a line of text; seen at once."""
+        """One of many results, as a line of JSON or text, flushed immediately."""
         _give(encode(data) if self.as_json else text)
 
     def note(self, text: str) -> None:
@@ -54,7 +54,7 @@ class Output:
         _tell(f"note: {printable(text)}")
 
     def say(self, text: str) -> None:
-        """A step of a longer story: stdout for people, stderr beside JSON."""
+        """A step of longer work: on stdout, or on stderr with --json."""
         (_tell if self.as_json else _give)(text)
 
     def error(self, error: KilotuneError, code: int) -> None:
@@ -69,7 +69,7 @@ class Output:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Bar]:
-        """A bar on stderr while it is a terminal; nothing elsewhere."""
+        """A bar on stderr if that is a terminal; otherwise nothing."""
         if not sys.stderr.isatty():
             yield _silent
             return
@@ -92,7 +92,7 @@ class Output:
 
 
 def trace(error: BaseException) -> None:
-    """The lines that a report of a bug needs, on stderr."""
+    """Writes the traceback that a bug report needs to stderr."""
     import traceback
 
     _tell("".join(traceback.format_exception(error)).rstrip("\n"))
@@ -106,7 +106,7 @@ def _give(text: str) -> None:
 
 
 def _tell(text: str) -> None:
-    """On stderr. That nobody reads it must not end the work."""
+    """Writes to stderr. The work goes on even if nobody reads it."""
     try:
         print(printable(text, keep="\n\t"), file=sys.stderr, flush=True)
     except OSError:
@@ -114,12 +114,12 @@ def _tell(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Lets the interpreter end in silence when nobody reads what it has still to write."""
+    """Lets the interpreter end silently when nobody reads its remaining output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _take_any_name() -> None:
-    """A file's name that is no text in the terminal's encoding goes out as the bytes that it is."""
+    """Writes file names that are not valid in the terminal's encoding as their raw bytes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
@@ -130,12 +130,12 @@ def _silent(done: float, total: float, note: str = "") -> None:
 
 
 def encode(data: Mapping[str, Any]) -> str:
-    """JSON without NaN: what is not a number is null."""
+    """JSON without NaN or infinities: they become null."""
     return json.dumps(plain(data), allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, enums, paths, bytes and numpy values as what JSON knows."""
+    """Dataclasses, enums, paths, bytes and numpy values as JSON types."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -156,7 +156,7 @@ def plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...] | None = None) -> str:
-    """Columns of text; columns whose cells are all numbers stand to the right."""
+    """Columns of text; columns of numbers are aligned to the right."""
     rows = [tuple(printable(cell) for cell in row) for row in rows]
     every = [*([header] if header else []), *rows]
     if not every:

@@ -48,16 +48,20 @@ if TYPE_CHECKING:
     "--detect",
     "do_detect",
     is_flag=True,
-    help="Score them (the default). With --learn: learn from the first, score the others.",
+    help="Score the recordings (the default). With --learn: learn from the first, score the others.",
 )
-@click.option("--learn-files", type=click.IntRange(min=1), help="With both: learn from so many files [1].")
+@click.option(
+    "--learn-files",
+    type=click.IntRange(min=1),
+    help="With both: files to learn from, counted from the first [default: 1; half of a single file].",
+)
 @click.option(
     "--learn-seconds",
     type=Real(min=0, min_open=True),
-    help="With both: learn from so many seconds of the whole.",
+    help="With both: seconds to learn from, counted over all files in order.",
 )
-@click.option("--labels", metavar="0,1,..", help="Class of each file learned from, for classifiers.")
-@click.option("--commit", "do_commit", is_flag=True, help="Write what was learned to the device's flash.")
+@click.option("--labels", metavar="0,1,..", help="Class number of each file to learn from, for classifiers.")
+@click.option("--commit", "do_commit", is_flag=True, help="Save what was learned in the device's flash.")
 def stream_command(
     out: Output,
     sources: tuple[str, ...],
@@ -73,7 +77,7 @@ def stream_command(
 ) -> None:
     """Stream recordings, or a simulated machine, through a device: learn, detect, or both.
 
-    With --json each window is one line of JSON, and the last line is the summary, or the error.
+    With --json, each window is one line of JSON; the last line is the summary or the error.
     """
     from kilotune.studies.streaming import run
 
@@ -86,9 +90,9 @@ def stream_command(
         recordings = load_for(device, sources, read, out)
         to_learn, to_detect = divided(recordings, do_learn, do_detect, learn_files, learn_seconds)
         for empty in (r.name for r in to_detect if len(r.samples) < device.info().window):
-            out.note(f"{empty} is shorter than one window: nothing in it is scored")
+            out.note(f"{empty} is shorter than one window, so nothing in it is scored")
         if do_learn and do_detect and not to_detect:
-            out.note("all of the recordings is learned from: nothing is left to detect in")
+            out.note("learning takes all of the recordings, so nothing is left to score")
         summary = run(
             device,
             to_learn=to_learn,
@@ -109,7 +113,9 @@ def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, lea
     if not (do_learn and do_detect):
         refuse_given(("learn_files", "learn_seconds"), "only --learn and --detect together divide the recordings")
     if learn_files is not None and learn_seconds is not None:
-        raise KilotuneError("bad_argument", "--learn-files and --learn-seconds both say how much", "give one of them")
+        raise KilotuneError(
+            "bad_argument", "--learn-files and --learn-seconds both say how much to learn from", "give one of them"
+        )
 
 
 @command(
@@ -125,7 +131,7 @@ def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, lea
     "source",
     type=EXISTING,
     required=True,
-    help="int8 model inputs (.npy), one row a sample.",
+    help="int8 model inputs (.npy), one row per sample.",
 )
 @click.option("-o", "--out", "result", type=FILE, required=True, help="int8 model outputs (.npy) to write.")
 @click.option(
@@ -169,17 +175,26 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
     "source",
     type=EXISTING,
     required=True,
-    help="int8 model inputs (.npy), one row a sample.",
+    help="int8 model inputs (.npy), one row per sample.",
 )
-@click.option("--labels", type=EXISTING, help="Class numbers (.npy), for classifiers; without: reconstruction.")
-@click.option("--steps", type=click.IntRange(min=0), required=True, help="Training steps; the inputs go round.")
+@click.option(
+    "--labels",
+    type=EXISTING,
+    help="Class numbers (.npy) for a classifier, targets for regression; omit for reconstruction.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=0),
+    required=True,
+    help="Training steps; the inputs are used in turn, again and again.",
+)
 @click.option("--lr", type=Real(min=0, min_open=True), required=True, help="Learning rate.")
 @click.option(
     "--momentum",
     type=Real(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Needs an image compiled with --momentum.",
+    help="Momentum; above 0 it needs an image compiled with --momentum.",
 )
 @click.option(
     "--decay",
@@ -188,8 +203,8 @@ def infer_command(out: Output, image: Path, where: Where, source: Path, result: 
     show_default=True,
     help="Weight decay towards the base model.",
 )
-@click.option("--accumulate", type=click.IntRange(1, 65535), default=1, show_default=True, help="Samples an update.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Of stochastic rounding.")
+@click.option("--accumulate", type=click.IntRange(1, 65535), default=1, show_default=True, help="Samples per update.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), required=True, help="Seed of stochastic rounding.")
 @click.option("-o", "--out", "folder", type=FOLDER, required=True, help="Folder for the adapter.")
 def train_command(
     out: Output,
@@ -205,7 +220,7 @@ def train_command(
     seed: int,
     folder: Path,
 ) -> None:
-    """Train on ready int8 inputs, no features; the adapter is pulled and written."""
+    """Train on ready int8 inputs, without features, then pull the adapter and save it."""
     from kilotune.adapters.config import CONFIG_FILE
     from kilotune.common.arrays import load_inputs, load_labels, load_targets
     from kilotune.common.files import require_writable
@@ -247,7 +262,7 @@ def train_command(
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="Repetitions; the mean is given.",
+    help="Repetitions to average over.",
 )
 def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     """Count the instructions of an inference and a training step, and the memory used."""

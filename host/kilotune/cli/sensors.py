@@ -30,19 +30,21 @@ _RENODE_FORMATS = ("resd", "adxl345", "g")
     type=Real(min=0, min_open=True, max=86400),
     default=10.0,
     show_default=True,
-    help="So much of the sensor's time.",
+    help="Length of the recording in seconds, by the sensor's clock.",
 )
 def record_command(out: Output, where: Where, file: Path, seconds: float) -> None:
-    """Record the sensor of a device, with time stamps and what was lost. Raw samples leave the device.
+    """Record the raw samples of a device's sensor, with time stamps and the number of lost samples.
 
-    What was recorded until Ctrl-C, or until the device was lost, is written too.
+    After Ctrl-C, or if the device is lost, what was recorded until then is still written.
     """
     from kilotune.common.files import require_writable
     from kilotune.device.recorder import FORMATS, LiveRecording, record
     from kilotune.errors import KilotuneError
 
     if file.suffix.lower() not in FORMATS:
-        raise KilotuneError("bad_argument", f"{file.name} has no format that is written", "use " + " or ".join(FORMATS))
+        raise KilotuneError(
+            "bad_argument", f"{file.name}: recordings are not written in that format", "use " + " or ".join(FORMATS)
+        )
     require_writable(file)
 
     def rescue(part: LiveRecording) -> None:
@@ -66,7 +68,7 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
         "stretches": plain(found.stretches),
     }
     if found.dropped or found.overruns:
-        out.note("samples are missing: cut the recording at the steps of time_s before you learn from it")
+        out.note("samples are missing: cut the recording at the gaps in time_s before you learn from it")
     out.result(data, pairs(list(data.items())))
 
 
@@ -84,27 +86,29 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
     type=click.Choice(_RENODE_FORMATS),
     default="resd",
     show_default=True,
-    help="resd; text for FeedSample of the ADXL345; text in g for FeedAccelerationSample.",
+    help="resd: Renode's RESD; adxl345: text for its FeedSample; g: text in g for FeedAccelerationSample.",
 )
-@click.option("--begin", type=Real(min=0), default=0.0, help="Virtual seconds of the first sample.")
-@click.option("--channel", type=click.IntRange(0, 65535), default=0, help="Channel in the RESD file.")
+@click.option(
+    "--begin", type=Real(min=0), default=0.0, help="Virtual time of the first sample in seconds [default: 0]."
+)
+@click.option("--channel", type=click.IntRange(0, 65535), default=0, help="Channel in the RESD file [default: 0].")
 def record_to_resd_command(
     out: Output, source: str, read: ReadOptions, target: Path, form: str, begin: float, channel: int
 ) -> None:
-    """Turn a recording into what the sensors of Renode read."""
+    """Convert a recording to a file that Renode's sensors read."""
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.errors import KilotuneError
     from kilotune.recordings import read as read_source
     from kilotune.targets import resd
 
     if form != "resd":
-        refuse_given(("begin", "channel"), f"the format {form} has no times and no channels")
+        refuse_given(("begin", "channel"), f"the format {form} has neither times nor channels")
     refuse_unread([source])
     keep_apart({"--out": target}, {"the recording": Path(source)})
     recording = read_source(source, read)
     if recording.unit != "g":
         raise KilotuneError(
-            "bad_argument", f"{recording.name} has counts", "Renode's sensors measure g: give --unit, --scale"
+            "bad_argument", f"{recording.name} holds counts, but Renode's sensors need g", "give --unit, --scale"
         )
     if form == "resd":
         content = resd.encode_resd(recording.samples, recording.rate_hz, start_s=begin, channel=channel)

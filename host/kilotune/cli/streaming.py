@@ -1,4 +1,4 @@
-"""What `kilotune stream` reads, and how it tells what a device said."""
+"""What `kilotune stream` reads, and how it shows a device's results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
 
 
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:
-    """Recordings at the rate of the device's model; what the readers assumed is told once."""
+    """Recordings at the rate of the device's model; each assumption of the readers is noted once."""
     from kilotune.recordings import read_all
     from kilotune.studies.streaming import model_rate_hz
 
@@ -65,5 +65,5 @@ def parse_labels(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise KilotuneError(
-            "bad_argument", f"--labels {text!r} is not a list of class numbers", "such as 0,1,2"
+            "bad_argument", f"--labels {text!r} is not a list of class numbers", "write it as 0,1,2"
         ) from None

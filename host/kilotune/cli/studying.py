@@ -1,4 +1,4 @@
-"""Commands that answer what learning is worth: evaluate, report, demo."""
+"""Commands that show what learning achieves: evaluate, report, demo."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
     "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
 )
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
-@click.option("--model", type=EXISTING, help="Base model (.tflite) with features; the shipped one where absent.")
+@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
+@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
+@click.option("--model", type=EXISTING, help="Base model (.tflite) with features [default: the shipped one].")
 @click.option(
     "--share",
     type=Real(0.1, 0.9),
     default=0.5,
     show_default=True,
-    help="Part of each healthy recording to learn from.",
+    help="Share of each healthy recording to learn from.",
 )
 @source_options
 @learn_options.only("passes", "lr", "seed")
@@ -56,7 +56,7 @@ def evaluate_command(
     read: ReadOptions,
     learning: LearnOptions,
 ) -> None:
-    """Compare all methods, and plain baselines, on recordings; recommend one and say why.
+    """Compare all methods and simple baselines on recordings; recommend one and say why.
 
     Runs on the twin, which computes exactly what a device computes.
     """
@@ -129,14 +129,14 @@ def evaluation_text(found: Evaluation) -> str:
     example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html",
 )
 @device_options()
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeat for more.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeat for more.")
+@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
+@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
 @click.option(
     "--share",
     type=Real(0.1, 0.9),
     default=0.5,
     show_default=True,
-    help="Part of each healthy recording to learn from.",
+    help="Share of each healthy recording to learn from.",
 )
 @click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
 @click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
@@ -153,9 +153,9 @@ def report_command(
     read: ReadOptions,
     learning: LearnOptions,
 ) -> None:
-    """Score before, learn, score after on a device, and write one self-contained HTML page.
+    """Score recordings on a device before and after learning, and write one self-contained HTML page.
 
-    Nothing is committed: at the end the device is back at its last checkpoint.
+    Nothing is committed: at the end, the device is back at its last checkpoint.
     """
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
@@ -173,7 +173,7 @@ def report_command(
     image = Image.load(where.image)
     config = image.features
     if config is None:
-        raise KilotuneError("no_features", "the image takes ready inputs", "use an image with features")
+        raise KilotuneError("no_features", "the image takes ready inputs, not samples", "use an image with features")
     ok, bad = (read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, fault))
     notes = tuple(dict.fromkeys(n for r in (*ok, *bad) for n in r.notes))
     to_learn, test = split_healthy(ok, share=share, window=config.window)
@@ -211,7 +211,7 @@ def report_command(
     "--target",
     default="qemu:mps2-an386",
     show_default=True,
-    help="Where to run; native where its tools are missing.",
+    help="Where to run; native if the tools for it are missing.",
 )
 @click.option(
     "-o",
@@ -220,17 +220,22 @@ def report_command(
     type=FOLDER,
     default=Path("build/demo"),
     show_default=True,
-    help="Folder for all that is made.",
+    help="Folder for everything the demo makes.",
 )
-@click.option("--data", "data", multiple=True, help="Own recordings: first healthy ones, then --fault.")
-@click.option("--fault", multiple=True, help="Faulty recordings, with --data.")
+@click.option(
+    "--data",
+    "data",
+    multiple=True,
+    help="Your own recording of the healthy machine, instead of a simulated one; repeatable.",
+)
+@click.option("--fault", multiple=True, help="With --data: recording of the faulty machine; repeatable.")
 @click.option(
     "--timeout",
     type=Real(min=0.1, max=86400),
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Longest wait for any answer, seconds.",
+    help="Longest wait for any one answer, in seconds.",
 )
 @source_options
 def demo_command(
@@ -242,11 +247,11 @@ def demo_command(
     timeout: float,
     read: ReadOptions,
 ) -> None:
-    """Watch an emulated board adapt to a machine that its model has never seen, and keep it across resets."""
+    """Watch an emulated board adapt to a machine its model has never seen, and keep what it learned across resets."""
     from kilotune.studies.demo import run
 
     if bool(data) != bool(fault):
-        raise KilotuneError("bad_argument", "--data needs --fault, and --fault --data", "give both, or neither")
+        raise KilotuneError("bad_argument", "--data and --fault need each other", "give both or neither")
     if not data:
         source_options.refuse("without --data the demo simulates a machine")
     refuse_unread((*data, *fault))
@@ -258,4 +263,4 @@ def demo_command(
         out.say("\n" + pairs([("report", result.report), ("adapter", result.adapter), ("merged model", result.merged)]))
     if not result.ok:
         failed = ", ".join(c.name for c in result.checks if not c.ok)
-        raise KilotuneError("mismatch", f"the demo ran, but this did not hold: {failed}", "see the report")
+        raise KilotuneError("mismatch", f"the demo ran, but these checks failed: {failed}", "see the report")

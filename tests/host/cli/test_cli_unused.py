@@ -1,4 +1,4 @@
-"""Options that a command would not look at, given what else it was told: refused, never passed over."""
+"""Options that a command would ignore, given its other options: refused, never ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one error type of the host tools."""
+"""The only error type of the host tools."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The vocabulary: each word that image, compiler, device, command line, search and report share, written once.
 
-Those that go over the wire are made by the build from its schema (`wire_terms`); the others have the numbers of the
-model image (docs/SPEC.md). A plain string becomes a member of
-these at the public edge (`kilotune.compile`, `Device.learn`, the command line, a file that is read) and nowhere else.
+The build generates the words that go over the wire from its schema (`wire_terms`). The others have the numbers of the
+model image (docs/SPEC.md). Plain strings are converted to these enums at the public edge (`kilotune.compile`,
+`Device.learn`, the command line, a file that is read) and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Q10 = 1024.0  # scores, losses and thresholds on the wire are log2 in 1/1024
 
 
 class Word(str, Enum):
-    """A word as it stands in files and JSON, and the number that images and messages have for it."""
+    """A word as it is written in files and JSON, and its number in images and messages."""
 
     number: int
 
@@ -66,30 +66,30 @@ class Word(str, Enum):
 
 
 class Loss(Word):
-    """What training lowers; 0 on the wire: nothing is trained."""
+    """The loss that training lowers; 0 on the wire means that nothing is trained."""
 
     reconstruction = "reconstruction", 1  # squared error to the model's own input
-    regression = "regression", 2  # squared error to a target that is given
+    regression = "regression", 2  # squared error to a given target
     classification = "classification", 3  # cross-entropy of a softmax to a class
 
 
 class Method(Word):
-    """What of a model the device trains."""
+    """Which parameters of a model the device trains."""
 
     none = "none", 0
     bias = "bias", 1
     head = "head", 2  # weights and biases of the last layer
     bias_and_head = "bias+head", 3
-    lora = "lora", 4  # low-rank sums on the weights of whole layers
+    lora = "lora", 4  # low-rank updates of the weights of whole layers
     channels = "channels", 5  # the weights of some channels
-    chosen = "chosen", 6  # layer by layer, as a search or a caller says
+    chosen = "chosen", 6  # layer by layer, as a search or the caller decides
 
 
-# Those that a name alone describes.
+# Methods that need no further choice.
 FIXED_METHODS = tuple(method for method in Method if method not in (Method.none, Method.chosen))
 
 
-# Other spellings that people know.
+# Other common spellings.
 _SYNONYMS = {"cross_entropy": Loss.classification.value}
 
 Term = TypeVar("Term", bound=Enum)
@@ -102,18 +102,18 @@ def words(kind: type[Term]) -> tuple[str, ...]:
 
 
 def spellings(kind: type[Term]) -> tuple[str, ...]:
-    """`words`, and the other spellings that name one of them."""
+    """`words`, and their other spellings."""
     own = words(kind)
     return (*own, *(other for other, word in _SYNONYMS.items() if word in own))
 
 
 def word_of(member: Enum) -> str:
-    """One member as people write it, and as it stands in JSON."""
+    """One member as people write it, and as it is written in JSON."""
     return str(member) if isinstance(member, Word) else member.name
 
 
 def known(kind: type[Term], word: object) -> Term | None:
-    """The member that `word` names, in either spelling; None where it names none."""
+    """The member that `word` names, in any spelling; None if it names none."""
     if isinstance(word, kind):
         return word
     text = _SYNONYMS.get(word, word) if isinstance(word, str) else None
@@ -121,7 +121,7 @@ def known(kind: type[Term], word: object) -> Term | None:
 
 
 def named(kind: type[Term], word: Term | str) -> Term:
-    """The same; KilotuneError `bad_argument` where it names none."""
+    """Like `known`, but raises KilotuneError `bad_argument` if `word` names no member."""
     found = known(kind, word)
     if found is None:
         hint = f"use one of {', '.join(words(kind))}"
@@ -130,6 +130,6 @@ def named(kind: type[Term], word: Term | str) -> Term:
 
 
 def word_for(kind: type[Numbered], number: int) -> str:
-    """The word for a number that a device tells; "none" for 0, "method 9" for one that these tools do not know."""
+    """The word for a number from a device: "none" for 0; "method 9", say, for one that these tools do not know."""
     told = {0: "none"} | {member.number: str(member) for member in kind}
     return told.get(number, f"{kind.__name__.lower()} {number}")

@@ -125,7 +125,7 @@ WRONG: dict[str, Any] = {
     "layer normalisation": {"inputs": {20: 1}},
     "coupled": {"inputs": {1: -1}},
     "cell state of scale": {"cell_power": -4},
-    "state to start from": {"inputs": {18: 0}},
+    "initial state": {"inputs": {18: 0}},
 }
 
 

@@ -302,7 +302,7 @@ def test_combinations_that_no_layer_has_are_refused_by_name() -> None:
         with pytest.raises(KilotuneError, match=match):
             kilotune.compile(net.finish(made), method="bias")
 
-    refused("SUB", [1, 2, 3, 4], True, "takes from a constant of several values")
+    refused("SUB", [1, 2, 3, 4], True, "subtracts from a constant of several values")
     refused("ADD", np.arange(8).reshape(2, 1, 1, 4), False, "shape")
 
 

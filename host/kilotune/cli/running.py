@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 @click.option(
     "--learn-files",
     type=click.IntRange(min=1),
-    help="With both: files to learn from, counted from the first [default: 1; half of a single file].",
+    help="With --learn and --detect: number of files to learn from [default: 1, or half of a single file].",
 )
 @click.option(
     "--learn-seconds",
     type=Real(min=0, min_open=True),
-    help="With both: seconds to learn from, counted over all files in order.",
+    help="With --learn and --detect: seconds to learn from, counted over all files in order.",
 )
 @click.option("--labels", metavar="0,1,..", help="Class number of each file to learn from, for classifiers.")
 @click.option("--commit", "do_commit", is_flag=True, help="Save what was learned in the device's flash.")

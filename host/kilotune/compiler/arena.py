@@ -1,4 +1,4 @@
-"""Places buffers with known lifetimes in one arena, as small as can be found; same input, same plan."""
+"""Places buffers with known lifetimes in one small arena; deterministic."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from kilotune.image.memory import Piece
 
 ALIGNMENT = 4
-# Orders tried beyond the fixed ones while the plan is above the lower bound; seeded, so that a
-# model compiles to the same image everywhere. Fewer for long lists: placing takes their square.
+# Orders tried after the fixed ones while the plan is above the lower bound; seeded, so that a model compiles to the
+# same image everywhere. Fewer for long lists, as placing takes time that grows with their square.
 SHUFFLES = 200
 SHUFFLE_WORK = 1 << 20
 
@@ -19,14 +19,14 @@ SHUFFLE_WORK = 1 << 20
 class Buffer:
     """Pieces that are placed together, at offsets from the start of the buffer.
 
-    They may overlap: where one is read in the step that writes another over it.
+    They may overlap if one is read in the same step that overwrites it with another.
     """
 
     pieces: tuple[Piece, ...]
 
     @classmethod
     def of(cls, key: str, size: int, first: int, last: int, again: Iterable[tuple[int, int]] = ()) -> Buffer:
-        """One that is alive from step `first` to `last`, and in the spans of steps `again` with other contents."""
+        """A buffer that is alive from step `first` to `last`, and again, with new contents, in the spans `again`."""
         return cls(tuple(Piece(key, 0, size, *span) for span in ((first, last), *again)))
 
     @property
@@ -52,7 +52,7 @@ class Buffer:
         return Buffer(tuple(replace(p, offset=p.offset + by) for p in self.pieces))
 
     def over(self, other: Buffer, behind: int) -> Buffer:
-        """This over the last piece of `other`, which begins `behind` bytes or a few more behind its start."""
+        """This buffer over the last piece of `other`, which begins at least `behind` bytes after the start of this."""
         start = other.pieces[-1].offset - _rounded(behind)
         lead = max(0, -start)
         return Buffer(other.shifted(lead).pieces + self.shifted(start + lead).pieces)
@@ -60,7 +60,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Offsets by buffer key, and the bytes that they need together."""
+    """Offsets by buffer key, and the total size in bytes."""
 
     offsets: dict[str, int]
     size: int
@@ -69,7 +69,7 @@ class Arena:
 
 
 def plan(buffers: Sequence[Buffer]) -> Arena:
-    """Greedy best fit in several orders; the smallest arena wins, the first of equals."""
+    """Greedy best fit in several orders. The smallest arena wins; among equals, the first."""
     bound = lower_bound(buffers)
     orders = [
         sorted(buffers, key=lambda b: (-b.size, b.first, b.key)),
@@ -103,7 +103,7 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
 
 
 def _alive(buffer: Buffer, step: int) -> int:
-    """Bytes that lie between the first and the last that is alive in a step."""
+    """Bytes from the first to the last byte that is alive in a step."""
     alive = [p for p in buffer.pieces if p.first <= step <= p.last]
     return max(map(_end, alive)) - min(p.offset for p in alive) if alive else 0
 
@@ -117,12 +117,12 @@ def _rounded(size: int) -> int:
 
 
 def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
-    """Each buffer into the tightest gap between those that live at the same time."""
+    """Puts each buffer into the tightest gap between buffers that live at the same time."""
     placed: list[Piece] = []
     offsets: dict[str, int] = {}
     total = 0
     for buffer in order:
-        # Offsets that would bring one of its pieces over one that lives at the same time: open ranges.
+        # Open ranges of offsets at which one of its pieces would overlap one that lives at the same time.
         taken = sorted(
             (other.offset - _end(own), _end(other) - own.offset)
             for own in buffer.pieces

@@ -55,23 +55,22 @@ def compile(
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
-    `last_layers`: train so many last layers only; `layers`: those with these names or numbers. Method
-    "lora" trains sums of rank `rank` (1 to 8, default 2) on the weights of dense layers and 1x1
-    convolutions, "channels" the weights of some channels: `channels` says how many of each layer (default
-    4, those with the largest weights) or which, by layer. "chosen" takes what `chosen` says of each op.
-    `loss`: "reconstruction", "regression" or "classification" (also "cross_entropy"); "auto": what the
-    model's metadata says, else what suits its shape.
-    `momentum` and `accumulate` reserve the optimiser state that either needs, `adam` that of Adam, which
-    then trains. `features` and `profile` default to what the model's own metadata says; without any, the
-    model takes ready int8 inputs. `reservoir`: windows that the device keeps for training, 1 to 255, held-
-    back ones included. `early`: windows of the first learn phase that later ones are held to, 3 to
-    `reservoir`, 0 = none; each costs as many bytes as the model has inputs. `alone_windows`: healthy
-    windows that a device with a sensor and without a host learns from, 0: none; twice the reservoir unless
-    it is said. `recompute`: activations that the backward pass reads are computed again for it where that
-    makes the arena smaller, at the price of instructions; the learned bits are the same.
-    Raises KilotuneError: `no_file`, `bad_model` (no int8 .tflite that can be read), `unsupported_model` (an
-    operator, or a way to train it, that there is not: the message names it), `shared_tensor`, `bad_features`,
-    `bad_argument`.
+    `last_layers`: train only this many layers, counted from the last. `layers`: train only the layers with these
+    names or numbers. Method "lora" trains updates of rank `rank` (1 to 8, default 2) of the weights of dense layers
+    and 1x1 convolutions. "channels" trains the weights of some channels: `channels` is their number per layer
+    (default 4, those with the largest weights), or lists them for each layer. "chosen" trains in each op what
+    `chosen` says.
+    `loss`: "reconstruction", "regression" or "classification" (also "cross_entropy"). "auto": the one in the
+    model's metadata, else the one that suits its shape.
+    `momentum` and `accumulate` reserve the optimiser state that they need. `adam` trains with Adam and reserves its
+    state. `features` and `profile` default to the model's own metadata; without features, the model takes ready
+    int8 inputs. `reservoir`: windows that the device keeps for training, including those held back, 1 to 255.
+    `early`: windows of the first learn phase kept as a check on later ones, 3 to `reservoir`, or 0 for none; each
+    takes one byte per model input. `alone_windows`: healthy windows that a device with a sensor learns from
+    without a host, 0 for none; default: twice the reservoir. `recompute`: compute activations again for the backward
+    pass where that makes the arena smaller; this costs instructions, and the learned bits are the same.
+    Raises KilotuneError: `no_file`, `bad_model` (not a readable int8 .tflite), `unsupported_model` (an operator that
+    cannot be run or not be trained that way: the message names it), `shared_tensor`, `bad_features`, `bad_argument`.
     """
     options = CompileOptions(
         method=named(Method, method),
@@ -95,7 +94,7 @@ def compile(
 
 
 def compile_with(tflite: bytes | str | Path, options: CompileOptions) -> Image:
-    """The same with all that can be asked for in one value."""
+    """`compile` with all options in one value."""
     model = tflite_model.read(_content(tflite))
     graph = graph_module.build(model)
     if options.method is not Method.none:
@@ -114,9 +113,9 @@ def compile_within(
     steps: int = 400,
     progress: Progress | None = None,
 ) -> tuple[Image, Found]:
-    """Compiles what the search of `kilotune.compiler.search` chooses to train within `budget`; see there.
+    """Searches for what to train within `budget` (see `kilotune.compiler.search`) and compiles that.
 
-    `options`: all but what the search decides itself. `steps`: training steps of each measurement.
+    `options`: everything that the search does not decide itself. `steps`: training steps per measurement.
     """
     from kilotune.compiler import search
 
@@ -156,7 +155,7 @@ def _content(tflite: bytes | str | Path) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a model file, bounded."""
+    """The bytes of a model file, up to a limit."""
     try:
         if path.stat().st_size > tflite_model.MAX_FILE_BYTES:
             raise KilotuneError(
@@ -171,7 +170,7 @@ def read_file(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A graph and all that is settled before it is planned. `options` holds no None that the model answers."""
+    """A graph and everything decided before planning. In `options`, the model's own values replace None."""
 
     graph: Graph
     options: CompileOptions
@@ -180,7 +179,7 @@ class _Job:
 
     @property
     def calibration_bytes(self) -> int:
-        """At the head of the adapter."""
+        """Bytes of the calibration block, with which the adapter begins."""
         features, profile = self.options.features, self.options.profile
         residuals = profile.residual_std.size if profile is not None else 0
         inputs = features.inputs if features is not None else 0
@@ -188,14 +187,14 @@ class _Job:
 
 
 def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) -> _Job:
-    """What nobody asked for is as the model's `own` metadata says, else as it suits the graph."""
+    """Fills in what was not asked for: from the model's `own` metadata, else as suits the graph."""
     loss = losses.choose_loss(graph, options.loss or own.loss)
     features = options.features if options.features is not None else own.features
     profile = options.profile if options.profile is not None else own.profile
     if features is None:
         options.require_used_without_features()
         if profile is not None:
-            raise KilotuneError("bad_features", "a profile came without features", "give both, or neither")
+            raise KilotuneError("bad_features", "a profile was given without features", "give both or neither")
     else:
         profile = _profile_for(graph, features, profile, loss)
     settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows)
@@ -203,7 +202,7 @@ def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) 
 
 
 def _profile_for(graph: Graph, features: FeatureConfig, profile: Profile | None, loss: Loss) -> Profile:
-    """The profile, one that changes nothing where there is none; KilotuneError where the three do not fit."""
+    """The profile, or one that changes nothing if there is none. Raises KilotuneError if the three do not fit."""
     inputs, outputs = graph.activations[graph.input].elements, graph.activations[graph.output].elements
     if features.inputs != inputs:
         raise KilotuneError(
@@ -221,7 +220,7 @@ def _profile_for(graph: Graph, features: FeatureConfig, profile: Profile | None,
     residuals = 0 if loss is Loss.classification else outputs
     profile = profile or Profile.neutral(inputs, residuals)
     if profile.feature_mean.size != inputs or profile.residual_std.size != residuals:
-        raise KilotuneError("bad_features", "the profile is not for this model", "make the profile again")
+        raise KilotuneError("bad_features", "the profile is not for this model", "create the profile again")
     return profile
 
 

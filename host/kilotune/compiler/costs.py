@@ -1,7 +1,7 @@
 """Instructions of an inference and of a training step on a Cortex-M4F, estimated before anything is built.
 
-Each kind of work costs so many instructions a unit; `tests/bench/costs.py` measures them on QEMU's
-mps2-an386 and says how far estimates are off on networks that they were not fitted to.
+Each kind of work costs a number of instructions per unit. `tests/bench/costs.py` measures these numbers on QEMU's
+mps2-an386, and how far off the estimates are for networks that they were not fitted to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kilotune.operators.base import ImageOp, OpPlan
 from kilotune.operators.convolution import Conv2D, DepthwiseConv2D, PositionLayer
 from kilotune.operators.weighted import Weighted
 
-# Instructions a unit, from `python tests/bench/costs.py`.
+# Instructions per unit, from `python tests/bench/costs.py`.
 INSTRUCTIONS: Mapping[str, float] = MappingProxyType(
     {
         "bias gradient": 0,
@@ -52,7 +52,7 @@ def inference(graph: Graph, plan: Plan) -> int:
 
 
 def step(graph: Graph, plan: Plan) -> int:
-    """0 where nothing is trained."""
+    """Instructions of a training step; 0 if nothing is trained."""
     return _price(step_work(graph, plan)) if plan.training is not None else 0
 
 

@@ -1,4 +1,4 @@
-"""From the operators of a `.tflite` to the ops of an image: float borders stripped, reshapes elided."""
+"""Turns the operators of a `.tflite` into the ops of an image; strips float borders and elides reshapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kilotune.operators.base import Activation, ImageOp, Lowering
 from kilotune.tflite.model import Operator, Tensor, TfliteModel
 
 MAX_EXTENT = 65535
-# A hostile file may use one constant in thousands of operators: these bound the work that it makes.
+# A malicious file may use one constant in thousands of operators. These bound the work that it can cause.
 MAX_OPS = 256
 MAX_PARAMETERS = 1 << 25
 
@@ -42,7 +42,7 @@ class Graph:
 
 
 def build(model: TfliteModel) -> Graph:
-    """Lowers every operator of `model`; KilotuneError `unsupported_model` names the first that cannot be."""
+    """Lowers every operator of `model`. KilotuneError `unsupported_model` names the first that is not supported."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise KilotuneError(
             "unsupported_model",
@@ -73,7 +73,7 @@ def build(model: TfliteModel) -> Graph:
 
 
 class _Activations:
-    """Those of the image, each made where a tensor that it stands for is first asked for."""
+    """The image's activations, each created when one of its tensors is first asked for."""
 
     def __init__(self, model: TfliteModel, aliases: dict[int, int], extents: dict[int, tuple[int, int, int]]) -> None:
         self._tensors, self._aliases, self._extents = model.tensors, aliases, extents
@@ -81,7 +81,7 @@ class _Activations:
         self.made: list[Activation] = []
 
     def index(self, tensor: int) -> int:
-        """Of the activation that stands for `tensor`."""
+        """Index of the activation that stands for `tensor`."""
         root = self._aliases[tensor]
         if root not in self._known:
             group = [self._tensors[i] for i, r in self._aliases.items() if r == root]
@@ -92,7 +92,7 @@ class _Activations:
 
 
 def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activations, image_input: int) -> list[ImageOp]:
-    """All operators but the skipped ones, in the file's order, which must be one that can run."""
+    """All operators but the skipped ones, in the file's order. Refuses an order that cannot run."""
     ready = {image_input}
     ops: list[ImageOp] = []
     for operator in model.operators:
@@ -102,7 +102,7 @@ def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activation
         if not ready.issuperset(op.reads) or op.output in ready:
             raise KilotuneError(
                 "bad_model",
-                f"{model.describe(operator)} runs before its input is there, or writes a tensor twice",
+                f"{model.describe(operator)} runs before its input is computed, or writes a tensor twice",
                 "the file is damaged: convert the model again",
             )
         ready.add(op.output)
@@ -117,7 +117,7 @@ def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activation
 
 
 def with_flat_output(graph: Graph) -> Graph:
-    """The same with its output in a row, as losses need it: a copy of the last op's output, where it lies."""
+    """The graph with a flat output, as losses need it: the last op's output, copied in place."""
     last, x = graph.ops[graph.producer(graph.output)], graph.activations[graph.output]
     if x.positions == 1 or x.elements > MAX_EXTENT or not last.has_backward:
         return graph
@@ -138,7 +138,7 @@ def _border(tensor: Tensor) -> Border:
 def _shape_arithmetic(model: TfliteModel) -> frozenset[int]:
     """Operators that only compute the target shape of a RESHAPE (Keras emits them for an open batch size).
 
-    The file's tensors carry their shapes for a batch of 1, so that nothing of this is needed.
+    They are not needed: the file's tensors have their shapes for a batch of 1.
     """
     wanted = {op.input(1) for op in model.operators if op.opcode == "RESHAPE"}
     others = set(model.outputs)
@@ -179,7 +179,7 @@ def _extents(model: TfliteModel, skipped: frozenset[int]) -> dict[int, tuple[int
 def _aliases(
     model: TfliteModel, skipped: frozenset[int], extents: dict[int, tuple[int, int, int]]
 ) -> tuple[dict[int, int], frozenset[int]]:
-    """Tensor -> the int8 tensor that stands for it in the image, and the operators that vanish so."""
+    """Tensor -> the int8 tensor that stands for it in the image; and the operators that this makes unnecessary."""
     root = {t.index: t.index for t in model.tensors}
     inputs = set(model.inputs)
     elided = set()
@@ -199,7 +199,7 @@ def _aliases(
             if source.dtype == "int8" and not _same_quantisation(source, target):
                 raise _border_error(model, operator, "changes the quantisation")
             if len({extents[i] for i in extents if root[i] in (root[source.index], root[target.index])}) > 1:
-                continue  # two operators see the values in different shapes: an op of its own
+                continue  # two operators need the values in different shapes: this stays an op
             _join(root, source.index, target.index)
         elif operator.opcode == "QUANTIZE" and source.dtype == target.dtype == "int8":
             continue
@@ -208,7 +208,7 @@ def _aliases(
                 raise _border_error(model, operator, f"requantises {source.dtype} to int8")
             _join(root, target.index, source.index)
         elif source.dtype == "int8":
-            # Where a float operator follows, it refuses itself by its input's type.
+            # A float operator that follows is refused because of its input's type.
             if target.dtype != "float32" and not _offset_only(target, source):
                 raise _border_error(model, operator, f"requantises int8 to {target.dtype}")
             _join(root, source.index, target.index)
@@ -221,13 +221,13 @@ def _aliases(
 
 
 def _maker(model: TfliteModel, tensor: Tensor) -> str:
-    """Which operator computed it, and so in a type that is not int8."""
+    """Names the operator that computed it in a type other than int8."""
     maker = next((op for op in model.operators if tensor.index in op.outputs), None)
     return "" if maker is None else f", behind {model.describe(maker)}, which has no int8 form here"
 
 
 def _join(root: dict[int, int], first: int, second: int) -> None:
-    """`second` becomes a name of what `first` stands for."""
+    """Makes `second` another name of what `first` stands for."""
     keep, drop = root[first], root[second]
     for tensor, r in root.items():
         if r == drop:
@@ -252,12 +252,12 @@ def _border_error(model: TfliteModel, operator: Operator, what: str) -> Kilotune
     return KilotuneError(
         "unsupported_model",
         f"{model.describe(operator)} {what}",
-        "quantise the whole model to int8; QUANTIZE and DEQUANTIZE are taken off its input and output only",
+        "quantise the whole model to int8; QUANTIZE and DEQUANTIZE are removed at its input and output only",
     )
 
 
 def _activation(root: Tensor, group: list[Tensor], fixed: tuple[int, int, int] | None = None) -> Activation:
-    """The int8 tensor for `root`: as an operator asks for, else of several names the flattest shape."""
+    """The int8 tensor for `root`, in the shape that an operator asks for, else the flattest of its names' shapes."""
     if root.dtype != "int8" or root.scales.size != 1 or not -128 <= root.zero_point <= 127:
         raise KilotuneError(
             "unsupported_model",

@@ -12,7 +12,8 @@ from kilotune.terms import Loss
 
 
 def gradient_bytes(activation: Activation, *, wide: bool) -> int:
-    """Exponents, then mantissas; `wide`: one position's int32 values while an operator fills it (SPEC 1.2)."""
+    """Exponents, then mantissas. `wide`: with room for int32 values of one position while an operator fills it
+    (SPEC 1.2)."""
     head = 2 * (activation.positions + activation.positions % 2)
     return head + activation.elements * (4 if wide and activation.positions == 1 else 2)
 
@@ -30,8 +31,8 @@ def lifetimes(
     *,
     overwrite: bool = False,
 ) -> list[Buffer]:
-    """Every buffer of the arena, in the steps of `order`. `overwrite`: outputs are written over inputs that
-    nobody needs any more, where the op can do that."""
+    """Every buffer of the arena, in the steps of `order`. `overwrite`: outputs are written over inputs that are
+    no longer needed, where the op supports that."""
     end = len(graph.ops)
     loss_read = end if training is None else order.data[training.loss.tensor][0][1]
     overlaid = _overlaid_output(graph, ops, gradients, training, loss_read)
@@ -76,7 +77,7 @@ def lifetimes(
 def _activations(
     graph: Graph, ops: list[OpPlan], order: Schedule, overlaid: int | None, *, overwrite: bool
 ) -> list[Buffer]:
-    """Buffers of the activations' values, but for the one that its gradient is laid over."""
+    """Buffers of the activations' values, except the one that its gradient overlays."""
     held = {
         i: Buffer.of(f"data {i}", graph.activations[i].elements, *spans[0], spans[1:])
         for i, spans in sorted(order.data.items())
@@ -105,13 +106,13 @@ def _overlaid_output(
         return None
     first_op, tensor = training.first_op, training.loss.tensor
     if any(g is not None and (g.place == tensor) != (i == tensor) for i, g in enumerate(gradients)):
-        return None  # its place is another gradient's too
+        return None  # it shares its memory with another gradient
     return None if graph.ops[first_op].keeps_gradient(ops[first_op]) else training.loss.tensor
 
 
 def _over_output(activation: Activation, made: int, loss_step: int, last: int, index: int) -> Buffer:
-    """Gradient of the loss, with the output at its end: mantissa i is written when output i was read, and
-    lies before output i + 1."""
+    """Gradient of the loss, with the output at its end: mantissa i is written after output i was read, and ends
+    before output i + 1."""
     start = -(-(4 + activation.elements) // 4) * 4
     size = max(gradient_bytes(activation, wide=False), start + activation.elements)
     gradient = Piece(f"gradient {index}", 0, size, loss_step, last)

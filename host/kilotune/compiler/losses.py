@@ -14,8 +14,8 @@ CROSS_ENTROPY_BITS = 24
 
 
 def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
-    """What suits the model where nothing is said: a final SOFTMAX classifies, an output shaped like the input
-    reconstructs it."""
+    """`loss`, or if that is None, what suits the model: classification for a final SOFTMAX, reconstruction for an
+    output shaped like the input, else regression."""
     source, output = graph.activations[graph.input], graph.activations[graph.output]
     if loss is None:
         if isinstance(graph.ops[graph.producer(graph.output)], Softmax):
@@ -32,7 +32,7 @@ def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
 
 
 def plan_loss(graph: Graph, kind: Loss) -> tuple[LossPlan, int]:
-    """The loss, and the op whose output it takes: the backward pass begins there."""
+    """The loss, and the op whose output it takes, where the backward pass begins."""
     tensor, beta = graph.output, 1.0
     last = graph.ops[graph.producer(tensor)]
     if kind is Loss.classification and isinstance(last, Softmax):

@@ -1,4 +1,4 @@
-"""Decides what is trained, how gradients flow and where parameters lie; puts the plan together."""
+"""Decides what is trained, how gradients flow and where parameters are stored; puts the plan together."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from kilotune.operators.weighted import MIN_FRACTION_BITS
 from kilotune.terms import Loss, Method
 
 UNIT_EXPONENT_MAX = 110  # float32 ends at 126
-_Alive = tuple[Schedule, list[Buffer]]  # the order of all steps, and what lives in which of them
+_Alive = tuple[Schedule, list[Buffer]]  # the order of all steps, and which buffers are alive in each
 
 
 def plan(graph: Graph, options: CompileOptions, *, calibration_bytes: int) -> Plan:
-    """Plans training and memory of `graph`. `calibration_bytes` lead the adapter."""
+    """Plans training and memory of `graph`. The adapter begins with `calibration_bytes`."""
     if calibration_bytes % 4 != 0:
         raise ValueError("calibration bytes must be a multiple of 4")
     loss = choose_loss(graph, options.loss)
@@ -64,7 +64,7 @@ def _plan_training(
     loss_plan, first_op = plan_loss(graph, loss)
     chosen = choose(graph, first_op, options)
     if options.adam and any(choice.rank for choice in chosen.values()):
-        raise KilotuneError("bad_argument", "Adam does not train low-rank sums", "use method channels, or momentum")
+        raise KilotuneError("bad_argument", "Adam does not train low-rank updates", "use method channels, or momentum")
     training = TrainingPlan(options.method, loss_plan, first_op, min(chosen), options.adam)
     _choose_paths(graph, training, chosen, ops)
     _flow(graph, training, ops, gradients)
@@ -74,9 +74,9 @@ def _plan_training(
 def _smallest(
     graph: Graph, ops: list[OpPlan], alive: Callable[..., _Alive], *, recompute: bool
 ) -> tuple[Schedule, arena.Arena]:
-    """The order of the whole pass whose arena is the smallest, of a few. `alive`: the order with some activations
-    dropped and made again, outputs written over inputs or not, and what lives when; it reads `ops`."""
-    if not recompute:  # who asks for that wants the smallest arena
+    """Tries a few orders of the whole pass and returns the one with the smallest arena. `alive` gives the order, and
+    what is alive when, for a set of dropped activations, with or without outputs over inputs; it reads `ops`."""
+    if not recompute:  # with it, the smallest arena is wanted
         _spend_on_triples(graph, ops, lambda: arena.lower_bound(alive()[1]))
     tried = [alive()]
     apart = alive(overwrite=False)
@@ -88,8 +88,8 @@ def _smallest(
 
 
 def _spend_on_triples(graph: Graph, ops: list[OpPlan], needed: Callable[[], int]) -> None:
-    """Lets gradients pass in triples of rows wherever the arena, of which `needed` tells the least size with
-    `ops` as they are, becomes an eighth larger at most."""
+    """Lets gradients pass in triples of rows wherever that makes the arena at most an eighth larger. `needed` gives
+    the arena's least size with the current `ops`."""
     able = [i for i, op in enumerate(graph.ops) if op.fits_triples(graph.activations, ops[i])]
     limit = needed() * 9 // 8 if able else 0
     for i in able:
@@ -105,9 +105,9 @@ def _choose_paths(
     chosen: dict[int, LayerChoice],
     ops: list[OpPlan],
 ) -> None:
-    """Which ops take part in the backward pass, and to which of their inputs they pass gradients on."""
+    """Decides which ops take part in the backward pass, and to which of their inputs they pass gradients."""
     reachable = reached(graph, training.first_op)
-    needed: set[int] = set()  # activations with a trained op in front of them
+    needed: set[int] = set()  # activations that depend on a trained op
     for i in range(training.first_op + 1):
         op = graph.ops[i]
         sends = tuple(source in needed for source in op.reads)
@@ -127,7 +127,7 @@ def _choose_paths(
 
 
 def _flow(graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: list[GradientPlan | None]) -> None:
-    """Units, mantissa widths and places of the gradients, from the loss down to the first trained op."""
+    """Sets units, mantissa widths and places of the gradients, from the loss down to the first trained op."""
     units = {training.loss.tensor: training.loss.unit}
     places = {training.loss.tensor: training.loss.tensor}
     for i in range(training.first_op, training.last_op - 1, -1):
@@ -145,7 +145,7 @@ def _flow(graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: li
             adds.append(source in units)
             factors.append(sent / units.get(source, _in_range(sent)))
             if source not in units:
-                # An op that is trained in part needs its output's gradient again, for its weights.
+                # A partly trained op needs its output's gradient once more, for its weights.
                 alone = k == 0 and source not in op.reads[1:] and not ops[i].adapted
                 shares = alone and op.can_share(graph.activations)
                 places[source] = places[op.output] if shares else source
@@ -173,13 +173,13 @@ def _flow(graph: Graph, training: TrainingPlan, ops: list[OpPlan], gradients: li
 
 
 def _in_range(unit: float) -> float:
-    """`unit`, by a power of two nearer to 1 where many layers have made it tiny: it is kept as float32."""
+    """`unit`, scaled towards 1 by a power of two if many layers have made it too small for float32."""
     exponent = math.frexp(unit)[1]
     return unit if abs(exponent) <= UNIT_EXPONENT_MAX else math.ldexp(unit, -exponent)
 
 
 def _lay_out_parameters(graph: Graph, ops: list[OpPlan], start: int, *, state: bool, bias_bytes: int = 4) -> int:
-    """Each op's biases i32, then its weights i16, in op order; returns the end, a multiple of 4."""
+    """Lays out each op's int32 biases, then its int16 weights, in op order. Returns the end, a multiple of 4."""
     offset = start
     for i, op in enumerate(graph.ops):
         bias = weight = NONE

@@ -1,8 +1,8 @@
-"""The order of a training step: forward, the loss, and backward with what is computed again for it.
+"""The order of a training step: forward pass, loss, and backward pass with recomputed activations.
 
-An activation that the backward pass reads is kept from its forward pass on, or dropped and computed again just
-before (gradient checkpointing: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). To compute
-one again, its op runs again, and before it those of its inputs that are not kept either.
+An activation that the backward pass reads is either kept from the forward pass on, or dropped and recomputed just
+before it is read (gradient checkpointing: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). To
+recompute it, its op runs again, after the ops that make those of its inputs that were not kept either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kilotune.compiler.graph import Graph
 from kilotune.operators.base import OpPlan
 
-# Choosing what is dropped takes the square of their number: of more, the largest are looked at.
+# Choosing what to drop takes time that grows with the square of their number; only the largest are considered.
 MAX_CANDIDATES = 48
 
 Span = tuple[int, int]  # first and last step, both included
@@ -21,8 +21,8 @@ Span = tuple[int, int]  # first and last step, both included
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps: -1 the input arrives, 0 to n-1 forward, n the output is read and the loss taken, then backward
-    from the last op to the first, before each the ops that run again for it."""
+    """Steps: in -1 the input arrives; 0 to n-1 are the forward pass; in n the output is read and the loss computed.
+    Then comes the backward pass from the last op to the first, each after the ops that run again for it."""
 
     reruns: tuple[tuple[int, int], ...]  # (op before whose backward pass, op that runs again)
     backward: tuple[int, ...]  # step of each op's backward pass
@@ -47,8 +47,8 @@ def schedule(
     keep_input: bool,
     dropped: Collection[int] = (),
 ) -> Schedule:
-    """`loss_tensor`: what the loss reads beside the output, None where nothing is trained. `keep_input`: the
-    loss reads the input. `dropped`: activations that are computed again for the backward pass."""
+    """`loss_tensor`: what the loss reads besides the output; None if nothing is trained. `keep_input`: the loss reads
+    the input. `dropped`: activations that are recomputed for the backward pass."""
     end = len(graph.ops)
     wanted = read_backward(graph, ops)
     kept = {graph.input} | {a for reads in wanted.values() for a in reads} - set(dropped)
@@ -85,7 +85,7 @@ def schedule(
 
 
 def _chain(graph: Graph, producers: dict[int, int], kept: Collection[int], reads: Sequence[int]) -> list[int]:
-    """The ops that must run again so that `reads` are there, in their order."""
+    """The ops that must run again to provide `reads`, in execution order."""
     needed: set[int] = set()
     waiting = [a for a in reads if a not in kept]
     while waiting:
@@ -104,7 +104,7 @@ def _read(
     spans: dict[int, list[Span]],
     began: dict[int, int],
 ) -> None:
-    """What is kept lives until `step`; else what was computed again since `began`."""
+    """Extends the life of `activation` to `step`: from the start if it is kept, else since it `began` again."""
     if activation in kept:
         last[activation] = max(last[activation], step)
     else:
@@ -112,8 +112,8 @@ def _read(
 
 
 def choose_dropped(graph: Graph, ops: Sequence[OpPlan], cost: Callable[[frozenset[int]], int]) -> frozenset[int]:
-    """The activations to drop so that `cost`, the bytes with them dropped, is smallest; of equals, those that
-    are cheap to compute again. Empty where it does not help."""
+    """The activations to drop so that `cost`, in bytes, is smallest; among equals, those that are cheapest to
+    recompute. Empty if dropping does not help."""
     every = {a for reads in read_backward(graph, ops).values() for a in reads} - {graph.input}
     largest = sorted(every, key=lambda a: (-graph.activations[a].elements, a))[:MAX_CANDIDATES]
     known: dict[frozenset[int], tuple[int, int]] = {}
@@ -124,7 +124,7 @@ def choose_dropped(graph: Graph, ops: Sequence[OpPlan], cost: Callable[[frozense
             known[dropped] = cost(dropped), sum(_work(graph, op) for _, op in planned.reruns)
         return known[dropped]
 
-    # From nothing dropped and from everything, one change after the other for the better.
+    # Starts from nothing dropped and from everything dropped, and makes one improving change after another.
     found = [_improve(start, largest, price) for start in (frozenset[int](), frozenset(largest))]
     return min((frozenset[int](), *found), key=lambda dropped: (price(dropped), len(dropped)))
 
@@ -141,5 +141,5 @@ def _improve(
 
 
 def _work(graph: Graph, op: int) -> int:
-    """What running an op again takes, in products and outputs."""
+    """Cost of running an op again, in products and outputs."""
     return graph.ops[op].macs + graph.activations[graph.ops[op].output].elements

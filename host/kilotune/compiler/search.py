@@ -1,10 +1,10 @@
-"""Chooses what to train within a budget: what each layer contributes, measured; what it costs, planned.
+"""Chooses what to train within a budget. The contribution of each layer is measured, its cost is planned.
 
-Every way to train one layer is trained alone on part of the calibration data, through the twin, and counts by
-how much it lowers the loss on the rest (the contribution analysis of Lin et al., "On-Device Training Under
-256KB Memory", 2022). From these, sets grow greedily by contribution for the memory that they add, each priced by
-the planner itself, since layers share the arena. Contributions of layers do not add up exactly: so the sets on
-the way are trained and measured too, as are the fixed methods, and the best that fits is taken.
+First, every way to train a single layer is tried alone: the twin trains on part of the calibration data, and the
+contribution is how much the loss on the rest falls (the contribution analysis of Lin et al., "On-Device Training Under
+256KB Memory", 2022). Then sets grow greedily by contribution per byte of added memory. The planner itself prices each
+set, since layers share the arena. As contributions do not add up exactly, the intermediate sets and the fixed methods
+are trained and measured too, and the best that fits is chosen.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 RATES = (0.5, 0.05, 0.005, 0.0005)
 HOLD_EVERY = 4  # of the calibration data, the last quarter of each class is held back
-SHARES = (8, 4, 2)  # channels tried of a layer: one in so many
+SHARES = (8, 4, 2)  # fractions of a layer's channels that are tried: 1/8, 1/4, 1/2
 RANKS = (1, 4)
-TIE = 0.002  # sets this near in gain are alike: the smaller is taken
-SHOWN_SETS = 8  # sets on the way that are trained and measured
+TIE = 0.002  # sets whose gains differ by less count as equal, and the smaller is chosen
+SHOWN_SETS = 8  # intermediate sets that are trained and measured
 
 Chosen = dict[int, LayerChoice]
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bytes of arena, adapter and optimiser state; instructions of a step on a Cortex-M4F (None: any)."""
+    """Bytes of arena, adapter and optimiser state; instructions per step on a Cortex-M4F (None: no limit)."""
 
     ram_bytes: int
     instructions: int | None = None
@@ -52,14 +52,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Calibration data: inputs (n, inputs); labels (n,) of a classifier, targets (n, outputs) of a regression."""
+    """Calibration data: inputs (n, inputs); labels (n,) for a classifier, targets (n, outputs) for regression."""
 
     inputs: Rows
     labels: npt.NDArray[np.uint16] | None = None
     targets: Rows | None = None
 
     def split(self) -> tuple[list[int], list[int]]:
-        """Rows trained on and rows held back: the last quarter of each class, in the order of the data."""
+        """Rows to train on and rows held back: the last quarter of each class, in the order of the data."""
         groups = [np.arange(len(self.inputs))]
         if self.labels is not None:
             groups = [np.flatnonzero(self.labels == k) for k in np.unique(self.labels)]
@@ -86,12 +86,12 @@ class Part:
     name: str  # of the layer
     what: str
     choice: LayerChoice
-    contribution: float  # share by which it lowers the held-out loss
+    contribution: float  # fraction by which it lowers the held-out loss
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A set of them; `gain` is the share by which training it lowered the held-out loss."""
+    """A set of parts; `gain` is the fraction by which training it lowered the held-out loss."""
 
     name: str
     chosen: Chosen
@@ -124,8 +124,8 @@ def search(
     steps: int,
     progress: Progress | None = None,
 ) -> Found:
-    """The best set within the budget. `compile_chosen` makes an image to train a set in; `options`: those of the
-    final image, in whose adapter `calibration_bytes` lead."""
+    """The best set within the budget. `compile_chosen` makes an image that trains a given set. `options`: those of
+    the final image, whose adapter begins with `calibration_bytes`."""
     pricer = _Pricer(graph, options, calibration_bytes)
     measure = _Measure(compile_chosen, samples, steps)
     _, first_op = plan_loss(graph, choose_loss(graph, options.loss))
@@ -135,7 +135,7 @@ def search(
         cheapest = min(pricer.ram({i: LayerChoice(bias=True)}) for i in layers)
         raise KilotuneError(
             "too_large",
-            f"training needs {cheapest:,} bytes of arena and adapter at least, the budget is "
+            f"training needs at least {cheapest:,} bytes of arena and adapter, but the budget is "
             f"{budget.ram_bytes:,}" + (f" and {budget.instructions:,} instructions" if budget.instructions else ""),
             "give a larger budget, or use a smaller model",
         )
@@ -165,7 +165,7 @@ def search(
 
 
 def _ways(graph: Graph, i: int) -> Iterator[tuple[str, LayerChoice]]:
-    """What can be trained of one layer, with its biases."""
+    """The ways to train one layer; all include its biases."""
     op = graph.ops[i]
     yield "bias", LayerChoice(bias=True)
     if op.adapts_weights:
@@ -183,7 +183,7 @@ def _ways(graph: Graph, i: int) -> Iterator[tuple[str, LayerChoice]]:
 
 
 def _fixed(graph: Graph, first_op: int) -> Iterator[tuple[str, Chosen]]:
-    """The methods that need no search, to compare with."""
+    """The methods that need no search, for comparison."""
     for method in FIXED_METHODS:
         try:
             yield str(method), choose(graph, first_op, CompileOptions(method=method))
@@ -192,7 +192,7 @@ def _fixed(graph: Graph, first_op: int) -> Iterator[tuple[str, Chosen]]:
 
 
 def _grow(parts: Sequence[Part], pricer: _Pricer, budget: Budget) -> Iterator[tuple[str, Chosen]]:
-    """Sets that grow by the part with the most contribution for the memory it adds, while one fits."""
+    """Sets that grow by the part with the highest contribution per byte of added memory, as long as one fits."""
     chosen: dict[int, Part] = {}
     now = 0
     for count in itertools.count(1):
@@ -217,7 +217,7 @@ def _grow(parts: Sequence[Part], pricer: _Pricer, budget: Budget) -> Iterator[tu
 
 
 def _thinned(sets: list[tuple[str, Chosen]]) -> list[tuple[str, Chosen]]:
-    """At most SHOWN_SETS of them, the last included."""
+    """At most SHOWN_SETS of `sets`, including the last."""
     if len(sets) <= SHOWN_SETS:
         return sets
     places = sorted({round(k * (len(sets) - 1) / (SHOWN_SETS - 1)) for k in range(SHOWN_SETS)})
@@ -225,14 +225,14 @@ def _thinned(sets: list[tuple[str, Chosen]]) -> list[tuple[str, Chosen]]:
 
 
 class _Pricer:
-    """RAM and instructions of a set, by the planner; remembers what it has planned."""
+    """RAM and instructions of a set, from the planner; caches plans."""
 
     def __init__(self, graph: Graph, options: CompileOptions, calibration_bytes: int) -> None:
         self._graph, self._options, self._calibration_bytes = graph, options, calibration_bytes
         self._known: dict[tuple[tuple[int, LayerChoice], ...], tuple[float, float]] = {}
 
     def price(self, chosen: Mapping[int, LayerChoice]) -> tuple[int, int]:
-        """(bytes, instructions); KilotuneError where the set cannot be trained at all."""
+        """(bytes, instructions); raises KilotuneError if the set cannot be trained at all."""
         options = replace(self._options, method=Method.chosen, chosen=chosen)
         plan = planning.plan(self._graph, options, calibration_bytes=self._calibration_bytes)
         ram = plan.arena.size + plan.adapter_bytes + plan.state_bytes
@@ -257,7 +257,7 @@ class _Pricer:
 
 
 class _Measure:
-    """Trains a set on the twin and says by how much the held-out loss fell, with the best of RATES."""
+    """Trains a set on the twin and measures how much the held-out loss falls, with the best of RATES."""
 
     def __init__(self, compile_chosen: Compile, samples: Samples, steps: int) -> None:
         self._compile, self._samples, self._steps = compile_chosen, samples, steps

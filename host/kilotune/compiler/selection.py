@@ -1,4 +1,4 @@
-"""What of a model is trained: from a method and names of layers to a decision for every op."""
+"""Decides for every op what is trained, from a method and names of layers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def trainable_layers(graph: Graph, first_op: int) -> list[int]:
     if not layers:
         raise KilotuneError(
             "unsupported_model",
-            "the model has no layer with a bias that gradients reach",
-            "there is nothing to train",
+            "the model has no layer with a bias that gradients reach, so there is nothing to train",
+            "end the model with a dense layer or a convolution",
         )
     return layers
 
 
 @dataclass(frozen=True, slots=True)
 class Trainability:
-    """By which methods one layer with parameters can be trained: some of bias, head, channels and lora.
-    `reason`: why by none, where there is no way."""
+    """The methods by which one layer with parameters can be trained: some of bias, head, channels and lora.
+    `reason`: if there are none, why."""
 
     op: int
     layer: str
@@ -55,7 +55,7 @@ class Trainability:
 
 
 def trainability(graph: Graph, first_op: int) -> tuple[Trainability, ...]:
-    """Every layer with parameters, in the order in which they run."""
+    """Every layer with parameters, in execution order."""
     reachable = reached(graph, first_op)
     layers = [i for i, op in enumerate(graph.ops) if op.outputs > 0]
     last = max((i for i in layers if i in reachable), default=-1)
@@ -72,7 +72,7 @@ def trainability(graph: Graph, first_op: int) -> tuple[Trainability, ...]:
 
 
 def _obstacle(graph: Graph, reachable: frozenset[int], layer: int) -> str:
-    """What keeps gradients from a layer: the first operator behind it that they do not pass."""
+    """What keeps gradients from a layer: the first operator after it that they cannot pass."""
     outputs = {graph.ops[layer].output}
     for i in range(layer + 1, len(graph.ops)):
         op = graph.ops[i]
@@ -85,7 +85,7 @@ def _obstacle(graph: Graph, reachable: frozenset[int], layer: int) -> str:
 
 
 def choose(graph: Graph, first_op: int, options: CompileOptions) -> dict[int, LayerChoice]:
-    """Op -> what is trained of it; empty choices are left out."""
+    """Op -> what is trained in it; ops without training are omitted."""
     layers = trainable_layers(graph, first_op)
     if options.method is Method.chosen:
         found = dict(options.chosen or {})
@@ -105,14 +105,16 @@ def named(graph: Graph, layers: Iterable[int], name: str | int) -> int:
         if name == i or name == graph.ops[i].name or name == str(i):
             return i
     known = ", ".join(f"{i} '{graph.ops[i].name}'" for i in candidates)
-    raise KilotuneError("bad_argument", f"there is no layer {name!r} that could be trained so", f"use one of: {known}")
+    raise KilotuneError(
+        "bad_argument", f"there is no layer {name!r} that can be trained this way", f"use one of: {known}"
+    )
 
 
 def _layers(graph: Graph, layers: list[int], options: CompileOptions, *, in_part: bool) -> list[int]:
-    """The layers that a request names; all that can be trained in this way if it names none."""
+    """The layers that the options name; if they name none, all that can be trained this way."""
     able = [i for i in layers if graph.ops[i].adapts_weights] if in_part else layers
     if not able:
-        raise KilotuneError("unsupported_model", "no dense layer or convolution can be reached", "use method bias")
+        raise KilotuneError("unsupported_model", "gradients reach no dense layer or convolution", "use method bias")
     if isinstance(options.channels, Mapping):
         return sorted({named(graph, able, name) for name in options.channels})
     if options.layers is not None:
@@ -168,7 +170,7 @@ def _in_part(graph: Graph, layers: list[int], options: CompileOptions) -> dict[i
 
 
 def in_channels(op: ImageOp, channels: tuple[int, ...]) -> LayerChoice:
-    """These channels' weights and the layer's biases; all channels of a dense layer are its weights."""
+    """These channels' weights and the layer's biases; for all channels of a dense layer, simply its weights."""
     if len(channels) == op.outputs and op.trains_weights:
         return LayerChoice(bias=True, weights=True)
     return LayerChoice(bias=True, weights=True, channels=channels)
@@ -199,13 +201,17 @@ def _check_chosen(graph: Graph, layers: list[int], found: Mapping[int, LayerChoi
             and (not choice.weights or (op.adapts_weights if choice.channels or choice.rank else op.trains_weights))
         )
         if not good:
-            raise KilotuneError("bad_argument", f"op {i} cannot be trained so: {choice}", "choose again")
+            raise KilotuneError(
+                "bad_argument",
+                f"op {i} cannot be trained this way: {choice}",
+                "see what `kilotune.compiler.compile.trainable` lists for it",
+            )
     if not found:
         raise KilotuneError("bad_argument", "nothing is chosen to be trained", "choose at least one layer")
 
 
 def refuse_doubly_trained(graph: Graph, chosen: Mapping[int, LayerChoice]) -> None:
-    """A tensor that two ops train would need two values in the merged model."""
+    """Refuses to train one tensor in two ops, as it would need two values in the merged model."""
     owners: dict[tuple[str, int], ImageOp] = {}
     for index in sorted(chosen):
         op, choice = graph.ops[index], chosen[index]

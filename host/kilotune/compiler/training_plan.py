@@ -1,4 +1,4 @@
-"""The plan of an image: what is trained, how gradients flow, where everything lies."""
+"""The plan of an image: what is trained, how gradients flow, and where everything is in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kilotune.terms import Loss, Method
 
 @dataclass(frozen=True, slots=True)
 class LossPlan:
-    """What training section 1.5 says of the loss."""
+    """The loss, as in the training section (SPEC 1.5)."""
 
     kind: Loss
     tensor: int  # activation whose gradient the loss gives
@@ -41,12 +41,12 @@ class GradientPlan:
     mantissa_bits: int
     unit: float  # C
     masked: bool  # by a mask in the arena; the loss masks its own tensor
-    place: int  # activation whose gradient's place it takes, in most cases its own
+    place: int  # activation whose gradient's memory it uses; usually its own
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that the image says beyond the graph. `ops` and `gradients` run parallel to the graph's."""
+    """Everything in the image beyond the graph. `ops` and `gradients` are parallel to the graph's."""
 
     ops: tuple[OpPlan, ...]
     gradients: tuple[GradientPlan | None, ...]

@@ -1,1 +1,1 @@
-"""What leaves the project: packages of the kernel, and C arrays."""
+"""Exports for other firmware: packages of the kernel, and C arrays."""

@@ -1,4 +1,4 @@
-"""A model image as a C++ header, for firmware that keeps its model in the program."""
+"""A model image as a C++ header, for firmware with the model in its program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PER_LINE = 16
 
 
 def to_c_array(image: Image) -> str:
-    """The header: `kModel` (aligned as the kernel needs it) and the bytes of RAM that it asks for."""
+    """The header: `kModel` (aligned as the kernel needs it) and the bytes of RAM that it needs."""
     sizes = (
         ("Arena", image.arena_bytes),
         ("Adapter", image.adapter_bytes),
@@ -41,5 +41,5 @@ def to_c_array(image: Image) -> str:
 
 
 def save_c_array(image: Image, path: Path) -> None:
-    """Writes the header, whole or not at all."""
+    """Writes the header, completely or not at all."""
     write_atomically(path, to_c_array(image).encode())

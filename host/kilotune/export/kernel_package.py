@@ -1,7 +1,7 @@
-"""The kernel alone, laid out as the package that an embedded ecosystem expects.
+"""The kernel alone, packaged as an embedded ecosystem expects.
 
-Every layout is the same tree, `src/kilotune.h` and `src/kernel/`, beside the metadata of its ecosystem; the
-project's own root carries the same metadata with its own paths. Whose rules: docs/LIBRARY.md.
+Every package has the same tree, `src/kilotune.h` and `src/kernel/`, and the metadata of its ecosystem. The project's
+own root has the same metadata with its own paths. docs/LIBRARY.md says whose rules apply.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ PROJECT: Final = Paths("firmware/kernel", "firmware", "firmware/kernel/include",
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who publishes the package; library indexes want both."""
+    """Who publishes the package; library indexes require both."""
 
     maintainer: str = "Kilotune maintainers"
     url: str = ""
 
 
-# What of it the ecosystem's own files say.
+# Which of its fields each ecosystem's files contain.
 PUBLISHED: Final[dict[Ecosystem, frozenset[str]]] = {
     "cmake": frozenset(),
     "arduino": frozenset(("maintainer", "url")),
@@ -94,9 +94,9 @@ def metadata(ecosystem: Ecosystem, paths: Paths, publisher: Publisher) -> dict[s
 
 
 def lay_out(ecosystem: Ecosystem, target: Path, publisher: Publisher | None = None) -> Layout:
-    """Writes the package as a new folder, or as an archive where `target` ends in .zip.
+    """Writes the package as a new folder, or as an archive if `target` ends in .zip.
 
-    KilotuneError: `no_source`, `not_empty`.
+    Raises KilotuneError: `no_source`, `not_empty`.
     """
     if target.suffix == ".zip":
         with tempfile.TemporaryDirectory() as temporary:
@@ -128,7 +128,7 @@ def lay_out(ecosystem: Ecosystem, target: Path, publisher: Publisher | None = No
 
 
 def kernel_source() -> Path:
-    """The kernel's folder: in the source tree where there is one, else the installed copy."""
+    """The kernel's folder: in the source tree if there is one, else the installed copy."""
     from kilotune.targets.boards import source_root
 
     root = source_root()
@@ -138,7 +138,7 @@ def kernel_source() -> Path:
     raise KilotuneError(
         "no_source",
         "the kernel's source was not found",
-        "install kilotune again, or name the project's folder in KILOTUNE_SOURCE",
+        "install kilotune again, or set KILOTUNE_SOURCE to the project's folder",
     )
 
 
@@ -149,7 +149,7 @@ def _kernel_files(kernel: Path) -> Iterator[Path]:
 
 
 def _example_files(kernel: Path, ecosystem: Ecosystem) -> Iterator[Path]:
-    # A sketch folder compiles every source in it: one of the two mains would be too many.
+    # A sketch folder compiles every source in it, so it may have only one of the two mains.
     unwanted = "main.cpp" if ecosystem == "arduino" else f"{_EXAMPLE}.ino"
     for path in sorted((kernel / "examples" / _EXAMPLE).iterdir()):
         if path.name != unwanted:

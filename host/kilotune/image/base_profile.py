@@ -1,4 +1,4 @@
-"""Base calibration: what the base model's machine looked like, how far a new machine's windows are trusted."""
+"""Base calibration: what the base model's machine looked like, and how far a new machine's windows are trusted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_WINDOWS = 255
 LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
 LEAST_ALONE_WINDOWS = 8  # of these, two are held back
-# What training takes where nothing else is said; how they were found: docs/DESIGN.md.
+# Defaults of training; docs/DESIGN.md says how they were found.
 DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
 
 
@@ -31,7 +31,7 @@ def _refuse(what: str, hint: str) -> KilotuneError:
 class CalibrationSettings:
     """Constants of calibration, scores and threshold (SPEC 1.7); `docs/DESIGN.md` says how they were found.
 
-    Pseudo-windows are the weight of the base model's statistics, in windows of the new machine.
+    Pseudo-windows are the weight of the base model's statistics, counted in windows of the new machine.
     """
 
     windows: int = 32  # capacity of the reservoir, both shares together
@@ -46,8 +46,8 @@ class CalibrationSettings:
     quantile: float = 2.326  # 99 % of the normal distribution
     quantile_tail: float = 3.95  # what Student's t adds, over its degrees of freedom
     margin: float = 0.02  # AUC by which a scorer must beat the combined one
-    early: int = 0  # windows of the first learn phase that later ones are held to; 0: none
-    # A device with a sensor and no host learns from its first so many healthy windows; 0: it waits for a host.
+    early: int = 0  # windows of the first learn phase kept as a check on later ones; 0: none
+    # A device with a sensor and no host learns from this many healthy windows, the first; 0: it waits for a host.
     alone_windows: int = 64
     alone_passes: int = DEFAULT_PASSES
     alone_learning_rate: float = DEFAULT_LEARNING_RATE
@@ -56,28 +56,28 @@ class CalibrationSettings:
     def for_loss(
         cls, loss: Loss, windows: int = 32, early: int = 0, alone_windows: int | None = None
     ) -> CalibrationSettings:
-        """A classifier's few windows of all classes say little about means and levels.
+        """The settings that suit `loss`: a classifier's few windows of all classes say little about means and levels.
 
-        `alone_windows` None: twice the reservoir; a classifier cannot learn alone, as nobody tells it classes.
+        `alone_windows` None: twice the reservoir. A classifier cannot learn alone, as it needs labels.
         """
         if not 1 <= windows <= MAX_WINDOWS:
             raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
         if early != 0 and not LEAST_EARLY <= early <= windows:
             raise _refuse(
-                f"{early} early windows beside a reservoir of {windows}",
-                f"0, or {LEAST_EARLY} up to as many as the reservoir has, are possible",
+                f"{early} early windows were asked for, with a reservoir of {windows}",
+                f"use 0, or {LEAST_EARLY} up to the reservoir's size",
             )
         if loss is Loss.classification:
             if early != 0:
-                raise _refuse("a classifier has no anomaly score to hold to early windows", "use 0 for it")
+                raise _refuse("a classifier has no anomaly score to check on early windows", "use 0 early windows")
             if alone_windows:
-                raise _refuse("a classifier cannot learn alone", "nobody tells it the classes: give 0 windows")
+                raise _refuse("a classifier cannot learn alone, as it needs labels", "use 0 windows")
             return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False, alone_windows=0)
         alone = max(2 * windows, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
         if alone != 0 and not LEAST_ALONE_WINDOWS <= alone <= 0xFFFF:
             raise _refuse(
                 f"the device is to learn alone from {alone} windows",
-                f"{LEAST_ALONE_WINDOWS} to 65535 are possible, or 0: not alone",
+                f"use {LEAST_ALONE_WINDOWS} to 65535, or 0 for not learning alone",
             )
         return cls(windows=windows, early=early, alone_windows=alone)
 
@@ -87,8 +87,8 @@ class Profile:
     """What the base model's own training windows looked like.
 
     A model input is (feature - feature_mean) / feature_std, in log2 units over the features' reference.
-    `residual_std` is the spread of what a reconstruction leaves, in units of the model's input;
-    `base_threshold` the log2 of a residual score that 1 % of those windows exceed.
+    `residual_std` is the spread of the reconstruction's error, in units of the model's input. `base_threshold` is the
+    log2 of the residual score that 1 % of those windows exceed.
     """
 
     feature_mean: Vector  # (inputs,)
@@ -98,7 +98,7 @@ class Profile:
 
     @classmethod
     def neutral(cls, inputs: int, outputs: int) -> Profile:
-        """Features pass as they are."""
+        """A profile that leaves features unchanged."""
         return cls(np.zeros(inputs, np.float32), np.ones(inputs, np.float32), np.ones(outputs, np.float32))
 
     def __post_init__(self) -> None:
@@ -108,11 +108,13 @@ class Profile:
                 raise _refuse(f"the profile's {name} is not a list of finite numbers", "make the profile again")
             object.__setattr__(self, name, values)
         if self.feature_mean.shape != self.feature_std.shape or np.any(self.feature_std <= 0):
-            raise _refuse("the profile's means and deviations do not fit", "deviations are above 0, one a feature")
+            raise _refuse(
+                "the profile's means and deviations do not fit", "give one of each per feature, deviations above 0"
+            )
         if np.any(self.residual_std <= 0):
             raise _refuse("the profile's residual_std must be above 0", "make the profile again")
         if not abs(self.base_threshold) < 30:
-            raise _refuse("the profile's base_threshold is out of range", "it is a log2, about 1")
+            raise _refuse("the profile's base_threshold is out of range", "give the log2 of a score, usually about 1")
 
     def section(self, offset: int, settings: CalibrationSettings, *, input_scale: float, loss_scale: float) -> bytes:
         """Profile section and its tables, to be placed at `offset` of the image.
@@ -123,7 +125,7 @@ class Profile:
         if not 1 <= inverse <= 2**14:
             raise _refuse(
                 f"the model's input scale is {input_scale:g}",
-                "inputs are in sigma: quantise the model with an input range of about +-6",
+                "inputs are in sigma: quantise the model with an input range of about +-6 sigma",
             )
         residual_units = self.residual_std.astype(np.float64) * 64.0 / loss_scale
         tables = [
@@ -159,14 +161,14 @@ class Profile:
             arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
             return cls(**arrays, base_threshold=float(threshold))
         except (TypeError, ValueError, OverflowError) as error:
-            raise _refuse("the profile holds a value of a wrong type", "make it with this release") from error
+            raise _refuse("the profile holds a value of a wrong type", "create it with this release") from error
 
 
-# Normalised differences of the mean squared error: 14 bits of the larger scale.
+# Normalised differences of the mean squared error: 14 bits for the larger scale.
 LOSS_BITS = 14
 
 
 def difference_factors(output_scale: float, target_scale: float) -> tuple[int, int]:
-    """A and B of the squared error's differences: the larger scale counts 2^14."""
+    """Factors A and B of the squared error's differences; the larger scale gets 2^14."""
     largest = max(output_scale, target_scale)
     return round(2**LOSS_BITS * output_scale / largest), round(2**LOSS_BITS * target_scale / largest)

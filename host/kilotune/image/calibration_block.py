@@ -1,4 +1,4 @@
-"""The calibration block that leads an adapter: its head, and where its arrays lie (docs/SPEC.md, 2)."""
+"""The calibration block at the start of an adapter: its head, and where its arrays are (docs/SPEC.md, 2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kilotune.common.structures import Structure
 
 @dataclass(frozen=True, slots=True)
 class CalibrationHead(Structure):
-    """The fields in front of the arrays; those of the guardrails, behind `slots`, only the device reads."""
+    """The fields before the arrays. Those of the guardrails, after `slots`, are read by the device only."""
 
     LAYOUT = struct.Struct("<BBBBHhIIhhH10x")
 
     calibrated: int
-    trained: int  # parameters are in use that were trained
+    trained: int  # trained parameters are in use
     scorer: int
     held: int  # windows in the reservoir
     learned: int
@@ -29,7 +29,7 @@ class CalibrationHead(Structure):
     held_seen: int
     residual_level_q10: int
     nearest_level_q10: int
-    slots: int  # of the reservoir, for windows that are learned from
+    slots: int  # of the reservoir, for windows to learn from
 
 
 class Place(NamedTuple):
@@ -53,9 +53,10 @@ class Place(NamedTuple):
 
 
 def calibration_arrays(features: int, outputs: int, windows: int, early: int) -> dict[str, Place]:
-    """The arrays of a block by name, its head as bytes among them; some may have no elements.
+    """The arrays of a block by name, including its head as bytes; some may have no elements.
 
-    It has room for so many features and residuals a window, windows in the reservoir and early windows.
+    The arguments say what the block has room for: features and residuals per window, windows in the reservoir, and
+    early windows.
     """
     pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
         ("head", np.uint8, (CalibrationHead.LAYOUT.size,)),
@@ -78,7 +79,7 @@ def calibration_arrays(features: int, outputs: int, windows: int, early: int) ->
 
 
 def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> int:
-    """Size of a block with such room, a multiple of 4; 0 without features: then an adapter has none."""
+    """Size of a block with that room, a multiple of 4; 0 without features, as the adapter then has no block."""
     if features == 0:
         return 0
     end = max(place.end for place in calibration_arrays(features, outputs, windows, early).values())
@@ -86,11 +87,11 @@ def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> 
 
 
 def early_bytes(features: int, early: int) -> int:
-    """What early windows add to it: the windows, and how far re-calibration has moved the means."""
+    """Bytes that early windows add: the windows, and how far re-calibration has moved the means."""
     places = calibration_arrays(features, 0, 0, early)
     return places["early"].size + places["aged"].size
 
 
 def early_ram_bytes(features: int, early: int) -> int:
-    """RAM that early windows cost: what they add to the block, and a running mean of 16 bits a feature."""
+    """RAM that early windows cost: what they add to the block, and a running mean of 16 bits per feature."""
     return early_bytes(features, early) + 2 * features if early else 0

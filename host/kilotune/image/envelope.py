@@ -1,4 +1,4 @@
-"""What holds a model image together: length, checksum, hash and bounds. `seal` writes them, `read_header` verifies."""
+"""The frame of a model image: length, checksum, hash and bounds. `seal` writes them, `read_header` verifies them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bad_image(what: str, hint: str = "compile the model again, or copy the file 
 
 
 def seal(header: Header, body: bytes) -> bytes:
-    """The finished image: `body` follows the header, hash and checksum are filled in."""
+    """The finished image: header with hash and checksum, then `body`."""
     blank = replace(header, image_hash=bytes(HASH_BYTES)).pack() + body
     hashed = replace(header, image_hash=content_hash(blank)).pack() + body
     return replace(header, image_hash=content_hash(blank), crc=checksum(hashed)).pack() + body
@@ -41,7 +41,7 @@ def read_header(content: bytes) -> Header:
         raise bad_image(f"it is truncated to {len(content)} bytes, less than a header")
     prefix = Prefix.read(content, 0)
     if prefix.magic != MAGIC:
-        raise bad_image("it does not begin like one", "give a .ktm file, made with `kilotune compile`")
+        raise bad_image("it does not begin like an image", "give a .ktm file made with `kilotune compile`")
     if prefix.version != VERSION or prefix.header_bytes != HEADER_BYTES:
         raise bad_image(
             f"it has format version {prefix.version}, this release reads version {VERSION}",
@@ -55,7 +55,7 @@ def read_header(content: bytes) -> Header:
     if size % 4 or size < HEADER_BYTES:
         raise bad_image(f"its length of {size} bytes is impossible")
     if checksum(content) != prefix.crc:
-        raise bad_image("its checksum does not match, bits are damaged")
+        raise bad_image("its checksum does not match, so bits are damaged")
     header = Header.read(content)
     if content_hash(content) != header.image_hash:
         raise bad_image("its hash does not match its content")
@@ -64,9 +64,9 @@ def read_header(content: bytes) -> Header:
 
 
 def image_at_start(content: bytes) -> bytes | None:
-    """The image that a device takes the start of its model partition for, by magic, length and checksum alone.
+    """The image at the start of a device's model partition, recognised by magic, length and checksum alone.
 
-    None: nothing there is one.
+    None: there is no image.
     """
     try:
         prefix = Prefix.read(content, 0)

@@ -1,4 +1,4 @@
-"""What a model's inputs are made of: windows, spectra and statistics of vibration."""
+"""How a model's inputs are computed: windows, spectra and statistics of vibration."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def _refuse(what: str, hint: str) -> KilotuneError:
 
 @dataclass(frozen=True, slots=True)
 class FeatureConfig:
-    """Features of one window, axis after axis: `bands` log2 band energies, then statistics.
+    """Features of one window, one axis after the other: `bands` log2 band energies, then statistics.
 
     `scale` is 'log', 'mel' (from `low_hz` to `high_hz`) or 'custom' (`edges_hz`, bands + 1 of them).
-    `shape` is 'flat', or 'triangle': centred on the geometric mean of the edges, falling to zero as far away
-    as the neighbouring centres, though at least 1.5 bins.
+    `shape` is 'flat' or 'triangle'. A triangle is centred on the geometric mean of the edges and falls to zero at the
+    neighbouring centres, but not within 1.5 bins.
     `reference_g2` is the energy of feature value 0, `floor_g2` the energy added before the logarithm.
     """
 
@@ -68,7 +68,7 @@ class FeatureConfig:
         if not 64 <= n <= 2048 or n & (n - 1) or n < self.window:
             raise _refuse(
                 f"the FFT has {n} points for a window of {self.window}",
-                "a power of two, 64 to 2048, from the window on",
+                "use a power of two, 64 to 2048, not smaller than the window",
             )
         if not 1 <= self.axes <= 4:
             raise _refuse(f"there are {self.axes} axes", "1 to 4 are possible")
@@ -87,12 +87,14 @@ class FeatureConfig:
 
     def _check_bands(self) -> None:
         if not self.bands >= 1 or not 1 <= self.inputs <= MAX_FEATURES:
-            raise _refuse(f"there are {self.inputs} features", f"1 to {MAX_FEATURES} are possible, one band at least")
+            raise _refuse(
+                f"there are {self.inputs} features", f"1 to {MAX_FEATURES} are possible, with at least one band"
+            )
         if self.shape not in ("flat", "triangle"):
             raise _refuse(f"there is no band shape {self.shape!r}", "use flat or triangle")
         edges = self.edges()
         if len(edges) != self.bands + 1 or any(b <= a for a, b in itertools.pairwise(edges)):
-            raise _refuse("the band edges do not rise, or are not one more than the bands", "correct the edges")
+            raise _refuse("the band edges do not rise, or there is not one edge more than bands", "correct the edges")
         if edges[0] < 0 or edges[-1] > self.rate_hz / 2 * (1 + 1e-9):
             raise _refuse(
                 f"the bands go from {edges[0]:g} to {edges[-1]:g} Hz",
@@ -129,7 +131,7 @@ class FeatureConfig:
         return sum(STATISTICS[s] for s in set(self.statistics))
 
     def names(self) -> list[str]:
-        """One name a feature, in the order of the model's inputs."""
+        """One name per feature, in the order of the model's inputs."""
         edges = self.edges()
         axis = [f"{a:.0f}-{b:.0f} Hz" for a, b in itertools.pairwise(edges)]
         axis += [s for s in STATISTICS if s in self.statistics]
@@ -153,7 +155,7 @@ class FeatureConfig:
         raise _refuse(f"there is no band scale {self.scale!r}", "use log, mel or custom")
 
     def bins(self) -> list[tuple[int, int]]:
-        """(first, end) FFT bin of each band; one narrower than a bin takes the bin nearest to its middle."""
+        """(first, end) FFT bin of each band. A band narrower than a bin takes the bin nearest to its middle."""
         width = self.rate_hz / self.fft_points
         top = self.fft_points // 2
         result = []
@@ -219,7 +221,7 @@ class FeatureConfig:
     def _tables(self) -> bytes:
         n = self.fft_points
         tables = np.sin(2 * np.pi * np.arange(n // 4 + 1) / n)
-        if self.window != n:  # else the device takes the window from the sines
+        if self.window != n:  # otherwise the device takes the window function from the sine table
             hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window // 2 + 1) / self.window)
             tables = np.concatenate([tables, hann])
         content: bytes = np.minimum(np.rint(tables * 2.0**31), 2.0**31 - 1).astype("<i4").tobytes()
@@ -230,7 +232,7 @@ class FeatureConfig:
 
     @classmethod
     def from_json(cls, data: object) -> FeatureConfig:
-        """The inverse of `to_json`; KilotuneError where anything is missing or of another type."""
+        """The inverse of `to_json`; raises KilotuneError if anything is missing or has the wrong type."""
         values = checked_fields(cls, data, "feature settings")
         try:
             for name in ("edges_hz", "statistics"):
@@ -238,7 +240,9 @@ class FeatureConfig:
                     values[name] = tuple(values[name])
             return cls(**values)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _refuse("the feature settings hold a value of a wrong type", "make them with this release") from error
+            raise _refuse(
+                "the feature settings hold a value of a wrong type", "create them with this release"
+            ) from error
 
 
 def _mel(hz: float) -> float:
@@ -246,7 +250,7 @@ def _mel(hz: float) -> float:
 
 
 def checked_fields(cls: type, data: object, what: str) -> dict[str, Any]:
-    """`data` as keyword arguments of the dataclass `cls`, or a KilotuneError."""
+    """`data` as keyword arguments of the dataclass `cls`; raises KilotuneError if they do not fit."""
     known = {f.name for f in fields(cls)}
     if not isinstance(data, dict) or not set(data) <= known:
         extra = sorted(set(map(str, data)) - known) if isinstance(data, dict) else type(data).__name__
@@ -255,8 +259,8 @@ def checked_fields(cls: type, data: object, what: str) -> dict[str, Any]:
 
 
 def decode_json(content: bytes, what: str) -> object:
-    """Parsed JSON, or a KilotuneError that names `what`."""
+    """Parsed JSON; raises a KilotuneError that names `what`."""
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise KilotuneError("bad_json", f"{what} is not valid JSON", "make or transfer it again") from error
+        raise KilotuneError("bad_json", f"{what} is not valid JSON", "create or copy it again") from error

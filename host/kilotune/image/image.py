@@ -1,4 +1,4 @@
-"""A model image: the base model compiled for the device, verified as the device would before it is used."""
+"""A model image: the base model compiled for the device, and verified as the device verifies it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_IMAGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of the model: what reports show, and what merging needs of the trained ones."""
+    """A layer of the model: what reports show, and what merging needs to know of trained layers."""
 
     op: int  # in the image
     source: int  # operator in the .tflite
@@ -51,23 +51,23 @@ class Layer:
     bias_tensor: int = -1  # in the .tflite, -1: none there
     weight_tensor: int = -1
     channels: tuple[int, ...] = ()  # whose weights are trained, empty: all
-    rank: int = 0  # of the sum that is trained in place of the weights themselves, 0: none
+    rank: int = 0  # of the update that is trained instead of the weights themselves, 0: none
 
     @property
     def weight_count(self) -> int:
-        """int16 values in the adapter, where weights are trained."""
+        """Number of int16 values in the adapter, if weights are trained."""
         if self.rank:
             return self.rank * (self.inputs + self.outputs)
         return self.inputs * (len(self.channels) or self.outputs)
 
     @property
     def parameters(self) -> int:
-        """Trained values: biases, and weights or their factors."""
+        """Number of trained values: biases, and weights or their factors."""
         return self.outputs * self.bias_trained + self.weight_count * self.weights_trained
 
 
 class Reservoir(NamedTuple):
-    """What the device stores of windows that it has learned from, and compares new ones with."""
+    """How many windows the device stores to learn from and to compare new ones with."""
 
     windows: int  # capacity
     neighbours: int  # of the nearest-windows score
@@ -85,7 +85,7 @@ class Image:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Image:
-        """Verifies everything that the device verifies of the image's frame; KilotuneError `bad_image`."""
+        """Verifies the image's frame as the device does; raises KilotuneError `bad_image`."""
         header = read_header(content)
         meta = decode_json(content[header.meta : header.meta + header.meta_bytes], "the image's meta section")
         if not isinstance(meta, dict):
@@ -144,7 +144,7 @@ class Image:
 
     @property
     def optimiser(self) -> str:
-        """ "adam", or "sgd" with whatever state there is."""
+        """ "adam", or "sgd" with or without state."""
         return str(self.meta.get("optimiser", "sgd"))
 
     @property
@@ -153,29 +153,29 @@ class Image:
 
     @property
     def reruns(self) -> tuple[tuple[int, int], ...]:
-        """Ops that run again for the backward pass: (before which op's, which op)."""
+        """Ops that run again for the backward pass: (op before whose backward pass, op that runs again)."""
         try:
             pairs = tuple((int(before), int(again)) for before, again in self.meta.get("reruns", ()))
         except (TypeError, ValueError) as error:
-            raise bad_image("its meta section does not list what runs again") from error
+            raise bad_image("its meta section does not list the ops that run again") from error
         if not all(0 <= again < before < len(self.layers) for before, again in pairs):
-            raise bad_image("an op of its meta section that runs again is not there")
+            raise bad_image("its meta section lists an op to run again that it does not have")
         return pairs
 
     @property
     def memory(self) -> tuple[Piece, ...]:
-        """The arena over time. Steps: -1 the input arrives, then the ops forward, the loss, the ops backward."""
+        """The arena over time. Steps: in -1 the input arrives; then the ops forward, the loss, the ops backward."""
         try:
             pieces = tuple(Piece(str(key), *map(int, rest)) for key, *rest in self.meta["memory"])
         except (KeyError, TypeError, ValueError) as error:
-            raise bad_image("its meta section does not say what lies in the arena") from error
+            raise bad_image("its meta section does not say what is in the arena") from error
         if any(p.offset < 0 or p.size < 0 or p.offset + p.size > self.arena_bytes for p in pieces):
-            raise bad_image("its memory plan leaves the arena")
+            raise bad_image("its memory plan goes beyond the arena")
         return pieces
 
     @property
     def calibration_bytes(self) -> int:
-        """Calibration leads the adapter; trained parameters follow."""
+        """Bytes of the adapter: the calibration, then the trained parameters."""
         offsets = [o for t in self.trained for o in (t.bias_offset, t.weight_offset) if o != NONE]
         return min(offsets, default=self.adapter_bytes)
 
@@ -193,7 +193,7 @@ class Image:
 
     @property
     def reservoir(self) -> Reservoir:
-        """Zeros where the model takes ready inputs."""
+        """All zeros if the model takes ready inputs."""
         settings = self.meta.get("calibration") or {}
         values = [settings.get(name, 0) for name in Reservoir._fields] if isinstance(settings, dict) else []
         if len(values) != len(Reservoir._fields) or not all(type(v) is int and 0 <= v <= MAX_WINDOWS for v in values):
@@ -233,11 +233,11 @@ class Image:
         return tensor.scale, tensor.zero_point
 
     def base_weights(self, layer: Layer) -> npt.NDArray[np.int8]:
-        """(outputs, inputs): the base model's own, of a layer whose weights are trained."""
+        """(outputs, inputs): the base model's weights of a layer whose weights are trained."""
         return self._int8(self._op(layer).weights, layer.outputs, layer.inputs)
 
     def starting_factor(self, layer: Layer) -> npt.NDArray[np.int8]:
-        """(rank, inputs): where factor A of a layer with a rank starts, in units of `adapted.FACTOR_START`."""
+        """(rank, inputs): start values of factor A of a layer with a rank, in units of `adapted.FACTOR_START`."""
         place = self._op(layer).words[ADAPTATION_WORD]
         return self._int8(self._entry(Adaptation, place).table, layer.rank, layer.inputs)
 
@@ -246,23 +246,23 @@ class Image:
 
     def _op(self, layer: Layer) -> OpEntry:
         if not 0 <= layer.op < self.header.op_count:
-            raise bad_image(f"layer '{layer.name:.60}' is no op of it")
+            raise bad_image(f"its meta section lists a layer '{layer.name:.60}' that it does not have")
         return self._entry(OpEntry, self.header.ops + OP_BYTES * layer.op)
 
     def _entry(self, kind: type[S], at: int) -> S:
         try:
             return kind.read(self.content, at)
         except IndexError as error:
-            raise bad_image("an entry of its tables lies outside of it") from error
+            raise bad_image("its tables have an entry beyond its end") from error
 
     def _int8(self, at: int, rows: int, columns: int) -> npt.NDArray[np.int8]:
         if min(rows, columns) < 0 or at + rows * columns > len(self.content):
-            raise bad_image("weights lie outside of it")
+            raise bad_image("it has weights beyond its end")
         return np.frombuffer(self.content, np.int8, rows * columns, at).reshape(rows, columns)
 
 
 def _word(kind: type[Term], meta: dict[str, Any]) -> Term:
-    """The image's loss or method, in either spelling."""
+    """The image's loss or method, in any spelling."""
     name = kind.__name__.lower()
     found = known(kind, meta.get(name))
     if found is None:
@@ -284,7 +284,7 @@ def _layers(meta: dict[str, Any], header: Header) -> tuple[Layer, ...]:
             (layer.weights_trained, layer.weight_offset, 2 * layer.weight_count),
         ]
         if any(used and not 0 <= at <= at + size <= header.adapter_bytes for used, at, size in ends):
-            raise bad_image(f"layer '{layer.name}' lies outside the adapter")
+            raise bad_image(f"layer '{layer.name}' has parameters outside the adapter")
     return layers
 
 

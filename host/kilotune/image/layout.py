@@ -1,6 +1,6 @@
-"""The structures of a `.ktm` that have a fixed size, field by field: docs/SPEC.md, 1.1 to 1.5.
+"""The fixed-size structures of a `.ktm`, field by field: docs/SPEC.md, 1.1 to 1.5.
 
-The compiler writes them and the host's readers read them back, so that no offset of a field stands anywhere else.
+The compiler writes them and the host's readers read them; no other file knows the offset of a field.
 Fields that name a place (`tensors`, `weights`, `rescale`, ...) are offsets from the start of the image.
 """
 
@@ -23,7 +23,7 @@ HASH_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Prefix(Structure):
-    """What an image begins with."""
+    """The start of an image."""
 
     LAYOUT = struct.Struct("<IHHII")
 
@@ -31,12 +31,12 @@ class Prefix(Structure):
     version: int
     header_bytes: int
     image_bytes: int
-    crc: int  # of all that follows
+    crc: int  # of everything that follows
 
 
 @dataclass(frozen=True, slots=True)
 class Header(Structure):
-    """What follows the prefix, and of the prefix what differs from image to image."""
+    """What follows the prefix, and those fields of the prefix that differ between images."""
 
     LAYOUT = struct.Struct("<32s32s4H10I")
 
@@ -88,7 +88,7 @@ class TensorEntry(Structure):
 
     LAYOUT = struct.Struct("<IHHHbBfII8x")
 
-    data: int  # offsets in the arena, as `gradient` and `mask`
+    data: int  # offset in the arena, like `gradient` and `mask`
     height: int
     width: int
     channels: int
@@ -131,11 +131,11 @@ class OpEntry(Structure):
 
 
 _WORDS = struct.Struct("<6I")
-ADAPTATION_WORD: Final = 4  # of an op whose weights are trained in part
+ADAPTATION_WORD: Final = 4  # of an op whose weights are partly trained
 
 
 def pack_words(words: tuple[int, ...]) -> bytes:
-    """The words of an op: negative ones in two's complement, missing ones 0."""
+    """The words of an op; negative ones in two's complement, missing ones as 0."""
     return _WORDS.pack(*(w & 0xFFFFFFFF for w in words), *[0] * (6 - len(words)))
 
 
@@ -159,7 +159,7 @@ class OpTraining(Structure):
 
 @dataclass(frozen=True, slots=True)
 class Adaptation(Structure):
-    """SPEC 1.4: how an op's weights are trained in part. With a rank, `table` is where A starts."""
+    """SPEC 1.4: how an op's weights are partly trained. With a rank, `table` holds the start values of A."""
 
     LAYOUT = struct.Struct("<HHI4s4x")
 

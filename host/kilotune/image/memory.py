@@ -1,4 +1,4 @@
-"""Where a tensor lies in the arena, and for how long."""
+"""Where a tensor is in the arena, and for how long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`size` bytes at `offset` from step `first` to `last`, both included: what lies where, and when."""
+    """`size` bytes at `offset`, in use from step `first` to `last`, both included."""
 
     key: str
     offset: int
@@ -16,5 +16,5 @@ class Piece:
     last: int
 
     def meets(self, other: Piece) -> bool:
-        """Whether both are alive in one step."""
+        """Whether both are alive in the same step."""
         return self.first <= other.last and other.first <= self.last

@@ -19,7 +19,7 @@ NAME = "kilotune"
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """Everything is optional. `calibration` is what a merged model keeps of an adapter, in JSON terms."""
+    """Everything is optional. `calibration`: what a merged model keeps of its adapter, as JSON."""
 
     features: FeatureConfig | None = None
     profile: Profile | None = None
@@ -40,20 +40,20 @@ class ModelMetadata:
 
 
 def from_model(model: TfliteModel) -> ModelMetadata:
-    """The model's own metadata; empty where it has none."""
+    """The model's own metadata; empty if it has none."""
     content = model.metadata_entry(NAME)
     if content is None:
         return ModelMetadata()
     data = decode_json(content, "the model's kilotune metadata")
     if not isinstance(data, dict):
-        raise KilotuneError("bad_model", "the model's kilotune metadata is not a JSON object", "make the model again")
+        raise KilotuneError("bad_model", "the model's kilotune metadata is not a JSON object", "create the model again")
     word, calibration = data.get("loss"), data.get("calibration")
     loss = known(Loss, word)
     if word is not None and loss is None:
         raise KilotuneError(
             "bad_model",
-            f"the model's metadata names a loss {word!r:.40}, known are {', '.join(words(Loss))}",
-            "use the tools of one release",
+            f"the model's metadata names an unknown loss {word!r:.40}; known are {', '.join(words(Loss))}",
+            "use the tools of the release that made the model",
         )
     if calibration is not None and not isinstance(calibration, dict):
         raise KilotuneError("bad_model", "the model's calibration is not a JSON object", "merge the model again")

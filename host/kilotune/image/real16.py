@@ -1,4 +1,4 @@
-"""Real numbers as the device takes them: 16 bits of mantissa and a power of two."""
+"""Real numbers as the device represents them: a 16-bit mantissa and a power of two."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _REAL = struct.Struct("<Hh")
 
 
 def to_real(value: float, name: str) -> tuple[int, int]:
-    """A setting of the caller, 0 or above, as `mantissa_exponent` has it; (0, 0) for 0.
+    """A setting of the caller, 0 or above, as in `mantissa_exponent`; (0, 0) for 0.
 
-    KilotuneError `bad_argument`, which calls it `name`.
+    Raises KilotuneError `bad_argument`, which calls the setting `name`.
     """
     if not math.isfinite(value) or value < 0:
-        raise KilotuneError("bad_argument", f"{name} is {value}", "give a number from 0 on")
+        raise KilotuneError("bad_argument", f"{name} is {value}", "give a finite number, 0 or above")
     return mantissa_exponent(value) if value else (0, 0)
 
 
@@ -30,12 +30,12 @@ def mantissa_exponent(value: float) -> tuple[int, int]:
 
 
 def pack_real(value: float) -> bytes:
-    """A planned constant as it lies in the image."""
+    """A planned constant as it is stored in the image."""
     return _REAL.pack(*mantissa_exponent(value))
 
 
 def pack_factor(value: float) -> bytes:
-    """The same of a factor: a power of two has no mantissa, so that it costs the device no multiplication."""
+    """The same for a factor: a power of two gets no mantissa, so it costs the device no multiplication."""
     return _REAL.pack(0, math.frexp(value)[1] - 1) if is_power_of_two(value) else pack_real(value)
 
 

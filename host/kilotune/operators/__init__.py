@@ -1,4 +1,4 @@
-"""The operators that a model may consist of: one file an operator, one line here."""
+"""The operators that a model may consist of: one file per operator, one line here."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
         "UNIDIRECTIONAL_SEQUENCE_LSTM": lstm.lower,
     }
 )
-# Operators that leave no trace in the image: names for one tensor, or the border to float.
+# Operators that leave no trace in the image: another name for the same tensor, or the border to float.
 RESHAPES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 TRANSPARENT = RESHAPES | {"QUANTIZE", "DEQUANTIZE"}
 
 
 def lower(context: Lowering) -> ImageOp:
-    """Lowers one operator, or says which are supported."""
+    """Lowers one operator, or raises an error that says which are supported."""
     lowering = LOWERINGS.get(context.operator.opcode)
     if lowering is None:
         known = ", ".join(sorted({*LOWERINGS, *TRANSPARENT}))
-        raise context.refuse("is not supported", f"supported are {known}: replace or remove the layer")
+        raise context.refuse("is not supported", f"replace or remove the layer; supported are {known}")
     return lowering(context)
 
 
@@ -55,7 +55,7 @@ tiled_extents = arrange.tiled_extents
 
 
 def has_rows(model: TfliteModel, operator: Operator) -> bool:
-    """Whether a FULLY_CONNECTED maps each of several positions."""
+    """Whether a FULLY_CONNECTED is applied at each of several positions."""
     tensors = [operator.input(0), operator.input(1), *operator.outputs[:1]]
     if len(tensors) != 3 or min(tensors) < 0 or len(model.tensors[tensors[1]].shape) != 2:
         return False

@@ -1,4 +1,4 @@
-"""Layers whose weights are trained in part: some channels, or a low-rank sum on all of them (SPEC 1.3, 1.4)."""
+"""Layers whose weights are partly trained: some channels, or a low-rank update of all of them (SPEC 1.3, 1.4)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MAX_FAN_IN = 32767  # keeps the accumulator of trained weights in int32 on the d
 MAX_RANK = 8
 NO_SLOT = 0xFFFF
 FACTOR_BITS = 20  # weight + round(B A / 2^20)
-FACTOR_START = 32  # times an int8: where A starts
-FACTOR_UNIT = 2.0**-11  # of A, over the square root of the inputs: so rows of A start with a norm near 1
-BLOCK = 4  # rows of weights that are made at a time where there are several positions
+FACTOR_START = 32  # times an int8: the start value of A
+FACTOR_UNIT = 2.0**-11  # of A, over the square root of the inputs, so that rows of A start with a norm near 1
+BLOCK = 4  # rows of weights that are computed at a time if there are several positions
 
 
 def start_factors(rank: int, fan_in: int, seed: int) -> bytes:
-    """Where A (rank, fan_in) starts, in units of 32: uniform, the same on every computer."""
+    """Start values of A (rank, fan_in), in units of 32: uniformly random, the same on every computer."""
     rows = np.random.Generator(np.random.PCG64(seed)).integers(-127, 128, (rank, fan_in))
     content: bytes = rows.astype(np.int8).tobytes()
     return content
@@ -40,7 +40,7 @@ def trained_rows(plan: OpPlan, outputs: int) -> npt.NDArray[np.bool_]:
 
 
 def parameter_count(plan: OpPlan, outputs: int, fan_in: int) -> int:
-    """int16 values in the adapter."""
+    """Number of int16 values in the adapter."""
     if plan.rank:
         return plan.rank * (fan_in + outputs)
     return (len(plan.channels) or outputs) * fan_in

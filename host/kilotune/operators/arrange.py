@@ -32,7 +32,7 @@ MAX_INDEX = 65535
 
 @dataclass(frozen=True, slots=True)
 class Move(ParameterFree):
-    """What they have in common: no arithmetic, no range to be cut at."""
+    """Base of these operators: no arithmetic, no range to clamp to."""
 
     @property
     def clamps(self) -> bool:
@@ -71,7 +71,7 @@ class Concatenation(Move):
 
 @dataclass(frozen=True, slots=True)
 class Gather(Move):
-    """Output (row, column, channel) is that of the input in `maps`, or `fill` where one of them is FILL."""
+    """Output (row, column, channel) is the input at the place in `maps`, or `fill` if one of them is FILL."""
 
     maps: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     fill: int
@@ -92,7 +92,7 @@ class Gather(Move):
 
 @dataclass(frozen=True, slots=True)
 class Reshape(Move):
-    """A copy, where two operators see the same values in different shapes."""
+    """A copy, needed if two operators read the same values in different shapes."""
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
         return ((self.input, 0),)
@@ -127,7 +127,7 @@ def lower_concatenation(context: Lowering) -> Concatenation:
         raise context.refuse(
             f"joins {[list(t.shape) for t in tensors]} along dimension {context.operator.options.axis} into "
             f"{list(output.shape)}",
-            "height, width or channels of samples in a batch of 1 can be joined, without an activation",
+            "join along height, width or channels, with a batch of 1 and without an activation",
         )
     inputs = tuple(context.activation(t.index) for t in tensors)
     return Concatenation(
@@ -142,13 +142,13 @@ def lower_concatenation(context: Lowering) -> Concatenation:
 
 
 def _gather(context: Lowering, maps: list[list[int]], fill: int = 0, *, whole: Extents | None = None) -> Gather:
-    """`whole`: the output's extents, where they are not those of its shape."""
+    """`whole`: the output's extents, if they differ from its shape."""
     source, output = context.tensor(0), context.output_tensor()
     whole = whole or extents_of(context, output)
     if tuple(len(m) for m in maps) != whole:
         raise context.refuse(
             f"makes {list(output.shape)} of {list(source.shape)}",
-            "dimensions must stay where they are: only leading ones may be dropped",
+            "keep the order of dimensions: only leading ones of size 1 may be dropped",
         )
     rows, columns, channels = (tuple(m) for m in maps)
     return Gather(
@@ -170,12 +170,14 @@ def lower_pad(context: Lowering) -> Gather:
     pads = constant_integers(context, 1, "paddings").reshape(-1, 2)
     rank = len(source.shape)
     if len(pads) != rank or pads.min(initial=0) < 0 or pads.max(initial=0) > 65535 or (pads[0].any() and rank > 1):
-        raise context.refuse(f"has paddings {pads.tolist()}", "samples cannot be padded along the batch")
+        raise context.refuse(
+            f"has paddings {pads.tolist()}", "pad along height, width or channels only, not along the batch"
+        )
     fill = output.zero_point
     if context.operator.opcode == "PADV2":
         value = context.tensor(2)
         if not value.constant or value.dtype != "int8" or value.elements != 1:
-            raise context.refuse("has a value that is computed", "use a constant value")
+            raise context.refuse("has a padding value that is computed", "use a constant value")
         fill = int(value.values().reshape(-1)[0])
     extents = extents_of(context, source)
     around = [(0, 0)] * (3 - (rank - 1)) + [(int(a), int(b)) for a, b in pads[1:]]
@@ -217,7 +219,7 @@ def lower_slice(context: Lowering) -> Gather:
     begin, end, strides = (constant_integers(context, i, "bounds").reshape(-1).tolist() for i in (1, 2, 3))
     begin_mask, end_mask, ellipsis, new_axis, shrink = context.operator.options.masks
     if ellipsis or new_axis or not len(begin) == len(end) == len(strides) <= len(source.shape) or 0 in strides:
-        raise context.refuse("slices with an ellipsis or a new axis", "write all dimensions of the slice out")
+        raise context.refuse("slices with an ellipsis or a new axis", "write out all dimensions of the slice")
     indices = [list(range(n)) for n in source.shape]
     for axis, (first, last, stride) in enumerate(zip(begin, end, strides, strict=True)):
         numbers = indices[axis]
@@ -231,7 +233,7 @@ def lower_slice(context: Lowering) -> Gather:
 
 
 def lower_reverse(context: Lowering) -> Gather:
-    """REVERSE_V2: a sequence from its end on, for an LSTM that goes backwards."""
+    """REVERSE_V2: a sequence in reverse order, for an LSTM that runs backwards."""
     source = context.tensor(0)
     check_int8(context, source)
     check_same_quantisation(context, source)
@@ -251,7 +253,10 @@ def lower_tile(context: Lowering) -> Gather:
     check_same_quantisation(context, source)
     times = constant_integers(context, 1, "multiples").reshape(-1).tolist()
     if len(times) != len(source.shape) or min(times, default=1) < 1 or (len(times) > 1 and times[0] != 1):
-        raise context.refuse(f"repeats {list(source.shape)} {times} times", "samples are not repeated along the batch")
+        raise context.refuse(
+            f"repeats {list(source.shape)} {times} times",
+            "repeat along height, width or channels only, not along the batch",
+        )
     tiled = tiled_extents(context.model, context.operator)
     extents, counts = extents_of(context, source) if tiled is None else tiled[0], [1] * 3 + times[1:]
     if tiled is not None:
@@ -259,14 +264,16 @@ def lower_tile(context: Lowering) -> Gather:
     elif len(times) == 1:
         counts = [1, 1, times[0]]
     if max(n * k for n, k in zip(extents, counts[-3:], strict=True)) > MAX_INDEX:
-        raise context.refuse(f"repeats {list(source.shape)} {times} times", f"up to {MAX_INDEX} in a row are supported")
+        raise context.refuse(
+            f"repeats {list(source.shape)} {times} times", f"an extent of up to {MAX_INDEX} is supported"
+        )
     maps = [list(range(n)) * k for n, k in zip(extents, counts[-3:], strict=True)]
     return _gather(context, maps, whole=None if tiled is None else tiled[1])
 
 
 def tiled_extents(model: TfliteModel, operator: Operator) -> tuple[Extents, Extents] | None:
-    """Of input and output of a TILE of more than four dimensions along one of them (Keras' UpSampling2D): what is
-    before it, it, what is behind; None for others."""
+    """Extents of input and output of a TILE with more than four dimensions along one of them (Keras' UpSampling2D):
+    the dimensions before it, itself, and those after it; None for others."""
     if operator.opcode != "TILE" or min(operator.input(0), operator.input(1), len(operator.outputs) - 1) < 0:
         return None
     source, multiples = model.tensors[operator.input(0)], model.tensors[operator.input(1)]

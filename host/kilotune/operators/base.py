@@ -1,4 +1,5 @@
-"""An operator of the compiler: it lowers itself, says what its training needs, and writes its entry."""
+"""Base classes of the compiler's operators. An operator lowers itself, says what its training needs, and writes its
+entry."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ ADDS_TO_INPUT2 = 128
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One int8 tensor of the image, (height, width, channels); reshaped names share it."""
+    """One int8 tensor of the image, (height, width, channels); tensors that only reshape it share it."""
 
     name: str
     height: int
@@ -50,15 +51,15 @@ class OpPlan:
     """What the planner decided for one op."""
 
     train_bias: bool = False
-    train_weights: bool = False  # all, unless one of these two says which
+    train_weights: bool = False  # all of them, unless one of the next two fields says which
     channels: tuple[int, ...] = ()
-    rank: int = 0  # of a sum that is added to all of them
-    start: bytes = b""  # where its factor A starts, int8 (rank, in)
-    sends: tuple[bool, ...] = ()  # per activation that the op reads: backward goes on to it
-    adds: tuple[bool, ...] = ()  # ... to what another op has sent it before
+    rank: int = 0  # of an update of all of them
+    start: bytes = b""  # start values of its factor A, int8 (rank, in)
+    sends: tuple[bool, ...] = ()  # for each activation that the op reads: whether backward continues to it
+    adds: tuple[bool, ...] = ()  # ... and adds to what another op has sent before
     factors: tuple[float, ...] = ()  # ... times this
-    in_place: bool = False  # the first input's gradient takes the place of the output's
-    in_triples: bool = False  # the faster way back through a window, with more scratch
+    in_place: bool = False  # the first input's gradient overwrites the output's
+    in_triples: bool = False  # a faster backward pass through a window, with more scratch
     records_mask: bool = False
     gradient_unit: float = 0.0  # C of the output's gradient; 0: no gradient
     fraction_bits: int = 0  # F of the bias deltas
@@ -75,12 +76,12 @@ class OpPlan:
 
     @property
     def sums(self) -> bool:
-        """Whether a gradient that it sends meets another, so that it must be scaled or added."""
+        """Whether a gradient that it sends must be scaled, or added to another."""
         return any(self.adds) or not all(is_power_of_two(f) for f in self.factors)
 
     @property
     def adapted(self) -> bool:
-        """Weights are trained in part: the device has an operator of its own for such a layer."""
+        """Whether weights are partly trained; the device has a separate operator for such layers."""
         return bool(self.channels) or self.rank > 0
 
     @property
@@ -89,7 +90,7 @@ class OpPlan:
 
 
 class SectionWriter:
-    """Collects the image's sections behind its fixed tables; each starts at a multiple of 4."""
+    """Collects the image's sections after its fixed tables; each starts at a multiple of 4."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -97,7 +98,7 @@ class SectionWriter:
         self._known: dict[bytes, int] = {}
 
     def add(self, content: bytes) -> int:
-        """Offset of `content` in the image; equal sections (weights of a shared layer) are kept once."""
+        """Offset of `content` in the image. Equal sections (weights of a shared layer) are stored once."""
         if content in self._known:
             return self._known[content]
         offset = self._start + len(self._content)
@@ -136,12 +137,12 @@ class ImageOp(ABC):
 
     @property
     def outputs(self) -> int:
-        """Trainable biases, 0 for an op without parameters."""
+        """Number of trainable biases; 0 for an op without parameters."""
         return 0
 
     @property
     def inputs(self) -> int:
-        """Weights of one output."""
+        """Number of weights per output."""
         return 0
 
     @property
@@ -151,7 +152,7 @@ class ImageOp(ABC):
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """(weight, bias) tensors of the .tflite, -1 where there is none."""
+        """(weight, bias) tensors of the .tflite; -1 for none."""
         return -1, -1
 
     @property
@@ -161,17 +162,17 @@ class ImageOp(ABC):
 
     @property
     def adapts_weights(self) -> bool:
-        """Whether weights of some channels, or a low-rank sum, can be trained."""
+        """Whether the weights of some channels, or a low-rank update, can be trained."""
         return False
 
     @property
     def pointwise(self) -> bool:
-        """A dense layer, or one at each position."""
+        """Whether it is a dense layer, or one at each position."""
         return False
 
     @property
     def clamps(self) -> bool:
-        """Whether outputs may be cut off at the ends of `act_range`, where no gradient passes."""
+        """Whether outputs may be clamped to `act_range`; no gradient passes where they are."""
         return True
 
     @property
@@ -185,7 +186,7 @@ class ImageOp(ABC):
         return (self.gradient_gain,) * len(self.reads)
 
     def mantissa_bits(self, plan: OpPlan) -> int:
-        """Widest mantissa of the output's gradient that cannot overflow the way to the input."""
+        """Widest mantissa of the output's gradient that cannot overflow on the way to the input."""
         return 15
 
     def fraction_bits(self) -> int:
@@ -193,16 +194,16 @@ class ImageOp(ABC):
         raise NotImplementedError
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
-        """Whether the backward pass reads the op's inputs, which must then survive until it."""
+        """Whether the backward pass reads the op's inputs, so that they must be kept until then."""
         return plan.train_weights
 
     def keeps_gradient(self, plan: OpPlan) -> bool:
-        """Whether backward needs room for a second copy of the output's mantissas, behind them."""
+        """Whether the backward pass needs room for a second copy of the output's mantissas, after them."""
         return False
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
-        """Inputs over which the forward pass may write its output as it reads them, and by how many bytes
-        each must then begin behind the output."""
+        """Inputs that the forward pass may overwrite with its output while it reads them, and how many bytes after
+        the output each must then begin."""
         return ()
 
     def can_share(self, activations: Sequence[Activation]) -> bool:
@@ -210,25 +211,25 @@ class ImageOp(ABC):
         return False
 
     def fits_triples(self, activations: Sequence[Activation], plan: OpPlan) -> bool:
-        """Whether the device can let the gradient pass in triples of rows (SPEC 1.3)."""
+        """Whether the device can pass the gradient on in triples of rows (SPEC 1.3)."""
         return False
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """Arena bytes that live during this op's forward pass only."""
+        """Arena bytes needed during this op's forward pass only."""
         return 0
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """Arena bytes that live during this op's backward pass only: one position's int32 values."""
+        """Arena bytes needed during this op's backward pass only: int32 values of one position."""
         return 4 * max(activations[i].channels for i in self.reads) if plan.to_input else 0
 
     @abstractmethod
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
-        """The op's entry in the image; everything it points to goes to `sections`."""
+        """The op's entry in the image; everything it points to is added to `sections`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterFree(ImageOp):
-    """An operator without weights and biases that gradients pass."""
+    """An operator without weights and biases that gradients can pass."""
 
     operator: str  # name as in the `.tflite` schema
 
@@ -246,7 +247,7 @@ class ParameterFree(ImageOp):
 
 
 def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
-    """Flags of an op's entry; of `sends` and `adds` the first two."""
+    """Flags of an op's entry, with the first two of `sends` and `adds`."""
     sends, adds = (*plan.sends, False, False), (*plan.adds, False, False)
     return (
         BIAS_TRAINED * plan.train_bias
@@ -263,7 +264,7 @@ def flags_of(plan: OpPlan, *, per_channel: bool = False) -> int:
 def write_training(
     sections: SectionWriter, plan: OpPlan, *, kb: bytes = b"", ratio: float = 1.0, rescale: int = 0
 ) -> int:
-    """Where the op's training entry is in the image; 0 where no gradient comes by."""
+    """Offset of the op's training entry in the image; 0 if no gradient reaches it."""
     if not plan.gradient_unit:
         return 0
     factors = (*plan.factors, 1.0, 1.0)
@@ -320,11 +321,11 @@ def pack_op(
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """What an operator may look at while it lowers itself."""
+    """What an operator can read while it lowers itself."""
 
     model: TfliteModel
     operator: Operator
-    # Index of the activation that a tensor of the file lives in; makes it on first use.
+    # Index of the activation that holds a tensor of the file; created on first use.
     activation: Callable[[int], int]
     activations: list[Activation]
 

@@ -1,4 +1,4 @@
-"""What several lowerings demand of an operator's tensors."""
+"""Checks of an operator's tensors that several lowerings share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_same_quantisation(context: Lowering, *tensors: Tensor) -> None:
         if tensor.scale != output.scale or tensor.zero_point != output.zero_point:
             raise context.refuse(
                 f"changes the quantisation of '{tensor.short_name}'",
-                "TensorFlow Lite demands the same scale and zero point: convert the model again",
+                "TensorFlow Lite requires the same scale and zero point: convert the model again",
             )
 
 
@@ -41,7 +41,7 @@ def extents_of(context: Lowering, tensor: Tensor) -> tuple[int, int, int]:
 
 
 def constant_integers(context: Lowering, i: int, what: str) -> npt.NDArray[np.int64]:
-    """Values of the operator's i-th input, an integer constant."""
+    """Values of the operator's i-th input, which must be an integer constant."""
     tensor = context.tensor(i)
     if not tensor.constant or tensor.dtype not in ("int32", "int64"):
         raise context.refuse(f"has {what} that are computed", f"use constant {what}")

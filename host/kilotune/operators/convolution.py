@@ -18,14 +18,14 @@ from kilotune.tflite.model import Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV = 3, 4, 14
 TAP_COLUMNS = 4  # of a row that the device reads at once
-IN_TRIPLES = 1 << 31  # beside the multiplier of a depthwise layer
+IN_TRIPLES = 1 << 31  # flag in the word with the multiplier of a depthwise layer
 TRIPLES_WIDTH = 2048
 _EACH_POSITION = Geometry((1, 1), (1, 1), (1, 1), (0, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class PositionLayer(Weighted):
-    """A layer with `positions` outputs a channel, each of which reads a window of the input."""
+    """A layer with `positions` outputs per channel, each of which reads a window of the input."""
 
     geometry: Geometry
     positions: int
@@ -58,7 +58,7 @@ class PositionLayer(Weighted):
 
 @dataclass(frozen=True, slots=True)
 class Conv2D(PositionLayer):
-    """`weights` (out, height * width * in), zeros between `groups`, whose weights are not trained."""
+    """`weights` (out, height * width * in), zeros between `groups`; the weights of groups are not trained."""
 
     groups: int
 
@@ -75,16 +75,16 @@ class Conv2D(PositionLayer):
         return self.geometry.taps == 1
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
-        """A position is read before its outputs are written: those of all positions up to it must not reach
-        the next one's inputs."""
+        """A position is read before its outputs are written, so the outputs up to it must not reach the inputs of the
+        next position."""
         if not self.geometry.pointwise:
             return ()
         grows = activations[self.output].elements - activations[self.input].elements
         return ((self.input, max(0, grows)),)
 
     def scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """One patch of the input unless it is read where it lies, and two positions' inputs as int16, or a
-        block of rows of weights where they are trained in part."""
+        """One patch of the input, unless it is read in place; and the inputs of two positions as int16, or a block of
+        rows of weights if they are partly trained."""
         if plan.adapted:
             return self.inputs * (adapted.BLOCK + (not self.geometry.pointwise))
         return 16 * -(-self.inputs // 4) + (0 if self.geometry.pointwise else self.inputs)
@@ -108,7 +108,7 @@ class DepthwiseConv2D(PositionLayer):
         return widest_mantissa(int(magnitudes.reshape(-1, self.multiplier).sum(1).max()), plan)
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
-        """The rows that a plane's next windows need are kept apart."""
+        """The rows that the next windows of a plane need are kept separately."""
         x, y, w = activations[self.input], activations[self.output], self.geometry
         same = (x.height, x.width, x.channels) == (y.height, y.width, y.channels)
         kept = w.stride == w.dilation == (1, 1) and all(p < n for p, n in zip(w.pad, w.size, strict=True))
@@ -127,7 +127,7 @@ class DepthwiseConv2D(PositionLayer):
         return plan.to_input and three and self.multiplier == 1 and y.channels % 4 == 0 and y.width <= TRIPLES_WIDTH
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """In triples: int32 values of one position, weights and three rows of the output's gradient (SPEC 1.3)."""
+        """With triples: int32 values of one position, weights, and three rows of the output's gradient (SPEC 1.3)."""
         if not plan.in_triples:
             return PositionLayer.backward_scratch_bytes(self, activations, plan)
         y = activations[self.output]
@@ -145,7 +145,7 @@ class DepthwiseConv2D(PositionLayer):
 
 @dataclass(frozen=True, slots=True)
 class TransposeConv(PositionLayer):
-    """`weights` (out, height * width * in); `geometry` leads from the output to the input."""
+    """`weights` (out, height * width * in); `geometry` goes from the output to the input."""
 
     @property
     def opcode(self) -> int:
@@ -163,7 +163,7 @@ class TransposeConv(PositionLayer):
 
 
 def lower_convolution(context: Lowering) -> ImageOp:
-    """Reads one CONV_2D operator of batch 1; at a single position it is a dense layer."""
+    """Reads one CONV_2D operator of batch 1; with a single position it is a dense layer."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     check_types(context, source, weight, output)
     if len(weight.shape) != 4 or len(source.shape) != 4 or len(output.shape) != 4:
@@ -188,9 +188,9 @@ def lower_convolution(context: Lowering) -> ImageOp:
 
 
 def _as_one_group(weights: npt.NDArray[np.int8], groups: int) -> npt.NDArray[np.int8]:
-    """(out, products) of weights (out, height, width, in / groups): each group's own channels, zeros elsewhere.
+    """(out, products) from weights (out, height, width, in / groups): zeros outside of each group's own channels.
 
-    It costs flash and time as one group would, and nothing in exactness.
+    The result is exact, and takes as much flash and time as a layer without groups.
     """
     out, height, width, channels = weights.shape
     whole = np.zeros((groups, out // groups, height, width, groups, channels), np.int8)
@@ -223,7 +223,7 @@ def lower_depthwise(context: Lowering) -> ImageOp:
 
 
 def lower_transpose(context: Lowering) -> TransposeConv:
-    """Reads one TRANSPOSE_CONV: inputs are the output's shape, weights, input and bias."""
+    """Reads one TRANSPOSE_CONV. Its inputs are the output's shape, weights, input and bias."""
     weight, source, output = context.tensor(1), context.tensor(2), context.output_tensor()
     check_types(context, source, weight, output)
     shape = weight.shape
@@ -241,7 +241,7 @@ def lower_transpose(context: Lowering) -> TransposeConv:
 
 
 def lower_dense(context: Lowering) -> ImageOp:
-    """FULLY_CONNECTED; over the last of several dimensions it is a dense layer at each position."""
+    """FULLY_CONNECTED; on an input of several dimensions it is a dense layer at each position."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     if len(weight.shape) != 2 or not is_rows(source, weight, output):
         return lower_vector(context)
@@ -251,7 +251,7 @@ def lower_dense(context: Lowering) -> ImageOp:
 
 
 def is_rows(source: Tensor, weight: Tensor, output: Tensor) -> bool:
-    """Whether a FULLY_CONNECTED has several rows of one sample, not several samples."""
+    """Whether the rows of a FULLY_CONNECTED belong to one sample rather than to several samples."""
     out, fan_in = weight.shape
     batch = len(source.shape) == 2  # then the first dimension counts samples
     return (

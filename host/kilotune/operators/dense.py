@@ -1,4 +1,4 @@
-"""FULLY_CONNECTED on one row, and whatever convolution comes to the same."""
+"""FULLY_CONNECTED on one row, and convolutions that are equivalent to it."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class FullyConnected(Weighted):
         return widest_mantissa(int(self.largest_weights(plan).sum(0).max()), plan)
 
     def keeps_gradient(self, plan: OpPlan) -> bool:
-        # Scaled by channel for the input, unscaled for the update of the weights behind it.
+        # Scaled by channel for the input; then, unscaled, for the update of the weights.
         return plan.train_weights and not plan.adapted and plan.to_input and len(self.weight_scales) > 1
 
     def backward_scratch_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        # A single position's values lie where its mantissas go.
+        # The values of a single position are stored where its mantissas go.
         source = activations[self.input]
         if plan.adapted:
             return self.adapted_backward_bytes(activations, plan)
@@ -74,15 +74,15 @@ def lower(context: Lowering) -> FullyConnected:
 
 
 def check_dense(context: Lowering) -> None:
-    """Types and format of a FULLY_CONNECTED's weights."""
+    """Checks types and format of a FULLY_CONNECTED's weights."""
     weight = context.tensor(1)
     check_types(context, context.tensor(0), weight, context.output_tensor())
     if context.operator.options.weights_format != 0 or len(weight.shape) != 2:
-        raise context.refuse("has shuffled weights", "convert the model without optimisation for one processor")
+        raise context.refuse("has shuffled weights", "convert the model without optimisation for a specific processor")
 
 
 def dense_fields(context: Lowering) -> dict[str, Any]:
-    """Fields of a FULLY_CONNECTED; its multipliers are rounded as TensorFlow Lite's preparation rounds them."""
+    """Fields of a FULLY_CONNECTED, with multipliers rounded as TensorFlow Lite rounds them in its preparation."""
     source, weight, output = context.tensor(0), context.tensor(1), context.output_tensor()
     fields = layer_fields(context, weight, weight.values().astype(np.int8), 0)
     fields["multipliers"] = tuple(fixed_point.dense_multipliers(source.scale, weight.scales, output.scale))

@@ -1,4 +1,4 @@
-"""ADD, SUB and MUL of two activations, or of one and a constant; an extent of 1 counts for all of the other's."""
+"""ADD, SUB and MUL of two activations, or of one and a constant; extents of 1 are broadcast."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from kilotune.tflite.model import Tensor
 
 ADD, MUL = 9, 10
 LEFT_SHIFT = 20
-SUBTRACTS = 1 << 24  # of the word with the shifts
+SUBTRACTS = 1 << 24  # flag in the word with the shifts
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(ParameterFree):
-    """`input2` is NO_TENSOR where there is a `constant`, (height, width, channels) int8 with `zero_point`.
+    """`input2` is NO_TENSOR if there is a `constant`, (height, width, channels) int8 with `zero_point`.
     `scalings`: (multiplier, shift) of the inputs and the sum, or of the product."""
 
     input2: int
@@ -99,8 +99,8 @@ def lower(context: Lowering) -> ImageOp:
         first, second = second, first
     if first.constant:
         raise context.refuse(
-            "takes from a constant of several values, or has two constants",
-            "take the constant away instead, and change signs in the layer behind",
+            "subtracts from a constant of several values, or has two constants",
+            "subtract the constant instead, and change signs in the layer after it",
         )
     constant = _constant_of(context, second, output) if second.constant else np.zeros((0, 0, 0), np.int8)
     extents = constant.shape if second.constant else extents_of(context, second)
@@ -121,7 +121,7 @@ def lower(context: Lowering) -> ImageOp:
 
 
 def _constant_of(context: Lowering, tensor: Tensor, output: Tensor) -> npt.NDArray[np.int8]:
-    """In (height, width, channels); shapes are brought together at their ends."""
+    """As (height, width, channels); shapes are aligned at their ends."""
     shape = (1,) * (len(output.shape) - len(tensor.shape)) + tensor.shape
     if len(shape) > 4 or len(shape) != len(output.shape) or (len(shape) > 1 and shape[0] != 1):
         raise context.refuse(
@@ -144,7 +144,7 @@ def _check_broadcast(
 
 
 def _with_number(context: Lowering, first: Tensor, second: Tensor, output: Tensor) -> Lookup | None:
-    """A function of one value, where all of a constant's are the same: as a table, computed as the operator would."""
+    """If all values of a constant are equal: a table of one-value functions, computed as the operator would."""
     source, constant = (second, first) if first.constant else (first, second)
     numbers = np.unique(constant.values().astype(np.int64))
     if source.constant or numbers.size != 1 or extents_of(context, source) != extents_of(context, output):
@@ -177,7 +177,7 @@ def _with_number(context: Lowering, first: Tensor, second: Tensor, output: Tenso
 
 def _scalings(context: Lowering, first: Tensor, second: Tensor, output: Tensor) -> tuple[tuple[int, int], ...]:
     if context.operator.opcode == "MUL":
-        # In float32, as TensorFlow Lite does; TensorFlow Lite Micro has it in double.
+        # In float32, like TensorFlow Lite; TensorFlow Lite Micro uses double.
         product = np.float32(np.float32(first.scale) * np.float32(second.scale))
         return (fixed_point.quantise_multiplier(float(np.float32(product / np.float32(output.scale)))),)
     twice = 2.0 * float(max(first.scale, second.scale))

@@ -1,4 +1,4 @@
-"""Sliding windows: padding as TensorFlow Lite reckons it, and the words of an op's entry that describe it."""
+"""Sliding windows: padding as TensorFlow Lite computes it, and the words of an op's entry that describe it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Geometry:
     size: tuple[int, int]
     stride: tuple[int, int]
     dilation: tuple[int, int]
-    pad: tuple[int, int]  # before; what is padded behind follows from the output's extent
+    pad: tuple[int, int]  # at the start; padding at the end follows from the output's extent
 
     @property
     def taps(self) -> int:
@@ -25,7 +25,7 @@ class Geometry:
 
     @property
     def pointwise(self) -> bool:
-        """Each output position reads exactly the input position at its place."""
+        """Whether each output position reads exactly the input position at its place."""
         return self.taps == 1 and self.stride == (1, 1) and self.pad == (0, 0)
 
     @property
@@ -35,11 +35,11 @@ class Geometry:
         return a, b, c, d
 
     def can_share(self, x: Activation, y: Activation) -> bool:
-        """Whether gradients of input and output may lie at one place."""
+        """Whether the gradients of input and output may share memory."""
         return (x.height, x.width, x.channels) == (y.height, y.width, y.channels) and self.stride == (1, 1)
 
     def backward_scratch_bytes(self, x: Activation, y: Activation, *, in_place: bool) -> int:
-        """int32 values of one position and, in place, the output's rows that are still needed."""
+        """int32 values of one position and, if in place, the output's rows that are still needed."""
         values = 4 * x.channels
         if not in_place or self.pointwise:
             return values
@@ -66,7 +66,7 @@ def of_window(
     if not all(1 <= n <= limit for pair, limit in limits for n in pair):
         raise context.refuse(
             f"has a window of {size}, strides of {options.stride} and dilations of {dilation}",
-            f"windows to {MAX_SIZE}, strides to {MAX_STRIDE}, dilations to {MAX_DILATION} are supported",
+            f"windows up to {MAX_SIZE}, strides up to {MAX_STRIDE}, dilations up to {MAX_DILATION} are supported",
         )
     pads = []
     for axis in (0, 1):

@@ -38,7 +38,7 @@ Slopes = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Lookup(ParameterFree):
-    """`table` (256,) for inputs -128 to 127; `slopes` (256,) in real units, 0 where the output is cut."""
+    """`table` (256,) for inputs -128 to 127; `slopes` (256,) in real units, 0 where the output is clamped."""
 
     table: npt.NDArray[np.int8]
     slopes: Slopes
@@ -79,17 +79,17 @@ class Lookup(ParameterFree):
 
 
 def lower(context: Lowering) -> Lookup:
-    """Reads one operator that maps every value on its own."""
+    """Reads one operator that maps each value separately."""
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     if extents_of(context, source) != extents_of(context, output):
-        raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", "the shape must stay as it is")
+        raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", "the shape must not change")
     kind, alpha = context.operator.opcode, context.operator.options.alpha
     if kind == "LEAKY_RELU" and not 0 <= alpha <= 1e3:
-        raise context.refuse(f"has a slope of {alpha:g}", "slopes from 0 on are supported")
+        raise context.refuse(f"has a slope of {alpha:g}", "slopes from 0 to 1000 are supported")
     x = (np.arange(-128, 128) - source.zero_point) * float(source.scale)
     table, slopes = _table(kind, alpha, source, output), _slope(kind, alpha, x)
-    # Nothing passes where the exact value lies beyond the output's range.
+    # No gradient passes where the exact value is beyond the output's range.
     exact = _FUNCTIONS[kind](x, alpha) / float(output.scale) + output.zero_point
     slopes = np.where((exact < -128.5) | (exact > 127.5), 0.0, slopes)
     return Lookup(
@@ -182,7 +182,7 @@ def _short(v: int) -> int:
 
 
 def _short_high_multiply(a: int, b: int) -> int:
-    """round(a * b / 2^15), halves away from zero but for the last: gemmlowp's int16 version."""
+    """round(a * b / 2^15), halves away from zero except the last: gemmlowp's int16 version."""
     product = a * b
     nudged = product + ((1 << 14) if product >= 0 else 1 - (1 << 14))
     return _short(abs(nudged) // (1 << 15) * (1 if nudged >= 0 else -1))

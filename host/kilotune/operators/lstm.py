@@ -23,7 +23,7 @@ OUTPUT_STATE, CELL_STATE, NORMS = 18, 19, range(20, 24)
 GATE_SCALE, OPEN_SCALE = 2.0**-12, 2.0**-15
 CELL_POWERS = range(-24, -8)
 TABLE_STEP = 24  # entries for 1
-# Entries of TensorFlow Lite Micro's table that are one more than 65536 * sigmoid(i / 24), rounded: there its
+# Entries of TensorFlow Lite Micro's table that are one more than 65536 * sigmoid(i / 24), rounded, so that its
 # straight lines come closer to the curve. The last one is 65535.
 RAISED = 1 << 255 | 0x800011009020440005C0467BAEFA7BD110
 
@@ -34,8 +34,8 @@ Integers = npt.NDArray[np.int64]
 class Lstm(ImageOp):
     """`weights` (gate, unit, inputs + units) int8, `biases` (gate, unit, 2) with the zero points folded in, `scalings`
     (multiplier, shift) of each gate's inputs and last outputs; `cell_limit`: 0 for none; `zero_point`: of the
-    hidden state, whose values are the outputs. In front of a CONCATENATION the converter gives the output another
-    quantisation, to which no runtime brings them."""
+    hidden state, whose values are the outputs. Before a CONCATENATION the converter gives the output another
+    quantisation, but no runtime converts the values to it."""
 
     weights: npt.NDArray[np.int8]
     biases: Integers
@@ -81,7 +81,7 @@ class Lstm(ImageOp):
 
 
 def sigmoid_table() -> Integers:
-    """(256,) for arguments of 0 on, in Q16."""
+    """(256,) for arguments from 0 up, in Q16."""
     exact = 65536.0 / (1.0 + np.exp(-np.arange(256) / TABLE_STEP))
     raised = np.array([RAISED >> i & 1 for i in range(256)])
     table: Integers = np.floor(exact + 0.5).astype(np.int64) + raised
@@ -145,16 +145,14 @@ def _check_kind(context: Lowering) -> None:
     if wrong:
         raise context.refuse(
             f"has {' and '.join(wrong)}",
-            "the LSTM layer of Keras with its default activations is supported, over (1, steps, inputs)",
+            "use the LSTM layer of Keras with its default activations, over (1, steps, inputs)",
         )
 
 
 def _check_states(context: Lowering, hidden: Tensor, cells: Tensor) -> None:
     made = {t for op in context.model.operators for t in op.outputs} | set(context.model.inputs)
     if hidden.index in made or cells.index in made or hidden.constant or cells.constant:
-        raise context.refuse(
-            "is given a state to start from", "each inference starts from an empty state: leave it out"
-        )
+        raise context.refuse("is given an initial state", "omit it: each inference starts from an empty state")
     if hidden.dtype != "int8" or cells.dtype != "int16" or cells.elements != hidden.elements:
         raise context.refuse(
             f"has states of type {hidden.dtype} and {cells.dtype}",
@@ -185,5 +183,5 @@ def _cell_power(context: Lowering, cells: Tensor) -> int:
 def _cell_limit(context: Lowering, cells: Tensor) -> int:
     limit = context.operator.options.cell_limit
     if not 0 <= limit < math.inf or 0 < limit < float(cells.scale):
-        raise context.refuse(f"limits its cell state to {limit:g}", "limits of the cell's scale and more are supported")
+        raise context.refuse(f"limits its cell state to {limit:g}", "limits not below the cell's scale are supported")
     return min(int(limit / float(cells.scale)), 32767)

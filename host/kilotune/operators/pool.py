@@ -29,13 +29,13 @@ from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
 AVERAGE_POOL_2D, MAX_POOL_2D, MEAN = 5, 6, 7
-MAX_COUNT = 1 << 22  # values that one is the mean of
+MAX_COUNT = 1 << 22  # values in one mean
 MAX_TAPS = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Pool(ParameterFree):
-    """`largest`: inputs of the window that the border cuts least."""
+    """`largest`: number of inputs in the window that the border cuts off least."""
 
     geometry: Geometry
     act_range: tuple[int, int]
@@ -51,7 +51,7 @@ class Pool(ParameterFree):
         return 1.0 / self.largest if self.operator == "AVERAGE_POOL_2D" else 1.0
 
     def overwrites(self, activations: Sequence[Activation]) -> tuple[tuple[int, int], ...]:
-        """Without padding, no window reaches back to the outputs before it."""
+        """Without padding, no window reaches back to outputs that were written before."""
         return ((self.input, 0),) if self.geometry.pad == (0, 0) else ()
 
     def reads_input_backward(self, plan: OpPlan) -> bool:
@@ -73,7 +73,7 @@ class Pool(ParameterFree):
 @dataclass(frozen=True, slots=True)
 class Mean(ParameterFree):
     """`scaling`: (multiplier, shift); `axes`: which of height (1), width (2) and channels (4) are reduced;
-    `count`: values that one is the mean of."""
+    `count`: values in one mean."""
 
     scaling: tuple[int, int]
     axes: int
@@ -145,7 +145,7 @@ def lower_max(context: Lowering) -> Pool:
 
 
 def lower_mean(context: Lowering) -> Mean:
-    """Over any axes: all positions (a global average pool of Keras), some of height, width and channels."""
+    """MEAN over all positions (Keras' global average pool), or over some of height, width and channels."""
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     numbers, reduced, kept = _reduction(context, source)
@@ -170,10 +170,10 @@ def lower_mean(context: Lowering) -> Mean:
 
 
 def _reduction(context: Lowering, source: Tensor) -> tuple[list[int], set[int], list[int]]:
-    """The axes as given; those of (height, width, channels) that they name; and what is left of these."""
+    """The axes as given, those of (height, width, channels) that they name, and the remaining ones."""
     rank = len(source.shape)
     numbers = constant_integers(context, 1, "axes").reshape(-1).tolist()
-    # The batch, of 1, takes no part; the others stand at the end of (height, width, channels).
+    # The batch, of 1, is ignored; the others are at the end of (height, width, channels).
     reduced = {int(n) % rank + 3 - rank for n in numbers if rank > 1 and -rank <= n < rank and n % rank != 0}
     return numbers, reduced, [1 if axis in reduced else n for axis, n in enumerate(extents_of(context, source))]
 

@@ -1,4 +1,4 @@
-"""SOFTMAX: frozen; training starts from the logits in front of it."""
+"""SOFTMAX: frozen; training starts from the logits before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kilotune.operators.base import ImageOp, Lowering, OpPlan, SectionWriter, pa
 from kilotune.tflite import fixed_point
 
 OPCODE = 2
-# From 512 on the sum of exponentials can ask TensorFlow Lite for a shift of 32 bits: undefined there.
+# From 512 on, the sum of exponentials can lead to a shift of 32 bits in TensorFlow Lite, which is undefined.
 MAX_CHANNELS = 511
 
 
@@ -32,7 +32,7 @@ class Softmax(ImageOp):
 
 
 def lower(context: Lowering) -> Softmax:
-    """Reads one SOFTMAX operator, int8 to int8 with the output scale 1/256 that TensorFlow Lite demands."""
+    """Reads one SOFTMAX operator, int8 to int8 with the output scale 1/256 that TensorFlow Lite requires."""
     source, output = context.tensor(0), context.output_tensor()
     if source.dtype != "int8" or output.dtype != "int8":
         raise context.refuse(

@@ -1,4 +1,4 @@
-"""Layers with weights and biases: what dense layers and convolutions share of planning, training and their entry."""
+"""Layers with weights and biases: what dense layers and convolutions share in planning, training and their entry."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ MAX_BIAS = 1 << 28
 MAX_FRACTION_BITS = 24
 MIN_FRACTION_BITS = 2
 DELTA_BITS = 30  # |delta| < 2^30 on the device
-# Several times the full output range: a bias may move the output from one end to the other and
-# still have room when weights of layers before it change what it must make up for.
+# Several times the full output range, so that a bias can move the output from one end to the other and still has
+# room to compensate for changed weights in earlier layers.
 DELTA_RANGES = 4.0
-# A channel whose weights are nearly zero would need a range that costs all others their fraction:
-# below so many fraction bits it is left to saturate instead.
+# A channel with weights near zero would need a range that leaves no fraction bits for the others. Below this number of
+# fraction bits, it may saturate instead.
 WORST_FRACTION_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Weighted(ImageOp):
-    """Weights (out, products of one output) int8; bias (out,) int32, zeros where the model has none."""
+    """Weights (out, products of one output) int8; bias (out,) int32, zeros if the model has none."""
 
     operator: str  # name as in the `.tflite` schema
     weights: npt.NDArray[np.int8]
@@ -64,12 +64,12 @@ class Weighted(ImageOp):
     @property
     @abstractmethod
     def opcode(self) -> int:
-        """Of its entry, unless its weights are trained in part."""
+        """Opcode of its entry, unless its weights are partly trained."""
 
     @property
     @abstractmethod
     def window(self) -> tuple[int, int, int, int]:
-        """Words of its entry where its weights are trained in part; zeros: an output reads all of the input."""
+        """Words of its entry if its weights are partly trained; zeros: each output reads the whole input."""
 
     @property
     def folds_zero_point(self) -> bool:
@@ -97,7 +97,7 @@ class Weighted(ImageOp):
         return float(self.weight_scales.max())
 
     def largest_weights(self, plan: OpPlan) -> npt.NDArray[np.int64]:
-        """(out, in): how large each weight is or may become."""
+        """(out, in): the largest magnitude that each weight has or may reach."""
         magnitudes = np.abs(self.weights.astype(np.int64))
         # Trained weights may become anything up to 127; a base weight of -128 starts beyond it.
         magnitudes[adapted.trained_rows(plan, self.outputs)] = max(127, int(magnitudes.max()))
@@ -159,14 +159,14 @@ class Weighted(ImageOp):
             rescale = sections.add(np.rint(32768.0 * scales / scales.max()).astype("<u2").tobytes())
         return write_training(sections, plan, kb=kb, ratio=ratio, rescale=rescale)
 
-    # --- weights that are trained in part (SPEC 1.3, 1.4) --------------------------------------------
+    # --- partly trained weights (SPEC 1.3, 1.4) ------------------------------------------------------
 
     @property
     def _factor_unit(self) -> float:
         return adapted.FACTOR_UNIT / math.sqrt(self.inputs)
 
     def _column_ratio(self, fraction_bits: int) -> float:
-        """Step of B over that of the bias: B is in real units where A is in `_factor_unit`."""
+        """Step of B relative to that of the bias; B is in real units, A in `_factor_unit`."""
         return float(self.input_scale) ** 2 * self._factor_unit**2 * 2.0 ** (adapted.FACTOR_BITS - fraction_bits)
 
     def _factor_step(self, plan: OpPlan) -> float:
@@ -175,7 +175,7 @@ class Weighted(ImageOp):
         return plan.gradient_unit * scale * 2.0**-adapted.FACTOR_BITS / self._factor_unit**2
 
     def _write_adaptation(self, sections: SectionWriter, plan: OpPlan) -> int:
-        """Writes how it is adapted; returns its place."""
+        """Writes how the weights are adapted; returns the section's offset."""
         if plan.rank:
             step = pack_real(self._factor_step(plan) if plan.gradient_unit else 1.0)
             return sections.add(Adaptation(plan.rank, 0, sections.add(plan.start), step).pack())
@@ -184,7 +184,7 @@ class Weighted(ImageOp):
         return sections.add(Adaptation(0, len(plan.channels), sections.add(slots.tobytes()), bytes(4)).pack())
 
     def adapted_backward_bytes(self, activations: Sequence[Activation], plan: OpPlan) -> int:
-        """Arena bytes: what goes on to the input, then numbers a position for the trained weights."""
+        """Arena bytes: what is passed on to the input, then values per position for the trained weights."""
         x, y = activations[self.input], activations[self.output]
         weights = (6 if plan.rank else 2) * (y.positions + y.positions % 2)
         if not plan.to_input:
@@ -195,7 +195,7 @@ class Weighted(ImageOp):
 
 
 def widest_mantissa(norm: int, plan: OpPlan) -> int:
-    """Bits of an output gradient's mantissas whose sums, of weights with this norm, stay below 2^31."""
+    """Mantissa bits of an output gradient whose sums over weights with this norm stay below 2^31."""
     if not plan.to_input:
         return 15
     return min(15, max((bits for bits in range(16) if norm < (1 << 31) >> bits), default=0))
@@ -238,7 +238,7 @@ def layer_fields(
     if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
         raise context.refuse(
             "has biases beyond 2^28 units of its accumulator",
-            "a channel's weights are nearly zero: prune it, or train with weight decay, and quantise again",
+            "a channel's weights are nearly zero: prune it or train with weight decay, then quantise again",
         )
     scales = weight.scales.copy()
     factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
@@ -262,7 +262,7 @@ def layer_fields(
 
 
 def bias_of(context: Lowering, out: int, place: int = 2) -> tuple[npt.NDArray[np.int32], int]:
-    """(values, tensor) of the bias, the operator's input `place`."""
+    """(values, tensor) of the bias, which is the operator's input `place`."""
     index = context.operator.input(place)
     if index < 0:
         return np.zeros(out, np.int32), -1

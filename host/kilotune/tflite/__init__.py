@@ -1,1 +1,1 @@
-"""Foreign bytes: .tflite files read, edited and made; the fixed-point arithmetic that they imply."""
+"""TensorFlow Lite: reads, edits and makes .tflite files; the fixed-point arithmetic that they imply."""

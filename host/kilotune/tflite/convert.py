@@ -23,8 +23,8 @@ def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | 
 
     `model`: a Keras model, or the path of a `.keras` or `.h5` file or a SavedModel folder.
     `representative`: typical inputs, shape (n, ...) as the model takes them; their range sets the scales.
-    `output_scale`: scale of the int8 output, zero point 0, in place of the one that fits the representative
-    outputs; an autoencoder that is trained further needs the room that its input has.
+    `output_scale`: scale of the int8 output, with zero point 0, instead of the one that fits the representative
+    outputs. An autoencoder that is trained further needs the same range as its input.
     Raises KilotuneError `no_tensorflow`, `bad_model` or `bad_argument`.
     """
     tf = import_tensorflow()
@@ -33,7 +33,7 @@ def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | 
         raise KilotuneError(
             "bad_argument",
             f"representative inputs of shape {inputs.shape} cannot set the scales",
-            "give finite float inputs, one row a sample",
+            "give finite float inputs, one row per sample",
         )
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
@@ -59,7 +59,7 @@ def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | 
 
 
 def import_tensorflow() -> Any:
-    """The tensorflow module, quiet, or KilotuneError `no_tensorflow`."""
+    """The tensorflow module with its log messages off; raises KilotuneError `no_tensorflow`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow
@@ -84,7 +84,7 @@ def _converter(tf: Any, model: Any) -> Any:
 
 
 def _with_output_scale(content: bytes, scale: float) -> bytes:
-    """Nothing but the last requantisation depends on the output's scale, and it is computed on loading."""
+    """Only the last requantisation depends on the output's scale, and it is computed when the model is loaded."""
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))

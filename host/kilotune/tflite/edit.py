@@ -1,8 +1,8 @@
-"""Edits a `.tflite` without knowing all of its schema.
+"""Edits a `.tflite` without knowing its whole schema.
 
-Offsets in a flatbuffer point forward and are relative. So new tables may stand in front of the old file and
-point into it, and everything that is not edited stays byte for byte what it was, whatever newer TensorFlow
-wrote there. What an edit replaces in the same size is overwritten in place.
+Offsets in a flatbuffer are relative and point forward. So new tables can be put before the old file and point into
+it, and everything that is not edited stays the same byte for byte, whatever a newer TensorFlow wrote there.
+Replacements of the same size are written in place.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from kilotune.errors import KilotuneError
 from kilotune.tflite import model as tflite_model
 
-_ALIGNMENT = 64  # the old file moves by a multiple of this, which keeps every alignment inside it
+_ALIGNMENT = 64  # the old file moves by a multiple of this, which preserves every alignment in it
 _INT32 = 2  # TensorType
 
 
 @dataclass(slots=True)
 class _NewTensor:
-    """A copy of tensor `like`, or a bias made from nothing (`like` = -1), with a buffer of its own."""
+    """A copy of tensor `like`, or a new bias (`like` = -1), with its own buffer."""
 
     like: int
     buffer: int
@@ -76,7 +76,7 @@ class Edit:
         self._replace_input(operator, position)
 
     def add_bias(self, operator: int, position: int, data: bytes, *, name: str, scales: tuple[float, ...]) -> None:
-        """Gives `operator` an int32 bias that it did not have."""
+        """Adds an int32 bias to `operator`."""
         self._new_tensors.append(
             _NewTensor(like=-1, buffer=self._add_buffer(data), name=name, shape=(len(data) // 4,), scales=scales)
         )
@@ -96,7 +96,7 @@ class Edit:
         return int(self._model.BuffersLength()) + len(self._new_buffers) - 1
 
     def _overwrite(self, buffer: int, data: bytes) -> bool:
-        """In place, where nothing else looks at the bytes."""
+        """Overwrites in place if nothing else uses the bytes."""
         import numpy as np
 
         table = self._model.Buffers(buffer)
@@ -125,7 +125,7 @@ class Edit:
 
 
 class _Rebuild:
-    """Writes new tables in front of the old file."""
+    """Writes new tables before the old file."""
 
     def __init__(self, edit: Edit) -> None:
         import flatbuffers
@@ -162,14 +162,14 @@ class _Rebuild:
         scalars: dict[int, str],
         values: dict[int, int] | None = None,
     ) -> int:
-        """A copy of a table, some offsets (`replaced`) and values exchanged; `scalars`: slots of values."""
+        """A copy of a table with some offsets (`replaced`) and values replaced; `scalars`: slots of values."""
         values = values or {}
         vtable = tab.Pos - struct.unpack_from("<i", tab.Bytes, tab.Pos)[0]
         present = (struct.unpack_from("<H", tab.Bytes, vtable)[0] - 4) // 2
         if present > slots:
             raise KilotuneError(
                 "unsupported_model",
-                "the model was written with a newer schema than can be edited",
+                "the model was written with a schema too new to be edited",
                 "update the tools, or convert the model with an older TensorFlow",
             )
         self._b.StartObject(slots)
@@ -187,7 +187,7 @@ class _Rebuild:
         return int(self._b.EndObject())
 
     def _scalar(self, slot: int, kind: str, value: int) -> None:
-        """Forced, even where it is the default: the copy says what the original said."""
+        """Forced, even for a default value, so that the copy says what the original said."""
         b = self._b
         write = {
             "I": b.PrependUint32,

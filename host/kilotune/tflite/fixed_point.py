@@ -1,4 +1,4 @@
-"""TensorFlow Lite's quantised arithmetic, as its kernels prepare it: multipliers, shifts, ranges."""
+"""TensorFlow Lite's quantised arithmetic as its kernels prepare it: multipliers, shifts, ranges."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def quantise_multiplier(real: float) -> tuple[int, int]:
 def _impossible(factor: float) -> KilotuneError:
     return KilotuneError(
         "unsupported_model",
-        f"the scales ask for a factor of {factor:.3g} between accumulator and output",
+        f"the scales need a factor of {factor:.3g} between accumulator and output",
         "an output range is far too small: quantise the model again with representative data",
     )
 
@@ -46,7 +46,7 @@ def _impossible(factor: float) -> KilotuneError:
 def dense_multipliers(
     input_scale: np.float32, weight_scales: npt.NDArray[np.float32], output_scale: np.float32
 ) -> list[tuple[int, int]]:
-    """One (multiplier, shift) a weight scale.
+    """One (multiplier, shift) per weight scale.
 
     One scale: the product is rounded to float32 before the division. Several: all in double.
     """
@@ -88,7 +88,7 @@ def softmax_scaling(beta: float, input_scale: np.float32) -> tuple[int, int, int
     if real <= 1.0:
         raise KilotuneError(
             "unsupported_model",
-            f"the SOFTMAX input has a scale of {float(input_scale):.3g}, too small to be told apart",
+            f"the SOFTMAX input has a scale of {float(input_scale):.3g}, too small to distinguish values",
             "quantise the model again with representative data",
         )
     multiplier, shift = quantise_multiplier(real)

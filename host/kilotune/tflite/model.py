@@ -1,4 +1,4 @@
-"""Reads a `.tflite` file into frozen dataclasses: strict, bounded, and without trusting any of its bytes."""
+"""Reads a `.tflite` file into frozen dataclasses: strictly, with limits, and without trusting any of its bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACTIVATIONS = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the file. `scales` and `zero_points` are empty where it is not quantised."""
+    """A tensor of the file. `scales` and `zero_points` are empty if it is not quantised."""
 
     index: int
     name: str
@@ -35,13 +35,13 @@ class Tensor:
     dtype: str
     scales: npt.NDArray[np.float32]
     zero_points: npt.NDArray[np.int64]
-    dimension: int  # that `scales` run along, where there are several
+    dimension: int  # along which `scales` run, if there are several
     buffer: int
     data: npt.NDArray[np.uint8]  # raw bytes, empty for activations
 
     @property
     def short_name(self) -> str:
-        """The first of the names that the converter joined with semicolons."""
+        """The first of the names, which the converter joins with semicolons."""
         name = self.name.split(";")[0]
         return name if len(name) <= 60 else "..." + name[-57:]
 
@@ -55,7 +55,7 @@ class Tensor:
 
     @property
     def scale(self) -> np.float32:
-        """The one scale of an activation."""
+        """The only scale of an activation."""
         if self.scales.size != 1:
             raise KilotuneError(
                 "unsupported_model",
@@ -83,7 +83,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The operator options that any supported operator reads; defaults where they do not apply."""
+    """The options that supported operators read; defaults where they do not apply."""
 
     activation: str = "NONE"
     beta: float = 1.0
@@ -104,7 +104,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator, `code` and `opcode` as in schema.fbs; absent optional inputs are -1."""
+    """An operator, with `code` and `opcode` as in schema.fbs; missing optional inputs are -1."""
 
     index: int
     code: int
@@ -119,7 +119,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class TfliteModel:
-    """One subgraph of a `.tflite` file. Operators stand in execution order."""
+    """One subgraph of a `.tflite` file, with operators in execution order."""
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
@@ -132,7 +132,7 @@ class TfliteModel:
         return next((data for key, data in self.metadata if key == name), None)
 
     def describe(self, operator: Operator) -> str:
-        """How errors name an operator."""
+        """The name of an operator in errors."""
         name = self.tensors[operator.outputs[0]].short_name if operator.outputs else "?"
         return f"operator {operator.index} {operator.opcode} ('{name}')"
 
@@ -143,13 +143,13 @@ class TfliteModel:
 def read(content: bytes) -> TfliteModel:
     """Reads the bytes of a `.tflite` file.
 
-    Raises KilotuneError: `bad_model` (truncated or damaged), `unsupported_model` (well formed, but more
-    than Kilotune reads).
+    Raises KilotuneError: `bad_model` (truncated or damaged), `unsupported_model` (well formed, but beyond what
+    Kilotune reads).
     """
     if len(content) > MAX_FILE_BYTES:
         raise KilotuneError(
             "unsupported_model",
-            f"the model has {len(content)} bytes, more than the {MAX_FILE_BYTES} that are read",
+            f"the model has {len(content)} bytes, more than the limit of {MAX_FILE_BYTES}",
             "a model for a microcontroller is far smaller: check that this is the right file",
         )
     if len(content) < 8 or content[4:8] != b"TFL3":
@@ -164,7 +164,7 @@ def read(content: bytes) -> TfliteModel:
         raise damaged(error) from error
 
 
-# What the flatbuffers package raises on bytes that are no flatbuffer.
+# What the flatbuffers package raises for bytes that are not a flatbuffer.
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, MemoryError)
 
 
@@ -183,14 +183,14 @@ def _read(content: bytes) -> TfliteModel:
     if model.Version() != 3:
         raise KilotuneError(
             "unsupported_model",
-            f"the .tflite file has schema version {model.Version()}, version 3 is read",
+            f"the .tflite file has schema version {model.Version()}, but only version 3 is supported",
             "convert the model with a current TensorFlow",
         )
     if model.SubgraphsLength() != 1:
         raise KilotuneError(
             "unsupported_model",
-            f"the model has {model.SubgraphsLength()} subgraphs, one is supported",
-            "export one function without control flow (IF, WHILE) or further signatures",
+            f"the model has {model.SubgraphsLength()} subgraphs, but only one is supported",
+            "export one function, without control flow (IF, WHILE) or further signatures",
         )
     graph = model.Subgraphs(0)
     buffers = _buffers(model)
@@ -213,7 +213,7 @@ def _count(what: str, n: int) -> int:
     if n > MAX_ITEMS:
         raise KilotuneError(
             "unsupported_model",
-            f"the model declares {n} {what}, more than the {MAX_ITEMS} that are read",
+            f"the model declares {n} {what}, more than the limit of {MAX_ITEMS}",
             "if the model is not that large, the file is damaged: copy or convert it again",
         )
     return n
@@ -223,7 +223,7 @@ def _buffers(model: Any) -> tuple[npt.NDArray[np.uint8], ...]:
     result: list[npt.NDArray[np.uint8]] = []
     for i in range(_count("buffers", model.BuffersLength())):
         buffer = model.Buffers(i)
-        # Views of the file: however many buffers overlap, no memory is taken.
+        # Views of the file, so overlapping buffers take no memory.
         data = buffer.DataAsNumpy() if buffer.DataLength() else np.zeros(0, np.uint8)
         result.append(np.asarray(data, dtype=np.uint8))
     return tuple(result)
@@ -278,7 +278,7 @@ def _operator(model: Any, operator: Any, index: int, tensor_count: int) -> Opera
     if operator.OpcodeIndex() >= model.OperatorCodesLength():
         raise IndexError("operator code")
     code = model.OperatorCodes(operator.OpcodeIndex())
-    # Old files keep the number in the 8-bit field, new ones in both.
+    # Old files have the number in the 8-bit field only, new ones in both.
     number = max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
     custom = code.CustomCode()
     opcode = _opcode_name(number) if custom is None else f"CUSTOM {custom.decode('utf-8', 'replace')[:64]}"
@@ -400,7 +400,7 @@ def _metadata(model: Any, buffers: tuple[npt.NDArray[np.uint8], ...]) -> tuple[t
         if total > MAX_METADATA_BYTES:
             raise KilotuneError(
                 "unsupported_model",
-                f"the model carries more than {MAX_METADATA_BYTES} bytes of metadata",
+                f"the model has more than {MAX_METADATA_BYTES} bytes of metadata",
                 "remove the metadata, or convert the model again",
             )
         name = (entry.Name() or b"").decode("utf-8", "replace")[:256]

@@ -101,7 +101,7 @@ compile_options = OptionGroup(
             type=click.IntRange(0, 255),
             default=0,
             show_default=True,
-            help="Windows of the first learn phase to keep as a check on later ones, one byte per feature each; 0: none.",
+            help="Windows of the first learn phase kept as a check on later ones, one byte per feature each; 0: none.",
         ),
         "alone_windows": click.option(
             "--alone-windows",

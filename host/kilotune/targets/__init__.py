@@ -1,1 +1,1 @@
-"""Where a device runs: in this process, as a process of its own, in an emulator, or behind a serial port."""
+"""Where a device runs: in this process, as a separate process, in an emulator, or behind a serial port."""

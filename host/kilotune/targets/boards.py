@@ -1,4 +1,4 @@
-"""The boards that there is firmware for, as their board.json files describe them."""
+"""The boards with firmware, as their board.json files describe them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FlashLayout:
     bytes: int
     model_offset: int
     model_bytes: int
-    model_sector_bytes: int  # what is erased of it at a time
+    model_sector_bytes: int  # erase unit of the model partition
     checkpoint_offset: int
     sector_bytes: int
     sector_count: int
@@ -75,9 +75,9 @@ BUSES = ("i2c", "spi")
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    """What the board's firmware does about sensors where nothing else is asked for."""
+    """The sensors of the board's firmware by default."""
 
-    drivers: tuple[str, ...]  # in the order of looking
+    drivers: tuple[str, ...]  # in the order in which they are tried
     pins: Mapping[str, str]  # of each of BUSES that the board has
 
 
@@ -87,9 +87,9 @@ class Board:
     title: str
     core: str
     ram_bytes: int
-    program_bytes: int  # memory for the firmware itself, beside the flash below; 0: no such limit
+    program_bytes: int  # memory for the firmware itself, besides the flash below; 0: no such limit
     stack_bytes: int
-    firmware_ram_bytes: int  # budget of the firmware without the engine, held by the build; 0: not known
+    firmware_ram_bytes: int  # budget of the firmware without the engine, enforced by the build; 0: not known
     firmware_program_bytes: int
     flash: FlashLayout
     emulator: Emulator
@@ -104,7 +104,7 @@ class Board:
 
 
 def source_root() -> Path | None:
-    """The project's source: around the package, the environment, or the current folder; None: not here."""
+    """Folder of the project's source: around the package, in the environment, or the current folder; None: not here."""
     named = os.environ.get("KILOTUNE_SOURCE")
     starts = [Path(named)] if named else []
     starts += [Path(__file__).resolve().parent, Path(sys.prefix), Path.cwd()]
@@ -121,7 +121,7 @@ def boards() -> list[Board]:
 
 
 def board(board_id: str) -> Board:
-    """KilotuneError `unknown_board` where there is none of this name."""
+    """The board of this name; raises KilotuneError `unknown_board` if there is none."""
     files = _files()
     if board_id not in files:
         raise KilotuneError(

@@ -36,12 +36,12 @@ class FirmwareBuild:
     data: int
     bss: int
     stack: int
-    engine: int  # the engine's block: what the model needs, or (without a model) all that is left
+    engine: int  # the engine's block: what the model needs or, without a model, everything that is left
     flash_bytes: int
     flash_left: int
     ram_bytes: int
     ram_left: int
-    sensors: tuple[str, ...]  # in the order of looking
+    sensors: tuple[str, ...]  # in the order in which they are tried
     sensor_bus: str  # "": none
     sensor_pins: str
 
@@ -53,9 +53,10 @@ def build(
     source: Path | None = None,
     sensors: SensorChoice = _AS_THE_BOARD,
 ) -> FirmwareBuild:
-    """Builds (again, where sources changed) a board's firmware; with `image`, its RAM is exactly the model's.
+    """Builds a board's firmware, or rebuilds it if sources changed; with `image`, with exactly the RAM of the model.
 
-    KilotuneError: `unknown_board`, `unknown_sensor`, `no_sensor_bus`, `missing_tool`, `no_source`, `build_failed`.
+    Raises KilotuneError: `unknown_board`, `unknown_sensor`, `no_sensor_bus`, `missing_tool`, `no_source`,
+    `build_failed`.
     """
     chosen = board(board_id)
     sensors.require(chosen)
@@ -64,7 +65,7 @@ def build(
         raise KilotuneError(
             "no_source",
             "the firmware's source was not found",
-            "run this inside the project's folder, or name it with --source or in KILOTUNE_SOURCE",
+            "run this in the project's folder, or give that folder with --source or in KILOTUNE_SOURCE",
         )
     if image is not None:
         from kilotune.image.image import Image
@@ -83,7 +84,7 @@ def build(
 
 
 def native_program() -> Path:
-    """The program of the target `native`: from the source tree where there is one, else the installed one."""
+    """The program of the target `native`: from the source tree if there is one, else the installed one."""
     in_source = source_root() is not None and source_root() in Path(__file__).resolve().parents
     if _BUNDLED.is_file() and not in_source:
         return _BUNDLED
@@ -116,11 +117,11 @@ def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
 
 @contextlib.contextmanager
 def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
-    """One build at a time in a folder, one that outlives its command too: the build inherits the lock given."""
+    """Allows one build at a time per folder. The build inherits the lock, so it is held even if the command dies."""
     busy = KilotuneError(
         "build_failed",
         f"another build in {folder} did not end within {patience_s:g} s",
-        f"end it (`fuser {folder / '.lock'}` names it), or build elsewhere",
+        f"end it (`fuser {folder / '.lock'}` shows its process id), or build in another folder",
     )
     with lock_file(folder / ".lock", patience_s, busy) as handle:
         yield handle
@@ -153,13 +154,13 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors:
                 raise KilotuneError(
                     "build_failed",
                     f"the build of {board_id} took more than {_BUILD_S:g} s",
-                    f"its log: {log}",
+                    f"see its log: {log}",
                 ) from error
             if done.returncode != 0:
                 raise KilotuneError(
                     "build_failed",
                     f"the firmware of {board_id} does not build: {_reason(log)}",
-                    f"the whole log: {log}",
+                    f"see the whole log: {log}",
                 )
 
 

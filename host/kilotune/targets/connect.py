@@ -23,13 +23,12 @@ def connect(
 ) -> Device:
     """Opens `twin`, `native`, `qemu:BOARD`, `renode:BOARD` or a serial port; close it with `with`.
 
-    `image` (or its file) is needed where the device brings no model of its own. `state` is the folder
-    that keeps the flash of a target without hardware; None: one in the user's cache. `fresh`: where neither
-    hardware nor `state` says which flash to use, it is empty at first and gone at the end. `key_file`: of a
-    locked device; None: the user's, by the device's unique id. `timeout_s`: of every answer. Raises
-    KilotuneError: `bad_argument` (no such target), `no_device`, `port_busy`, `port_denied`, `no_image`, `no_emulator`,
-    `cannot_start`, `timeout` and, where firmware has to be built, `missing_tool` and `build_failed`.
-    A failed connect leaves nothing running.
+    `image` (or its file) is required if the device has no model. `state` is the folder for the flash of a target
+    without hardware; None: one in the user's cache. `fresh`: without hardware and `state`, start with empty flash and
+    discard it at the end. `key_file`: key of a locked device; None: from the user's key folder, by the device's
+    unique id. `timeout_s`: longest wait for any one answer. Raises KilotuneError: `bad_argument` (no such target),
+    `no_device`, `port_busy`, `port_denied`, `no_image`, `no_emulator`, `cannot_start`, `timeout` and, if firmware has
+    to be built, `missing_tool` and `build_failed`. A failed connect leaves nothing running.
     """
     from kilotune.device.device import Device
     from kilotune.image.image import Image
@@ -40,4 +39,4 @@ def connect(
     folder = Path(state) if state is not None else None
     line = parse_target(target).start(loaded, state=folder, fresh=fresh and folder is None, timeout_s=timeout_s)
     keys = KeyRing(Path(key_file)) if key_file is not None else None
-    return Device(line, image=loaded, timeout_s=timeout_s, keys=keys)  # closes the line where it fails
+    return Device(line, image=loaded, timeout_s=timeout_s, keys=keys)  # closes the line if it fails

@@ -1,4 +1,4 @@
-"""What this computer has and lacks for kilotune, with the command that installs what is missing."""
+"""What kilotune needs on this computer: what is there, what is missing, and the commands that install it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ARM_PACKAGES = "apt-get install gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib
 class Check:
     name: str
     ok: bool
-    found: str  # version or path; "" where absent
+    found: str  # version or path; "" if missing
     needed_for: str
     required: bool  # without it kilotune does not work at all
-    install: str  # command that installs it; "" where nothing is to do
+    install: str  # command that installs it; "" if there is nothing to do
 
 
 def examine() -> list[Check]:
-    """Looks at the interpreter, packages, compilers, emulators and rights; changes nothing."""
+    """Checks interpreter, packages, compilers, emulators and permissions; changes nothing."""
     return [
         _python(),
         _venv(),
@@ -103,12 +103,12 @@ def _first_line(command: list[str]) -> str:
 def _renode() -> Check:
     path = os.environ.get("RENODE") or shutil.which("renode")
     ok = path is not None and Path(path).exists()
-    install = "" if ok else "install Renode 1.16.1 (renode.io), put it on PATH or name it in $RENODE"
+    install = "" if ok else "install Renode 1.16.1 (renode.io), and put it on PATH or set $RENODE to it"
     return Check("renode", ok, path if ok and path else "", "targets renode:BOARD", False, install)
 
 
 def _package(name: str, module: str, purpose: str, install: str) -> Check:
-    # find_spec looks without importing: importing tensorflow takes seconds.
+    # find_spec does not import the package: importing tensorflow takes seconds.
     ok = importlib.util.find_spec(module) is not None
     try:
         found = version(name) if ok else ""

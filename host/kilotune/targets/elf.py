@@ -14,12 +14,12 @@ _LOAD = 1  # PT_LOAD
 
 
 def section_sizes(path: Path) -> dict[str, int]:
-    """Bytes by name, of the sections that take memory on the device."""
+    """Size in bytes by name, of the sections that take memory on the device."""
     return _read(path, _sections)
 
 
 def load_segments(path: Path) -> list[tuple[int, bytes]]:
-    """Load address and content of what has to be written to the device, by address; 32-bit files only."""
+    """Load address and content of everything to write to the device, sorted by address; 32-bit files only."""
     return _read(path, _segments)
 
 

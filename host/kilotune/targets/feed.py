@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 CHIPS = tuple(word_of(chip) for chip in Chip if chip is not Chip.none)
 AXES = 3
 _FLAGS = ("virtual", "spi")
-_FULL_SCALE_G = 16.0  # of the raw file that the device reads, at 32768
+_FULL_SCALE_G = 16.0  # at 32768, in the raw file that the device reads
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """`virtual`: the recording takes no more time than the native device computes, else its own."""
+    """A sensor and its recording. `virtual`: play it as fast as the native device computes, else in real time."""
 
     chip: str
     source: str
@@ -28,7 +28,7 @@ class Feed:
     spi: bool = False  # the native device's; else I2C
 
     def arguments(self, folder: Path, rate_hz: float | None) -> list[str]:
-        """Of the native program; the recording goes into a file in `folder`, at `rate_hz` where that is known."""
+        """Arguments of the native program; the recording is put in a file in `folder`, at `rate_hz` if known."""
         import numpy as np
 
         from kilotune.device.samples import to_segments
@@ -60,19 +60,19 @@ class Feed:
         recording = read(self.source, model_rate_hz=rate_hz)
         if recording.unit != "g":
             raise KilotuneError(
-                "bad_argument", f"{recording.name} has counts, a sensor measures g", "give a recording in g"
+                "bad_argument", f"{recording.name} holds counts, but a sensor measures g", "give a recording in g"
             )
         if recording.axes > AXES:
             raise KilotuneError(
                 "wrong_axes",
-                f"{recording.name} has {recording.axes} axes, a sensor measures {AXES}",
-                "give a recording of the axes that it is to measure",
+                f"{recording.name} has {recording.axes} axes, but a sensor measures {AXES}",
+                f"give a recording with up to {AXES} axes",
             )
         return recording
 
 
 def parse_feed(text: str) -> Feed:
-    """KilotuneError `bad_argument` where it means nothing."""
+    """Reads [virtual,][spi,]CHIP=RECORDING; raises KilotuneError `bad_argument` for anything else."""
     flags, rest = set(), text
     while (word := rest.partition(","))[0] in _FLAGS and word[1]:
         flags.add(word[0])
@@ -82,6 +82,6 @@ def parse_feed(text: str) -> Feed:
         raise KilotuneError(
             "bad_argument",
             f"'{text}' names no sensor",
-            f"write [virtual,][spi,]CHIP=RECORDING, as lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
+            f"write [virtual,][spi,]CHIP=RECORDING, e.g. lis2dw12=healthy.npz; chips are {', '.join(CHIPS)}",
         )
     return Feed(chip, source, virtual="virtual" in flags, spi="spi" in flags)

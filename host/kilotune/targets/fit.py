@@ -1,4 +1,4 @@
-"""What a model image asks of a board, known before anything is flashed."""
+"""What a model image needs of a board, known before anything is flashed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fit:
 
 
 def ram_budget(image: Image) -> dict[str, int]:
-    """Bytes of RAM by what they hold; the sum is what the firmware gives the model."""
+    """Bytes of RAM by use; the sum is what the firmware gives the model."""
     parts = {"arena": image.arena_bytes, "adapter": image.adapter_bytes, "optimiser": image.state_bytes}
     early = image.reservoir.early
     if early and image.features is not None:
@@ -41,7 +41,7 @@ def ram_budget(image: Image) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
-    """Bytes of RAM that it needs beside the parameters of an image."""
+    """Bytes of RAM that an optimiser needs besides the parameters of an image."""
 
     name: str
     bytes_per_bias: int
@@ -51,7 +51,7 @@ class Optimiser:
 
 
 def optimisers(image: Image) -> list[Optimiser]:
-    """What each optimiser costs this image, whichever it was compiled for."""
+    """What each optimiser costs for this image, regardless of the one that it was compiled for."""
     biases = sum(t.outputs for t in image.trained if t.bias_trained)
     weights = sum(-(-t.weight_count // 2) * 2 for t in image.trained if t.weights_trained)
     each = [("sgd", 0, 0), ("momentum", 4, 2), ("accumulation", 4, 2)]
@@ -68,7 +68,7 @@ def optimisers(image: Image) -> list[Optimiser]:
 
 
 def engine_bytes(image: Image) -> int:
-    """RAM that the runtime asks for this image, as a device reckons it; 0 where the twin is not built."""
+    """RAM that the runtime needs for this image, computed as on a device; 0 if the twin is not built."""
     try:
         library = twin_library()
     except KilotuneError:
@@ -77,7 +77,7 @@ def engine_bytes(image: Image) -> int:
 
 
 def fits(image: Image) -> list[Fit]:
-    """Every known board: whether the model and the firmware around it find room."""
+    """For every known board: whether model and firmware fit."""
     from kilotune.targets.boards import boards
 
     model = sum(ram_budget(image).values())
@@ -91,13 +91,13 @@ def fits(image: Image) -> list[Fit]:
 
 
 def require_fit(image: Image, board_id: str) -> None:
-    """KilotuneError `too_large` where the image needs more RAM or flash than the board gives."""
+    """Raises KilotuneError `too_large` if the image needs more RAM or flash than the board has for it."""
     for fit in fits(image):
         if fit.board == board_id and not fit.fits:
             raise KilotuneError(
                 "too_large",
-                f"the model needs {fit.ram_used:,} bytes of RAM and {fit.flash_used:,} of flash; {board_id} gives "
+                f"the model needs {fit.ram_used:,} bytes of RAM and {fit.flash_used:,} of flash; {board_id} has "
                 f"{fit.ram:,} and {fit.flash:,} (model partition)",
                 "use method bias, a smaller reservoir or fewer axes, or another board: "
-                "`kilotune inspect` says which one fits",
+                "`kilotune inspect` says which ones fit",
             )

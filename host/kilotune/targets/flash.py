@@ -1,4 +1,4 @@
-"""Firmware and model onto a board, or into an emulated one's flash file."""
+"""Writes firmware and model to a board, or to the flash file of an emulated board."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Flashed:
     target: str
     firmware: str
     flash_file: str  # of a board without hardware
-    image_hash: str  # hex; "": the model that was there stays
-    way: str = ""  # of hardware: the debug probe, or the drive's folder
+    image_hash: str  # hex; "": the model on the board stays
+    way: str = ""  # for hardware: the debug probe, or the drive's folder
     bytes_written: int = 0
-    port: str = ""  # where the board can be spoken to; "": not found, or several
+    port: str = ""  # serial port of the board; "": none or several found
 
 
 def flash(
@@ -38,10 +38,10 @@ def flash(
     erase_locked: bool = False,
     sensors: SensorChoice = _AS_THE_BOARD,
 ) -> Flashed:
-    """Builds the firmware, with these sensors, and writes it, with the model, to a board on the desk.
+    """Builds the firmware with these sensors, and writes it and the model to a real board.
 
-    Boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native` get the model into their
-    flash file. `erase_locked`: a chip whose debug port is locked is erased as a whole, else it is left alone.
+    For boards that exist only in an emulator, `qemu:BOARD`, `renode:BOARD` and `native`, the model is written to their
+    flash file. `erase_locked`: erase the whole chip if its debug port is locked; otherwise it is left alone.
     """
     from kilotune.image.image import Image
     from kilotune.targets import hardware
@@ -49,7 +49,7 @@ def flash(
     from kilotune.targets.ports import ports_of
     from kilotune.targets.target import parse_target
 
-    target = None  # of a board on the desk
+    target = None  # a real board
     if ":" in board_id or board_id in ("native", "twin"):
         target = parse_target(board_id)
     elif not board(board_id).usb.method:
@@ -64,10 +64,10 @@ def flash(
             raise KilotuneError(
                 "bad_argument",
                 f"'{target.name}' starts the firmware with the board's own sensors",
-                "leave --sensors and --sensor-bus away, or build such firmware with `kilotune build`",
+                "omit --sensors and --sensor-bus, or build such firmware with `kilotune build`",
             )
         if probe is not None or drive is not None:
-            raise KilotuneError("bad_argument", f"'{target.name}' is no board on the desk", "omit --probe and --drive")
+            raise KilotuneError("bad_argument", f"'{target.name}' is not a real board", "omit --probe and --drive")
         return _flash_emulated(target, content, image_hash, state)
     if state is not None:
         raise KilotuneError("bad_argument", f"the board '{board_id}' has flash of its own", "omit --state")
@@ -89,7 +89,7 @@ def _flash_emulated(target: Target, content: bytes | None, image_hash: str, stat
     if target.kind not in ("native", "qemu", "renode"):
         raise KilotuneError(
             "unavailable",
-            f"'{target.name}' cannot be flashed: it gets its model when it starts",
+            f"'{target.name}' cannot be flashed, as it gets its model when it starts",
             "give a board, qemu:BOARD, renode:BOARD or native",
         )
     chosen = board(target.board)

@@ -1,6 +1,6 @@
-"""Records in a region of flash, found as the device finds them: docs/SPEC.md, 4.
+"""Records in a region of flash, found in the same way as on the device: docs/SPEC.md, 4.
 
-`firmware/runtime/storage/record.cpp` is the same for the device.
+The device's version is `firmware/runtime/storage/record.cpp`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 
 from kilotune.common.structures import Structure
 
-_MAGIC, _VOID = 0x3152544B, 0  # "KTR1"; space that is passed over
+_MAGIC, _VOID = 0x3152544B, 0  # "KTR1"; space that is skipped
 _VERSION = 1
 _COMMITTED, _REVOKED, _ERASED = 0x54444D43, 0, 0xFFFFFFFF  # "CMDT"
-_UNIT = 16  # where records begin: multiples of the largest flash word
+_UNIT = 16  # records begin at multiples of the largest flash word
 _WORD = struct.Struct("<I")
 _CRC_BYTES = 4  # the header's own, at its end
 STABLE: Final = 1  # of the flags
@@ -44,7 +44,7 @@ class RecordHeader(Structure):
 
 @dataclass(frozen=True, slots=True)
 class Marks(Structure):
-    """Behind the header, each in a flash word of its own."""
+    """Marks after the header, each in its own flash word."""
 
     LAYOUT = struct.Struct("<I12xI12x")
 
@@ -64,7 +64,7 @@ class FlashRecord:
     header: RecordHeader
     committed: bool
     payload: bytes
-    end: int  # where the next one may begin
+    end: int  # where the next record may begin
 
     @property
     def counts(self) -> bool:
@@ -73,7 +73,7 @@ class FlashRecord:
 
 
 def flash_records(region: bytes, sector_bytes: int) -> Iterator[FlashRecord]:
-    """Those with a valid header, sector by sector, in the order of writing in each."""
+    """All records with a valid header, sector by sector, in each in the order in which they were written."""
     for start in range(0, len(region), sector_bytes):
         at, end = start, start + sector_bytes
         while at + OVERHEAD <= end:
@@ -81,7 +81,7 @@ def flash_records(region: bytes, sector_bytes: int) -> Iterator[FlashRecord]:
                 at += OVERHEAD
                 continue
             record = _record_at(region, at)
-            # Only at a sector's start may a record be longer than what is left of the sector.
+            # Only a record at the start of a sector may reach beyond the sector's end.
             if record is None or record.end > (len(region) if at == start else end):
                 break
             yield record
@@ -89,7 +89,7 @@ def flash_records(region: bytes, sector_bytes: int) -> Iterator[FlashRecord]:
 
 
 def newest(region: bytes, sector_bytes: int) -> FlashRecord | None:
-    """The newest record that counts, of any image; None: there is none."""
+    """The newest valid record, of any image; None if there is none."""
     found: FlashRecord | None = None
     for record in flash_records(region, sector_bytes):
         if record.counts and (found is None or _is_newer(record.header.sequence, found.header.sequence)):
@@ -98,7 +98,7 @@ def newest(region: bytes, sector_bytes: int) -> FlashRecord | None:
 
 
 def _is_newer(a: int, b: int) -> bool:
-    """Sequences wrap."""
+    """Whether `a` is newer; sequence numbers wrap."""
     return 0 < (a - b) & 0xFFFFFFFF < 1 << 31
 
 

@@ -20,12 +20,12 @@ _PIECE = 1 << 20
 
 
 def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
-    """Makes the file where it is missing; writes `image` into the model partition where the device does not run it.
+    """Creates the file if it is missing; writes `image` to the model partition if the device does not run it yet.
 
-    Nobody but its owner can read it: the key of a locked device lies in it. Checkpoints stay unless
-    `erase_checkpoints`: the device itself ignores those of other images.
-    KilotuneError `too_large`: the partition is smaller than the image; `bad_state`: there is something else than
-    a flash file of this board, which stays as it is.
+    Only its owner can read the file, as it holds the key of a locked device. Checkpoints stay unless
+    `erase_checkpoints`; the device itself ignores those of other images.
+    Raises KilotuneError `too_large`: the image does not fit the partition; `bad_state`: the file is not a flash file of
+    this board, and is left unchanged.
     """
     if image is not None:
         check_size(layout, image)
@@ -49,23 +49,23 @@ def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, eras
 
 
 def check_size(layout: FlashLayout, image: bytes) -> None:
-    """KilotuneError `too_large`: the model partition is smaller than the image."""
+    """Raises KilotuneError `too_large` if the image does not fit the model partition."""
     if len(image) > layout.model_bytes:
         raise KilotuneError(
             "too_large",
-            f"the model image has {len(image):,} bytes, this board's model partition {layout.model_bytes:,}",
-            "use a smaller model, or another board: `kilotune inspect` says which one fits",
+            f"the model image has {len(image):,} bytes, but this board's model partition only {layout.model_bytes:,}",
+            "use a smaller model, or another board: `kilotune inspect` says which ones fit",
         )
 
 
 def model_in(content: bytes | mmap.mmap, layout: FlashLayout) -> bytes | None:
-    """The model image that a device runs on a flash file's content; None: none is there."""
+    """The model image that a device with this flash content runs; None if there is none."""
     partition = content[layout.model_offset : layout.model_offset + layout.model_bytes]
     return partition_of.model_in(partition, layout.model_sector_bytes)
 
 
 def model_partition(content: bytes, layout: FlashLayout) -> bytes:
-    """What is in the model partition, whatever it is, without the erased bytes at its end."""
+    """The content of the model partition, whatever it is, without the erased bytes at its end."""
     partition = content[layout.model_offset : layout.model_offset + layout.model_bytes]
     return partition.rstrip(bytes([ERASED]))
 
@@ -79,26 +79,26 @@ def write_region(path: Path, offset: int, content: bytes | bytearray) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[int]:
-    """Holds a flash file: two devices must not share one. KilotuneError `busy_target` where one does.
+    """Locks a flash file, as two devices must not share one; raises KilotuneError `busy_target` if it is in use.
 
-    Gives the lock's file descriptor: a process that inherits it holds the file until it has ended, even where
-    the command that started it was killed. `patience_s`: how long a device that is just ending is waited for.
+    Gives the lock's file descriptor. A process that inherits it holds the lock until it ends, even if the command that
+    started it is killed. `patience_s`: how long to wait for a device that is just ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     busy = KilotuneError(
         "busy_target",
-        f"another command, or the emulator that it left behind, runs a device on the flash file {path}",
-        f"wait for it, end it (`fuser {path}.lock` names it), or give this one a flash of its own with --state",
+        f"another command, or an emulator that one left behind, runs a device on the flash file {path}",
+        f"wait for it, end it (`fuser {path}.lock` shows its process id), or use another folder with --state",
     )
     with lock_file(path.with_name(path.name + ".lock"), patience_s, busy) as handle:
         yield handle
 
 
 def _require_flash_of(path: Path, layout: FlashLayout) -> None:
-    """What was learned may be in it: it is never replaced, whatever is wrong with it."""
+    """Refuses anything else than a flash file of this board. It is never replaced, as it may hold what was learned."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
-        raise KilotuneError("bad_state", f"{path} is no file", "name another folder with --state")
+        raise KilotuneError("bad_state", f"{path} is not a file", "name another folder with --state")
     if about.st_size != layout.bytes:
         raise KilotuneError(
             "bad_state",

@@ -1,4 +1,4 @@
-"""Writes firmware and model to a board on a desk: through a debug probe, or to its boot drive."""
+"""Writes firmware and model to a real board: through a debug probe, or to its boot drive."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from kilotune.targets.elf import load_segments
 from kilotune.targets.flashfile import check_size
 
 Segment = tuple[int, bytes]  # address, content
-_UDEV = "on Linux, install the udev rule host/60-kilotune.rules (it says how) and plug it in again"
+_UDEV = "on Linux, install the udev rule host/60-kilotune.rules (the file says how) and plug the board in again"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What reached the board."""
+    """What was written to the board, and how."""
 
     way: str  # the probe's name, or the drive's folder
     bytes_written: int  # firmware and model
 
 
 def segments_of(chosen: Board, elf: Path, model: bytes | None) -> list[Segment]:
-    """What has to be written where: the firmware and, where given, the model in its partition.
+    """What to write where: the firmware and, if given, the model in its partition.
 
-    KilotuneError `too_large`, `bad_firmware`.
+    Raises KilotuneError `too_large`, `bad_firmware`.
     """
     segments = load_segments(elf)
     if model is not None:
@@ -41,10 +41,10 @@ def segments_of(chosen: Board, elf: Path, model: bytes | None) -> list[Segment]:
 
 
 def refuse_unused(chosen: Board, *, probe: str | None, drive: Path | None) -> None:
-    """KilotuneError `bad_argument` for a drive that would not be looked at."""
+    """Raises KilotuneError `bad_argument` for a drive that would be ignored."""
     if drive is not None and (chosen.usb.method != "uf2" or probe is not None):
         raise KilotuneError(
-            "bad_argument", f"'{chosen.id}' is written through a debug probe, to no drive", "omit --drive"
+            "bad_argument", f"'{chosen.id}' is written through a debug probe, not to a drive", "omit --drive"
         )
 
 
@@ -57,11 +57,11 @@ def write(
     drive: Path | None = None,
     erase_locked: bool = False,
 ) -> Written:
-    """Writes to the one board that is there; with `probe` (its id, or a part) or `drive` to that one.
+    """Writes to the only connected board or, with `probe` (its id or part of it) or `drive`, to that one.
 
-    Only the sectors of firmware and model are erased. A chip whose debug port is locked is left alone, unless
-    `erase_locked`: opening the port erases everything on it.
-    KilotuneError: `unavailable`, `missing_package`, `no_probe`, `ambiguous_probe`, `no_drive`,
+    Only the sectors of firmware and model are erased. A chip with a locked debug port is left alone, unless
+    `erase_locked`: unlocking the port erases everything on it.
+    Raises KilotuneError: `unavailable`, `missing_package`, `no_probe`, `ambiguous_probe`, `no_drive`,
     `ambiguous_drive`, `chip_locked`, `flash_failed`.
     """
     segments = segments_of(chosen, elf, model)
@@ -89,8 +89,8 @@ def _write_drive(chosen: Board, segments: Sequence[Segment], drive: Path | None)
     except OSError as error:
         raise KilotuneError(
             "flash_failed",
-            f"the drive {folder} did not take the firmware: {error.strerror}",
-            "hold BOOTSEL while you plug the board in, and try again; the drive must be writable for you",
+            f"the drive {folder} did not accept the firmware: {error.strerror}",
+            "hold BOOTSEL while you plug the board in, and try again; you need permission to write to the drive",
         ) from error
     return folder
 
@@ -103,11 +103,11 @@ def _sole_drive(chosen: Board) -> Path:
         raise KilotuneError(
             "no_drive",
             f"no drive {chosen.usb.uf2_drive} is mounted",
-            f"hold BOOTSEL while you plug the {chosen.id} in, mount its drive, or name it: --drive FOLDER",
+            f"hold BOOTSEL while you plug the {chosen.id} in, and mount its drive, or name it with --drive FOLDER",
         )
     raise KilotuneError(
         "ambiguous_drive",
-        f"{len(found)} such boards are there: {', '.join(map(str, found))}",
+        f"there are {len(found)} such boards: {', '.join(map(str, found))}",
         "choose one with --drive",
     )
 
@@ -125,7 +125,7 @@ def mounted() -> Iterator[Path]:
 
 
 def is_boot_drive(folder: Path, board_id: str) -> bool:
-    """True where the drive says that it is the boot loader of such a board."""
+    """Whether the drive says that it is the boot loader of such a board."""
     try:
         text = (folder / "INFO_UF2.TXT").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -161,27 +161,27 @@ def _write_probe(chosen: Board, segments: Sequence[Segment], probe: str | None, 
             raise _chip_locked(chosen) from error  # nothing on it could be reached
         raise KilotuneError(
             "flash_failed",
-            f"the {chosen.id} was not written through {_name(found)}: {error}",
-            f"check cable and power, close other debuggers; {_UDEV}",
+            f"writing the {chosen.id} through {_name(found)} failed: {error}",
+            f"check cable and power, and close other debuggers; {_UDEV}",
         ) from error
     return _name(found)
 
 
 def _locked(session: Any) -> bool:
-    """Whether the chip says that its debug port is locked; False where it has no such lock, or says nothing."""
+    """Whether the chip says that its debug port is locked; False if it has no such lock, or does not say."""
     try:
         return bool(session.target.is_locked())
-    except Exception:  # half open, or closed: whatever pyocd raises then says nothing of the lock
+    except Exception:  # half open, or closed: what pyocd raises then says nothing about the lock
         return False
 
 
 def _chip_locked(chosen: Board) -> KilotuneError:
     return KilotuneError(
         "chip_locked",
-        f"the debug port of the {chosen.id} is locked: a probe can only open it by erasing the whole chip, and with "
-        "it the firmware, the key and all that the device has learned",
-        "to keep them, change the model over the serial line (`kilotune flash-model`); to lose them, pull the adapter "
-        "first and give --erase-locked",
+        f"the debug port of the {chosen.id} is locked: a probe can unlock it only by erasing the whole chip, including "
+        "the firmware, the key and everything that the device has learned",
+        "to keep them, replace the model over the serial line (`kilotune flash-model`); to erase the chip, first pull "
+        "the adapter, then give --erase-locked",
     )
 
 
@@ -219,14 +219,14 @@ class _Pyocd:
         if matching:
             raise KilotuneError(
                 "ambiguous_probe",
-                f"{len(matching)} debug probes are there: {names}",
+                f"there are {len(matching)} debug probes: {names}",
                 "choose one with --probe ID",
             )
-        what = f"no debug probe matches '{wanted}': there is {names}" if found else "no debug probe was found"
+        what = f"no debug probe matches '{wanted}'; found: {names}" if found else "no debug probe was found"
         raise KilotuneError("no_probe", what, f"plug the board in with a data cable; {_UDEV}")
 
     def session(self, probe: Any, target: str, *, erase_locked: bool) -> Any:
-        """pyocd by itself opens a locked chip by erasing all of it; here only where that was asked for."""
+        """By default, pyocd unlocks a locked chip by erasing all of it; here that happens only on request."""
         return self._session(probe, options={"target_override": target, "auto_unlock": erase_locked})
 
 

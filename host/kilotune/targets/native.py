@@ -24,9 +24,9 @@ def run(
     program: Path | None = None,
     terminal: bool = False,
 ) -> Iterator[tuple[str, DeviceProcess]]:
-    """Runs the device on the flash file in `state`; gives its port (`socket://...`) and its process.
+    """Runs the device with the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    `options`: of the program, such as `--uart` (`kilotune-native --help`). `program`: another build of it.
+    `options`: of the program, such as `--uart` (see `kilotune-native --help`). `program`: another build of it.
     `terminal`: the port is a pseudo-terminal.
     """
     layout = board("native").flash

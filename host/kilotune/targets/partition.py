@@ -7,7 +7,7 @@ from kilotune.targets import flash_records
 
 
 def model_in(partition: bytes, sector_bytes: int) -> bytes | None:
-    """The image that counts: the one at the start, else the newest record's; None: there is none."""
+    """The image that a device runs: the one at the start, else that of the newest record; None if there is none."""
     plain = image_at_start(partition)
     if plain is not None:
         return plain

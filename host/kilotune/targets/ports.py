@@ -18,7 +18,7 @@ _ASK_S = 1.0
 class Port:
     device: str  # what to give to --port
     description: str
-    usb: str  # "vendor:product" in hex, "" where it is not USB
+    usb: str  # "vendor:product" in hex, "" if it is not USB
     serial_number: str
 
 
@@ -39,12 +39,12 @@ def list_ports() -> list[Port]:
 
 
 def ports_of(chosen: Board) -> list[Port]:
-    """Those with the board's USB ids; boards share interface chips, so an id alone is no proof."""
+    """Ports with the board's USB ids; boards share interface chips, so an id alone is no proof."""
     return [p for p in list_ports() if p.usb in chosen.usb.ids]
 
 
 def board_on(port: Port) -> str | None:
-    """The board that answers there; None: nothing does. KilotuneError where the port cannot be opened."""
+    """The board that answers on a port; None if nothing does. Raises KilotuneError if the port cannot be opened."""
     from kilotune.device.device import Device
     from kilotune.link.transport import open_port
 
@@ -59,10 +59,10 @@ def board_on(port: Port) -> str | None:
 
 
 def sole_port() -> str:
-    """The one port with the USB id of a known board, else the one USB port; none is an error.
+    """The only port with the USB id of a known board, else the only USB port; none is an error.
 
-    Several with known ids are asked, as other things have such interface chips too; where not just one
-    answers, or one cannot be asked, they are listed: `ambiguous_device`.
+    If several have known ids, they are asked, as other devices have such interface chips too. If not exactly one
+    answers, or one cannot be asked, the error `ambiguous_device` lists them.
     """
     from kilotune.targets.boards import boards
 
@@ -78,8 +78,8 @@ def sole_port() -> str:
     if not found:
         raise KilotuneError(
             "no_device",
-            "no board was found, there is no USB serial port",
-            "plug one in with a data cable, or name a device: --port PORT, --target twin",
+            "no board was found, as there is no USB serial port",
+            "plug a board in with a data cable, or name a device with --port PORT or --target twin",
         )
     names = ", ".join(p.device for p in found)
     raise KilotuneError("ambiguous_device", f"{len(found)} boards are connected: {names}", "choose one with --port")

@@ -1,4 +1,4 @@
-"""A device that is a process of this computer: started, waited for within bounds, and ended by its own id."""
+"""A device that is a process of this computer: started, waited for with a limit, and ended by its own id."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _END_S = 5.0
 
 
 class DeviceProcess:
-    """One process in a group of its own, with its output in `log`. Use it with `with`, or `close` it.
+    """One process in its own group, with its output in `log`. Use it with `with`, or `close` it.
 
-    Its standard input is a pipe that this side holds: a device that watches it ends with its parent.
-    `holds`: the lock of its flash file, so that the lock lasts as long as the process.
+    Its standard input is a pipe from this process, so that a device that watches it ends with its parent.
+    `holds`: the lock of its flash file, which then lasts as long as the process.
     """
 
     def __init__(self, command: list[str], log: Path, name: str, *, holds: int | None = None) -> None:
@@ -46,7 +46,7 @@ class DeviceProcess:
         return self._process.pid
 
     def wait_for(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Polls until `ready`; KilotuneError with the log's end when the process dies or time is up."""
+        """Polls until `ready`; raises KilotuneError with the end of the log if the process dies or time is up."""
         end = time.monotonic() + timeout_s
         while not ready():
             if self._process.poll() is not None:
@@ -57,11 +57,11 @@ class DeviceProcess:
             time.sleep(0.01)
 
     def output(self) -> str:
-        """What it has printed so far."""
+        """What the process has printed so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def press_reset(self) -> None:
-        """Restarts the native device at once, whatever it does; its line stays open."""
+        """Restarts the native device at once, whatever it is doing; its line stays open."""
         self._process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
@@ -70,7 +70,7 @@ class DeviceProcess:
         self._process.wait(_END_S)
 
     def close(self) -> None:
-        """Ends it: by closing its input and asking, then by force. Harmless when it has ended."""
+        """Ends the process: closes its input and asks it to end, then uses force. Harmless if it has ended."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         if self._process.poll() is None:
@@ -109,7 +109,7 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """True when something listens there; looks without taking a sole client's place."""
+    """Whether something listens there; does not connect, as the server may accept one client only."""
     wanted = {f"{address}:{port:04X}" for address in ("0100007F", "00000000")}  # 127.0.0.1, any
     try:
         with Path("/proc/net/tcp").open(encoding="ascii") as table:

@@ -1,4 +1,4 @@
-"""The targets `qemu:BOARD`: the firmware in QEMU, its flash in a file where the machine lets it, the serial
+"""The targets `qemu:BOARD`: the firmware in QEMU, with flash in a file if the machine supports that, and the serial
 line on a TCP port."""
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ def run(
     terminal: bool = False,
     timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
-    """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
+    """Runs the board with the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    `firmware`: an ELF file, built where None is given. `counting`: one instruction is one nanosecond of
-    the board's time, so that it can count instructions; runs more slowly. `terminal`: the port is a
-    pseudo-terminal.
+    `firmware`: an ELF file; None: it is built. `counting`: one instruction takes one nanosecond of the board's time,
+    so that it can count instructions; this runs more slowly. `terminal`: the port is a pseudo-terminal.
     """
     chosen = emulated(board_id)
     program = find_qemu(chosen)
@@ -53,7 +52,7 @@ def run(
 
 
 def _place(process: DeviceProcess, port: int | None) -> str:
-    """Where the serial line is, "" until it is there; the name of a pseudo-terminal is QEMU's to tell."""
+    """Address of the serial line, "" until it is ready; only QEMU knows the name of a pseudo-terminal."""
     if port is not None:
         return f"socket://127.0.0.1:{port}" if accepts(port) else ""
     told = re.search(r"redirected to (\S+) \(label", process.output())
@@ -61,10 +60,10 @@ def _place(process: DeviceProcess, port: int | None) -> str:
 
 
 def emulated(board_id: str) -> Board:
-    """The board, where QEMU has it; KilotuneError `unknown_board` or `no_emulator` else."""
+    """The board, if QEMU has it; else raises KilotuneError `unknown_board` or `no_emulator`."""
     chosen = board(board_id)
     if chosen.emulator.kind != "qemu":
-        raise KilotuneError("no_emulator", f"QEMU has no board '{board_id}'", "use another target; see the board table")
+        raise KilotuneError("no_emulator", f"QEMU has no board '{board_id}'", "use another target: docs/BOARDS.md")
     return chosen
 
 
@@ -82,7 +81,7 @@ def find_qemu(chosen: Board) -> str:
 def command_line(
     chosen: Board, program: str, elf: Path, memory: list[str], port: int | None, *, counting: bool
 ) -> list[str]:
-    """QEMU's arguments; `memory` are those around the machine and its flash. `port` None: a pseudo-terminal."""
+    """QEMU's arguments; `memory`: those for the machine and its flash. `port` None: a pseudo-terminal."""
     return [
         program,
         *memory,
@@ -96,15 +95,15 @@ def command_line(
 
 
 def _flash_in_file(chosen: Board, flash: Path) -> list[str]:
-    """The file is the flash: it survives resets and the emulator's end."""
+    """The file is the flash, so it survives resets and the end of the emulator."""
     memory = f"memory-backend-file,id=flash,mem-path={_escaped(flash)},share=on,size={chosen.flash.bytes}"
     return ["-object", memory, "-M", f"{chosen.emulator.machine},memory-backend=flash"]
 
 
 def _flash_of_chip(chosen: Board, flash: Path, model: Path) -> list[str]:
-    """The emulated chip has flash of its own, which ends with it: only the model partition is put there.
+    """The emulated chip has its own flash, which ends with it: only the model partition is loaded.
 
-    It is put there again by every reset of the chip, as the firmware is; checkpoints stay until the end.
+    Every reset of the chip loads it again, like the firmware; checkpoints stay until the emulator ends.
     """
     arguments = ["-M", chosen.emulator.machine]
     content = flashfile.model_partition(flash.read_bytes(), chosen.flash)

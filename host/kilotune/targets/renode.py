@@ -14,7 +14,7 @@ from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.build import build
 from kilotune.targets.process import DeviceProcess, accepts, free_port
 
-START_S = 240.0  # 5 s where it has a core for itself
+START_S = 240.0  # 5 s if it has a core to itself
 _READY = "the firmware runs"
 _SCRIPT_ERROR = "There was an error executing command"
 
@@ -31,10 +31,10 @@ def run(
     resd: Path | None = None,
     timeout_s: float = START_S,
 ) -> Iterator[tuple[str, DeviceProcess]]:
-    """Runs the board on the flash file in `state`; gives its port (`socket://...`) and its process.
+    """Runs the board with the flash file in `state`; gives its port (`socket://...`) and its process.
 
-    `firmware`: an ELF file, built where None is given. `commands`: Renode's, before the start. `chip`: a
-    sensor beside it that measures what is in the file `resd`.
+    `firmware`: an ELF file; None: it is built. `commands`: for Renode, before the start. `chip`: a sensor on the board
+    that measures what is in the file `resd`.
     """
     chosen = emulated(board_id, chip)
     program = find_renode()
@@ -52,13 +52,13 @@ def run(
 
 
 def emulated(board_id: str, chip: str = "") -> Board:
-    """The board, where there is a Renode script; KilotuneError `unknown_board` or `no_emulator` else."""
+    """The board, if there is a Renode script for it; else raises KilotuneError `unknown_board` or `no_emulator`."""
     chosen = board(board_id)
     if not script_of(board_id, chip).is_file():
         raise KilotuneError(
             "no_emulator",
             f"there is no Renode script for '{board_id}'" + (f" with a sensor '{chip}'" if chip else ""),
-            "use another target (docs/BOARDS.md), inside the project's folder or with KILOTUNE_SOURCE",
+            "use another target (docs/BOARDS.md); run this in the project's folder, or set KILOTUNE_SOURCE to it",
         )
     return chosen
 
@@ -75,7 +75,7 @@ def find_renode() -> str:
         raise KilotuneError(
             "missing_tool",
             "Renode is not installed; targets renode:BOARD need it",
-            "install it from https://renode.io (1.16 was read), put `renode` on PATH or its file in $RENODE",
+            "install Renode 1.16.1 from https://renode.io, and put `renode` on PATH or set $RENODE to its file",
         )
     return program
 
@@ -105,18 +105,18 @@ def script_for(
 
 
 def _started(log: str) -> bool:
-    """Renode goes on after an error in its script; KilotuneError instead."""
+    """Raises KilotuneError for an error in the script, as Renode itself continues after one."""
     if _SCRIPT_ERROR in log:
         reason = log[log.index(_SCRIPT_ERROR) :].strip()
-        raise KilotuneError("cannot_start", f"Renode refuses the board's script: {reason[:500]}", "use Renode 1.16.1")
+        raise KilotuneError("cannot_start", f"Renode rejects the board's script: {reason[:500]}", "use Renode 1.16.1")
     return _READY in log
 
 
 def command_line(program: str, script: Path, state: Path) -> list[str]:
-    """Renode's arguments. It deletes what it takes for its leftovers in TMPDIR: it gets a private one.
+    """Renode's arguments. It gets a private TMPDIR, as it deletes everything there that looks like its leftovers.
 
-    With its monitor on standard input it opens no port for that, and ends when this process does. Log and
-    monitor write between each other's letters: the log goes into a file of its own (`script_for`).
+    With its monitor on standard input, it opens no port for that, and ends when this process ends. The log goes to
+    a separate file (`script_for`), as otherwise it would be mixed with the monitor's output.
     """
     private = state / "renode"
     private.mkdir(exist_ok=True)

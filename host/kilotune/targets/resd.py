@@ -1,7 +1,7 @@
 """Samples for the sensors of Renode: RESD files, and the text that its ADXL345 and LIS2DW12 read.
 
 Source: Renode documentation, "Renode Sensor Data Format"; numbers are little-endian. A file is "RESD", the
-version and three zeros, then blocks: type, sample type, channel, bytes behind this header, and for a constant rate
+version and three zeros, then blocks: type, sample type, channel, bytes after this header, and for a constant rate
 start and period in nanoseconds, bytes of metadata, samples.
 """
 
@@ -28,9 +28,9 @@ Samples = npt.NDArray[Any]
 
 
 def encode_resd(samples_g: Samples, rate_hz: float, *, start_s: float = 0.0, channel: int = 0) -> bytes:
-    """One block of acceleration. `samples_g` (n, 1 to 3); axes that are missing rest at 0."""
+    """One block of acceleration. `samples_g` (n, 1 to 3); missing axes stay 0."""
     if not 0 <= channel <= 0xFFFF:
-        raise KilotuneError("bad_argument", f"channel {channel} does not fit", "0 to 65535 are possible")
+        raise KilotuneError("bad_argument", f"channel {channel} is out of range", "0 to 65535 are possible")
     if not (rate_hz > 0 and 0 <= start_s < 1e9):
         raise KilotuneError("bad_argument", f"rate {rate_hz:g} Hz, start {start_s:g} s", "give positive numbers")
     micro_g = _three_axes(samples_g, 1e6, np.iinfo(np.int32).max).astype("<i4").tobytes()
@@ -40,7 +40,7 @@ def encode_resd(samples_g: Samples, rate_hz: float, *, start_s: float = 0.0, cha
 
 
 def encode_adxl345(samples_g: Samples) -> str:
-    """Lines of `x y z` for the ADXL345's FeedSample: whole numbers, 1024 a g (four times its finest digit)."""
+    """Lines of `x y z` for the ADXL345's FeedSample: whole numbers, 1024 per g (four times its finest digit)."""
     rows = _three_axes(samples_g, 1024, np.iinfo(np.int16).max).astype(int)
     return "".join(f"{x} {y} {z}\n" for x, y, z in rows)
 
@@ -59,6 +59,6 @@ def _three_axes(samples_g: Samples, scale: float, limit: int) -> npt.NDArray[np.
     scaled[:, : samples.shape[1]] = np.rint(samples * scale)
     if not np.isfinite(scaled).all() or np.abs(scaled).max() > limit:
         raise KilotuneError(
-            "bad_samples", "a sample is no number, or larger than the format can say", "is its unit g? (--unit)"
+            "bad_samples", "a sample is not a number, or too large for the format", "check that its unit is g (--unit)"
         )
     return scaled

@@ -29,8 +29,8 @@ def run(
 ) -> Iterator[tuple[str, DeviceProcess]]:
     """Runs the board with the model kept in `state`; gives its port (`socket://...`) and its process.
 
-    The chip's flash outlives resets of the chip and ends with the emulator. `firmware`: an ELF file, built where
-    None is given. `options`: further ones of the board's script.
+    The chip's flash survives resets of the chip and ends with the emulator. `firmware`: an ELF file; None: it is built.
+    `options`: further options of the board's script.
     """
     chosen = emulated(board_id)
     node = find_node()
@@ -50,24 +50,22 @@ def run(
 
 
 def emulated(board_id: str) -> Board:
-    """The board, where rp2040js has it; KilotuneError `unknown_board` or `no_emulator` else."""
+    """The board, if rp2040js has it; else raises KilotuneError `unknown_board` or `no_emulator`."""
     chosen = board(board_id)
     if chosen.emulator.kind != "rp2040js" or not _script(board_id).is_file():
-        raise KilotuneError(
-            "no_emulator", f"rp2040js has no board '{board_id}'", "use another target; see docs/BOARDS.md"
-        )
+        raise KilotuneError("no_emulator", f"rp2040js has no board '{board_id}'", "use another target: docs/BOARDS.md")
     return chosen
 
 
 def find_node() -> str:
-    """Node.js, where it and the package are there; KilotuneError `missing_tool` else."""
+    """Path of Node.js, if it and the package are installed; else raises KilotuneError `missing_tool`."""
     node = shutil.which("node")
     folder = Path(os.environ.get("KILOTUNE_RP2040JS") or Path.cwd())
     if node is None or not (folder / "node_modules" / "rp2040js").is_dir():
         raise KilotuneError(
             "missing_tool",
             "rp2040js is not installed; the target rp2040js:rpi_pico needs it and Node.js",
-            "npm install rp2040js, and name that folder in KILOTUNE_RP2040JS",
+            "npm install rp2040js, and set KILOTUNE_RP2040JS to that folder",
         )
     return node
 

@@ -11,16 +11,16 @@ from kilotune.targets.feed import CHIPS
 
 @dataclass(frozen=True, slots=True)
 class SensorChoice:
-    """What is asked for; None: as the board's board.json has it, on I2C."""
+    """The choice of the caller; None: the drivers of the board's board.json, on I2C."""
 
-    drivers: tuple[str, ...] | None = None  # in the order of looking; (): none, and no code for them
+    drivers: tuple[str, ...] | None = None  # in the order in which they are tried; (): none, and no code for them
     bus: str | None = None
 
     def drivers_on(self, board: Board) -> tuple[str, ...]:
         return board.sensors.drivers if self.drivers is None else self.drivers
 
     def bus_on(self, board: Board) -> str:
-        """Empty where there are no drivers, or the board has no bus of its own for a sensor."""
+        """The bus; empty if there are no drivers, or the board has no such bus for a sensor."""
         bus = self.bus or BUSES[0]
         return bus if self.drivers_on(board) and bus in board.sensors.pins else ""
 
@@ -30,18 +30,18 @@ class SensorChoice:
         return named + (f"-{self.bus}" if self.bus not in (None, BUSES[0]) else "")
 
     def cmake_options(self) -> list[str]:
-        """Also take back what a former build in the same folder was given."""
+        """CMake options, which also undo those of an earlier build in the same folder."""
         drivers = "-UKILOTUNE_SENSORS" if self.drivers is None else f"-DKILOTUNE_SENSORS={';'.join(self.drivers)}"
         return [drivers, f"-DKILOTUNE_SENSOR_BUS={self.bus or BUSES[0]}"]
 
     def require(self, board: Board) -> None:
-        """KilotuneError `unknown_sensor`, `no_sensor_bus` or `bad_argument` where the board cannot have this."""
+        """Raises KilotuneError `unknown_sensor`, `no_sensor_bus` or `bad_argument` if the board does not support it."""
         drivers = self.drivers_on(board)
         if unknown := [name for name in drivers if name not in CHIPS]:
             raise KilotuneError(
                 "unknown_sensor",
                 f"there is no driver for the sensor '{unknown[0]}'",
-                f"drivers: {', '.join(CHIPS)}; separate several with commas",
+                f"use one of {', '.join(CHIPS)}; separate several with commas",
             )
         if len(set(drivers)) < len(drivers):
             raise KilotuneError("bad_argument", f"{','.join(drivers)} names a sensor twice", "name each once")
@@ -54,7 +54,7 @@ class SensorChoice:
         if not drivers:
             raise KilotuneError(
                 "bad_argument",
-                f"a bus is named for '{board.id}', but no sensor",
+                f"a bus was given for '{board.id}', but no sensor",
                 f"name drivers with --sensors: {', '.join(CHIPS)}",
             )
 
@@ -65,5 +65,5 @@ def _no_bus(board: Board, what: str, wanted: tuple[str, ...]) -> KilotuneError:
     return KilotuneError(
         "no_sensor_bus",
         f"the board '{board.id}' has no bus for {what}",
-        (f"it has {has}; " if has else "") + f"boards that can: {', '.join(able)}",
+        (f"it has {has}; " if has else "") + f"boards that have one: {', '.join(able)}",
     )

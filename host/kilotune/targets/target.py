@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BOARDLESS = ("twin", "native")
 _EMULATORS = ("qemu", "renode", "rp2040js")
-# Bytes that reach an emulated serial port before the reset are lost; they would be repeated later.
+# Bytes that reach an emulated serial port before the reset are lost, and would have to be repeated later.
 _EMULATOR_RESET_S = 0.05
 
 
@@ -42,10 +42,10 @@ class Target:
         fresh: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Transport:
-        """The line to the device, which is started where it has to be; closing the line ends it.
+        """The line to the device, which is started if necessary; closing the line ends it.
 
-        `image` goes into the model partition of a target without hardware; None leaves what is there.
-        `state` is the folder that keeps flash (None: the user's cache); `fresh`: empty flash, gone at the end.
+        `image` is written to the model partition of a target without hardware; None keeps what is there.
+        `state`: folder for the flash (None: in the user's cache). `fresh`: empty flash, discarded at the end.
         """
         if self.kind == "port":
             return open_port(self.port, timeout_s=timeout_s)
@@ -70,7 +70,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """KilotuneError `bad_argument` for a name that means nothing, `unknown_board` for a board that is not there."""
+    """Raises KilotuneError `bad_argument` for a name without meaning, `unknown_board` for an unknown board."""
     if text in _BOARDLESS:
         return Target(text, text, board="native")
     kind, _, rest = text.partition(":")
@@ -96,7 +96,7 @@ def parse_target(text: str) -> Target:
     if not looks_like_port:
         raise KilotuneError(
             "bad_argument",
-            f"'{text}' is no target",
+            f"'{text}' is not a target",
             "give twin, native, native:CHIP=RECORDING, qemu:BOARD, renode:BOARD, a serial port, or socket://host:port",
         )
     return Target("port", text, port=text)
@@ -109,25 +109,23 @@ def _parse_renode(text: str, rest: str) -> Target:
     board_id, comma, sensor = rest.partition(",")
     feed = parse_feed(sensor) if comma else None
     if feed is not None and (feed.virtual or feed.spi):
-        raise KilotuneError(
-            "bad_argument", f"'{text}': time and bus are Renode's own", "leave 'virtual,' and 'spi,' away"
-        )
+        raise KilotuneError("bad_argument", f"'{text}': Renode determines time and bus", "omit 'virtual,' and 'spi,'")
     renode.emulated(board_id, feed.chip if feed is not None else "")
     return Target("renode", text, board=board_id, feed=feed)
 
 
 def state_folder(target: Target, state: Path | None) -> Path:
-    """Where the target keeps its flash between commands; one folder a target, made where it is missing."""
+    """Where the target keeps its flash between commands: one folder per target, created if missing."""
     base = state if state is not None else _cache() / "devices"
-    # With a sensor or without, it is one device.
+    # With and without a sensor, it is the same device.
     name = {"native": "native", "renode": f"renode:{target.board}"}.get(target.kind, target.name)
     folder = base / name.replace(":", "-")
     try:
         base.mkdir(parents=True, exist_ok=True)
-        make_private(folder)  # the key of a locked device lies in its flash
+        make_private(folder)  # the flash holds the key of a locked device
     except OSError as error:
         raise KilotuneError(
-            "bad_state", f"cannot make the folder {folder}: {error.strerror}", "name another one with --state"
+            "bad_state", f"cannot create the folder {folder}: {error.strerror}", "name another one with --state"
         ) from error
     return folder.resolve()
 
@@ -159,7 +157,7 @@ def _start(
     elif target.kind == "rp2040js":
         port, _ = stack.enter_context(rp2040js.run(target.board, folder, content))
     else:
-        # Its time is its instructions, so that they can be counted.
+        # Its time counts instructions, so that they can be measured.
         port, _ = stack.enter_context(qemu.run(target.board, folder, content, counting=True))
     return open_port(port, timeout_s=timeout_s)
 

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class Twin(Device):
-    """A device in this process, with the same bits as any other; use it with `with`.
+    """A device in this process that computes the same bits as any other; use it with `with`.
 
-    `state`: a folder that keeps its flash; None: flash that lasts as long as this object.
+    `state`: folder for its flash; None: the flash lasts as long as this object.
     """
 
     def __init__(self, image: Image, *, state: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         transport = open_transport(state, image.content)
-        super().__init__(transport, image=image, timeout_s=timeout_s)  # closes the transport where it fails
+        super().__init__(transport, image=image, timeout_s=timeout_s)  # closes the transport if it fails
 
 
 def open_transport(state: Path | None, image: bytes | None) -> InProcess:
-    """A twin's line. Without `image` the model in `state` runs; KilotuneError `no_model` if there is none."""
+    """A twin's line. Without `image`, the model in `state` runs; raises KilotuneError `no_model` if there is none."""
     return InProcess(_Flashed(state, image))
 
 
 class _Flashed:
-    """The device and, where it has one, its flash file: written whenever the device changed its flash."""
+    """The device and its flash file, if any, which is written whenever the device changes its flash."""
 
     def __init__(self, state: Path | None, image: bytes | None) -> None:
-        layout = self._layout = board("native").flash  # so that one state folder serves either
+        layout = self._layout = board("native").flash  # so that twin and native can share a state folder
         self._checkpoints = bytearray([flashfile.ERASED]) * layout.checkpoint_bytes
         self._keys = bytearray([flashfile.ERASED]) * layout.key_bytes
         self._stack = contextlib.ExitStack()
@@ -79,7 +79,7 @@ class _Flashed:
 
 
 def _unique_id(path: Path | None) -> str:
-    """Of the flash file's path: the same file is the same device."""
+    """A unique id from the path of the flash file: the same file is the same device."""
     return "twin" if path is None else hashlib.sha256(str(path).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""UF2 files: what a board's boot drive takes (Microsoft, "USB Flashing Format").
+"""UF2 files, which a board's boot drive accepts (Microsoft, "USB Flashing Format").
 
 `python -m kilotune.targets.uf2 firmware.elf firmware.uf2` makes one for the RP2040.
 """
@@ -26,8 +26,8 @@ _HEADER = struct.Struct("<8I")  # magic, magic, flags, address, payload bytes, b
 def encode(segments: Sequence[tuple[int, bytes]], family: int) -> bytes:
     """Blocks of 256 bytes for all sectors that `segments` (address, content) touch, by address.
 
-    Sectors are complete, filled with 0xFF: a boot ROM erases one when its first block comes.
-    KilotuneError `overlap`: two segments claim the same address.
+    Sectors are filled up with 0xFF, as a boot ROM erases a sector when its first block arrives.
+    Raises KilotuneError `overlap` if two segments claim the same address.
     """
     pages = _pages(segments)
     blocks = []
@@ -64,7 +64,7 @@ def _pages(segments: Sequence[tuple[int, bytes]]) -> dict[int, bytearray]:
 
 
 def convert(elf: Path, uf2: Path, family: int = RP2040_FAMILY) -> None:
-    """Writes what `elf` loads as a UF2 file."""
+    """Writes the load segments of `elf` as a UF2 file."""
     uf2.write_bytes(encode(load_segments(elf), family))
 
 

@@ -195,7 +195,7 @@ def test_a_locked_chip_is_never_erased_unasked(
     with pytest.raises(KilotuneError) as error:
         hardware.write(*nrf, None)
     assert error.value.code == "chip_locked"
-    assert "all that the device has learned" in error.value.message
+    assert "everything that the device has learned" in error.value.message
     assert "--erase-locked" in error.value.hint
     assert pyocd.locked
     assert not pyocd.memory

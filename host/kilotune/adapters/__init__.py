@@ -1,1 +1,1 @@
-"""What a device learned: the adapter and its calibration, merged, averaged and vouched for."""
+"""What a device learned: the adapter with its calibration, merging, and proof of its origin."""

@@ -1,4 +1,4 @@
-"""An adapter: all that changed on the device, as one blob and as named arrays in a portable directory."""
+"""An adapter: everything that changed on the device, as one blob and as named arrays in a portable folder."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from kilotune.operators.adapted import FACTOR_START, effective
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """`blob` is what the device holds: calibration, bias deltas int32, trained weights int16."""
+    """`blob`: what the device holds, i.e. calibration, bias deltas (int32) and trained weights (int16)."""
 
     config: AdapterConfig
     blob: bytes
 
     def __post_init__(self) -> None:
         if len(self.blob) != self.config.adapter_bytes:
-            raise bad_adapter(f"it has {len(self.blob)} bytes where its image asks for {self.config.adapter_bytes}")
+            raise bad_adapter(f"it has {len(self.blob)} bytes, but its image needs {self.config.adapter_bytes}")
 
     @classmethod
     def from_blob(
@@ -100,7 +100,7 @@ class Adapter:
 
     @property
     def sha256(self) -> str:
-        """Of the image hash and the blob: the same on every device that learned the same."""
+        """Hash of the image hash and the blob: the same on every device that learned the same."""
         return hashlib.sha256(bytes.fromhex(self.config.image_hash) + self.blob).hexdigest()
 
     @property
@@ -117,7 +117,7 @@ class Adapter:
         return ((self.bias_delta(layer).astype(np.int64) + (1 << (bits - 1))) >> bits).astype(np.int32)
 
     def weights(self, layer: Layer) -> npt.NDArray[np.int16]:
-        """(trained channels, in), int8 weight above, fraction below; for a layer without a rank."""
+        """(trained channels, in): the int8 weight in the upper byte, its fraction below; for a layer without a rank."""
         return layer_arrays(layer)["weight"].read(self.blob)
 
     def factors(self, layer: Layer) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
@@ -126,7 +126,7 @@ class Adapter:
         return places["lora_a"].read(self.blob), places["lora_b"].read(self.blob)
 
     def effective_weights(self, layer: Layer, base: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-        """(out, in): what the device computes with, where `base` are the model's own."""
+        """(out, in): the weights that the device computes with; `base`: the model's own."""
         if layer.rank:
             return effective(base, *self.factors(layer))
         weights = base.copy()
@@ -134,7 +134,7 @@ class Adapter:
         return weights
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything in the blob by name, as `layout` has it."""
+        """Everything in the blob by name, in the order of `layout`."""
         return {name: place.read(self.blob) for name, place in layout(self.config).items()}
 
     @classmethod
@@ -142,7 +142,7 @@ class Adapter:
         """The inverse of `arrays`; checks names, types and shapes."""
         expected = layout(config)
         if set(arrays) != set(expected):
-            raise bad_adapter(f"its arrays are {sorted(arrays)} where {sorted(expected)} belong")
+            raise bad_adapter(f"its arrays are {sorted(arrays)} instead of {sorted(expected)}")
         blob = bytearray(config.adapter_bytes)
         for name, (offset, dtype, shape) in expected.items():
             array = arrays[name]
@@ -153,7 +153,7 @@ class Adapter:
         return cls(config, bytes(blob))
 
     def require_image(self, image: Image) -> None:
-        """KilotuneError `wrong_base` unless the adapter was made with `image`."""
+        """Raises KilotuneError `wrong_base` unless the adapter was made with `image`."""
         if self.config.image_hash == image.image_hash.hex():
             return
         same_base = self.config.base_hash == image.base_hash.hex()
@@ -166,11 +166,11 @@ class Adapter:
         )
 
     def trust(self, keys: KeyRing) -> Trust:
-        """Whether its device vouches for it; KilotuneError `bad_tag` where the tag is wrong."""
+        """Whether it is verified to come from its device; raises KilotuneError `bad_tag` if the tag is wrong."""
         return trust(self.config, self.blob, keys)
 
     def save(self, directory: str | Path) -> None:
-        """Writes both files as one: cut short, the directory holds the old adapter or the new one."""
+        """Writes both files together: if interrupted, the folder holds the old adapter or the new one."""
         from safetensors.numpy import save
 
         path = Path(directory)
@@ -180,9 +180,9 @@ class Adapter:
 
     @classmethod
     def load(cls, directory: str | Path, *, keys: KeyRing | None = None) -> Adapter:
-        """Reads what `save` wrote; KilotuneError `bad_adapter`, `no_file`, or `bad_tag`.
+        """Reads what `save` wrote; raises KilotuneError `bad_adapter`, `no_file` or `bad_tag`.
 
-        Its device's tag is verified where the key is in `keys` (None: in the user's folder).
+        Its device's tag is verified if the key is in `keys` (None: in the user's key folder).
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load
@@ -218,5 +218,5 @@ def _read(path: Path, limit: int) -> bytes:
         raise KilotuneError(
             "no_file",
             f"cannot read {path}: {error.strerror}",
-            f"give the adapter's directory, with {CONFIG_FILE} and {MODEL_FILE} in it",
+            f"give the adapter's folder, which contains {CONFIG_FILE} and {MODEL_FILE}",
         ) from error

@@ -1,6 +1,6 @@
-"""The calibration block of an adapter, and the device's scores computed from it on the host, bit for bit.
+"""The calibration block of an adapter, and the device's scores computed with it on the host, bit for bit.
 
-With it, a merged `.tflite` scores windows exactly as the device did that its adapter came from.
+With it, a merged `.tflite` scores windows exactly like the device that the adapter came from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOG2_Q15 = np.rint(2**15 * np.log2(1 + np.arange(33) / 32)).astype(np.int64)
 
 
 def log2_q16(values: npt.NDArray[np.uint64]) -> Ints:
-    """log2 in Q16 of unsigned 64-bit values as firmware/kernel/fixed_log.h has it, 0 for 0."""
+    """log2 in Q16 of unsigned 64-bit values as in firmware/kernel/fixed_log.h; 0 for 0."""
     flat = [int(v) for v in values.ravel()]
     found = np.zeros(len(flat), np.int64)
     for i, v in enumerate(flat):
@@ -52,7 +52,7 @@ def _divide_to_zero(a: Ints, b: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """SPEC 2. `scorer` and `threshold` (log2) are in use on the device."""
+    """SPEC 2. `scorer` and `threshold` (log2): those in use on the device."""
 
     calibrated: bool
     trained: bool
@@ -64,7 +64,7 @@ class Calibration:
     nearest_level_q10: int
     windows_seen: int
     feature_mean: Ints  # (features,) Q10 log2
-    feature_scale: Ints  # (features,) Q12 log2 units a sigma
+    feature_scale: Ints  # (features,) Q12 log2 units per sigma
     residual_mean: Ints  # (outputs,)
     residual_scale: Ints  # (outputs,)
     near_weight: Ints  # (features,)
@@ -73,7 +73,7 @@ class Calibration:
 
     @classmethod
     def from_bytes(cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int) -> Calibration:
-        """Reads the block at the head of an adapter; KilotuneError `bad_adapter` for fields out of range."""
+        """Reads the block at the start of an adapter; raises KilotuneError `bad_adapter` for fields out of range."""
         n = calibration_bytes(features, outputs, capacity, early)
         if len(block) != n or not 1 <= capacity <= MAX_WINDOWS:
             raise KilotuneError(
@@ -150,7 +150,7 @@ class Calibration:
         return (residual - self.residual_level_q10 + nearest - self.nearest_level_q10) >> 1
 
     def score(self, x: npt.NDArray[np.int8], d: Ints, *, neighbours: int) -> Ints:
-        """Q10 log2 scores (n,) by the scorer in use, of model inputs and the loss differences they gave."""
+        """Q10 log2 scores (n,) by the scorer in use, from model inputs and their loss differences."""
         if self.scorer is Scorer.nearest:
             return self.nearest_score(x, neighbours)
         residual = self.residual_score(d)
@@ -161,7 +161,7 @@ class Calibration:
     # --- beside a merged model -----------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that scoring needs, in plain numbers; the reservoir's windows as base64 of int8."""
+        """Everything that scoring needs as plain numbers, with the reservoir's windows as base64 of int8."""
         return {
             "calibrated": self.calibrated,
             "trained": self.trained,
@@ -181,7 +181,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Calibration:
-        """The inverse of `to_json`; KilotuneError `bad_model` for anything else."""
+        """The inverse of `to_json`; raises KilotuneError `bad_model` for anything else."""
         try:
             windows = data["windows"]
 
@@ -202,12 +202,12 @@ class Calibration:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise KilotuneError(
                 "bad_model",
-                "the model's calibration is damaged or of another release",
+                "the model's calibration is damaged or from another release",
                 "merge the model again",
             ) from error
 
     def _check(self) -> None:
-        """ValueError where lengths do not belong together or values have no meaning."""
+        """Raises ValueError if lengths do not belong together or values have no meaning."""
         features, windows = self.feature_mean.size, len(self.windows)
         scales = np.concatenate([self.feature_scale, self.residual_scale])
         good = (
@@ -224,7 +224,7 @@ class Calibration:
 
 
 def _scorer(word: object) -> Scorer | None:
-    """The inverse of what `to_json` says; ValueError for anything else. A device is in no automatic state."""
+    """The scorer that `to_json` names; raises ValueError for anything else. On a device it is never `automatic`."""
     found = known(Scorer, word)
     if found is Scorer.automatic or (found is None and word != _NO_SCORER):
         raise ValueError(f"there is no scorer {word!r}")
@@ -244,7 +244,7 @@ def reconstruction_differences(
 
 
 def of_adapter(adapter: Adapter) -> Calibration | None:
-    """The calibration that an adapter carries; None before the first learning, and for ready inputs."""
+    """The calibration in an adapter; None before the first learning, and for ready inputs."""
     c = adapter.config
     if not c.calibration_bytes or not CalibrationHead.read(adapter.calibration, 0).calibrated:
         return None

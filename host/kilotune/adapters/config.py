@@ -1,4 +1,4 @@
-"""What an adapter directory says of itself: where it belongs and how its blob is laid out."""
+"""The configuration in an adapter's folder: which image it belongs to, and how its blob is laid out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_MODEL_BYTES = 256 << 20
 
 
-def bad_adapter(what: str, hint: str = "pull it from the device again, or copy the directory again") -> KilotuneError:
+def bad_adapter(what: str, hint: str = "pull it from the device again, or copy the folder again") -> KilotuneError:
     return KilotuneError("bad_adapter", f"the adapter cannot be used: {what}", hint)
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """Where an adapter belongs and how its blob is laid out. Hashes in hexadecimal."""
+    """Which image an adapter belongs to, and how its blob is laid out. Hashes are in hexadecimal."""
 
     base_hash: str  # of the .tflite
     image_hash: str
@@ -40,7 +40,7 @@ class AdapterConfig:
     input_zero_point: int = 0
     output_scale: float = 0.0
     output_zero_point: int = 0
-    features: int = 0  # values a window, 0: the model takes ready inputs
+    features: int = 0  # values per window, 0: the model takes ready inputs
     residual_outputs: int = 0  # 0: a classifier
     reservoir: int = 0  # windows that it has room for
     neighbours: int = 0  # of the nearest-windows score
@@ -49,14 +49,14 @@ class AdapterConfig:
     steps: int = 0
     device: str = ""
     firmware: str = ""
-    tag: str = ""  # the device's, made with its key, over all that learning has made; "": it had none
+    tag: str = ""  # of the device, made with its key from everything learned; "": the device had no key
     key_id: str = ""
     kilotune_version: str = ""
     format_version: int = FORMAT_VERSION
 
 
 def calibration_layout(config: AdapterConfig) -> dict[str, Place]:
-    """Where the arrays of the calibration block lie; empty without features."""
+    """Where the arrays of the calibration block are; empty without features."""
     if not config.calibration_bytes:
         return {}
     room = (config.features, config.residual_outputs, config.reservoir, config.early)
@@ -64,7 +64,7 @@ def calibration_layout(config: AdapterConfig) -> dict[str, Place]:
 
 
 def layer_arrays(layer: Layer) -> dict[str, Place]:
-    """Where the trained parameters of a layer lie: `bias_delta`; `weight`, or `lora_a` and `lora_b`."""
+    """Where the trained parameters of a layer are: `bias_delta`; `weight`, or `lora_a` and `lora_b`."""
     result = {}
     if layer.bias_trained:
         result["bias_delta"] = Place(layer.bias_offset, np.dtype(np.int32), (layer.outputs,))
@@ -79,7 +79,7 @@ def layer_arrays(layer: Layer) -> dict[str, Place]:
 
 
 def layout(config: AdapterConfig) -> dict[str, Place]:
-    """Where every array lies in the blob: `calibration.<part>`, `layers.<op>.<part>`."""
+    """Where every array is in the blob: `calibration.<part>`, `layers.<op>.<part>`."""
     result = calibration_layout(config)
     for layer in config.layers:
         result |= {f"layers.{layer.op}.{name}": place for name, place in layer_arrays(layer).items()}
@@ -87,7 +87,7 @@ def layout(config: AdapterConfig) -> dict[str, Place]:
 
 
 def parse_config(content: bytes) -> tuple[AdapterConfig, str]:
-    """The configuration, every field's type and range checked, and the hash that it promises."""
+    """Reads the configuration and its hash; checks type and range of every field."""
     try:
         data = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -97,7 +97,7 @@ def parse_config(content: bytes) -> tuple[AdapterConfig, str]:
     version = data.get("format_version")
     if version != FORMAT_VERSION:
         raise bad_adapter(
-            f"it has format version {version!r}, this release reads version {FORMAT_VERSION}",
+            f"it has format version {version!r}, but this release reads version {FORMAT_VERSION}",
             "use the tools of the release that made it",
         )
     sha256 = data.pop("sha256", None)
@@ -116,7 +116,7 @@ def parse_config(content: bytes) -> tuple[AdapterConfig, str]:
 
 
 def check_layout(config: AdapterConfig) -> None:
-    """Arrays lie inside the blob, fill it without overlap, and fraction bits are possible."""
+    """Checks that arrays fill the blob without overlap, and that fraction bits are possible."""
     for name in ("base_hash", "image_hash"):
         try:
             good = len(bytes.fromhex(getattr(config, name))) == 32
@@ -131,7 +131,7 @@ def check_layout(config: AdapterConfig) -> None:
         raise bad_adapter("its counts are impossible")
     sizes = (config.features, config.residual_outputs, config.reservoir, config.early)
     if config.calibration_bytes != calibration_bytes(*sizes):
-        raise bad_adapter("its calibration has another size than its counts say")
+        raise bad_adapter("its calibration does not have the size that its counts give")
     for layer in config.layers:
         possible = (
             min(layer.inputs, layer.outputs) >= 1
@@ -145,5 +145,5 @@ def check_layout(config: AdapterConfig) -> None:
     end = 0
     for first, last in sorted((place.offset, place.end) for place in layout(config).values()):
         if first < end or last > config.adapter_bytes:
-            raise bad_adapter("its arrays overlap or lie outside of it")
+            raise bad_adapter("its arrays overlap or go beyond its end")
         end = last

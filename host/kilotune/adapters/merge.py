@@ -30,16 +30,16 @@ def _bias_input(operator: Operator) -> int:
 
 
 def merge(tflite: bytes, adapter: Adapter) -> bytes:
-    """The bytes of `tflite` with the adapter's biases and weights in place of its own.
+    """The bytes of `tflite` with the adapter's biases and weights instead of its own.
 
-    Its calibration goes into the model's kilotune metadata. Missing biases are created, shared ones un-shared.
+    The calibration goes into the model's kilotune metadata. Missing biases are created, shared ones separated.
     Raises KilotuneError: `wrong_base` (another model), `shared_tensor` (one tensor trained through two ops).
     """
     digest = hashlib.sha256(tflite).hexdigest()
     if digest != adapter.config.base_hash:
         raise KilotuneError(
             "wrong_base",
-            f"the adapter was trained on another model (SHA-256 {adapter.config.base_hash[:12]}, this one is "
+            f"the adapter was trained on another model (SHA-256 {adapter.config.base_hash[:12]}; this one is "
             f"{digest[:12]})",
             "give the .tflite that the image was compiled from",
         )
@@ -65,7 +65,7 @@ def merge(tflite: bytes, adapter: Adapter) -> bytes:
 
 
 def write_calibration(adapter: Adapter, tflite: Path) -> Path | None:
-    """Writes the adapter's calibration as JSON beside a merged model; None where there is none."""
+    """Writes the adapter's calibration as JSON next to a merged model; None if there is none."""
     calibration = of_adapter(adapter)
     if calibration is None:
         return None
@@ -75,7 +75,7 @@ def write_calibration(adapter: Adapter, tflite: Path) -> Path | None:
 
 
 def _check_layer(model: TfliteModel, layer: Layer) -> None:
-    """The layer in the file is the one that was trained."""
+    """Checks that the layer in the file is the one that was trained."""
     good = 0 <= layer.source < len(model.operators)
     if good:
         operator = model.operators[layer.source]
@@ -88,7 +88,7 @@ def _check_layer(model: TfliteModel, layer: Layer) -> None:
             and model.tensors[weight].data.size == model.tensors[weight].elements == layer.outputs * layer.inputs
         )
     if not good:
-        raise bad_adapter(f"layer '{layer.name:.60}' is not operator {layer.source} of this model")
+        raise bad_adapter(f"its layer '{layer.name:.60}' is not operator {layer.source} of this model")
 
 
 def _refuse_doubly_trained(adapter: Adapter) -> None:
@@ -114,7 +114,7 @@ def _merge_bias(
     if layer.bias_tensor >= 0:
         tensor = model.tensors[layer.bias_tensor]
         if tensor.dtype != "int32" or tensor.elements != layer.outputs:
-            raise bad_adapter(f"layer '{layer.name:.60}' has another bias in this model")
+            raise bad_adapter(f"its layer '{layer.name:.60}' has another bias in this model")
         base = tensor.values().reshape(-1).astype(np.int64)
         edit.set_constant(operator.index, _bias_input(operator), (base + delta).astype("<i4").tobytes())
         return

@@ -1,4 +1,4 @@
-"""Whether an adapter is the one that its device has vouched for: the tag that it was pulled with."""
+"""Whether an adapter comes from its device unchanged, shown by the tag that it was pulled with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trust(Enum):
-    """What is known of an adapter's origin; its checksum is right in any case."""
+    """What is known about an adapter's origin; its checksum is right in any case."""
 
     verified = "made by its device, and unchanged since"
     unknown_key = "not verified: the key of its device is not on this computer"
@@ -22,7 +22,7 @@ class Trust(Enum):
 
 
 def trust(config: AdapterConfig, blob: bytes, keys: KeyRing) -> Trust:
-    """KilotuneError `bad_tag` where the key is known and the tag is not its."""
+    """Checks the tag; raises KilotuneError `bad_tag` if the key is known and did not make the tag."""
     if not config.tag:
         return Trust.no_tag
     try:
@@ -41,18 +41,18 @@ def trust(config: AdapterConfig, blob: bytes, keys: KeyRing) -> Trust:
 
 
 def require(found: Trust) -> None:
-    """KilotuneError `not_verified` unless the tag was checked and right."""
+    """Raises KilotuneError `not_verified` unless the tag was checked and is right."""
     if found is not Trust.verified:
         raise KilotuneError(
             "not_verified",
             f"the adapter is {found.value}",
-            "pull it from a provisioned device, where its key is; or leave --require-tag away",
+            "pull it from a provisioned device, on a computer that has its key, or omit --require-tag",
         )
 
 
 def _bad_tag() -> KilotuneError:
     return KilotuneError(
         "bad_tag",
-        "the adapter is not what its device has vouched for: it was changed, or another made it",
+        "the adapter's tag is wrong: the adapter was changed, or it comes from another device",
         "pull it from the device again",
     )

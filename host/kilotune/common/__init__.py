@@ -1,1 +1,1 @@
-"""Files written whole, locks, and JSON records read strictly: what every folder above may use."""
+"""What every folder above may use: files written completely or not at all, locks, and strict JSON records."""

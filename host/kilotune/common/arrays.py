@@ -28,7 +28,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
 
 
 def load_inputs(path: Path, row_bytes: int | None = None) -> npt.NDArray[np.int8]:
-    """(n, inputs) int8, one row a sample; other shapes are flattened, other types refused."""
+    """(n, inputs) int8, one row per sample; other shapes are flattened, other types refused."""
     import numpy as np
 
     array = load_array(path)
@@ -36,15 +36,15 @@ def load_inputs(path: Path, row_bytes: int | None = None) -> npt.NDArray[np.int8
         raise KilotuneError(
             "bad_samples",
             f"{path} holds {array.dtype}, not int8",
-            "quantise the inputs as the model's input says",
+            "quantise the inputs with the scale and zero point of the model's input",
         )
     if array.ndim == 0 or array.size == 0:
-        raise KilotuneError("empty", f"{path} holds no samples", "give one row a sample")
+        raise KilotuneError("empty", f"{path} holds no samples", "give one row per sample")
     rows = array[None, :] if array.ndim == 1 and array.size == row_bytes else array.reshape(array.shape[0], -1)
     if row_bytes is not None and rows.shape[1] != row_bytes:
         raise KilotuneError(
             "bad_samples",
-            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
+            f"{path} has {rows.shape[1]} values per sample, but the model takes {row_bytes}",
             "give the inputs of this model",
         )
     return np.ascontiguousarray(rows)
@@ -61,13 +61,13 @@ def load_calibration(path: Path, row_bytes: int, scale: float, zero_point: int) 
         raise KilotuneError(
             "bad_samples",
             f"{path} holds {array.dtype}, or numbers that are not finite, or nothing",
-            "give int8 model inputs, or floats in the units of the model's input, one row a sample",
+            "give int8 model inputs, or floats in the units of the model's input, one row per sample",
         )
     rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
     if rows.shape[1] != row_bytes:
         raise KilotuneError(
             "bad_samples",
-            f"{path} has {rows.shape[1]} values a sample; the model takes {row_bytes}",
+            f"{path} has {rows.shape[1]} values per sample, but the model takes {row_bytes}",
             "give the inputs of this model",
         )
     quantised: npt.NDArray[np.int8] = np.clip(np.rint(rows / scale) + zero_point, -128, 127).astype(np.int8)
@@ -75,14 +75,14 @@ def load_calibration(path: Path, row_bytes: int, scale: float, zero_point: int) 
 
 
 def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
-    """(n,) class numbers, one a sample."""
+    """(n,) class numbers, one per sample."""
     import numpy as np
 
     array = load_array(path)
     labels = array.reshape(-1)
     if labels.size != rows:
         raise KilotuneError(
-            "bad_samples", f"{path} has {labels.size} labels for {rows} samples", "give one label a sample"
+            "bad_samples", f"{path} has {labels.size} labels for {rows} samples", "give one label per sample"
         )
     whole = labels.astype(np.int64)
     if not np.array_equal(whole, labels) or whole.min(initial=0) < 0 or whole.max(initial=0) > 65535:
@@ -91,7 +91,7 @@ def load_labels(path: Path, rows: int) -> npt.NDArray[np.uint16]:
 
 
 def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: int) -> npt.NDArray[np.int8]:
-    """(n, outputs) targets of a regression: int8 as the model's output has them, or floats in its real units."""
+    """(n, outputs) targets for regression: int8 with the quantisation of the model's output, or floats in its units."""
     import numpy as np
 
     array = load_array(path)
@@ -99,7 +99,7 @@ def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: 
         raise KilotuneError(
             "bad_samples",
             f"{path} has {array.size} targets; {rows} samples of a model with {outputs} outputs need {rows * outputs}",
-            "give one row of targets a sample",
+            "give one row of targets per sample",
         )
     targets = array.reshape(rows, outputs)
     if targets.dtype == np.int8:
@@ -115,7 +115,7 @@ def load_targets(path: Path, rows: int, outputs: int, scale: float, zero_point: 
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Writes `array` to exactly `path` (numpy.save alone would append .npy), whole or not at all."""
+    """Writes `array` to exactly `path` (numpy.save alone would append .npy), completely or not at all."""
     import io
 
     import numpy as np

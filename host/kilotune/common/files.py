@@ -1,4 +1,4 @@
-"""Writes files, one or several as one, so that a reader sees the old content or the new, never a part."""
+"""Writes one file, or several together, so that a reader sees the old or the new content, never a mix."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from kilotune.errors import KilotuneError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """All or nothing: a temporary file in the same folder, renamed when it is on the disk; makes the folder.
+    """Writes all or nothing, to a temporary file in the same folder that is renamed when it is on the disk. Creates the
+    folder.
 
-    A link stays one: the file that it names is replaced. What is no file (a pipe, /dev/null) is written to,
-    since a rename would put a file in its place. KilotuneError `cannot_write`.
+    A link stays a link: the file that it points to is replaced. Anything else than a file (a pipe, /dev/null) is
+    written to directly, since a rename would replace it with a file. Raises KilotuneError `cannot_write`.
     """
     try:
         if path.exists() and not path.is_file():
@@ -32,9 +33,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def replace(target: Path, content: bytes, mode: int) -> None:
-    """Puts a file with this mode at `target`, whatever is there, all or nothing; OSError.
+    """Puts a file with this mode at `target`, all or nothing, and replaces what is there; raises OSError.
 
-    Nobody but the owner can read it before it has its mode.
+    Only the owner can read it before it has its mode.
     """
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
     temporary = Path(name)
@@ -51,22 +52,22 @@ def replace(target: Path, content: bytes, mode: int) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder that nobody but its owner can enter, or makes one that is there so; OSError."""
+    """Creates a folder that only its owner can enter, or restricts an existing one to that; raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         folder.chmod(0o700)
 
 
-# Names the files of a folder that are replaced as one, while they are: from the moment that it stands there, the
-# new ones count, whether or not they have their names yet.
+# Lists the files of a folder that are being replaced together. As soon as it exists, the new files are valid, whether
+# or not they have their final names yet.
 _JOURNAL = ".kilotune-replacing"
 _NEW = ".new"
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Files of one folder, replaced as one: wherever it is cut short, `current` finds all old or all new ones.
+    """Replaces files of one folder together: wherever it is interrupted, `current` finds all old or all new files.
 
-    Makes the folder; other files in it stay. KilotuneError `cannot_write`.
+    Creates the folder; other files in it stay. Raises KilotuneError `cannot_write`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def current(folder: Path, name: str) -> Path:
-    """Where the file `name` of a folder written by `write_together` stands; changes nothing."""
+    """Where the file `name` of a folder written by `write_together` is now; changes nothing."""
     waiting = folder / (name + _NEW)
     return waiting if name in _journal(folder) and waiting.is_file() else folder / name
 
@@ -95,7 +96,7 @@ def _journal(folder: Path) -> list[str]:
 
 
 def _finish(folder: Path) -> None:
-    """Gives the new files their names, where a replacement was cut short too."""
+    """Gives the new files their final names, also after an interrupted replacement."""
     for name in _journal(folder):
         if (folder / (name + _NEW)).is_file():
             (folder / (name + _NEW)).replace(folder / name)
@@ -104,7 +105,7 @@ def _finish(folder: Path) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """What was renamed in a folder outlasts a power cut from here on, where the system can be asked for it."""
+    """Makes renames in a folder survive a power cut, if the system supports that."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -117,7 +118,7 @@ def _to_disk(folder: Path) -> None:
 
 
 def _mode(target: Path) -> int:
-    """Of the file that is replaced, or of a new one."""
+    """The mode of the file that is replaced, or of a new one."""
     if target.exists():
         return stat.S_IMODE(target.stat().st_mode)
     umask = os.umask(0)
@@ -126,7 +127,7 @@ def _mode(target: Path) -> int:
 
 
 def require_writable(path: Path) -> None:
-    """KilotuneError `cannot_write` before long work rather than after it; makes the folder that is missing."""
+    """Raises KilotuneError `cannot_write` before long work rather than after it; creates a missing folder."""
     try:
         if path.exists() and not path.is_file():
             return
@@ -139,25 +140,23 @@ def require_writable(path: Path) -> None:
 
 
 def keep_apart(outputs: dict[str, Path | None], inputs: dict[str, Path | None]) -> None:
-    """KilotuneError `bad_argument` where an output would replace an input or another output; keys name them."""
+    """Raises KilotuneError `bad_argument` if an output would replace an input or another output; keys name them."""
     taken = {os.path.realpath(path): name for name, path in inputs.items() if path is not None}
     for name, path in outputs.items():
         if path is None:
             continue
         place = os.path.realpath(path)
         if place in taken and (path.is_file() or not path.exists()):
-            raise KilotuneError(
-                "bad_argument", f"{name} {path} would overwrite {taken[place]}", "give it a name of its own"
-            )
+            raise KilotuneError("bad_argument", f"{name} {path} would overwrite {taken[place]}", "give it another name")
         taken[place] = name
 
 
 @contextmanager
 def lock_file(path: Path, patience_s: float, busy: KilotuneError) -> Iterator[int]:
-    """Holds the lock file `path`, which is made where it is missing; raises `busy` where others keep it so long.
+    """Holds the lock file `path`, created if missing; raises `busy` if others hold it for longer than `patience_s`.
 
-    Gives its descriptor: a process that inherits it holds the lock until it has ended, even where the command
-    that started it was killed.
+    Gives its descriptor. A process that inherits it holds the lock until it ends, even if the command that started it
+    is killed.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -165,7 +164,7 @@ def lock_file(path: Path, patience_s: float, busy: KilotuneError) -> Iterator[in
             raise busy
         yield handle
     finally:
-        os.close(handle)  # gives up the lock, unless a process that outlives this one has it too
+        os.close(handle)  # releases the lock, unless another process has inherited it
 
 
 def _take_lock(handle: int, patience_s: float) -> bool:
@@ -191,5 +190,5 @@ def _cannot_write(path: Path, error: OSError) -> KilotuneError:
     return KilotuneError(
         "cannot_write",
         f"cannot write {path}: {error.strerror}",
-        "check its folder, your rights there, and the room on the disk; or choose another place",
+        "check its folder, your permissions there and the free disk space, or choose another path",
     )

@@ -1,4 +1,4 @@
-"""Reads JSON objects into dataclasses of plain values, every field's presence and type checked."""
+"""Reads JSON objects into dataclasses of plain values; checks that every field is present and has the right type."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LARGEST = 0xFFFFFFFF
 def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """`data` as keyword arguments of the dataclass `cls`: exactly its fields, each of its declared type.
 
-    Integers lie within 32 bits; words become members of their enumeration. Raises ValueError, whose text completes
-    "the file ...".
+    Integers have at most 32 bits; words become members of their enumeration. Raises ValueError, with a text that
+    completes "the file ...".
     """
     if not isinstance(data, dict):
-        raise ValueError(f"holds a {type(data).__name__} where an object belongs")
+        raise ValueError(f"holds a {type(data).__name__} instead of an object")
     kinds = {f.name: str(f.type) for f in fields(cls) if f.name not in without}
     if set(data) != set(kinds):
         raise ValueError(f"has missing or unknown fields: {sorted(map(str, set(data) ^ set(kinds)))[:5]}")
@@ -39,5 +39,5 @@ def typed(cls: type, data: object, *, without: tuple[str, ...] = ()) -> dict[str
             "float": isinstance(value, (int, float)) and not isinstance(value, bool),
         }[kind]
         if not good:
-            raise ValueError(f"says {value!r:.40} for '{name}'")
+            raise ValueError(f"has the wrong value {value!r:.40} for '{name}'")
     return dict(data)

@@ -1,4 +1,4 @@
-"""Text from devices and files made safe for a terminal: what would steer it is shown, not obeyed."""
+"""Makes text from devices and files safe for a terminal: control characters are shown, not executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _STEERING = frozenset(("Cc", "Cf", "Zl", "Zp"))  # controls, bidirectional marks
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""`text` with each character that could move a cursor, forge a line or turn the reading direction written out.
+    r"""`text` with each character escaped that could move a cursor, forge a line or change the reading direction.
 
     `\x1b` for ESC, `\u202e` for a right-to-left override, `\n` for a new line; characters of `keep` stay. Bytes of a
     file's name that are no text (lone surrogates) stay as they are, but for those that old terminals obey (C1).

@@ -1,4 +1,4 @@
-"""Structures of a fixed size in files and flash, with a name for every field and one place that says where it lies."""
+"""Fixed-size structures in files and flash, with a name for every field and a single definition of its offset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ S = TypeVar("S", bound="Structure")
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Its fields stand one behind the other as `LAYOUT` says; reserved bytes are no fields."""
+    """Fields are stored one after the other as `LAYOUT` says; reserved bytes are not fields."""
 
     LAYOUT: ClassVar[struct.Struct]
 
@@ -20,7 +20,7 @@ class Structure:
 
     @classmethod
     def read(cls: type[S], content: bytes, at: int) -> S:
-        """IndexError where it does not lie within `content`."""
+        """Reads the structure at offset `at`; raises IndexError if it is not within `content`."""
         if not 0 <= at <= len(content) - cls.LAYOUT.size:
             raise IndexError(f"{cls.__name__} at {at} of {len(content)} bytes")
         return cls(*cls.LAYOUT.unpack_from(content, at))

@@ -1,4 +1,4 @@
-"""Keyed BLAKE2s between a host and a locked device (SPEC 3.5). A key never shows in text."""
+"""Keyed BLAKE2s between a host and a locked device (SPEC 3.5). A key never appears in text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Key:
         return cls(secrets.token_bytes(KEY_BYTES))
 
     def id(self, unique_id: bytes) -> bytes:
-        """Tells which key it is, and nothing about it."""
+        """Identifies the key without revealing anything about it."""
         return _digest(KEY_ID_BYTES, self.secret, _KEY_ID, _named(unique_id))
 
     def session(self, challenge: bytes, nonce: bytes, unique_id: bytes) -> SessionKey:
@@ -48,7 +48,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """Made from a challenge of the device and a nonce of the host; counters must not repeat under it."""
+    """Made from a challenge of the device and a nonce of the host; no counter may repeat with it."""
 
     _secret: bytes = field(repr=False)
 
@@ -60,6 +60,6 @@ class SessionKey:
         return hmac.compare_digest(right, tag)
 
     def hide(self, counter: int, key: Key) -> bytes:
-        """A new key as it goes over the line in the message with this counter."""
+        """A new key, encrypted for the message with this counter."""
         cover = _digest(KEY_BYTES, self._secret, _NEW_KEY, struct.pack("<I", counter))
         return bytes(a ^ b for a, b in zip(key.secret, cover, strict=True))

@@ -1,7 +1,7 @@
-"""The part of CBOR that messages are made of; anything else from a device is refused, not interpreted.
+"""The part of CBOR that messages use; anything else from a device is refused, not interpreted.
 
-A general decoder builds whatever a sender names (big numbers, patterns, shared references, deep nesting). A
-message is one array of integers, byte strings and texts, so that is all there is here.
+A general decoder builds whatever a sender asks for (big numbers, patterns, shared references, deep nesting). A
+message is one array of integers, byte strings and texts, so this decoder knows nothing else.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def encode(items: tuple[Item, ...]) -> bytes:
 
 
 def decode(payload: bytes) -> list[Item]:
-    """The items of the one array that `payload` is; KilotuneError `bad_message` otherwise."""
+    """The items of the array in `payload`; raises KilotuneError `bad_message` for anything else."""
     try:
         major, value, at = _head(payload, 0)
         if major != 4:
-            raise ValueError("it is no array")
+            raise ValueError("it is not an array")
         items: list[Item] = []
         while value is None or len(items) < value:
             if value is None and payload[at] == _BREAK:
@@ -44,12 +44,12 @@ def bad_message(why: str) -> KilotuneError:
     return KilotuneError(
         "bad_message",
         f"the device sent a message that cannot be decoded: {why}",
-        "use the firmware and the tools of one release",
+        "use firmware and tools of the same release",
     )
 
 
 def _head(payload: bytes, at: int) -> tuple[int, int | None, int]:
-    """(major type, value or None where the length is indefinite, offset behind)"""
+    """(major type, value or None if the length is indefinite, offset after it)"""
     major, low = payload[at] >> 5, payload[at] & 31
     at += 1
     if low < 24:

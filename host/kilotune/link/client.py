@@ -1,4 +1,4 @@
-"""Requests and their answers, exactly once each over a line that may lose, repeat or damage frames."""
+"""Requests and answers, exactly once each, over a line that may lose, repeat or damage frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kilotune.terms import Lock
 
 FIRST_ATTEMPT_S = 0.4
 LONGEST_ATTEMPT_S = 3.0
-_MAX_WAITING = 256  # frames that arrived and were not looked at
+_MAX_WAITING = 256  # received frames that nobody has read yet
 _NO_SESSION, _LOCKED, _SLOWED = "no_session", "locked", "slowed"
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Client:
-    """One session with a device. Every wait ends after `timeout_s` without an answer, with `timeout`."""
+    """One session with a device. Every wait ends after `timeout_s` without an answer, with the error `timeout`."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Client:
     # --- sessions --------------------------------------------------------------------------------
 
     def open(self) -> messages.Hello:
-        """Opens a session. Its numbers are random: no answer of an earlier one can be taken for ours.
+        """Opens a session. Its numbers are random, so that no answer of an earlier session is mistaken for ours.
 
-        Once in 65,535 times they are those of the session that the device has open. Then it may take the opening
-        for an old message of that one, or want its tag: another number is tried, after a third of the timeout.
+        Once in 65,535 times they equal those of the session that the device has open. Then the device may take the
+        opening for an old message, or ask for a tag. After a third of the timeout, another number is tried.
         """
         ends = self.clock() + self.timeout_s
         try:
@@ -89,7 +89,7 @@ class Client:
         return messages.decode(messages.Hello, self._request(Kind.hello, deadline=deadline))
 
     def reset(self) -> messages.Hello:
-        """Restarts the device and opens a session with what comes up."""
+        """Restarts the device and opens a session with it."""
         try:
             self.request(Kind.reset)
         except RefusedError as error:
@@ -109,9 +109,9 @@ class Client:
         return self._key is not None
 
     def authenticate(self, key: Key, unique_id: bytes) -> None:
-        """From now on requests and answers of this session carry tags. Waits where the device is slowed down.
+        """From now on, requests and answers of this session have tags. Waits if the device makes callers wait.
 
-        KilotuneError `slowed`: it would take longer than the timeout.
+        Raises KilotuneError `slowed` if the wait would be longer than the timeout.
         """
         ends = self.clock() + self.timeout_s
         self._key = None
@@ -127,7 +127,7 @@ class Client:
                 if self.clock() + wait_s > ends:
                     raise KilotuneError(
                         _SLOWED,
-                        f"after too many wrong keys the device listens to no other for {wait_s:.0f} s",
+                        f"after too many wrong keys, the device accepts none for {wait_s:.0f} s",
                         f"leave it powered and try again then, or give --timeout {wait_s + 1:.0f}",
                     ) from error
                 self.clock.sleep(wait_s)
@@ -155,9 +155,9 @@ class Client:
             raise bad_message(f"the answer to {kind.name} has fields")
 
     def request(self, kind: Kind, payload: bytes = b"") -> bytes:
-        """Sends, and repeats until answered; the device carries it out once however often it arrives.
+        """Sends a request, and repeats it until it is answered; the device executes it once, however often it arrives.
 
-        Where the device is locked, `unlock` is called and the request made again.
+        If the device is locked, calls `unlock` and makes the request again.
         """
         try:
             return self._request(kind, payload)
@@ -180,20 +180,20 @@ class Client:
                 if answer.sequence == sequence and answer.kind in (kind | ANSWER, ERROR_KIND):
                     return self.payload(answer, kind)
                 if self.clock() >= attempt_ends:
-                    break  # others may keep coming for ever
+                    break  # others may keep coming forever
             if self.clock() >= deadline:
                 raise self.timed_out()
             attempt_s = min(attempt_s * 2, LONGEST_ATTEMPT_S)
             self.repeats += 1
-            self.transport.write(b"\0" + frame)  # the zero ends what noise may have begun
+            self.transport.write(b"\0" + frame)  # the zero ends a frame that noise may have begun
 
     def payload(self, answer: Answer, kind: Kind) -> bytes:
-        """Of the answer to a `kind`, or the device's refusal raised."""
+        """The payload of the answer to a `kind`; raises the device's refusal."""
         if answer.kind != ERROR_KIND:
             return answer.payload
         error = messages.decode(messages.ErrorAnswer, answer.payload)
         if error.kind != kind or error.status == 0:
-            raise bad_message("an error answer that belongs to nothing")
+            raise bad_message("an error answer to no request")
         raise RefusedError(error.status, error.detail, REQUESTS[kind].doing)
 
     # --- frames, for requests that are under way several at a time ------------------------------
@@ -229,8 +229,8 @@ class Client:
         if version != PROTOCOL_VERSION:
             raise KilotuneError(
                 "bad_version",
-                f"the device speaks protocol version {version}, these tools version {PROTOCOL_VERSION}",
-                "use the firmware and the tools of one release",
+                f"the device speaks protocol version {version}, these tools speak version {PROTOCOL_VERSION}",
+                "use firmware and tools of the same release",
             )
         if kind != ERROR_KIND:
             if bool(kind & TAGGED) != (self._key is not None):
@@ -244,17 +244,17 @@ class Client:
         self._waiting.append(Answer(kind if kind == ERROR_KIND else kind & ~TAGGED, sequence, body[HEADER.size :]))
 
     def timed_out(self) -> KilotuneError:
-        """The error for no answer in time, by what was heard instead."""
+        """The error for no answer in time; its text depends on what was received instead."""
         name, seconds = self.transport.name, f"{self.timeout_s:g} s"
         if self._decoder.counters.frames == 0 and self._heard_bytes:
             return KilotuneError(
                 "timeout",
-                f"{name} sends bytes but gave no answer within {seconds}",
-                "is this the right port, with Kilotune's firmware on the board, at the right baud rate?",
+                f"{name} sends bytes, but no answer within {seconds}",
+                "check that this is the right port and baud rate, and that the board runs Kilotune's firmware",
             )
         return KilotuneError(
             "timeout",
             f"{name} gave no answer within {seconds}",
-            "check the cable, that the firmware runs (press reset), and that no other program speaks to it; "
-            "a longer --timeout helps slow devices",
+            "check the cable, that the firmware runs (press reset), and that no other program uses the port; "
+            "give slow devices a longer --timeout",
         )

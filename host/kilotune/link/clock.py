@@ -1,4 +1,4 @@
-"""The time that waits are measured and spent in: the computer's own, or one that a test lets pass."""
+"""The clock that measures and spends waits: the computer's own, or one that a test controls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 class Clock(Protocol):
     def __call__(self) -> float:
-        """Seconds since some moment; they never go back."""
+        """Seconds since some moment; never goes back."""
         ...
 
     def sleep(self, seconds: float) -> None: ...

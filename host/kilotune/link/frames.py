@@ -1,4 +1,4 @@
-"""Frames on a byte stream: COBS, a CRC-32 behind each body, and a zero byte after each frame (SPEC 3.1)."""
+"""Frames on a byte stream: COBS, a CRC-32 after each body, and a zero byte after each frame (SPEC 3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BODY_AND_CRC = 65535
 
 @dataclass(slots=True)
 class FrameCounters:
-    """What became of everything that arrived."""
+    """Counts of what arrived."""
 
     frames: int = 0
     bad_crc: int = 0
@@ -27,19 +27,19 @@ class FrameCounters:
 
 
 def encoded_bytes(n: int) -> int:
-    """Most bytes on the line of a frame whose body and CRC have `n` bytes."""
+    """Maximum bytes on the line for a frame with `n` bytes of body and CRC."""
     return n + n // 254 + 2
 
 
 def encode(body: bytes) -> bytes:
-    """The frame of `body`, with its closing zero."""
+    """The frame of `body`, with the zero byte at its end."""
     encoded: bytes = cobs.encode(body + struct.pack("<I", zlib.crc32(body)))
     return encoded + b"\0"
 
 
 @dataclass(slots=True)
 class FrameDecoder:
-    """Collects bytes as they come; damaged frames are counted and dropped, never more than one is held."""
+    """Collects bytes as they arrive. Damaged frames are counted and dropped; at most one frame is held."""
 
     max_bytes: int = MAX_BODY_AND_CRC  # of body and CRC
     counters: FrameCounters = field(default_factory=FrameCounters)

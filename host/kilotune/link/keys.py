@@ -1,4 +1,4 @@
-"""Keys in files: one a device, readable by their owner alone, found by the device's unique id."""
+"""Keys in files: one per device, readable by their owner only, found by the device's unique id."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MAX_FILE_BYTES = 256
 
 
 def folder() -> Path:
-    """Where keys are kept where no file is named."""
+    """Where keys are kept if no file is named."""
     named = os.environ.get("XDG_CONFIG_HOME")
     return (Path(named) if named else Path.home() / ".config") / "kilotune" / "keys"
 
 
 def write(path: Path, key: Key) -> None:
-    """All or nothing, and never readable by others, not even for a moment."""
+    """Writes a key file, all or nothing; it is never readable by others, not even for a moment."""
     try:
         if path.parent == folder():
-            make_private(path.parent)  # a folder that somebody named is theirs
+            make_private(path.parent)  # a folder that the user named is left as it is
         else:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace(path, key.secret.hex().encode() + b"\n", 0o600)
@@ -36,7 +36,7 @@ def write(path: Path, key: Key) -> None:
 
 
 def read(path: Path) -> Key:
-    """KilotuneError `bad_key_file` where it is none, or others may read it."""
+    """Reads a key file; raises KilotuneError `bad_key_file` if it holds no key, or others may read it."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -47,7 +47,9 @@ def read(path: Path) -> Key:
         ) from error
     if stat.S_ISREG(mode) and mode & 0o077:
         raise KilotuneError(
-            "bad_key_file", f"others may read the key file {path}", f"chmod 600 {path}; a key that was read is no key"
+            "bad_key_file",
+            f"others may read the key file {path}",
+            f"chmod 600 {path}; if somebody has read it, change the key",
         )
     try:
         secret = bytes.fromhex(text.decode("ascii").strip())
@@ -56,15 +58,15 @@ def read(path: Path) -> Key:
     if len(secret) != KEY_BYTES:
         raise KilotuneError(
             "bad_key_file",
-            f"{path} is no key file",
-            f"it holds {2 * KEY_BYTES} hexadecimal digits; `kilotune provision` writes one",
+            f"{path} is not a key file",
+            f"a key file holds {2 * KEY_BYTES} hexadecimal digits; `kilotune provision` writes one",
         )
     return Key(secret)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Where the key of a device is looked for: one file, or the user's folder."""
+    """Where to look for the key of a device: one file, or the user's key folder."""
 
     file: Path | None = None
 
@@ -72,7 +74,7 @@ class KeyRing:
         return self.file if self.file is not None else folder() / f"{unique_id.hex() or 'device'}.key"
 
     def next_path(self, unique_id: bytes) -> Path:
-        """Of a key that is being set, until the device has confirmed it."""
+        """Path of a key that is being set, until the device has confirmed it."""
         path = self.path(unique_id)
         return path.with_name(path.name + ".new")
 
@@ -81,7 +83,7 @@ class KeyRing:
         return path.with_name(f"{path.name}.old-{key.id(unique_id).hex()}")
 
     def known(self, unique_id: bytes) -> list[Key]:
-        """The keys that there are for a device: the present one, one that is being set, earlier ones."""
+        """All keys on file for a device: the present one, one that is being set, and earlier ones."""
         path = self.path(unique_id)
         named = (path.name, self.next_path(unique_id).name)
         try:
@@ -91,7 +93,7 @@ class KeyRing:
         return [read(p) for p in beside if p.name in named or p.name.startswith(f"{path.name}.old-")]
 
     def find(self, unique_id: bytes, key_id: bytes) -> Key:
-        """The key that the device says it has. KilotuneError `locked` or `wrong_key`: it is not here."""
+        """The key that the device says it has; raises KilotuneError `locked` or `wrong_key` if it is not here."""
         path, known = self.path(unique_id), self.known(unique_id)
         for key in known:
             if key.id(unique_id) == key_id:

@@ -1,4 +1,4 @@
-"""Messages in their bytes: what the classes of `wire` are encoded to and decoded from, every field in its range."""
+"""Encodes and decodes the messages of `wire`; checks the range of every field."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def encode_request(kind: Kind, message: object) -> bytes:
 
 
 def decode(cls: type[T], payload: bytes) -> T:
-    """The message of class `cls`; KilotuneError `bad_message` where anything is not as the schema says."""
+    """The message of class `cls`; raises KilotuneError `bad_message` if anything differs from the schema."""
     items = cbor.decode(payload)
     layout: Any = cls
     if len(items) != _width(layout):
@@ -58,9 +58,9 @@ def decode(cls: type[T], payload: bytes) -> T:
 
 
 def unpack_results(first: int, packed: bytes) -> list[WindowResult]:
-    """Window results as they lie in a message, 6 bytes each."""
+    """Window results as stored in a message, 6 bytes each."""
     if len(packed) % RESULT.size:
-        raise cbor.bad_message("results of a broken length")
+        raise cbor.bad_message("results with an incomplete length")
     results = []
     for i, (score, refused, flags, category, _) in enumerate(RESULT.iter_unpack(packed)):
         results.append(WindowResult(first + i, score, refused, flags, category))
@@ -75,7 +75,7 @@ def _flat(value: Any) -> list[Any]:
 
 @cache
 def _layout(cls: Any) -> tuple[tuple[str, type | None], ...]:
-    """(field, its class where it is a group of fields) in the order of the wire"""
+    """(field, its class if it is a group of fields), in the order on the wire."""
     hints = get_type_hints(cls)
     return tuple((f.name, hints[f.name] if is_dataclass(hints[f.name]) else None) for f in fields(cls))
 

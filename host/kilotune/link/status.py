@@ -1,4 +1,4 @@
-"""Status codes of the device, from the list that the firmware is built with."""
+"""Status codes of the device, from the list that the firmware uses too."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Status:
 
 
 class RefusedError(KilotuneError):
-    """The device refused a request; `status` and `detail` are its own numbers. `text` says more than the status."""
+    """The device refused a request. `status` and `detail` are its numbers; `text` says more than the status."""
 
     def __init__(self, status: int, detail: int, doing: str, text: str = "", hint: str = "") -> None:
         known = statuses().get(status)
         if known is None:
             known = Status("unknown_status", status, f"it gave status {status}, which is unknown here",
-                           "use the firmware and the tools of one release")  # fmt: skip
+                           "use firmware and tools of the same release")  # fmt: skip
         super().__init__(known.name, f"the device refused to {doing}: {text or known.text}", hint or known.hint)
         self.status = status
         self.detail = detail
@@ -43,18 +43,18 @@ class RefusedError(KilotuneError):
 
 
 def no_model(status: int) -> RefusedError:
-    """What a device without a model, or with one of no use, is told; its own reason stays the code."""
+    """The error for a device without a usable model; its own reason stays the code."""
     known = statuses().get(status)
     why = f" ({known.text})" if known is not None else ""
     return RefusedError(
         status, 0, "use its model", f"no valid model image on the device{why}",
-        "put one there: `kilotune flash`, `kilotune flash-model model.ktm`, or without hardware --image model.ktm",
+        "write one with `kilotune flash` or `kilotune flash-model model.ktm`; without hardware, give --image model.ktm",
     )  # fmt: skip
 
 
 @cache
 def statuses() -> dict[int, Status]:
-    """By code. The file lies in the package once installed, beside the kernel in a source tree."""
+    """Statuses by code. Their file is in the installed package, or next to the kernel in a source tree."""
     installed = Path(__file__).with_name("status.def")
     source = Path(__file__).parents[3] / "firmware" / "kernel" / "status.def"
     file = installed if installed.exists() else source
@@ -63,6 +63,6 @@ def statuses() -> dict[int, Status]:
 
 
 def local_error(name: str, message: str = "") -> KilotuneError:
-    """A refusal that is known before the device is asked, in the words that it would be refused in."""
+    """A refusal that is known before the device is asked, with the same text."""
     known = next(s for s in statuses().values() if s.name == name)
     return KilotuneError(known.name, message or known.text, known.hint)

@@ -1,4 +1,4 @@
-"""A stream of samples to the device: pieces under way up to its credit, results as they come back."""
+"""A stream of samples to the device: sends pieces up to the device's credit and collects results as they arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StreamSpec:
     rate_mhz: int
     axes: int
     label: int = 0
-    hop: int = 1  # frames a window: bounds what may be under way, so that no result is evicted unread
+    hop: int = 1  # frames per window: limits what may be in flight, so that no result is evicted unread
     window: int = 1
 
 
@@ -32,15 +32,15 @@ class StreamSpec:
 class _Sent:
     end: int
     epoch: int
-    line_bytes: int  # on the line or in the device's buffer until answered
+    line_bytes: int  # on the line, or in the device's buffer, until answered
     at: float  # when
 
 
 class SampleStream:
-    """Go-back-N: a piece is taken only where the one before it was, and asked for again otherwise.
+    """Go-back-N: the device accepts a piece only after the one before it, and asks for that one otherwise.
 
-    `lost` counts results that the device evicted before they could be read; it stays 0 unless the device
-    computes faster than `hop` says.
+    `lost` counts results that the device evicted before they could be read. It stays 0 unless the device computes more
+    windows than `hop` says.
     """
 
     def __init__(self, client: Client, hello: messages.Hello, spec: StreamSpec, stream: int) -> None:
@@ -61,7 +61,7 @@ class SampleStream:
         self._under_way = in_ring
         self._unsent = bytearray()  # from byte `acked` of the stream on: not acknowledged yet
         self._acked = self._sent = self._furthest = 0
-        self._epoch = 0  # grows with every going back: answers to what was sent before ask for none
+        self._epoch = 0  # grows each time it goes back; answers to earlier pieces do not make it go back again
         self._requests: dict[int, _Sent] = {}
         self._attempt_s = FIRST_ATTEMPT_S
         self._progress_at = self._heard_at = client.clock()
@@ -70,9 +70,9 @@ class SampleStream:
         self.lost = 0
 
     def push(self, data: bytes) -> list[WindowResult]:
-        """Sends whole frames of int16 little-endian; returns results that arrived meanwhile."""
+        """Sends whole frames, int16 little-endian; returns results that arrived in the meantime."""
         if len(data) % self.frame_bytes:
-            raise KilotuneError("bad_argument", "samples of a stream come in whole frames", "")
+            raise KilotuneError("bad_argument", "the samples are not whole frames", "give a value for every axis")
         self._progress_at = self._client.clock()
         self._unsent += data
         while self._sent < self._end:
@@ -112,7 +112,7 @@ class SampleStream:
         return results
 
     def _advance(self, *, wait: bool) -> None:
-        """Sends what may be sent, then takes one answer, or goes back when none comes in time."""
+        """Sends as much as allowed, then takes one answer, or goes back if none arrives in time."""
         client = self._client
         while self._send_next():
             pass
@@ -123,13 +123,13 @@ class SampleStream:
         now = client.clock()
         if now >= self._progress_at + client.timeout_s:
             raise client.timed_out()
-        # Also where all was acknowledged: pieces sent twice may still count against the credit.
+        # Even if everything was acknowledged: pieces sent twice may still count against the credit.
         if answer is None and now >= attempt_ends and (self._acked < self._furthest or self._waiting):
             for request in self._requests.values():
-                request.line_bytes = 0  # lost, as far as anyone can tell
+                request.line_bytes = 0  # presumably lost
             self._attempt_s = min(self._attempt_s * 2, LONGEST_ATTEMPT_S)
             client.repeats += 1
-            client.transport.write(b"\0")  # ends what noise may have begun
+            client.transport.write(b"\0")  # ends a frame that noise may have begun
             self._go_back()
 
     def _send_next(self) -> bool:
@@ -168,7 +168,7 @@ class SampleStream:
 
     def _on_answer(self, answer: Answer) -> None:
         if answer.sequence in self._requests:
-            # The device answers in order: what was sent before this has left its buffer, or never got there.
+            # The device answers in order: what was sent before this has left its buffer, or never arrived.
             for sequence, earlier in self._requests.items():
                 if sequence == answer.sequence:
                     break
@@ -178,12 +178,12 @@ class SampleStream:
             return
         taken = messages.decode(messages.SamplesTaken, self._client.payload(answer, Kind.samples))
         self._heard_at = self._client.clock()
-        # A slow device is given the time that it takes, or what is sent again would fill its buffer.
+        # A slow device gets the time that it needs; otherwise repeated pieces would fill its buffer.
         self._attempt_s = min(max(FIRST_ATTEMPT_S, 2 * (self._heard_at - request.at)), LONGEST_ATTEMPT_S)
         self._credit = taken.credit
         self._keep(taken.results_first, taken.results)
-        # `next` counts modulo 2^32; it lies between what was acknowledged and what was ever sent,
-        # or shortly before where an older answer comes late.
+        # `next` counts modulo 2^32. It is between what was acknowledged and what was ever sent, or slightly before
+        # that if an older answer arrives late.
         ahead = (taken.next - self._acked) & _U32
         if ahead > _U32 // 2:
             return
@@ -198,7 +198,7 @@ class SampleStream:
             self._go_back()
 
     def _keep(self, first: int, packed: bytes) -> None:
-        """Adds the results that are new; a gap is what the device evicted."""
+        """Adds the new results; a gap means that the device evicted some."""
         results = messages.unpack_results(first, packed)
         if not results or results[-1].index < self._results_next:
             return

@@ -1,4 +1,4 @@
-"""Adapters over the wire, in pieces: pull until they belong together, push from where it was cut off."""
+"""Adapters over the wire, in pieces: pull repeats until all pieces belong together, push continues where it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _U32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """An adapter to push, with the image that it belongs to and what went into it."""
+    """An adapter to push, with the image that it belongs to and its training counts."""
 
     blob: bytes
     image_hash: bytes
@@ -27,24 +27,26 @@ class Load:
 
 
 def pull(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes:
-    """All `size` bytes of the device's adapter, of one moment, with the right checksum."""
+    """All `size` bytes of the device's adapter, from the same moment, with the right checksum."""
     for _ in range(_PULL_RESTARTS):
         blob = _pull_once(client, size, chunk, done)
         if blob is not None:
             return blob
-    raise KilotuneError("busy", "the adapter keeps changing while it is read", "end the learn phase first, then pull")
+    raise KilotuneError(
+        "busy", "the adapter keeps changing while it is read", "finish the learn phase first, then pull"
+    )
 
 
 def pull_start(client: Client, size: int, length: int) -> bytes:
-    """The first `length` bytes of the `size` that the adapter has: few enough for one message, so of one moment."""
+    """The first `length` of the adapter's `size` bytes: few enough for one message, so from one moment."""
     piece = _piece(client, size, 0, length)
     if len(piece.data) != length:
-        raise bad_message(f"{len(piece.data)} bytes of the adapter where {length} were asked for")
+        raise bad_message(f"{len(piece.data)} bytes of the adapter instead of {length}")
     return piece.data
 
 
 def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None]) -> bytes | None:
-    """None: it changed on the way."""
+    """The whole adapter; None if it changed while it was read."""
     blob = bytearray()
     first: messages.PullChunk | None = None
     while first is None or len(blob) < size:
@@ -55,23 +57,23 @@ def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None
         blob += piece.data
         done(len(blob))
     if zlib.crc32(blob) != first.crc:
-        raise KilotuneError("bad_crc", "the adapter that was pulled has a wrong checksum", "pull it again")
+        raise KilotuneError("bad_crc", "the pulled adapter has a wrong checksum", "pull it again")
     return bytes(blob)
 
 
 def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
-    """At most so many bytes of the adapter, from `at` on."""
+    """At most `length` bytes of the adapter, from `at` on."""
     piece = client.ask(messages.PullChunk, Kind.pull, messages.PullRequest(offset=at, length=most))
     left = size - at
     if piece.total != size or piece.offset != at or len(piece.data) > min(most, left):
-        raise bad_message("a piece of the adapter from elsewhere")
+        raise bad_message("a piece of the adapter from another offset")
     if not piece.data and left:
         raise bad_message("an empty piece of the adapter")
     return piece
 
 
 def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:
-    """The new checkpoint, once the device has verified it in its flash."""
+    """Returns the new checkpoint when the device has verified it in its flash."""
     blob = load.blob
     announced = messages.PushBeginRequest(
         image_hash=load.image_hash,
@@ -88,11 +90,11 @@ def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) ->
 def send(
     client: Client, kind: Kind, content: bytes, at: int, step: int, what: str, done: Callable[[int], None]
 ) -> None:
-    """`content` from `at` on, in messages of `kind` with `step` bytes each. `what` it is a piece of."""
+    """Sends `content` from `at` on, in messages of `kind` with `step` bytes each. `what`: its name in errors."""
     while at < len(content):
         piece = content[at : at + step]
         taken = client.ask(messages.PushNext, kind, messages.PushRequest(offset=at, data=piece))
         if taken.next != at + len(piece):
-            raise bad_message(f"it took another piece of the {what} than it was given")
+            raise bad_message(f"it accepted another piece of the {what} than the one sent")
         at = taken.next
         done(at)

@@ -17,26 +17,26 @@ _SOCKET_PREFIX = "socket://"
 
 
 class Transport(Protocol):
-    """What carries bytes; every call may raise KilotuneError `device_lost`."""
+    """A byte pipe; every call may raise KilotuneError `device_lost`."""
 
     name: str
-    poll_s: float  # pause between two questions about a training that runs by itself
+    poll_s: float  # pause between two status requests while training runs on the device
 
     def write(self, data: bytes) -> None: ...
 
     def read(self, timeout_s: float) -> bytes:
-        """What has arrived, at once if there is something; b"" after `timeout_s` without any."""
+        """What has arrived, immediately if there is something; b"" after `timeout_s` without data."""
         ...
 
     def reopen(self, timeout_s: float) -> None:
-        """Called after the device was told to restart: waits until bytes can flow again."""
+        """Called after a restart of the device: waits until bytes can flow again."""
         ...
 
     def close(self) -> None: ...
 
 
 class Exchanger(Protocol):
-    """A device in this process: takes what a host wrote, gives what it answers, trains a little."""
+    """A device in this process: takes what the host wrote, returns its answers, and trains a little."""
 
     def exchange(self, data: bytes) -> bytes: ...
 
@@ -82,7 +82,7 @@ class TcpPort:
             raise KilotuneError(
                 "no_device",
                 f"cannot connect to {self.name}: {error.strerror or error}",
-                "check that the emulator or process runs and listens there",
+                "check that the emulator or process runs and listens on this port",
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -143,7 +143,7 @@ class SerialPort:
             self._serial.write(data)
         except serial.SerialTimeoutException as error:
             raise stalled(self.name, self._timeout_s) from error
-        except (OSError, TypeError) as error:  # pyserial: TypeError where the port vanished meanwhile
+        except (OSError, TypeError) as error:  # pyserial: TypeError if the port has vanished
             raise lost(self.name, error) from error
 
     def read(self, timeout_s: float) -> bytes:
@@ -158,7 +158,7 @@ class SerialPort:
                 return data
 
     def reopen(self, timeout_s: float) -> None:
-        """A board with USB of its own vanishes while it restarts, and comes back under the same name."""
+        """A board with its own USB port vanishes while it restarts, and comes back under the same name."""
         deadline = self._clock() + timeout_s
         self._serial.close()
         while True:
@@ -180,7 +180,7 @@ def open_port(port: str, *, timeout_s: float, baud: int = DEFAULT_BAUD) -> Trans
         return SerialPort(port, baud=baud, timeout_s=timeout_s)
     host, _, number = port[len(_SOCKET_PREFIX) :].rpartition(":")
     if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise KilotuneError("bad_argument", f"'{port}' names no socket", "write it as socket://127.0.0.1:4000")
+        raise KilotuneError("bad_argument", f"'{port}' is not a socket address", "write it as socket://127.0.0.1:4000")
     return TcpPort(host, int(number), timeout_s=timeout_s)
 
 
@@ -189,27 +189,27 @@ def lost(name: str, error: Exception | None) -> KilotuneError:
     return KilotuneError(
         "device_lost",
         f"the connection to {name} broke{why}",
-        "was it unplugged, or did its process end? Connect it again; what was committed is kept",
+        "check whether it was unplugged or its process ended, and connect again; committed learning is kept",
     )
 
 
 def stalled(name: str, timeout_s: float) -> KilotuneError:
     return KilotuneError(
         "timeout",
-        f"{name} took no bytes for {timeout_s:g} s",
-        "the device may hang: restart it; a longer --timeout helps slow ones",
+        f"{name} accepted no bytes for {timeout_s:g} s",
+        "the device may hang: restart it; give slow devices a longer --timeout",
     )
 
 
 def cannot_open(name: str, error: Exception) -> KilotuneError:
-    """By cause: another program, no permission, no such port."""
+    """The error by its cause: another program, no permission, no such port."""
     text = str(error).lower()
     number = getattr(error, "errno", None)
     if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in text or "busy" in text:
         return KilotuneError(
             "port_busy",
             f"the port {name} is in use by another program",
-            "close the other program (a serial monitor?) and try again",
+            "close the other program, such as a serial monitor, and try again",
         )
     if number in (errno.EACCES, errno.EPERM) or "permission" in text or "access is denied" in text:
         return KilotuneError(
@@ -220,5 +220,9 @@ def cannot_open(name: str, error: Exception) -> KilotuneError:
             "on Windows, another program may have it open",
         )
     if number == errno.ENOENT or "no such file" in text or "could not find" in text or "filenotfound" in text:
-        return KilotuneError("no_device", f"there is no port {name}", "`kilotune ports` lists what there is")
-    return KilotuneError("no_device", f"cannot open {name}: {error}", "`kilotune ports` lists what there is")
+        return KilotuneError(
+            "no_device", f"there is no port {name}", "`kilotune ports` lists the ports of this computer"
+        )
+    return KilotuneError(
+        "no_device", f"cannot open {name}: {error}", "`kilotune ports` lists the ports of this computer"
+    )

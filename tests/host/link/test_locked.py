@@ -300,7 +300,7 @@ def test_the_wait_is_bounded_and_told(image: Image, flash: bytes, tmp_path: Path
     with locked.running("twin", image, bytes(tries), tmp_path) as victim:
         answer = victim.challenge(victim.open())
         assert 60_000 < messages.decode(messages.ErrorAnswer, answer.payload).detail <= 64_000
-        with pytest.raises(KilotuneError, match=r"listens to no other for 6\d s") as told:
+        with pytest.raises(KilotuneError, match=r"accepts none for 6\d s") as told:
             victim.owner()
         assert told.value.code == "slowed"
 

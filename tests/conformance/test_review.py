@@ -117,7 +117,7 @@ def test_patience_needs_windows_held_back() -> None:
         ({"momentum": 0.5}, "momentum"),
         ({"accumulate": 4}, "accumulation"),
         ({"hold_period": 4, "hold_count": 4}, "held back"),
-        ({"labels": 0}, "no classifier"),
+        ({"labels": 0}, "not a classifier"),
     ],
 )
 def test_impossible_wishes_are_named(options: dict[str, Any], words: str) -> None:

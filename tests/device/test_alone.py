@@ -251,7 +251,7 @@ def test_a_model_that_the_sensor_cannot_feed_is_not_taken_and_the_next_one_learn
     ):
         wrong = {"wrong_rate": small(1333.0), "wrong_range": small(full_scale_g=5.0), "wrong_axes": small(axes=4)}
         for code, other in wrong.items():
-            with pytest.raises(RefusedError, match="the sensor beside the device") as refused:
+            with pytest.raises(RefusedError, match="the device's sensor") as refused:
                 device.replace_model(other)
             assert refused.value.code == code
             assert device.info().image_hash == image.image_hash.hex()

@@ -1,1 +1,1 @@
-"""`Device` and what it says: learning, scoring, adapters, recording, keys, another model."""
+"""`Device` and its results: learning, scoring, adapters, recording, keys, replacing the model."""

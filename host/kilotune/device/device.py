@@ -1,4 +1,4 @@
-"""`Device`: learn, score, infer, train and carry adapters, on whatever target is behind the transport."""
+"""`Device`: learn, score, infer, train, pull and push adapters, on any target."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from kilotune.image.image import Image
 
 RATE_TOLERANCE = 0.01  # the same as on the device
-_STREAM_BYTES = 1 << 16  # handed over at a time, between two calls of `progress`
+_STREAM_BYTES = 1 << 16  # sent between two calls of `progress`
 
 ResultCall = Callable[[WindowResult], None]
 
 
 class Device:
-    """A device with a session open; use it with `with`. Every wait is bounded by `timeout_s`.
+    """A device with an open session; use it with `with`. Every wait is bounded by `timeout_s`.
 
-    `image` gives names to what is pulled, and must be the one on the device. `keys`: where the key of a
-    locked device is looked for; None: in the user's folder. `clock` and `rng`: for tests, of waits and sessions.
+    `image` gives names to what is pulled, and must be the one on the device. `keys`: where to look for the key of a
+    locked device; None: in the user's key folder. `clock` and `rng`: for tests of waits and sessions.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; what was not committed stays in the device's RAM."""
+        """Closes the connection; anything not committed stays in the device's RAM."""
         self._client.close()
 
     # --- what it is ------------------------------------------------------------------------------
@@ -102,13 +102,13 @@ class Device:
         return device_info(self._client.transport.name, self._hello, self._model)
 
     def require_model(self) -> messages.Model:
-        """The model that runs; RefusedError with the device's own reason where there is none of use."""
+        """The running model; raises RefusedError with the device's own reason if there is no usable one."""
         if self._model is None:
             raise no_model(self._hello.opened)
         return self._model
 
     def status(self) -> messages.DeviceStatus:
-        """Phase, progress, checkpoint, counters and memory, as they are now."""
+        """Current phase, progress, checkpoint, counters and memory."""
         return self._client.ask(messages.DeviceStatus, Kind.status)
 
     def _greet(self, hello: messages.Hello) -> None:
@@ -116,14 +116,14 @@ class Device:
         self._model = None if hello.opened else self._client.ask(messages.Model, Kind.model)
         m = self._model
         if m is not None and m.axes and not all((m.rate_mhz, m.full_scale_ug, m.window, m.hop, m.features)):
-            raise bad_message("its model has features of no size")
+            raise bad_message("its model has features of size 0")
         if self._model is None or self._image is None:
             return
         if self._model.image_hash != self._image.image_hash:
             raise KilotuneError(
                 "other_image",
                 f"the device runs image {self._model.image_hash.hex()[:12]}, "
-                f"the one given is {self._image.image_hash.hex()[:12]}",
+                f"but the one given is {self._image.image_hash.hex()[:12]}",
                 "give the image that the device was flashed with, or flash this one with `kilotune flash`",
             )
 
@@ -139,7 +139,7 @@ class Device:
 
     @property
     def key_id(self) -> bytes:
-        """Which key the device has; empty: none."""
+        """Id of the device's key; empty: none."""
         return self._hello.key_id
 
     @property
@@ -151,12 +151,12 @@ class Device:
         self._client.authenticate(key, self._hello.unique_id)
 
     def set_key(self, lock: Lock, key: Key | None) -> None:
-        """Gives the device a key, or takes it away (`Lock.none`, None); a present key must be at hand."""
+        """Gives the device a key, or removes it (`Lock.none`, None). If it has one already, that key must be known."""
         if self._hello.lock and not self._client.authenticated:
             self._unlock()
         key_id = self._client.set_key(lock, key)
         if key_id != (b"" if key is None else key.id(self._hello.unique_id)):
-            raise bad_message("it has another key than it was given")
+            raise bad_message("it has another key than the one sent")
         self._greet(self._client.open())
 
     def _require_features(self, rate_hz: float | None) -> messages.Model:
@@ -166,7 +166,7 @@ class Device:
         if rate_hz is not None and not abs(rate_hz * 1000 - model.rate_mhz) <= model.rate_mhz * RATE_TOLERANCE:
             raise local_error(
                 "wrong_rate",
-                f"the samples have {rate_hz:g} Hz, the model is made for {model.rate_mhz / 1000:g} Hz",
+                f"the samples have {rate_hz:g} Hz, but the model is made for {model.rate_mhz / 1000:g} Hz",
             )
         return model
 
@@ -199,21 +199,20 @@ class Device:
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
-        """One learn phase over all samples; returns what it came to, when the device detects.
+        """One learn phase over all samples; returns its report when training has ended and the device detects.
 
-        `samples`: float g or int16 counts (n, axes), or a list of such, each without gaps (with
-        `ready_features`: int16 Q10 (windows, features)). `labels`: the class of each, for classifiers.
-        `rate_hz` is checked where it is given. `hold_count` of every `hold_period` windows are held back from
-        training. `passes` over the others (0: calibration only), with a rate that falls from `lr` to 0;
-        `patience`: passes without a lower held-back loss after which training ends, 0: never. `momentum` (below
-        1) and `accumulate` (windows a step) need an image compiled for them; `weight_decay` pulls towards the
-        base model. `noise`: in 1/16 sigma, of the inputs trained on; `gain`: in 1/16 log2, of a random gain a
-        window and axis; `jitter`: bands move by up to one. `force`: keep what was trained even where calibration
-        is better. `resume`: go on from the checkpoint. Such a phase refuses windows that are unlike
-        the first healthy ones, and is undone where it would blunt the device (`status().guard` says why);
-        `guard` "gate": windows are refused by their score only, "none": not even so. `recalibrate`: with
-        `resume`, follow a machine that ages, slowly and within limits. Where learning is refused
-        (such as `too_few_windows`) or interrupted, the device goes back to its last checkpoint.
+        `samples`: float g or int16 counts (n, axes), or a list of such arrays, each without gaps; with
+        `ready_features`, int16 Q10 (windows, features). `labels`: the class of each, for classifiers. `rate_hz` is
+        checked if it is given. `hold_count` of every `hold_period` windows are held back from training. `passes`:
+        training passes over the others (0: calibration only), with a learning rate that falls from `lr` to 0.
+        `patience`: passes without a lower held-back loss after which training ends, 0: never early. `momentum` (below
+        1) and `accumulate` (windows per step) need an image compiled for them. `weight_decay` pulls towards the base
+        model. `noise` on the training inputs, in 1/16 sigma. `gain`: random gain per window and axis, in 1/16 log2.
+        `jitter`: bands move by up to one. `force`: keep what was trained even if calibration is better. `resume`:
+        continue from the checkpoint; such a phase refuses windows unlike the first healthy ones, and is undone if it
+        would make the device less sensitive (`status().guard` says why). `guard` "gate": refuse windows by their score
+        only; "none": refuse none. `recalibrate`: with `resume`, follow an ageing machine, slowly and within limits. If
+        learning is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
         Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
         `timeout` or `device_lost`.
         """
@@ -257,7 +256,7 @@ class Device:
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
-        """The same with all that can be asked for in one value."""
+        """`learn` with all options in one value."""
         model = self._require_features(rate_hz)
         phase = learning.prepare(model, self._segments(samples, ready_features), labels, options)
 
@@ -275,29 +274,31 @@ class Device:
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> Scores:
-        """The device's result of every window: score in log2, anomalous or not, why it was refused.
+        """The device's result for every window: score in log2, anomalous or not, and why it was refused.
 
         `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
         """
         self._require_features(rate_hz)
         phase = self.status().phase
         if phase not in (Phase.idle, Phase.detect):
-            # In a learn phase these windows would be learned from.
-            raise local_error("wrong_state", f"the device is in phase {phase.name}: finish or reset it first")
+            # In a learn phase, the device would learn from these windows.
+            raise local_error(
+                "wrong_state", f"the device is in phase {phase.name}: finish that or reset the device first"
+            )
         segments = self._segments(samples, ready_features)
         labels = [0] * len(segments)
         return self._run_streams(segments, labels, rate_hz, ready_features, progress, on_result)
 
     def classify(self, samples: Samples, *, rate_hz: float | None = None) -> npt.NDArray[np.int64]:
-        """(windows,) the winning class of every window; the model must be a classifier."""
+        """(windows,) the most probable class of every window; the model must be a classifier."""
         if self.require_model().classes == 0:
-            raise local_error("unavailable", "the model on the device is no classifier")
+            raise local_error("unavailable", "the model on the device is not a classifier")
         return self.score(samples, rate_hz=rate_hz).categories
 
     def open_stream(
         self, *, rate_hz: float | None = None, label: int = 0, ready_features: bool = False
     ) -> SampleStream:
-        """A stream to push live samples into; finish it before anything else is asked of the device."""
+        """A stream for live samples; finish it before any other request."""
         model = self._require_features(rate_hz)
         kind = StreamKind.features if ready_features else StreamKind.samples
         self._stream = self._stream % 0xFFFF + 1
@@ -347,18 +348,18 @@ class Device:
             lost += stream.lost
         return Scores(tuple(results), tuple(owners), lost, sum(s.clipped for s in segments))
 
-    # --- the sensor beside it --------------------------------------------------------------------
+    # --- its sensor ------------------------------------------------------------------------------
 
     def sensor_test(self) -> messages.SensorTest:
-        """The sensor's own self-test; for about 0.6 s it measures nothing else. Keep the machine still."""
+        """The sensor's own self-test. For about 0.6 s, it measures nothing else. Keep the machine still."""
         return self._client.ask(messages.SensorTest, Kind.sensor_test)
 
     def raw(self, start: int = 0) -> messages.RawFrames:
-        """Raw samples of the sensor from frame `start` on: what one message holds, of the last window."""
+        """Raw samples of the sensor's last window, from frame `start` on: as many as one message holds."""
         self.require_model()
         found = self._client.ask(messages.RawFrames, Kind.raw, messages.RawRequest(frames_from=start))
         if len(found.data) % (2 * self._require_features(None).axes):
-            raise bad_message("raw samples that are no whole frames")
+            raise bad_message("raw samples that are not whole frames")
         return found
 
     # --- ready model inputs ----------------------------------------------------------------------
@@ -380,7 +381,7 @@ class Device:
         accumulate: int = 1,
         progress: ProgressCall | None = None,
     ) -> None:
-        """`steps` training steps, one row of `inputs` each, in order and from the start again.
+        """`steps` training steps, one row of `inputs` each, in order, starting over at the end.
 
         `inputs`: int8 (n, inputs). `labels`: classes (n,) for classifiers, int8 (n, outputs) for
         regression, None for reconstruction.
@@ -392,30 +393,30 @@ class Device:
     def bench(self, *, runs: int = 1, input_row: npt.NDArray[np.int8] | None = None) -> BenchResult:
         """Instructions of one inference and of one training step, averaged over `runs`.
 
-        Training steps change the adapter; afterwards the device goes back to its last checkpoint (or
-        the base model): commit first what is to be kept.
+        Training steps change the adapter. Afterwards the device returns to its last checkpoint (or the base model), so
+        commit first what you want to keep.
         """
         return ReadyInputs(self._client, self._hello, self.require_model()).bench(runs, input_row)
 
     # --- adapter ---------------------------------------------------------------------------------
 
     def commit(self, *, candidate: bool = False) -> messages.Checkpoint:
-        """Writes the adapter to the device's flash; returns once it is verified there.
+        """Writes the adapter to the device's flash; returns when it is verified there.
 
-        A rollback from later checkpoints passes over a candidate, to the last stable one, until `mark_stable`.
+        A rollback from later checkpoints skips a candidate and goes to the last stable one, until `mark_stable`.
         """
         return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
 
     def mark_stable(self) -> messages.Checkpoint:
-        """Makes the newest checkpoint, a candidate, one that a rollback returns to; a stable one stays as it is."""
+        """Makes the newest checkpoint, a candidate, a stable one that rollbacks return to; a stable one stays."""
         return self._checkpoint(Kind.mark_stable)
 
     def rollback(self) -> messages.Checkpoint:
-        """Returns to the checkpoint before the newest one, for good."""
+        """Returns to the checkpoint before the newest one, permanently."""
         return self._checkpoint(Kind.rollback)
 
     def restore(self) -> messages.Checkpoint:
-        """Drops what was not committed: the newest checkpoint counts again, or the base model."""
+        """Drops everything not committed, and returns to the newest checkpoint or the base model."""
         return self._checkpoint(Kind.restore)
 
     def _checkpoint(self, kind: Kind) -> messages.Checkpoint:
@@ -423,15 +424,15 @@ class Device:
         return self._client.ask(messages.Checkpoint, kind)
 
     def reset(self) -> None:
-        """Restarts the device and connects again; only what was committed survives."""
+        """Restarts the device and connects again; anything not committed is lost."""
         self._greet(self._client.reset())
 
     def pull(self, *, progress: ProgressCall | None = None) -> Adapter:
-        """The device's present adapter; needs the image, for names and shapes. A locked device vouches for it."""
+        """The device's present adapter, tagged by a locked device. Needs the image, for names and shapes."""
         if self._image is None:
             raise KilotuneError(
                 "no_image",
-                "an adapter can only be pulled with the model image at hand",
+                "pulling an adapter needs the model image",
                 "give the .ktm file that the device was flashed with: --image model.ktm",
             )
         if not self._hello.lock:
@@ -464,21 +465,21 @@ class Device:
         )
 
     def pull_bytes(self, *, progress: ProgressCall | None = None) -> bytes:
-        """The adapter as it lies in the device's RAM. Begins again where it changes on the way."""
+        """The adapter in the device's RAM. Starts over if it changes while it is read."""
         size, chunk = self.require_model().adapter_bytes, self._hello.chunk
         return transfer.pull(self._client, size, chunk, lambda n: tell(progress, "pull", n, size))
 
     def calibration_head(self) -> CalibrationHead | None:
-        """How the adapter in the device's RAM is calibrated, from its first bytes alone; None: without features."""
+        """The calibration of the adapter in the device's RAM, from its first bytes only; None: without features."""
         if self._model is None or self._model.axes == 0:
             return None
         size = CalibrationHead.LAYOUT.size
         return CalibrationHead.read(transfer.pull_start(self._client, self._model.adapter_bytes, size), 0)
 
     def push(self, adapter: Adapter, *, progress: ProgressCall | None = None) -> messages.Checkpoint:
-        """Gives the device an adapter; once verified there it is the newest checkpoint.
+        """Sends an adapter to the device; when it is verified there, it is the newest checkpoint.
 
-        An interrupted push goes on where it was when it is called again with the same adapter.
+        After an interruption, call it again with the same adapter: the push continues where it stopped.
         """
         model, config = self.require_model(), adapter.config
         if config.image_hash != model.image_hash.hex():
@@ -490,18 +491,18 @@ class Device:
     # --- model -----------------------------------------------------------------------------------
 
     def replace_model(self, image: Image, *, progress: ProgressCall | None = None) -> DeviceInfo:
-        """Puts `image` in the place of the device's model, which it keeps for `rollback_model`.
+        """Replaces the device's model with `image`; the device keeps the old one for `rollback_model`.
 
-        The device verifies and judges the whole image before it counts. Where that fails, or anything on the
-        way, the old model runs on. What was learned and not committed is lost; what was committed counts
-        again whenever its model does. An interrupted transfer goes on where it was when it is called again.
+        The device verifies the whole image, and checks that it fits, before it becomes valid. If anything fails, the
+        old model keeps running. Learning that was not committed is lost; what was committed for a model is valid again
+        when that model returns. After an interruption, call it again: the transfer continues where it stopped.
         """
         size, chunk = len(image.content), self._hello.chunk
         told = replace(self._client, image.content, image.image_hash, chunk, lambda n: tell(progress, "model", n, size))
         if told.image_hash != image.image_hash:
             raise KilotuneError(
                 "other_image",
-                f"the device runs image {told.image_hash.hex()[:12]} after it was given another",
+                f"the device runs image {told.image_hash.hex()[:12]} after another was sent",
                 "send the model again",
             )
         self._image = image
@@ -509,7 +510,7 @@ class Device:
         return self.info()
 
     def rollback_model(self) -> DeviceInfo:
-        """Returns to the model before the present one, for good, and to what was committed for it."""
+        """Returns to the previous model, permanently, and to what was committed for it."""
         self._client.ask(messages.Model, Kind.model_rollback)
         self._image = None
         self._greet(self._client.open())

@@ -1,4 +1,4 @@
-"""Learn phases and training: what can be asked for, what of it a device would refuse, and the wait for its end."""
+"""Learn phases and training: their options, checks before a device would refuse, and the wait for the end."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ _Q15 = 32768
 class TrainOptions:
     """How a training step changes parameters. KilotuneError `bad_argument` names what is out of range."""
 
-    # Learning rate, 0 or more. None: what suits the model, 0.5, and 0.05 for a classifier.
+    # Learning rate, 0 or more. None: 0.5, and 0.05 for a classifier.
     lr: float | None = None
 
-    # Share of the last change that the next one takes along: 0 up to, not including, 1. 0: none; more needs an image
-    # that was compiled with momentum.
+    # Fraction of the last change that is added to the next one: from 0 (none) up to, not including, 1. Above 0 it needs
+    # an image compiled with momentum.
     momentum: float = 0.0
 
     # Pull towards the base model, 0 or more. 0: none.
     weight_decay: float = 0.0
 
-    # Windows whose gradients make one step, 1 to 65,535; more than 1 needs an image compiled with accumulate.
+    # Windows per step, over which gradients are accumulated, 1 to 65,535; above 1 it needs an image compiled with
+    # accumulate.
     accumulate: int = 1
 
-    # Of all random choices of the device, 0 to 2^32 - 1: the same seed and samples give the same bits.
+    # Seed of the device's random choices, 0 to 2^32 - 1: the same seed and samples give the same bits.
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -52,13 +53,13 @@ class TrainOptions:
         to_real(self.weight_decay, "weight decay")
         if not (math.isfinite(self.momentum) and self.momentum >= 0 and round(self.momentum * _Q15) < _Q15):
             raise KilotuneError(
-                "bad_argument", f"momentum is {self.momentum}", "give a number from 0 up to, not including, 1"
+                "bad_argument", f"momentum is {self.momentum}", "give a number from 0 up to, but not including, 1"
             )
         require_range("accumulate", self.accumulate, 1, 0xFFFF)
         require_range("seed", self.seed, 0, 0xFFFFFFFF)
 
     def train_config(self, usual_lr: float) -> messages.TrainConfig:
-        """In the device's numbers; `usual_lr` counts where no learning rate is asked for."""
+        """The options in the device's format; `usual_lr`: the learning rate if none was given."""
         rate_mantissa, rate_exponent = to_real(usual_lr if self.lr is None else self.lr, "the learning rate")
         decay_mantissa, decay_exponent = to_real(self.weight_decay, "weight decay")
         return messages.TrainConfig(
@@ -74,39 +75,41 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions(TrainOptions):
-    """All that a learn phase can be asked for beside its samples. KilotuneError `bad_argument` names what is wrong."""
+    """All options of a learn phase besides its samples. KilotuneError `bad_argument` names what is wrong."""
 
-    # Times that the windows not held back are trained on, 0 to 65,535, with a learning rate that falls from `lr` to 0.
+    # Training passes over the windows not held back, 0 to 65,535, with a learning rate that falls from `lr` to 0.
     # 0: calibration only. None: 40, and 100 for a classifier.
     passes: int | None = None
 
     # Passes without a lower held-back loss after which training ends, 0 to 65,535. 0: it never ends early.
     patience: int = 0
 
-    # What scores a window; automatic: the device picks, on windows held back.
+    # What scores a window; automatic: the device picks what is best on held-back windows.
     scorer: Scorer = Scorer.automatic
 
-    # Of every `hold_period` windows (1 to 255), `hold_count` (fewer) are held back from training, to judge by. 0: none.
+    # Of every `hold_period` windows (1 to 255), `hold_count` (fewer; 0: none) are held back from training and used to
+    # judge the result.
     hold_period: int = 8
     hold_count: int = 2
 
-    # Of the inputs trained on: noise in 1/16 sigma, a random gain in 1/16 log2 for each window and axis, both 0 to
-    # 255, 0: none; bands that move by up to one.
+    # Variation of the training inputs: noise in 1/16 sigma, and a random gain in 1/16 log2 for each window and axis,
+    # both 0 to 255, 0: none; `jitter` moves bands by up to one.
     noise: int = 8
     gain: int = 0
     jitter: bool = False
 
-    # Keep what training gave even where calibration alone is better.
+    # Keep what was trained even if calibration alone is better.
     force: bool = False
 
-    # Go on from the checkpoint. Such a phase refuses windows unlike the first healthy ones, and is undone where it
-    # would blunt the device.
+    # Continue from the checkpoint. Such a phase refuses windows unlike the first healthy ones, and is undone if it
+    # would make the device less sensitive.
     resume: bool = False
 
-    # With `resume`: all; gate: windows are refused by their score only; none: no window is.
+    # With `resume`, which windows to refuse. all: by score, and by comparison with the first healthy ones; gate: by
+    # score only; none: no window.
     guard: Guard = Guard.all
 
-    # With `resume`: follow a machine that ages, slowly and within limits.
+    # With `resume`: follow an ageing machine, slowly and within limits.
     recalibrate: bool = False
 
     def __post_init__(self) -> None:
@@ -119,17 +122,17 @@ class LearnOptions(TrainOptions):
             raise KilotuneError(
                 "bad_argument",
                 f"of every {self.hold_period} windows, {self.hold_count} are to be held back",
-                "hold back fewer than all; 2 of 8 is usual, 0 of 1 none",
+                "hold back fewer than all: 2 of 8 is usual, 0 of 1 means none",
             )
         require_range("noise", self.noise, 0, 0xFF)
         require_range("gain", self.gain, 0, 0xFF)
         if self.recalibrate and not self.resume:
             raise KilotuneError(
-                "bad_argument", "recalibrate goes on from a checkpoint", "give resume, or omit recalibrate"
+                "bad_argument", "recalibrate continues from a checkpoint", "give resume, or omit recalibrate"
             )
 
     def learn_config(self, *, classifies: bool) -> messages.LearnConfig:
-        """In the device's numbers, with what suits the model where nothing is asked for."""
+        """The options in the device's format, with the model's defaults for what was not given."""
         usual_passes = CLASSIFIER_PASSES if classifies else DEFAULT_PASSES
         return messages.LearnConfig(
             train_config=self.train_config(CLASSIFIER_LEARNING_RATE if classifies else DEFAULT_LEARNING_RATE),
@@ -150,14 +153,14 @@ class LearnOptions(TrainOptions):
 
 
 def require_range(name: str, value: int, low: int, high: int) -> None:
-    """KilotuneError `bad_argument` where `value` is not one of `low` to `high`."""
+    """Raises KilotuneError `bad_argument` if `value` is not within `low` to `high`."""
     if not low <= value <= high:
         raise KilotuneError("bad_argument", f"{name} is {value}", f"{low} to {high} are possible")
 
 
 @dataclass(frozen=True, slots=True)
 class LearnPhase:
-    """A learn phase that the device would take: its segments of samples, the class of each, and how to learn."""
+    """A checked learn phase: its segments of samples, the class of each, and how to learn."""
 
     segments: list[Segment]
     classes: list[int]
@@ -167,14 +170,14 @@ class LearnPhase:
 def prepare(
     model: messages.Model, segments: list[Segment], labels: Sequence[int] | int | None, options: LearnOptions
 ) -> LearnPhase:
-    """Names what the device would only call an argument out of range."""
+    """Checks a learn phase, with better messages than the device's "argument out of range"."""
     require_state(model, options.momentum, options.accumulate)
     if model.classes and labels is None:
         raise KilotuneError(
-            "bad_argument", "a classifier learns from labelled recordings", "give one label a recording"
+            "bad_argument", "a classifier learns from labelled recordings", "give one label per recording"
         )
     if not model.classes and labels is not None:
-        raise KilotuneError("bad_argument", "the model is no classifier", "omit the labels")
+        raise KilotuneError("bad_argument", "the model is not a classifier", "omit the labels")
     classes = _labels_for(segments, labels)
     if model.classes:
         require_classes(model, classes)
@@ -182,17 +185,17 @@ def prepare(
 
 
 def _labels_for(segments: list[Segment], labels: Sequence[int] | int | None) -> list[int]:
-    """One class a segment."""
+    """One class per segment."""
     each = [0] * len(segments) if labels is None else [int(label) for label in np.atleast_1d(np.asarray(labels))]
     if len(each) != len(segments):
         raise KilotuneError(
-            "bad_argument", f"{len(each)} labels for {len(segments)} segments of samples", "give one label a segment"
+            "bad_argument", f"{len(each)} labels for {len(segments)} segments of samples", "give one label per segment"
         )
     return each
 
 
 def require_state(model: messages.Model, momentum: float, accumulate: int) -> None:
-    """KilotuneError `bad_argument` where training needs optimiser state that the image does not have."""
+    """Raises KilotuneError `bad_argument` if training needs optimiser state that the image does not have."""
     if model.state_bytes == 0 and (momentum or accumulate > 1):
         wanted = "momentum" if momentum else "accumulation"
         option = "--momentum" if momentum else "--accumulate"
@@ -202,18 +205,18 @@ def require_state(model: messages.Model, momentum: float, accumulate: int) -> No
 
 
 def require_classes(model: messages.Model, classes: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
-    """KilotuneError `bad_argument` where one of them is no class of this classifier."""
+    """Raises KilotuneError `bad_argument` if one of them is not a class of this classifier."""
     if len(classes) and not 0 <= min(classes) <= max(classes) < model.classes:
         raise KilotuneError(
-            "bad_argument", "a label is no class of the model", f"0 to {model.classes - 1} are possible"
+            "bad_argument", "a label is not a class of the model", f"0 to {model.classes - 1} are possible"
         )
 
 
 def run(
     client: Client, phase: LearnPhase, stream: Callable[[], object], progress: ProgressCall | None
 ) -> messages.LearnReport:
-    """The phase from its beginning to the end of its training; `stream` sends its samples. Where that fails, or the
-    caller interrupts it, a device that still answers is told to give up."""
+    """Runs the phase to the end of its training; `stream` sends its samples. If that fails, or the caller interrupts
+    it, the phase is cancelled on a device that still answers."""
     client.tell(Kind.learn_begin, phase.config)
     try:
         stream()
@@ -227,7 +230,7 @@ def run(
 
 
 def _wait_for_training(client: Client, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
-    """Bounded: a device that gets nowhere for the client's timeout is given up."""
+    """Waits for the end of training, or until there is no progress for the client's timeout."""
     seen: tuple[int, ...] = ()
     changed_at = client.clock()
     while True:
@@ -239,7 +242,7 @@ def _wait_for_training(client: Client, passes: int, progress: ProgressCall | Non
             raise KilotuneError(
                 "interrupted",
                 f"training ended early: the device is in phase {status.phase.name}",
-                "was it reset, or told to cancel? Learn again",
+                "it was reset or cancelled: learn again",
             )
         now = (status.report.passes_done, status.train_steps, status.generation)
         if now != seen:

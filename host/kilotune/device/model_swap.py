@@ -1,4 +1,4 @@
-"""Another model over the wire: sent in pieces, verified and judged by the device, and running. Old or new."""
+"""Replaces the model over the wire: sent in pieces, verified and checked by the device, then run; all or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError
 
-_ATTEMPTS = 3  # each in another place of the flash, where one is worn out
+_ATTEMPTS = 3  # each in another place of the flash, in case one is worn out
 _UNIT = 16  # a piece ends with a whole flash word
 _OF_SENSOR = {
     "wrong_rate": "does not measure at this rate",
@@ -24,9 +24,9 @@ _OF_SENSOR = {
 def replace(
     client: Client, content: bytes, image_hash: bytes, chunk: int, done: Callable[[int], None]
 ) -> messages.Model:
-    """What the device says of its model once it runs `content`; where anything fails, the old one runs on.
+    """Sends `content`; returns the device's description of it when it runs. If anything fails, the old model runs on.
 
-    KilotuneError `no_room`, `no_memory`, `unsupported_op`, `wrong_rate` and others: refused before the switch.
+    Raises KilotuneError `no_room`, `no_memory`, `unsupported_op`, `wrong_rate` and others if refused before the switch.
     """
     try:
         for last in (False,) * (_ATTEMPTS - 1) + (True,):
@@ -48,22 +48,22 @@ def _send(client: Client, content: bytes, image_hash: bytes, chunk: int, done: C
 
 
 def _explained(error: RefusedError, size: int) -> KilotuneError:
-    """The refusal in the words of this command; its status stays the code."""
-    flash = "write it with `kilotune flash`: it replaces the model that is there, at the risk of a cut"
+    """The refusal with a text for this command; its status stays the code."""
+    flash = "write it with `kilotune flash`, which overwrites the present model and must not be interrupted"
     if error.code == "no_room" and error.detail == 0:
         text = "the flash of this board cannot hold two models: its model partition has too few parts to erase"
         return _told(error, text, flash)
     if error.code == "no_room" and size > error.detail:
-        text = f"the model image has {size:,} bytes; beside another, this device takes {error.detail:,}"
+        text = f"the model image has {size:,} bytes, but next to another this device has room for {error.detail:,}"
         return _told(error, text, flash)
     if error.code == "no_room":
-        text = f"the model that runs has more than the {error.detail:,} bytes that this device can keep beside another"
+        text = f"the running model has more than the {error.detail:,} bytes that this device can keep next to another"
         return _told(error, text, flash)
     if error.code == "no_memory":
-        text = f"the model needs {error.detail:,} bytes of RAM beside the firmware, which has fewer"
+        text = f"the model needs {error.detail:,} bytes of RAM, more than this firmware has for it"
         return _told(error, text, "build and flash the firmware for this model, or choose a smaller one")
     if error.code in _OF_SENSOR:
-        text = f"the sensor beside the device {_OF_SENSOR[error.code]}"
+        text = f"the device's sensor {_OF_SENSOR[error.code]}"
         return _told(error, text, "compile the model for this sensor; `kilotune flash` takes any model")
     return error
 

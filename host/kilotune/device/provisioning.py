@@ -1,4 +1,4 @@
-"""Gives a device its key, changes it, takes it away; a key is in its file before the device has it."""
+"""Sets, changes and removes a device's key. A key is saved in its file before the device gets it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kilotune.terms import Lock
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """`key_id` tells which key it is, not the key."""
+    """`key_id` identifies the key without revealing it."""
 
     unique_id: str
     lock: Lock
@@ -25,17 +25,17 @@ class Provisioned:
 
 
 def provision(device: Device, ring: KeyRing, lock: Lock) -> Provisioned:
-    """Locks a device without a key, with a new one, or with the one in the file that `ring` names."""
+    """Locks a device that has no key, with a new key, or with the one in the file that `ring` names."""
     path = ring.path(device.unique_id)
     if device.lock is not Lock.none:
         raise KilotuneError(
-            "already_locked", "the device has a key", "--change gives it another, --remove takes it away"
+            "already_locked", "the device already has a key", "use --change to replace it or --remove to remove it"
         )
     if path.exists() and ring.file is None:
         raise KilotuneError(
             "key_exists",
-            f"there is a key for a device {device.unique_id.hex()} at {path}",
-            "another board of the same name, or one that was erased? Name a file with --key-file, or move that one",
+            f"there already is a key for a device {device.unique_id.hex()} at {path}",
+            "it is another board's of that name, or this one's from before an erase: move it, or use --key-file",
         )
     made = not path.exists()
     key = Key.new() if made else keys.read(path)
@@ -46,10 +46,10 @@ def provision(device: Device, ring: KeyRing, lock: Lock) -> Provisioned:
 
 
 def change(device: Device, ring: KeyRing, lock: Lock) -> Provisioned:
-    """A new key in the place of the present one, which must be at hand; or only another lock's reach."""
+    """Replaces the present key, which must be known, with a new one; or only changes what the lock covers."""
     old = _present(device, ring)
     path, coming = ring.path(device.unique_id), ring.next_path(device.unique_id)
-    keys.write(path, old)  # a change that was cut off may have left it in the other file
+    keys.write(path, old)  # an interrupted change may have left it in the other file
     key = Key.new()
     keys.write(coming, key)
     _set(device, lock, key, coming)
@@ -74,7 +74,7 @@ def _present(device: Device, ring: KeyRing) -> Key:
 
 
 def _set(device: Device, lock: Lock, key: Key | None, made: Path | None) -> None:
-    """What was `made` goes where the device has refused it; where it gave no answer, it may have taken it."""
+    """Removes the file `made` if the device refuses the key; without an answer, the device may have accepted it."""
     try:
         device.set_key(lock, key)
     except RefusedError:
@@ -84,5 +84,5 @@ def _set(device: Device, lock: Lock, key: Key | None, made: Path | None) -> None
 
 
 def _retire(device: Device, ring: KeyRing, key: Key) -> None:
-    """Adapters that were pulled under it can still be verified."""
+    """Keeps a replaced key, so that adapters tagged with it can still be verified."""
     keys.write(ring.retired_path(device.unique_id, key), key)

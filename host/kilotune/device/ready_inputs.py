@@ -1,4 +1,4 @@
-"""Ready model inputs over the wire: whole in one message where they fit, in pieces where not."""
+"""Ready model inputs over the wire: in one message if they fit, else in pieces."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class ReadyInputs:
         output = b""
         while True:
             if answer.output_bytes != size or answer.offset != len(output):
-                raise bad_message("an output of another size")
+                raise bad_message("an output of the wrong size")
             output += answer.output
             if len(output) == size:
                 return output
             if not answer.output or len(output) > size:
-                raise bad_message("an output of another size")
+                raise bad_message("an output of the wrong size")
             answer = self._client.ask(messages.Output, Kind.output_read, messages.OutputReadRequest(offset=len(output)))
 
     def _send_input(self, row: bytes, room: int) -> bytes:
-        """What belongs into the request: the row, or nothing once it was written in pieces."""
+        """The data for the request: the row, or nothing after it was written in pieces."""
         if len(row) <= room:
             return row
         self._write_input(row)
@@ -70,7 +70,7 @@ class ReadyInputs:
         config: messages.TrainConfig,
         done: Callable[[int], None],
     ) -> None:
-        """Step i on row i modulo n."""
+        """Runs step i on row i modulo n."""
         if self._model.loss == 0:
             raise local_error("not_trainable")
         rows = self._rows(inputs, self._model.input_bytes, "inputs")
@@ -100,22 +100,26 @@ class ReadyInputs:
                 raise KilotuneError("bad_argument", "the model's loss needs a target for every input", "give labels")
             targets = self._rows(np.asarray(labels), self._model.output_bytes, "labels")
             if self._model.output_bytes > self._chunk - 3:
-                raise local_error("unavailable", "the model's targets are longer than a message of this device")
+                raise local_error("unavailable", "the model's targets do not fit a message of this device")
             if len(targets) != n:
                 raise _counts_differ(len(targets), n)
             return none, targets
         if loss == Loss.classification.number:
             if labels is None:
-                raise KilotuneError("bad_argument", "a classifier learns from a class a row", "give labels")
+                raise KilotuneError("bad_argument", "a classifier needs one class per row", "give labels")
             classes = np.asarray(labels)
             if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
-                raise KilotuneError("bad_argument", "labels are not whole numbers (n,)", "give the class of each input")
+                raise KilotuneError(
+                    "bad_argument", "labels are not an array (n,) of whole numbers", "give the class of each input"
+                )
             if len(classes) != n:
                 raise _counts_differ(len(classes), n)
             require_classes(self._model, classes)
             return classes.astype(np.int64), None
         if labels is not None:
-            raise KilotuneError("bad_argument", "the model is trained to reconstruct its input", "leave labels away")
+            raise KilotuneError(
+                "bad_argument", "the model is trained to reconstruct its input, so it takes no labels", "omit them"
+            )
         return none, None
 
     def bench(self, runs: int, input_row: npt.NDArray[np.int8] | None) -> BenchResult:
@@ -152,11 +156,11 @@ class ReadyInputs:
         if values.dtype != np.int8 or values.ndim < 2 or int(np.prod(values.shape[1:])) != size:
             raise KilotuneError(
                 "bad_shape",
-                f"{name} are {values.dtype} {values.shape}, the model takes int8 (n, {size})",
+                f"{name} are {values.dtype} {values.shape}, but the model takes int8 (n, {size})",
                 "quantise and reshape them",
             )
         return np.ascontiguousarray(values.reshape(len(values), size))
 
 
 def _counts_differ(labels: int, rows: int) -> KilotuneError:
-    return KilotuneError("bad_argument", f"{labels} labels for {rows} inputs", "give one label a row")
+    return KilotuneError("bad_argument", f"{labels} labels for {rows} inputs", "give one label per row")

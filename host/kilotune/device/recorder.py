@@ -1,4 +1,4 @@
-"""Records a device's sensor: raw samples with time stamps, and what was lost on the way."""
+"""Records a device's sensor: raw samples with time stamps, and what was lost."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 FORMATS = (".npz", ".csv")
 AXES = ("x", "y", "z")
 _NEWEST = 0xFFFFFFFF  # as a start: from now on
-_PAUSE_S = 0.005  # between looks at a sensor that has nothing new
-# What passes by itself: the device trains, or the engine is still a host's.
+_PAUSE_S = 0.005  # between requests while the sensor has nothing new
+# Temporary refusals: the device trains, or a host still uses the engine.
 _PASSING = ("busy", "wrong_state")
 
 
@@ -31,10 +31,9 @@ _PASSING = ("busy", "wrong_state")
 class LiveRecording:
     """`counts` int16 (n, axes); `time_s` (n,) since the first sample, by the sensor's rate within a stretch.
 
-    `stretches`: index of each first sample that does not follow the one before; the first is 0.
-    `dropped`: samples that the device had thrown away before this computer came for them. `overruns`: times that
-    the sensor's own FIFO ran over; how many samples those took, nobody knows, so stretches behind one are timed
-    by this computer's clock.
+    `stretches`: indices of samples that do not directly follow the one before; the first is 0. `dropped`: samples that
+    the device discarded before this computer fetched them. `overruns`: how often the sensor's own FIFO overflowed.
+    The number of samples lost to an overflow is unknown, so the stretch after it is timed by this computer's clock.
     """
 
     counts: npt.NDArray[np.int16]
@@ -69,7 +68,7 @@ class LiveRecording:
             write_atomically(path, ("\n".join(rows) + "\n").encode())
         else:
             raise KilotuneError(
-                "bad_argument", f"{path.name} has no format that is written", "use " + " or ".join(FORMATS)
+                "bad_argument", f"{path.name}: recordings are not written in that format", "use " + " or ".join(FORMATS)
             )
 
 
@@ -80,11 +79,11 @@ def record(
     progress: Callable[[float, float], None] | None = None,
     rescue: Callable[[LiveRecording], None] | None = None,
 ) -> LiveRecording:
-    """The sensor's samples from now on, `seconds` of them. `progress`: seconds done, of how many.
+    """Records the sensor from now on, for `seconds`. `progress`: seconds done, of how many.
 
-    `rescue` gets what there is where the recording ends early, by an error or by Ctrl-C, before that is raised.
+    `rescue` gets what was recorded if the recording ends early, by an error or Ctrl-C, before that is raised.
 
-    KilotuneError where the device has no sensor, is locked, or the sensor gives nothing for `timeout_s`.
+    Raises KilotuneError if the device has no sensor or is locked, or the sensor delivers nothing for `timeout_s`.
     """
     info = device.info()
     keeper = _Keeper(info.rate_hz, info.axes, round(seconds * info.rate_hz))
@@ -105,7 +104,7 @@ def _fill(
     axes: int,
     progress: Callable[[float, float], None] | None,
 ) -> None:
-    """Asks the device, without a pause while there is more, until the keeper has all that it wants."""
+    """Asks the device, without a pause while it has more, until the keeper has all that it wants."""
     clock = device.client.clock
     found = _ask(device, _NEWEST)
     at, gaps = found.frames_end, found.gaps
@@ -113,7 +112,7 @@ def _fill(
     while keeper.missing:
         found = _ask(device, at)
         now_s = clock()
-        if found.frames_end < at:  # its stream began anew: after training, a host's stream, or a reset
+        if found.frames_end < at:  # its stream has restarted: after training, a host's stream, or a reset
             keeper.break_off()
             at, gaps = 0, found.gaps
             continue
@@ -121,7 +120,7 @@ def _fill(
             heard_s = now_s
         elif now_s - heard_s > device.client.timeout_s:
             raise KilotuneError(
-                "timeout", f"the sensor gave no sample for {device.client.timeout_s:g} s", "`kilotune info` tells why"
+                "timeout", f"the sensor gave no sample for {device.client.timeout_s:g} s", "`kilotune info` shows why"
             )
         else:
             clock.sleep(_PAUSE_S)
@@ -134,7 +133,7 @@ def _fill(
 
 
 def _behind(found: messages.RawFrames, rate_hz: float) -> float:
-    """Seconds that the first frame of an answer is older than the newest one."""
+    """By how many seconds the first frame of an answer is older than the newest one."""
     return (found.frames_end - found.frames_first) / rate_hz
 
 
@@ -151,14 +150,14 @@ def _ask(device: Device, at: int) -> messages.RawFrames:
 
 
 class _Keeper:
-    """Puts pieces together; knows where one does not follow the last."""
+    """Puts pieces together, and notices if one does not follow the last."""
 
     def __init__(self, rate_hz: float, axes: int, wanted: int) -> None:
         self._rate_hz = rate_hz
         self._axes = axes
         self.wanted = wanted
         self._pieces: list[npt.NDArray[np.int16]] = []
-        self._starts: list[tuple[int, float]] = []  # of stretches: index here, time of it in s
+        self._starts: list[tuple[int, float]] = []  # start of each stretch: index here, time in s
         self._base: int | None = None  # the device's index of this stretch's first sample
         self._origin_s = 0.0
         self.count = self.dropped = self.overruns = 0
@@ -168,7 +167,7 @@ class _Keeper:
         return self.count < self.wanted
 
     def break_off(self, overruns: int = 0) -> None:
-        """What comes next does not follow; by how much, only the computer's clock can tell."""
+        """Starts a new stretch after a gap; only the computer's clock can tell its length."""
         self._base = None
         self.overruns += overruns
 
@@ -177,7 +176,7 @@ class _Keeper:
         frames = np.frombuffer(data, "<i2").reshape(-1, self._axes)
         if first > asked:
             self.dropped += first - asked
-            if self._base is not None:  # the device counts what is missing, so time goes on
+            if self._base is not None:  # the device counts what is missing, so time continues
                 self._open(first, self._starts[-1][1] + (first - self._base) / self._rate_hz)
         if gap_at is not None:
             before = min(max(gap_at - first, 0), len(frames))

@@ -1,4 +1,4 @@
-"""What a device tells, as a caller sees it."""
+"""Results of a device, as callers get them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kilotune.terms import Q10, Loss, Method, WindowFlag, word_for
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """A device and the model on it; sizes in bytes, hashes in hexadecimal. `axes` 0: no features.
+    """A device and its model; sizes in bytes, hashes in hexadecimal. `axes` 0: no features.
 
-    `model`: "ok", or the name of the status that says why there is none; its fields are 0 then. `method` and `loss`:
-    words of `kilotune.terms`, "none" where nothing is trained.
+    `model`: "ok", or the name of the status that says why there is none; its fields are then 0. `method` and `loss`:
+    words of `kilotune.terms`; "none" if nothing is trained.
     """
 
     target: str
@@ -51,7 +51,7 @@ class DeviceInfo:
 
 
 def device_info(target: str, hello: messages.Hello, model: messages.Model | None) -> DeviceInfo:
-    """Both messages as one."""
+    """Combines both messages."""
     status = statuses().get(hello.opened)
     opened = status.name if status is not None else f"status {hello.opened}"
     device = (hello.firmware, hello.board, hello.unique_id.hex(), hello.max_frame, hello.chunk, hello.credit)
@@ -84,10 +84,10 @@ def device_info(target: str, hello: messages.Hello, model: messages.Model | None
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One result a window, in order; indices count from 0 in every segment.
+    """One result per window, in order; indices count from 0 in every segment.
 
-    `segments`: of which segment each is. `lost`: results that the device dropped before they could be read.
-    `clipped`: samples outside of the full scale.
+    `segments`: the segment of each result. `lost`: results that the device dropped before they could be read.
+    `clipped`: samples outside the full scale.
     """
 
     results: tuple[WindowResult, ...]
@@ -103,7 +103,7 @@ class Scores:
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
-        """(windows,) log2 of the anomaly score (classifiers: of the winning probability); NaN: not scored."""
+        """(windows,) log2 of the anomaly score (classifiers: of the highest probability); NaN: not scored."""
         return np.array([r.score / Q10 if r.flags & WindowFlag.scored else np.nan for r in self.results], np.float64)
 
     @property
@@ -113,7 +113,7 @@ class Scores:
 
     @property
     def categories(self) -> npt.NDArray[np.int64]:
-        """(windows,) the winning class, of classifiers"""
+        """(windows,) the most probable class, for classifiers"""
         return np.array([r.category for r in self.results], np.int64)
 
 
@@ -130,16 +130,16 @@ ProgressCall = Callable[[Progress], None]
 
 
 def tell(progress: ProgressCall | None, what: str, done: int, total: int) -> None:
-    """Whoever wants to know."""
+    """Calls `progress`, if there is one."""
     if progress is not None:
         progress(Progress(what, done, total))
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One inference and one training step, averaged over `runs`; by the device's own clock and counter.
+    """One inference and one training step, averaged over `runs`, by the device's own clock and counter.
 
-    Instructions are None where the target cannot count them, all of a step where it cannot be trained.
+    Instructions are None if the target cannot count them; everything about a step is None if it cannot be trained.
     """
 
     instructions_inference: int | None

@@ -1,4 +1,4 @@
-"""Samples of a caller as what the device takes: int16 counts (n, axes), segment by segment."""
+"""Converts a caller's samples to what the device takes: int16 counts (n, axes), in segments."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Samples = SampleArray | Sequence[SampleArray]  # one gap-free recording, or seve
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`counts`: int16 (n, axes); `clipped`: values that lay outside of the full scale."""
+    """`counts`: int16 (n, axes); `clipped`: number of values outside the full scale."""
 
     counts: npt.NDArray[np.int16]
     clipped: int
 
 
 def to_segments(samples: Samples, *, axes: int, full_scale_g: float) -> list[Segment]:
-    """Float samples are in g, int16 ones are counts already; (n, axes), or (n,) for one axis."""
+    """Float samples are in g, int16 samples are counts; (n, axes), or (n,) for one axis."""
     several = isinstance(samples, (list, tuple)) and len(samples) > 0 and np.ndim(samples[0]) > 0
     each = list(samples) if several else [samples]
     return [_to_segment(np.asarray(part), axes, full_scale_g) for part in each]
@@ -40,7 +40,7 @@ def _to_segment(part: npt.NDArray[Any], axes: int, full_scale_g: float) -> Segme
     if part.ndim != 2 or part.shape[1] != axes:
         raise KilotuneError(
             "wrong_axes",
-            f"the samples have shape {part.shape}, the model takes (n, {axes})",
+            f"the samples have shape {part.shape}, but the model takes (n, {axes})",
             "choose the columns that the model was made for",
         )
     if part.dtype == np.int16:
@@ -48,7 +48,7 @@ def _to_segment(part: npt.NDArray[Any], axes: int, full_scale_g: float) -> Segme
     if not np.issubdtype(part.dtype, np.floating):
         raise KilotuneError(
             "bad_samples",
-            f"the samples are {part.dtype}, which may be g or counts",
+            f"the samples are {part.dtype}, which could be g or counts",
             "give float32 in g, or int16 counts",
         )
     finite = np.isfinite(part)
@@ -72,14 +72,14 @@ def to_features(values: Samples, *, features: int) -> list[Segment]:
         if part.dtype != np.int16 or part.ndim != 2 or part.shape[1] != features:
             raise KilotuneError(
                 "bad_shape",
-                f"feature vectors are {part.dtype} {part.shape}, the model takes int16 (windows, {features})",
+                f"feature vectors are {part.dtype} {part.shape}, but the model takes int16 (windows, {features})",
                 "compute them with the features of the same image",
             )
     return [Segment(np.ascontiguousarray(part, dtype="<i2"), 0) for part in parts]
 
 
 def to_counts(recording: Recording, full_scale_g: float) -> Any:
-    """(n, axes) int16 as the device's sensor would give them; clipped at the full scale, as it would."""
+    """(n, axes) int16 as the device's sensor would give them, clipped at the full scale."""
     from kilotune.device.samples import to_segments
 
     return to_segments([recording.samples], axes=recording.axes, full_scale_g=full_scale_g)[0].counts

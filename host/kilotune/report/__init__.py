@@ -1,4 +1,4 @@
-"""One self-contained HTML page that shows what a device learned and what it is worth."""
+"""A self-contained HTML page that shows what a device learned, and how much that helps."""
 
 from kilotune.report.data import Budget, Point, ReportData, Scores, Span, Spectrum
 from kilotune.report.page import render

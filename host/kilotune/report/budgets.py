@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report_budgets(image: Image, measured: Benchmark, firmware: FirmwareBuild | None) -> tuple[Budget, ...]:
-    """Memory and instructions for a report; `firmware`: the build for exactly this model, or None."""
+    """Memory and instructions for a report. `firmware`: the build for exactly this model, or None."""
     ram = list(ram_budget(image).items())
     flash = [("model image", len(image.content))]
     if firmware is not None:

@@ -1,4 +1,4 @@
-"""The pictures of a report, each drawn for a given width so that a phone gets its own."""
+"""The pictures of a report, each drawn for a given width, so that there is one for phones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_DOTS = 1600
 
 
 def both(draw: object, *arguments: object) -> str:
-    """One picture twice; the page shows the one that fits."""
+    """One picture in two widths; the page shows the one that fits."""
     assert callable(draw)
     return str(draw(*arguments, WIDE, "wide")) + str(draw(*arguments, NARROW, "narrow"))
 
@@ -46,7 +46,7 @@ def timeline(points: Sequence[Point], spans: Sequence[Span], width: float, css: 
 
 
 def _headings(plot: Plot, x: Scale, spans: Sequence[Span], css: str) -> None:
-    """Names of the spans above the picture where all fit, else their numbers."""
+    """Names of the spans above the picture if all fit, else their numbers."""
     numbered = bool(unnamed_spans(spans, plot.width, css))
     for k, span in enumerate(spans):
         words = str(k + 1) if numbered else span.label
@@ -55,7 +55,7 @@ def _headings(plot: Plot, x: Scale, spans: Sequence[Span], css: str) -> None:
 
 
 def unnamed_spans(spans: Sequence[Span], width: float, css: str) -> list[str]:
-    """The legend of the spans where not all names fit above the picture; empty where they do."""
+    """The legend of the spans if not all names fit above the picture; empty if they do."""
     if not spans:
         return []
     end = max(s.end_s for s in spans) or 1.0
@@ -65,7 +65,7 @@ def unnamed_spans(spans: Sequence[Span], width: float, css: str) -> list[str]:
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    """At most MOST_DOTS points: the lowest and the highest of each stretch stay."""
+    """At most MOST_DOTS points; keeps the lowest and the highest of each stretch."""
     if len(points) <= MOST_DOTS:
         return list(points)
     step = math.ceil(2 * len(points) / MOST_DOTS)
@@ -81,7 +81,7 @@ def _score(point: Point) -> float:
 
 
 def distribution(scores: Scores, width: float, css: str) -> str:
-    """How many windows have which score, healthy and faulty, and where the threshold lies."""
+    """Histogram of the scores of healthy and faulty windows, with the threshold."""
     plot = Plot(width, 230, top=22, left=48)
     all_scores = [*scores.healthy, *scores.fault]
     marks = all_scores + ([scores.threshold] if scores.threshold is not None else [])
@@ -116,7 +116,7 @@ def _steps(shares: Sequence[float], x: Scale, y: Scale, lo: float, step: float) 
 
 
 def roc_curves(before: Scores | None, after: Scores | None, width: float, css: str) -> str:
-    """Detection against false alarms at every threshold; a dot where the device's own threshold lies."""
+    """Detection against false alarms at every threshold; a dot marks the device's own threshold."""
     plot = Plot(width, width * 0.92, top=12)
     x, y = plot.x_scale(0, 100), plot.y_scale(0, 100)
     plot.axes(x, y, "false alarms, % of healthy windows", "detection, % of faulty windows")
@@ -143,7 +143,7 @@ def roc_curves(before: Scores | None, after: Scores | None, width: float, css: s
 
 
 def _staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Drops points in the middle of straight runs: a ROC has as many points as windows."""
+    """Drops points in the middle of straight runs, as a ROC has as many points as windows."""
     out: list[tuple[float, float]] = []
     for p in points:
         while len(out) >= 2 and _straight(out[-2], out[-1], p):
@@ -163,7 +163,7 @@ def spectrum(data: Spectrum, width: float, css: str) -> str:
     kept = [(f, 1000 * h, 1000 * a) for f, h, a in pairs if f > 0]
     amplitudes = [v for _, h, a in kept for v in (h, a) if v > 0]
     top = max(amplitudes, default=1.0)
-    # Five decades are seen at most: below lies rounding.
+    # At most five decades are shown; below that is rounding.
     bottom = max(min(amplitudes, default=top / 10), top * 1e-5)
     x = plot.x_scale(kept[0][0], kept[-1][0])
     y = plot.y_scale(bottom, max(top * 1.3, bottom * 10), log=True)
@@ -182,7 +182,7 @@ def _peaks(curve: Sequence[tuple[float, float]], columns: int) -> list[tuple[flo
 
 
 def budget(data: Budget, width: float, css: str) -> str:
-    """One bar of parts, of what is available where that is known."""
+    """One bar made of parts, relative to what is available if that is known."""
     used = sum(n for _, n in data.parts)
     whole = max(data.available or 0, used, 1)
     plot = Plot(width, 34, left=0, right=0, top=0, bottom=0)

@@ -1,4 +1,4 @@
-"""What a report shows. Scores are log2 of the anomaly score, as the device gives them."""
+"""The data of a report. Scores are log2 of the anomaly score, as the device gives them."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Spectrum:
 
     axis: str
     freq_hz: tuple[float, ...]
-    healthy_g: tuple[float, ...]  # amplitude, g rms a bin
+    healthy_g: tuple[float, ...]  # amplitude per bin, g rms
     anomalous_g: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Parts of one resource, with what the board has of it."""
+    """Use of one resource by parts, and how much of it the board has."""
 
     title: str  # "RAM", "Flash"
     unit: str  # "bytes" or "instructions"
@@ -62,7 +62,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """Everything on the page; empty parts are left out of it."""
+    """Everything on the page; empty parts are omitted."""
 
     title: str
     subtitle: str = ""
@@ -77,13 +77,13 @@ class ReportData:
     scorer_why: str = ""
     facts: tuple[tuple[str, str], ...] = ()  # what was learned, where and from what
     checks: tuple[tuple[str, bool, str], ...] = ()  # what was verified: name, outcome, detail
-    notes: tuple[str, ...] = ()  # what a reader should not overlook
+    notes: tuple[str, ...] = ()  # what a reader should know
     commands: tuple[str, ...] = ()  # that made it
 
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """Of one call; None where the target does not count."""
+    """Instructions per call; None if the target cannot count them."""
 
     inference: int | None
     step: int | None  # None also for an image that is not trained
@@ -91,11 +91,11 @@ class Instructions:
 
 @dataclass(frozen=True, slots=True)
 class Ram:
-    """Bytes; None where the target does not know."""
+    """Bytes; None if the target does not know."""
 
     arena: int
     adapter: int
-    static: int | None  # all else: firmware, window buffers, reservoir
+    static: int | None  # everything else: firmware, window buffers, reservoir
     stack_peak: int | None
 
 
@@ -104,5 +104,5 @@ class Benchmark:
     instructions: Instructions
     macs: int  # of one inference
     ram_bytes: Ram
-    flash_bytes: int | None  # firmware and model image; None where the firmware's size is not known
+    flash_bytes: int | None  # firmware and model image; None if the firmware's size is not known
     model_bytes: int

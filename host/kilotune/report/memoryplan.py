@@ -1,4 +1,4 @@
-"""The memory plan of an image as one SVG file: time to the right, addresses upwards, a box for each buffer."""
+"""The memory plan of an image as an SVG file: time to the right, addresses upwards, a box for each buffer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STYLE = (
 
 
 def alive_bytes(pieces: tuple[Piece, ...]) -> dict[int, int]:
-    """Bytes in use at each step; what is written over another piece counts once."""
+    """Bytes in use at each step; overlapping pieces count once."""
     steps = range(min(p.first for p in pieces), max(p.last for p in pieces) + 1)
     return {s: sum(e - b for b, e in _merged([p for p in pieces if p.first <= s <= p.last])) for s in steps}
 
@@ -43,7 +43,7 @@ def _merged(pieces: list[Piece]) -> list[tuple[int, int]]:
 
 
 def memory_plan(image: Image) -> str:
-    """One column for each step: the input, the ops forward, the loss, the ops backward with what runs again."""
+    """One column per step: the input, the ops forward, the loss, the ops backward with the ops that run again."""
     pieces, ops = image.memory, len(image.layers)
     plot = Plot(WIDTH, HEIGHT, left=64.0, right=16.0, top=44.0)
     first, last = -1, max([ops, *(p.last for p in pieces)])
@@ -79,7 +79,7 @@ def _box(plot: Plot, p: Piece, left: float, right: float, top: float, bottom: fl
 
 
 def _numbers(image: Image) -> list[str]:
-    """The op of each step from 0 on; one that runs again for the backward pass with a plus."""
+    """The op of each step from 0 on; an op that runs again for the backward pass has a plus."""
     ops = range(len(image.layers))
     found = [*map(str, ops), "loss"]
     for i in reversed(ops):

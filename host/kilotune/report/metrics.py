@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """Of one scorer on one set of windows; rates are 0 to 1."""
+    """Results of one scorer on one set of windows; rates are 0 to 1."""
 
     auc: float
     false_alarms: float  # share of healthy windows above the threshold
@@ -23,7 +23,7 @@ class Separation:
 
 
 def auc(healthy: Sequence[float], fault: Sequence[float]) -> float:
-    """Probability that a faulty window scores above a healthy one, ties counted half."""
+    """Probability that a faulty window scores above a healthy one; ties count half."""
     import numpy as np
 
     a, b = np.sort(np.asarray(healthy, np.float64)), np.asarray(fault, np.float64)
@@ -35,7 +35,7 @@ def auc(healthy: Sequence[float], fault: Sequence[float]) -> float:
 
 
 def roc(healthy: Sequence[float], fault: Sequence[float]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(false alarm rates, detection rates), both from 0 to 1, one point a distinct score."""
+    """(false alarm rates, detection rates), both from 0 to 1, one point per distinct score."""
     import numpy as np
 
     a, b = np.sort(np.asarray(healthy, np.float64)), np.sort(np.asarray(fault, np.float64))

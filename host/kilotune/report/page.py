@@ -1,4 +1,4 @@
-"""Puts a report's pictures and words into the page template."""
+"""Puts a report's pictures and texts into the page template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HALF_WIDE = 420.0  # drawing width of a picture that shares its row
 
 
 def render(data: ReportData) -> str:
-    """The whole page as HTML; it refers to no other file."""
+    """The whole page as HTML, without references to other files."""
     template = Template(resources.files("kilotune.report").joinpath("template.html").read_text(encoding="utf-8"))
     sections = [
         _timeline(data),
@@ -54,7 +54,7 @@ def _tiles(data: ReportData) -> str:
     after, before = _known(data.after), _known(data.before)
     tiles: list[tuple[str, str, str]] = []
     if after is not None:
-        # Without a threshold there is no rate to tell.
+        # Without a threshold there are no rates.
         armed = data.after is not None and data.after.threshold is not None
         was_armed = data.before is not None and data.before.threshold is not None
         tiles.append((f"{after.auc:.3f}", _was(before, f"{before.auc:.3f}" if before else ""), "AUC"))
@@ -119,7 +119,7 @@ def _timeline(data: ReportData) -> str:
         picture += _key([("", name) for name in names], css) if names else ""
     return _section(
         "Score over time",
-        "One dot a window. The higher, the less it looks like what the device knows.",
+        "One dot per window. The higher it is, the less the window looks like what the device knows.",
         picture,
     )
 
@@ -135,7 +135,9 @@ def _distributions(data: ReportData) -> str:
         return ""
     body = f'<div class="pair">{"".join(parts)}</div>'
     body += _key([("healthy", "healthy windows"), ("fault", "faulty windows"), ("line", "threshold")])
-    return _section("Scores before and after", "The less the two overlap, the better a threshold can work.", body)
+    return _section(
+        "Scores before and after", "The less the two overlap, the better a threshold can separate them.", body
+    )
 
 
 def _separation(data: ReportData) -> str:
@@ -162,7 +164,7 @@ def _separation(data: ReportData) -> str:
     body = f'<div class="pair"><div>{picture}</div><div><table>{rows}</table></div></div>'
     return _section(
         "Detection against false alarms",
-        "Every point of a curve is one possible threshold; the dot is the one that the device set by itself.",
+        "Every point of a curve is a possible threshold; the dot is the one that the device set.",
         body,
     )
 
@@ -218,17 +220,17 @@ def _checks(data: ReportData) -> str:
         f"{'yes' if ok else 'NO'}</span> {escape(detail)}</td></tr>"
         for name, ok, detail in data.checks
     )
-    return _section("What was verified", "", f"<table>{rows}</table>")
+    return _section("Checks", "", f"<table>{rows}</table>")
 
 
 def _notes(data: ReportData) -> str:
     if not data.notes:
         return ""
     items = "".join(f"<li>{escape(n)}</li>" for n in data.notes)
-    return _section("To keep in mind", "", f'<ul class="notes">{items}</ul>')
+    return _section("Notes", "", f'<ul class="notes">{items}</ul>')
 
 
 def _commands(data: ReportData) -> str:
     if not data.commands:
         return ""
-    return _section("Commands that made it", "", f"<pre>{escape(chr(10).join(data.commands))}</pre>")
+    return _section("Commands that made this report", "", f"<pre>{escape(chr(10).join(data.commands))}</pre>")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-CHAR = 6.7  # width of a character of the 12 px label font, on the wide side of true
+CHAR = 6.7  # width of a character of the 12 px label font, rounded up
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def linear_ticks(lo: float, hi: float, about: int) -> list[float]:
 
 
 def log_ticks(lo: float, hi: float, about: int) -> list[float]:
-    """1, 2, 5 a decade, or 1 a decade where that is too many."""
+    """1, 2, 5 per decade, or 1 per decade if that is too many."""
     decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
     for mantissas in ((1, 2, 5), (1, 3), (1,)):
         found = [m * 10.0**d for d in decades for m in mantissas if lo * 0.999 <= m * 10.0**d <= hi * 1.001]
@@ -64,7 +64,7 @@ def padded(lo: float, hi: float, share: float = 0.06) -> tuple[float, float]:
 
 
 def number(value: float) -> str:
-    """A tick's text: 20000 is 20k, 0.00001 is 1e-05."""
+    """Text of a tick: 20000 is 20k, 0.00001 is 1e-05."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:g}M"
@@ -135,7 +135,7 @@ class Plot:
             self.add(f'<path d="{body}" class="dots {css}" style="stroke-width:{2 * radius:g}"/>')
 
     def axes(self, x: Scale, y: Scale, x_label: str, y_label: str, *, y_ticks: bool = True) -> None:
-        """Grid, ticks and labels; ticks are thinned until their texts stand apart."""
+        """Grid, ticks and labels; ticks are thinned until their texts do not touch."""
         about = max(2, int((self.x1 - self.x0) / 80))
         ticks = x.ticks(about)
         while len(ticks) > 2 and _crowded([x(t) for t in ticks], [number(t) for t in ticks]):

@@ -1,4 +1,4 @@
-"""The trade-off of a search: what training gains against the RAM that it takes, as one SVG file."""
+"""The trade-off found by a search as an SVG file: what training gains, over the RAM that it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLE = (
 
 
 def tradeoff(found: Found, budget: Budget) -> str:
-    """RAM to the right (logarithmic), gain upwards; the front joins sets that no smaller one equals."""
+    """RAM to the right (logarithmic), gain upwards; a line joins the sets with a higher gain than all smaller ones."""
     plot = Plot(WIDTH, HEIGHT, left=58.0, right=24.0, top=30.0)
     points = found.points
     sizes = [p.ram_bytes for p in points] + [budget.ram_bytes]

@@ -21,5 +21,5 @@ def base_model(name: str = DEFAULT) -> Path:
         if found:
             return found[0]
     raise KilotuneError(
-        "no_file", f"the base model {name} is not installed", "name a model, or work from a full source tree"
+        "no_file", f"the base model {name} is not installed", "give a model, or work in a full source tree"
     )

@@ -1,4 +1,4 @@
-"""One machine, one device: score before, learn, score after; the material of a report."""
+"""Scores one machine on one device before and after learning: the data for a report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_SPECTRA = 3  # axes shown
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Windows of some recordings of one state of the machine."""
+    """Scored windows of the recordings of one state of the machine."""
 
     truth: str  # "healthy" or "fault"
     label: str
@@ -37,7 +37,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything scored in one state of the device, under one threshold."""
+    """Everything scored in one state of the device, with one threshold."""
 
     parts: tuple[Scored, ...]
     threshold: float | None
@@ -53,7 +53,7 @@ class Stage:
 
 
 def score_stage(device: Device, healthy: Sequence[Recording], fault: Sequence[Recording], *, words: str = "") -> Stage:
-    """Scores all recordings under the device's present adapter."""
+    """Scores all recordings with the device's present adapter."""
     parts = []
     for truth, recordings in (("healthy", healthy), ("fault", fault)):
         windows = tuple(w for r in recordings for w in score(device, r))
@@ -92,7 +92,7 @@ def study(
 
 
 def timeline(found: Study, config: FeatureConfig) -> tuple[tuple[Point, ...], tuple[Span, ...]]:
-    """Points and spans of before, learning and after, one behind the other."""
+    """Points and spans of before, learning and after, in a row."""
     points: list[Point] = []
     spans: list[Span] = []
     at = 0.0
@@ -122,7 +122,7 @@ def timeline(found: Study, config: FeatureConfig) -> tuple[tuple[Point, ...], tu
 def spectra(
     healthy: Sequence[Recording], fault: Sequence[Recording], after: Stage, config: FeatureConfig
 ) -> tuple[Spectrum, ...]:
-    """Of the healthy window of middle score and the faulty one of the highest, per axis."""
+    """Spectra of the healthy window with the median score and the faulty one with the highest, per axis."""
     calm = _window_of(healthy, after.parts[0], config, highest=False)
     wild = _window_of(fault, after.parts[1], config, highest=True)
     if calm is None or wild is None:
@@ -147,7 +147,7 @@ def spectra(
 
 
 def _window_of(recordings: Sequence[Recording], scored: Scored, config: FeatureConfig, *, highest: bool) -> Any:
-    """The samples (window, axes) in g of the window chosen by its score; None where nothing was scored."""
+    """The samples (window, axes) in g of the window chosen by its score; None if nothing was scored."""
     import numpy as np
 
     from kilotune.device.samples import to_g
@@ -198,7 +198,7 @@ def report_data(
         facts=(
             ("method", image.method),
             ("outcome", report_in_words(found.learn_report)),
-            ("guardrails", guard_in_words(found.guard) or "nothing to object"),
+            ("guardrails", guard_in_words(found.guard) or "no objection"),
             *facts,
             ("model image, SHA-256", image.image_hash.hex()),
             ("base model, SHA-256", image.base_hash.hex()),
@@ -211,11 +211,11 @@ def report_data(
 
 def _why(found: Study) -> str:
     held = found.learn_report.held if found.learn_report is not None else 0
-    return f"chosen by the device itself on {held} healthy windows that it held back from training"
+    return f"chosen by the device on {held} healthy windows held back from training"
 
 
 def sentence(found: Study) -> str:
-    """What learning was worth, in figures."""
+    """What learning achieved, in figures."""
     b, a = found.before.separation, found.after.separation
     was = f"AUC {b.auc:.3f}"
     if found.before.threshold is not None:
@@ -223,5 +223,5 @@ def sentence(found: Study) -> str:
     now = f"AUC {a.auc:.3f}, {100 * a.detection:.0f} % detected at {100 * a.false_alarms:.0f} % false alarms"
     return (
         f"Before learning: {was}. After learning from {found.learned_s:.1f} s of this machine's own healthy "
-        f"vibration: {now}, on {a.healthy} healthy and {a.fault} faulty windows that it had not learned from."
+        f"vibration: {now}, on {a.healthy} healthy and {a.fault} faulty windows that were not used for learning."
     )

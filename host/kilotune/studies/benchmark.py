@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def benchmark(device: Device, image: Image, *, firmware: FirmwareBuild | None, count: int = 1) -> Benchmark:
-    """Runs `count` inferences and steps on the device; the means are given.
+    """Runs `count` inferences and steps on the device; gives the means.
 
-    `firmware`: the build that holds exactly this model; None where the target has none of its own.
+    `firmware`: the build for exactly this model; None if the target has none.
     """
     inference, step = _counted(device, count)
     memory = device.status().memory
@@ -36,7 +36,7 @@ def benchmark(device: Device, image: Image, *, firmware: FirmwareBuild | None, c
 
 
 def _counted(device: Device, count: int) -> tuple[int | None, int | None]:
-    """Instructions of an inference and of a step; a target without a counter has none to tell."""
+    """Instructions of an inference and of a step; None on a target without a counter."""
     try:
         counted = device.bench(runs=count)
     except KilotuneError as error:

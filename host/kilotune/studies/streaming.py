@@ -1,4 +1,4 @@
-"""Recordings through a device: learn from some, score the others, one result a window."""
+"""Streams recordings through a device: learns from some, scores the others, one result per window."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from kilotune.link.messages import GuardStatus, LearnReport, WindowResult
     from kilotune.recordings import Recording
 
-# Told of work under way: done, total, what.
+# Reports progress: done, total, what.
 Tell = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the device said of one window."""
+    """The device's result for one window."""
 
     index: int
     t_s: float  # end of the window since its recording began
@@ -47,8 +47,8 @@ class StreamEvent:
 
 @dataclass(frozen=True, slots=True)
 class StreamSummary:
-    learned: LearnReport | None  # the device's learn report; None where nothing was learned
-    guard: GuardStatus | None  # what its guardrails found; None where nothing was learned
+    learned: LearnReport | None  # the device's learn report; None if nothing was learned
+    guard: GuardStatus | None  # what its guardrails found; None if nothing was learned
     windows: int
     anomalies: int
     refused: int
@@ -63,16 +63,16 @@ def learn(
     progress: Tell | None = None,
     emit: Callable[[Window], None] | None = None,
 ) -> LearnReport:
-    """One learn phase over all recordings, each a stream of its own; gives the device's report.
+    """One learn phase over all recordings, each as a separate stream; gives the device's report.
 
-    `labels`: one class a recording, for classifiers. `emit` gets every window.
+    `labels`: one class per recording, for classifiers. `emit` gets every window.
     Returns when training has ended.
     """
     if labels is not None and len(labels) != len(recordings):
         raise KilotuneError(
             "bad_argument",
             f"{len(labels)} labels for {len(recordings)} recordings",
-            "give one label a recording, in order",
+            "give one label per recording, in order",
         )
     model = device.info()
 
@@ -91,7 +91,7 @@ def learn(
 
 
 def score(device: Device, recording: Recording, *, emit: Callable[[Window], None] | None = None) -> list[Window]:
-    """The device's result of every window of a recording; `emit` gets each as soon as it is known."""
+    """The device's result for every window of a recording; `emit` gets each as soon as it is known."""
     model = device.info()
 
     def window(result: WindowResult) -> Window:
@@ -105,8 +105,8 @@ def score(device: Device, recording: Recording, *, emit: Callable[[Window], None
     if scores.lost:
         raise KilotuneError(
             "lost_results",
-            f"{scores.lost} results of {recording.name} were lost on the way",
-            "is the line too slow or unreliable? Try again",
+            f"{scores.lost} results of {recording.name} were lost on the line",
+            "check whether the line is too slow or unreliable, and try again",
         )
     return [window(r) for r in scores]
 
@@ -167,10 +167,10 @@ def run(
     emit: Callable[[StreamEvent], None],
     progress: Tell | None = None,
 ) -> StreamSummary:
-    """Learns from the first recordings, commits where asked to, then scores the others window by window."""
+    """Learns from the first recordings, commits if asked to, then scores the others window by window."""
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
     guard = device.status().guard if to_learn else None
-    if commit and guard is not None and not guard.returned:  # after a return the checkpoint is what is there
+    if commit and guard is not None and not guard.returned:  # after a return, the device is at its checkpoint already
         device.commit()
     counts = {"windows": 0, "anomalies": 0, "refused": 0}
     for recording in to_detect:
@@ -185,18 +185,18 @@ def run(
     return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"])
 
 
-# --- what a device says of itself, in the units of people ------------------------------------------
+# --- facts about a device and its model, in SI units -----------------------------------------------
 
 
 def model_rate_hz(device: Device) -> float:
-    """Sampling rate of the device's model; an error where it has no features."""
+    """Sampling rate of the device's model; an error if it has no features."""
     model = device.info()
     if model.axes == 0:
         device.require_model()
         raise KilotuneError(
             "no_features",
             "the device's model takes ready inputs, not samples",
-            "use `kilotune infer` and `train`",
+            "use `kilotune infer` and `kilotune train`",
         )
     return model.rate_hz
 
@@ -213,7 +213,7 @@ def threshold(device: Device) -> float | None:
 
 
 def features_of(model: Path) -> FeatureConfig:
-    """Features that a .tflite states; a model without is an error."""
+    """The features in a .tflite's metadata; an error if it has none."""
     from kilotune.compiler.compile import read_file
     from kilotune.image import metadata
     from kilotune.tflite import model as tflite_model
@@ -222,7 +222,7 @@ def features_of(model: Path) -> FeatureConfig:
     if features is None:
         raise KilotuneError(
             "no_features",
-            f"{model.name} takes ready inputs: it states no features",
+            f"{model.name} takes ready inputs, as its metadata has no features",
             "use a model made with features",
         )
     return features

@@ -102,9 +102,9 @@ def _require_flash_of(path: Path, layout: FlashLayout) -> None:
     if about.st_size != layout.bytes:
         raise KilotuneError(
             "bad_state",
-            f"the flash file {path} has {about.st_size:,} bytes, this board's flash {layout.bytes:,}: "
+            f"the flash file {path} has {about.st_size:,} bytes, but this board's flash {layout.bytes:,}: "
             "it was cut short, or belongs to another board",
-            "restore it from a copy or name another folder with --state; move the file away to begin with blank "
+            "restore it from a copy, or name another folder with --state; move the file away to start with empty "
             "flash, which loses what was learned",
         )
     if about.st_mode & 0o077:
@@ -115,7 +115,7 @@ def _make(path: Path, layout: FlashLayout) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        temporary.chmod(0o600)  # of a file that an earlier run left behind, too
+        temporary.chmod(0o600)  # also if an earlier run left the file behind
         for start in range(0, layout.used_bytes, _PIECE):
             file.write(bytes([ERASED]) * min(_PIECE, layout.used_bytes - start))
         file.truncate(layout.bytes)  # the rest is memory that the firmware does not use
@@ -124,6 +124,6 @@ def _make(path: Path, layout: FlashLayout) -> None:
 
 def _write_model(memory: mmap.mmap, layout: FlashLayout, image: bytes) -> None:
     if model_in(memory, layout) == image:
-        return  # by itself or as a record: then its former model stays too
+        return  # at the start or as a record; in that case the former model stays too
     start = layout.model_offset
     memory[start : start + layout.model_bytes] = image + bytes([ERASED]) * (layout.model_bytes - len(image))

@@ -47,7 +47,7 @@ def test_demo_tells_its_story_and_checks_itself(tflite: Path, tmp_path: Path, mo
     assert held["adapter_model.safetensors is the twin's, byte for byte"] is True
     assert held["reset loses nothing that was committed"] is True
     page = Path(story["report"]).read_text(encoding="utf-8")
-    assert "What was verified" in page
+    assert "Checks" in page
     assert (tmp_path / "demo" / "merged.tflite").exists()
     assert story["ok"] is not noticed
     assert held.get("the merged .tflite computes what the device computes") is (False if noticed else None)

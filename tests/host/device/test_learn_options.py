@@ -120,12 +120,12 @@ def test_what_the_image_has_no_room_for_is_refused_before_it_is_sent() -> None:
     for options, word in ((LearnOptions(momentum=0.5), "momentum"), (LearnOptions(accumulate=2), "accumulation")):
         with pytest.raises(KilotuneError, match=word):
             prepare(model, segments, None, options)
-    with pytest.raises(KilotuneError, match="no classifier"):
+    with pytest.raises(KilotuneError, match="not a classifier"):
         prepare(model, segments, [0], LearnOptions())
     three = replace(model, classes=3, state_bytes=4)
     with pytest.raises(KilotuneError, match="labelled"):
         prepare(three, segments, None, LearnOptions())
-    with pytest.raises(KilotuneError, match="no class of the model"):
+    with pytest.raises(KilotuneError, match="not a class of the model"):
         prepare(three, segments, [3], LearnOptions())
     with pytest.raises(KilotuneError, match="2 labels for 1 segments"):
         prepare(three, segments, [0, 1], LearnOptions())

@@ -205,6 +205,7 @@ def install() -> None:
         key_file: Path | None = None,
         *,
         fresh: bool = False,
+        insecure: bool = False,
     ) -> FakeDevice:
         parse_target(target)
         return FakeDevice(target, Image.load(image) if isinstance(image, Path) else image, state)

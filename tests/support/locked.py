@@ -39,7 +39,7 @@ _native = pytest.importorskip("kilotune._native", reason="the compiled module is
 KEY, OTHER_KEY = Key(bytes(range(32))), Key(bytes(range(1, 33)))
 LAYOUT = board("native").flash
 ANYONE = frozenset({Kind.hello, Kind.challenge})
-READERS = frozenset({Kind.model, Kind.status, Kind.results, Kind.output_read})
+READERS = frozenset({Kind.model, Kind.status, Kind.results})
 OWNERS = frozenset(Kind) - ANYONE - READERS  # whatever is new belongs here until someone decides otherwise
 _SYNC_VERSION = 9  # answered with `bad_version` and without any effect
 CONFIG = TrainOptions().train_config(2.0**-10)
@@ -183,7 +183,7 @@ def prepared_flash(image: Image, lock: Lock, folder: Path) -> bytes:
     keys = bytearray(b"\xff" * LAYOUT.key_bytes)
     session = _native.Session(image.content, checkpoints, LAYOUT.sector_bytes, "locked", keys=keys)
     keys_module.write(folder / "locked.key", KEY)
-    with Device(InProcess(session), image=image, keys=KeyRing(folder / "locked.key")) as device:
+    with Device(InProcess(session), image=image, keys=KeyRing(folder / "locked.key"), insecure=True) as device:
         device.learn(np.random.default_rng(1).normal(size=(3000, 3)).astype(np.float32), passes=1)
         device.commit()
         device.learn(np.random.default_rng(2).normal(size=(3000, 3)).astype(np.float32), passes=2)
@@ -255,9 +255,9 @@ class Victim:
         (answer,) = self.send(HEADER.pack(1, Kind.challenge, session, 1) + messages.encode(bytes(16)))
         return answer
 
-    def owner(self) -> tuple[Client, Tap]:
+    def owner(self, key: Key = KEY) -> tuple[Client, Tap]:
         """The owner, in an authenticated session."""
-        client, tap = self.someone(KEY)
+        client, tap = self.someone(key)
         client.request(Kind.status)
         return client, tap
 
@@ -269,9 +269,9 @@ class Victim:
         client.authenticate(key, client.open().unique_id)
         return client, tap
 
-    def state(self) -> tuple[object, ...]:
+    def state(self, key: Key = KEY) -> tuple[object, ...]:
         """What no attack may change, asked for by the owner and looked up in flash."""
-        client, _ = self.owner()
+        client, _ = self.owner(key)
         hello_state = client.ask(messages.DeviceStatus, Kind.status)
         adapter = client.request(Kind.pull, messages.encode(0, 0xFFFF))
         tag = client.ask(messages.AdapterTag, Kind.adapter_tag)

@@ -97,7 +97,8 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     """Give a device a key: from then on, nobody can change the device without it.
 
     The key is saved in your key folder under the device's unique id, where every command finds it, or in
-    --key-file; if that file exists, its key is used. Keep a copy: without the key, the device must be erased.
+    --key-file. If that file exists, its key is used, but only with --insecure, because it crosses the line readable.
+    Keep a copy: without the key, the device must be erased.
     """
     from kilotune.device import provisioning
     from kilotune.terms import Lock
@@ -107,7 +108,7 @@ def provision_command(out: Output, where: Where, reading: str, change: bool, rem
     if remove:
         refuse_given(("reading",), "--remove removes the lock")
     lock = Lock.all if reading == "closed" else Lock.writes
-    with where.connect(where.image) as device:
+    with where.connect(where.image, new_key=not (change or remove)) as device:
         if remove:
             done = provisioning.remove(device, device.keys)
         elif change:

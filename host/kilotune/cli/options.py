@@ -53,12 +53,24 @@ class Where:
     state: Path | None
     timeout_s: float
     key_file: Path | None
+    insecure: bool
 
-    def connect(self, image: Image | Path | None, *, fresh: bool = False) -> Device:
-        """`fresh`: start with empty flash unless --state names a folder."""
+    def connect(self, image: Image | Path | None, *, fresh: bool = False, new_key: bool = False) -> Device:
+        """`fresh`: start with empty flash unless --state names a folder. `new_key`: --key-file need not exist yet."""
+        from kilotune.link.keys import read
         from kilotune.targets.connect import connect
 
-        return connect(self._stateful(), image, self.state, self.timeout_s, self.key_file, fresh=fresh)
+        if self.key_file is not None and not (new_key and not self.key_file.exists()):
+            read(self.key_file)  # else a wrong name would be no lock at all
+        return connect(
+            self._stateful(),
+            image,
+            self.state,
+            self.timeout_s,
+            self.key_file,
+            fresh=fresh,
+            insecure=self.insecure,
+        )
 
     def named(self) -> str:
         """The target as text; if none was given, the computer's only serial port."""
@@ -79,7 +91,7 @@ class Where:
 
 
 def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decorated]:
-    """Adds --target, --port, --state, --timeout, --key-file (and --image): the command gets them as `where`."""
+    """Adds --target, --port, --state, --timeout, --key-file, --insecure (and --image): they come as `where`."""
 
     def wrap(function: Decorated) -> Decorated:
         @functools.wraps(function)
@@ -90,12 +102,14 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             state: Path | None,
             timeout: float,
             key_file: Path | None,
+            insecure: bool,
             **rest: Any,
         ) -> None:
             if target is not None and port is not None:
                 raise KilotuneError("bad_argument", "--target and --port name two devices", "give one of them")
             image = rest.pop("image_file", None) if image_option else rest.get("image")
-            function(out, where=Where(target if target is not None else port, image, state, timeout, key_file), **rest)
+            chosen = target if target is not None else port
+            function(out, where=Where(chosen, image, state, timeout, key_file, insecure), **rest)
 
         decorators = [
             click.option("-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD or a port."),
@@ -110,6 +124,7 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
                 help="Longest wait for any one answer, in seconds.",
             ),
             click.option("--key-file", type=FILE, help="Key of a locked device [default: from your key folder]."),
+            click.option("--insecure", is_flag=True, help="Accept a device that claims to have lost its key."),
         ]
         if image_option:
             decorators.insert(

@@ -31,7 +31,7 @@ from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.clock import SYSTEM_CLOCK, Clock
 from kilotune.link.keys import KeyRing
-from kilotune.link.messages import Kind, WindowResult
+from kilotune.link.messages import REQUESTS, Access, Kind, WindowResult
 from kilotune.link.status import local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 RATE_TOLERANCE = 0.01  # the same as on the device
 _STREAM_BYTES = 1 << 16  # sent between two calls of `progress`
+_RESTARTS = 5  # attempts, until a locked device confirms that it restarts
 
 ResultCall = Callable[[WindowResult], None]
 
@@ -51,7 +52,8 @@ class Device:
     """A device with an open session; use it with `with`. Every wait is bounded by `timeout_s`.
 
     `image` gives names to what is pulled, and must be the one on the device. `keys`: where to look for the key of a
-    locked device; None: in the user's key folder. `clock` and `rng`: for tests of waits and sessions.
+    locked device; None: in the user's key folder. `insecure`: accept a device that claims to have no key, or another
+    one, although its key is here. `clock` and `rng`: for tests of waits and sessions.
     """
 
     def __init__(
@@ -61,12 +63,15 @@ class Device:
         image: Image | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         keys: KeyRing | None = None,
+        insecure: bool = False,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
         self._client = Client(transport, timeout_s=timeout_s, clock=clock, rng=rng)
-        self._client.unlock = self._unlock
+        self._client.barred = self._barred
         self._keys = keys if keys is not None else KeyRing()
+        self._insecure = insecure
+        self._no_key: KilotuneError | None = None  # why this session has none on a locked device
         self._image = image
         self._stream = 0
         try:
@@ -111,9 +116,17 @@ class Device:
         """Current phase, progress, checkpoint, counters and memory."""
         return self._client.ask(messages.DeviceStatus, Kind.status)
 
-    def _greet(self, hello: messages.Hello) -> None:
+    def _greet(self, hello: messages.Hello, *, just_unlocked: bool = False) -> None:
+        """Authenticates if the key is here, then asks which model runs. From then on no answer counts without a tag."""
         self._hello = hello
+        self._no_key = None
+        if hello.lock is not Lock.none:
+            self._authenticate()
+        elif not (just_unlocked or self._insecure):
+            self._keys.require_unlocked(hello.unique_id)
         self._model = None if hello.opened else self._client.ask(messages.Model, Kind.model)
+        if self._model is None and self._client.authenticated:
+            self.status()  # its tag is the proof
         m = self._model
         if m is not None and m.axes and not all((m.rate_mhz, m.full_scale_ug, m.window, m.hop, m.features)):
             raise bad_message("its model has features of size 0")
@@ -146,18 +159,45 @@ class Device:
     def keys(self) -> KeyRing:
         return self._keys
 
-    def _unlock(self) -> None:
-        key = self._keys.find(self._hello.unique_id, self._hello.key_id)
-        self._client.authenticate(key, self._hello.unique_id)
+    @property
+    def insecure(self) -> bool:
+        return self._insecure
+
+    def _authenticate(self) -> None:
+        """Without the key, only what the device tells strangers can be asked for."""
+        hello = self._hello
+        try:
+            key = self._keys.find(hello.unique_id, hello.key_id)
+        except KilotuneError as error:
+            stranger = error.code == "locked" or (error.code == "wrong_key" and self._insecure)
+            if hello.lock is Lock.all or not stranger:
+                raise
+            self._no_key = error
+            return
+        self._client.authenticate(key, hello.unique_id)
+
+    def _barred(self, kind: Kind) -> KilotuneError | None:
+        return self._no_key if REQUESTS[kind].access is Access.owner else None
 
     def set_key(self, lock: Lock, key: Key | None) -> None:
         """Gives the device a key, or removes it (`Lock.none`, None). If it has one already, that key must be known."""
-        if self._hello.lock and not self._client.authenticated:
-            self._unlock()
+        if self._no_key is not None:
+            raise self._no_key
         key_id = self._client.set_key(lock, key)
         if key_id != (b"" if key is None else key.id(self._hello.unique_id)):
             raise bad_message("it has another key than the one sent")
-        self._greet(self._client.open())
+        self._greet(self._client.open(), just_unlocked=lock is Lock.none)
+
+    def has_key(self, key: Key) -> bool:
+        """Whether the device proves in a new session that it has this key, or another one.
+
+        Raises KilotuneError if it proves neither.
+        """
+        was_locked = self._hello.lock is not Lock.none
+        self._greet(self._client.open(), just_unlocked=not was_locked)
+        if was_locked and not self._client.authenticated:
+            raise bad_message("it no longer proves its key")
+        return self._client.authenticated and self.key_id == key.id(self.unique_id)
 
     def _require_features(self, rate_hz: float | None) -> messages.Model:
         model = self.require_model()
@@ -425,7 +465,16 @@ class Device:
 
     def reset(self) -> None:
         """Restarts the device and connects again; anything not committed is lost."""
-        self._greet(self._client.reset())
+        for _ in range(_RESTARTS):
+            told = self._client.restart()
+            self._greet(self._client.open())
+            if told or not self._client.authenticated:
+                return
+        raise KilotuneError(
+            "timeout",
+            f"the device did not confirm in {_RESTARTS} attempts that it restarts",
+            "check the cable, and that no other program speaks to the device; or press its reset button",
+        )
 
     def pull(self, *, progress: ProgressCall | None = None) -> Adapter:
         """The device's present adapter, tagged by a locked device. Needs the image, for names and shapes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +26,21 @@ class Provisioned:
 
 
 def provision(device: Device, ring: KeyRing, lock: Lock) -> Provisioned:
-    """Locks a device that has no key, with a new key, or with the one in the file that `ring` names."""
+    """Locks a device that has no key, with a new key, or with the one in the file that `ring` names.
+
+    The key crosses the line readable. If there is one already, the device may have had it: KilotuneError `lock_lost`.
+    An `insecure` device gets a new key, or the one in the named file.
+    """
     path = ring.path(device.unique_id)
     if device.lock is not Lock.none:
         raise KilotuneError(
             "already_locked", "the device already has a key", "use --change to replace it or --remove to remove it"
         )
+    if not device.insecure:
+        ring.require_unlocked(device.unique_id)
     if path.exists() and ring.file is None:
-        raise KilotuneError(
-            "key_exists",
-            f"there already is a key for a device {device.unique_id.hex()} at {path}",
-            "it is another board's of that name, or this one's from before an erase: move it, or use --key-file",
-        )
+        _retire(device, ring, keys.read(path))
+        path.unlink()
     made = not path.exists()
     key = Key.new() if made else keys.read(path)
     if made:
@@ -74,12 +78,16 @@ def _present(device: Device, ring: KeyRing) -> Key:
 
 
 def _set(device: Device, lock: Lock, key: Key | None, made: Path | None) -> None:
-    """Removes the file `made` if the device refuses the key; without an answer, the device may have accepted it."""
+    """Removes the file `made` if the device refuses the key; without an answer, the device may have accepted it.
+
+    Anyone can forge a refusal, so that the only copy of a key is deleted: the device must first prove which key it has.
+    """
     try:
         device.set_key(lock, key)
     except RefusedError:
-        if made is not None:
-            made.unlink(missing_ok=True)
+        with contextlib.suppress(KilotuneError):
+            if made is not None and key is not None and not device.has_key(key):
+                made.unlink(missing_ok=True)
         raise
 
 

@@ -54,7 +54,9 @@ class Client:
         self._session = 0
         self._counter = 0  # its lower half is the sequence number
         self._key: SessionKey | None = None  # tags requests and answers from then on
-        self.unlock: Callable[[], None] | None = None  # called where the device wants its key
+        self.barred: Callable[[Kind], KilotuneError | None] | None = (
+            None  # the error for what is not asked for without the key
+        )
         self._heard_bytes = 0
         self.repeats = 0
         self.forged = 0  # answers with a wrong tag, dropped
@@ -88,16 +90,22 @@ class Client:
         self._waiting.clear()
         return messages.decode(messages.Hello, self._request(Kind.hello, deadline=deadline))
 
-    def reset(self) -> messages.Hello:
-        """Restarts the device and opens a session with it."""
+    def restart(self) -> bool:
+        """Restarts the device; then open a session. False if the device did not confirm it.
+
+        It may have restarted all the same: if its answer was lost, it no longer knows this session. But anyone can
+        claim that.
+        """
         try:
             self.request(Kind.reset)
+            told = True
         except RefusedError as error:
             if statuses()[error.status].name != _NO_SESSION:
-                raise  # else the answer was lost, and the device has restarted
+                raise
+            told = False
         self.transport.reopen(self.timeout_s)
         self._decoder = frames.FrameDecoder(counters=self._decoder.counters)
-        return self.open()
+        return told
 
     def close(self) -> None:
         self.transport.close()
@@ -157,15 +165,12 @@ class Client:
     def request(self, kind: Kind, payload: bytes = b"") -> bytes:
         """Sends a request, and repeats it until it is answered; the device executes it once, however often it arrives.
 
-        If the device is locked, calls `unlock` and makes the request again.
+        Without the key, what needs the key is not asked of a locked device: a success could only be forged. A refused
+        request is never made again: refusals carry no tag, and the device may have executed it.
         """
-        try:
-            return self._request(kind, payload)
-        except RefusedError as error:
-            if statuses()[error.status].name != _LOCKED or self.unlock is None:
-                raise
-        self._key = None
-        self.unlock()
+        refused = self.barred(kind) if self.barred is not None and self._key is None else None
+        if refused is not None:
+            raise refused
         return self._request(kind, payload)
 
     def _request(self, kind: Kind, payload: bytes = b"", deadline: float | None = None) -> bytes:

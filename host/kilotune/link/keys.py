@@ -84,24 +84,51 @@ class KeyRing:
 
     def known(self, unique_id: bytes) -> list[Key]:
         """All keys on file for a device: the present one, one that is being set, and earlier ones."""
-        path = self.path(unique_id)
-        named = (path.name, self.next_path(unique_id).name)
-        try:
-            beside = sorted(path.parent.iterdir())
-        except OSError:
-            return []
-        return [read(p) for p in beside if p.name in named or p.name.startswith(f"{path.name}.old-")]
+        return [read(path) for path in (*self._present(unique_id), *self._retired(unique_id))]
 
     def find(self, unique_id: bytes, key_id: bytes) -> Key:
-        """The key that the device says it has; raises KilotuneError `locked` or `wrong_key` if it is not here."""
-        path, known = self.path(unique_id), self.known(unique_id)
-        for key in known:
+        """The key that the device says it has; raises KilotuneError `locked` or `wrong_key` if it is not here.
+
+        Earlier keys open no session: they were replaced, perhaps because they became known.
+        """
+        path, present = self.path(unique_id), [read(p) for p in self._present(unique_id)]
+        for key in present:
             if key.id(unique_id) == key_id:
                 return key
-        if known:
+        for earlier in self._retired(unique_id):
+            if read(earlier).id(unique_id) == key_id:
+                raise KilotuneError(
+                    "wrong_key",
+                    f"the device {unique_id.hex()} claims to have a key that was replaced or removed",
+                    f"if you know that it does, name that key: --key-file {earlier}",
+                )
+        if present:
             raise KilotuneError(
                 "wrong_key",
-                f"the device was given another key than the one in {path}",
-                "name the right file with --key-file",
+                f"the device {unique_id.hex()} claims to have another key than the one in {path}",
+                "name the right file with --key-file; with --insecure you can read what it tells strangers",
             )
         raise local_error("locked", f"the device {unique_id.hex()} is locked, and there is no key for it at {path}")
+
+    def require_unlocked(self, unique_id: bytes) -> None:
+        """Raises KilotuneError `lock_lost` if there is a key for a device that claims to have none."""
+        users = KeyRing()
+        here = [*self._present(unique_id), *(users._present(unique_id) if self.file is not None else [])]
+        if here:
+            raise KilotuneError(
+                "lock_lost",
+                f"the device {unique_id.hex()} claims to have no key, but this computer has one for it: {here[0]}",
+                "another device may be impersonating it; if you erased, unlocked or replaced it, use --insecure "
+                "(`kilotune provision --insecure` sets a new key), or move the key file away",
+            )
+
+    def _present(self, unique_id: bytes) -> list[Path]:
+        """Existing files of the device's key, and of one that is being set."""
+        return [path for path in (self.path(unique_id), self.next_path(unique_id)) if path.exists()]
+
+    def _retired(self, unique_id: bytes) -> list[Path]:
+        path = self.path(unique_id)
+        try:
+            return sorted(p for p in path.parent.iterdir() if p.name.startswith(f"{path.name}.old-"))
+        except OSError:
+            return []

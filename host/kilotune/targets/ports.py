@@ -45,15 +45,14 @@ def ports_of(chosen: Board) -> list[Port]:
 
 def board_on(port: Port) -> str | None:
     """The board that answers on a port; None if nothing does. Raises KilotuneError if the port cannot be opened."""
-    from kilotune.device.device import Device
+    from kilotune.link.client import Client
     from kilotune.link.transport import open_port
 
     with contextlib.ExitStack() as stack:
         line = open_port(port.device, timeout_s=_ASK_S)
         stack.callback(line.close)
         try:
-            with Device(line, timeout_s=_ASK_S) as device:
-                return device.info().board
+            return Client(line, timeout_s=_ASK_S).open().board  # what a locked device tells anyone too
         except KilotuneError:
             return None
 

@@ -19,6 +19,8 @@ from kilotune.cli.command import Ended
 from kilotune.device import recorder
 from kilotune.errors import EXIT_USAGE
 from kilotune.image import metadata
+from kilotune.link import keys
+from kilotune.link.auth import Key
 from kilotune.recordings import read
 from kilotune.targets import connect as connection
 from kilotune.targets import ports
@@ -130,7 +132,9 @@ def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_e
         def __exit__(self, *error: object) -> None:
             asked.append("closed")
 
-    def connect(target: str, image: object, state: object, timeout_s: float, key_file: object, fresh: bool) -> Line:
+    def connect(
+        target: str, image: object, state: object, timeout_s: float, key_file: object, *, fresh: bool, insecure: bool
+    ) -> Line:
         asked.append(key_file)
         return Line()
 
@@ -144,6 +148,7 @@ def test_record_uses_the_key_that_is_named_and_writes_what_it_has_when_it_ends_e
     monkeypatch.setattr(connection, "connect", connect)
     monkeypatch.setattr(recorder, "record", stopped)
     key, file = tmp_path / "key", tmp_path / "new" / "r.npz"
+    keys.write(key, Key.new())
     assert ended("record", "-t", "native", "--key-file", key, "-o", file, "--seconds", 10, "--json") == 130
     assert asked == [key, "closed"]
     assert len(read(file).samples) == 50

@@ -97,6 +97,26 @@ def test_a_device_is_locked_used_changed_and_unlocked(shell: Shell) -> None:
     assert shell.told_no_secret()
 
 
+def test_a_device_whose_flash_was_erased(shell: Shell) -> None:
+    """Its owner is told what to do, and it works: a new key, or none any more."""
+    shell.ask("provision")
+    (file,) = shell.key_files()
+    for flash in shell.folder.rglob("flash.bin"):
+        flash.unlink()
+    refused = shell.ask("commit", code=5)["error"]
+    assert refused["code"] == "lock_lost"
+    assert str(file) in refused["message"]
+    assert "`kilotune provision --insecure`" in refused["hint"]
+    assert shell.ask("provision", code=5)["error"]["code"] == "lock_lost"
+    shell.ask("commit", "--insecure")
+    old = file.read_text()
+    shell.ask("provision", "--insecure")
+    assert file.read_text() != old
+    assert old in [p.read_text() for p in shell.key_files()]
+    shell.ask("commit")
+    assert shell.told_no_secret()
+
+
 def test_merge_verifies_the_tag(shell: Shell) -> None:
     model, adapter, out = shell.folder / "m.tflite", shell.folder / "a", shell.folder / "merged.tflite"
     shell.ask("provision")
@@ -130,5 +150,8 @@ def test_a_given_key_file_is_made_or_used(shell: Shell) -> None:
     file.chmod(0o644)
     assert shell.ask("provision", "--key-file", file, code=1)["error"]["code"] == "bad_key_file"
     file.chmod(0o600)
-    assert shell.ask("provision", "--key-file", file)["key_id"] == told["key_id"]
+    refused = shell.ask("provision", "--key-file", file, code=5)["error"]
+    assert refused["code"] == "lock_lost"
+    assert str(file) in refused["message"]
+    assert shell.ask("provision", "--key-file", file, "--insecure")["key_id"] == told["key_id"]
     assert shell.ask("provision", "--change", "--remove", code=2)["error"]["code"] == "bad_argument"

@@ -100,9 +100,10 @@ class Board:
         self.image, self.ring = image, KeyRing(folder / "device.key")
         self.flash, self.keys = bytearray(b"\xff" * 4096 * 16), bytearray(b"\xff" * LAYOUT.key_bytes)
 
-    def open(self, ring: KeyRing | None = None) -> Device:
+    def open(self, ring: KeyRing | None = None, *, insecure: bool = False) -> Device:
         session = native.Session(self.image.content, self.flash, 4096, "board-1", keys=self.keys)
-        return Device(InProcess(session), image=self.image, keys=ring or self.ring, timeout_s=5)
+        line = InProcess(session)
+        return Device(line, image=self.image, keys=ring or self.ring, insecure=insecure, timeout_s=5)
 
 
 @pytest.fixture
@@ -180,11 +181,14 @@ def test_a_key_that_exists_is_not_overwritten(board: Board, monkeypatch: pytest.
     keys.write(ring.path(b"board-1"), OTHER_KEY)
     with pytest.raises(KilotuneError) as error:
         provisioning.provision(board.open(ring), ring, Lock.writes)
-    assert error.value.code == "key_exists"
+    assert error.value.code == "lock_lost"
     assert keys.read(ring.path(b"board-1")) == OTHER_KEY
-    # A file that was named is meant.
+    # A file that was named is meant where its key may cross the line.
+    ring.path(b"board-1").unlink()
     keys.write(board.ring.path(b"board-1"), KEY)
-    provisioning.provision(board.open(), board.ring, Lock.writes)
+    with pytest.raises(KilotuneError, match="claims to have no key"):
+        board.open()
+    provisioning.provision(board.open(insecure=True), board.ring, Lock.writes)
     assert keys.read(board.ring.path(b"board-1")) == KEY
     board.open().commit()
 

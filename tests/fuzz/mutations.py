@@ -37,7 +37,7 @@ MUTATIONS = (
     Mutation("any tag is right", "link/auth.cpp",
              "same_bytes(right, frame + n, kTagBytes)", "same_bytes(right, frame + n, 0)"),
     Mutation("a transfer outlives a question for the former model", "storage/model_store.cpp",
-             "  drop();  // mount settles what is not sealed\n", ""),
+             "  drop();  // mount resolves what is not sealed\n", ""),
 )  # fmt: skip
 
 

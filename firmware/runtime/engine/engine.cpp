@@ -21,7 +21,7 @@ Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& prof
     // The FFT and the network never run at the same time.
     const uint32_t fft = align8(feature_scratch_bytes(f));
     l.work = l.work > fft ? l.work : fft;
-    // While training no samples are taken, so the learner works in the sample window's memory.
+    // While training, no samples are taken, so the learner uses the sample window's memory.
     const uint32_t ring = align8(Window::bytes(f.window, f.axes));
     const uint32_t work = Learner::work_bytes(profile, f.features_total);
     l.ring = ring > work ? ring : work;
@@ -84,7 +84,7 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
                  features_.axes);
     scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
   }
-  // Without flash, or with one too small for this adapter, everything but persistence works.
+  // Without flash, or with too little for this adapter, everything but persistence works.
   if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) store_ = {};
   open_ = true;
   read_note();
@@ -134,7 +134,7 @@ Status Engine::stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, ui
   if (model_.features == 0) return Status::no_features;
   if (phase_ == Phase::train) return Status::busy;
   if (axes != features_.axes) return Status::wrong_axes;
-  // 1 % is more than any crystal is off, and less than two common sensor rates differ.
+  // 1 % is more than the error of any crystal, and less than the difference of two common rates.
   const uint32_t off =
       rate_mhz > features_.rate_mhz ? rate_mhz - features_.rate_mhz : features_.rate_mhz - rate_mhz;
   if (off > features_.rate_mhz / 100) return Status::wrong_rate;
@@ -280,12 +280,12 @@ void Engine::end_training() {
     count = static_cast<uint16_t>(count + ((guard.reasons >> i) & 1u));
   }
   if (guard.reasons != 0) write_note(guard);
-  // Only a phase that went on from a checkpoint is undone: it is still the newest one.
+  // Only a phase that continued from a checkpoint is undone: that is still the newest one.
   if (guard.returned != 0) return load_adapter();
   steps_ += learner_.kept_steps();
 }
 
-// What guardrails objected to outlives a restart in the note of the checkpoint (docs/SPEC.md,
+// The objections of guardrails survive a restart in the note of the checkpoint (docs/SPEC.md,
 // section 4).
 void Engine::read_note() {
   const uint32_t note = store_.note();
@@ -302,7 +302,7 @@ void Engine::write_note(const GuardReport& guard) {
   if (counters_.objected < 0xFFFF) ++counters_.objected;
   const uint32_t note = guard.reasons | static_cast<uint32_t>(guard.returned) << 8 |
                         static_cast<uint32_t>(counters_.objected) << 16;
-  static_cast<void>(store_.set_note(note));  // where flash fails, the next checkpoint has it
+  static_cast<void>(store_.set_note(note));  // if flash fails, the next checkpoint has it
 }
 
 // --- ready inputs ------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ Status Engine::push_append(uint32_t off, const uint8_t* data, uint32_t n) {
 Status Engine::push_end() {
   if (!open_) return Status::no_model;
   if (phase_ == Phase::train) return Status::busy;
-  // Judged before it counts: a well-formed transfer may still carry values out of range.
+  // Checked before it becomes valid: a well-formed transfer may still hold values out of range.
   const uint8_t* staged = store_.staged_payload();
   if (staged != nullptr && store_.staged() == model_.adapter_bytes && !acceptable(staged)) {
     return Status::bad_argument;

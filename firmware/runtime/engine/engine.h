@@ -1,7 +1,7 @@
 // The device's state machine: collect healthy windows, calibrate, train, decide, detect, commit.
 //
 // Everything here is single-threaded: call it from one loop, never from an interrupt. The engine
-// owns no memory: `open` gets one block whose size `ram_bytes` tells.
+// owns no memory: `open` gets one block, with the size that `ram_bytes` gives.
 #ifndef KILOTUNE_RUNTIME_ENGINE_ENGINE_H_
 #define KILOTUNE_RUNTIME_ENGINE_ENGINE_H_
 
@@ -22,10 +22,10 @@ namespace kilotune {
 
 struct WindowResult {
   uint32_t index;    // windows since the stream began, the first is 0
-  int16_t score;     // Q10 log2 of the anomaly score; classifiers: of the winning probability
+  int16_t score;     // Q10 log2 of the anomaly score; classifiers: of the highest probability
   uint8_t refused;   // Refusal bits
   uint8_t flags;     // WindowFlag bits
-  uint8_t category;  // classifiers: the winning class
+  uint8_t category;  // classifiers: the most probable class
 };
 
 struct Counters {
@@ -33,10 +33,10 @@ struct Counters {
   uint32_t refused[kRefusalCount];  // by Refusal bit
   uint32_t saturated;               // parameters clamped during training
   uint32_t train_steps;             // since boot
-  uint32_t inputs_saturated;        // features of windows beyond what a model input can say
+  uint32_t inputs_saturated;        // features of windows beyond the range of a model input
   // Candidates refused and learn phases undone since boot, by Reason.
   uint16_t objections[kReasonCount];
-  // The last ones, and how many learn phases there were such; kept in flash with the checkpoint.
+  // The last ones, and the number of such learn phases; kept in flash with the checkpoint.
   uint8_t last_reasons, last_returned;
   uint16_t objected;
   uint32_t last_reasons_window;  // `windows` when it happened, kEarlierRun: before this run
@@ -45,35 +45,35 @@ struct Counters {
 
 class Engine {
  public:
-  // What an image needs: bytes of RAM beside the engine itself, and samples (axes 0: none).
+  // What an image needs: bytes of RAM besides the engine itself, and samples (axes 0: none).
   struct Needs {
     uint32_t ram_bytes;
     FeatureConfig features;
   };
-  // The status that `open` would give for the image, with RAM enough.
+  // The status that `open` would give for the image if there were enough RAM.
   static Status measure(const uint8_t* image, uint32_t image_bytes, Needs& out);
   static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);  // 0: not valid
 
   // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
-  // `flash` may be null: nothing persists then. On error the engine stays closed: what Model::open
-  // gives for the image, or no_memory.
-  // Calls below give no_model while it is closed, and busy while training where that is in the way.
+  // `flash` may be null: then nothing persists. On error (no_memory, or what Model::open gives for
+  // the image) the engine stays closed.
+  // Calls below give no_model while it is closed, and busy if they cannot run during training.
   Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
               const Flash* flash);
   [[nodiscard]] bool is_open() const;
 
   // --- streams -----------------------------------------------------------------------------
-  // A stream is a gap-free run of samples (or of ready feature vectors); beginning one empties
+  // A stream is a gap-free run of samples (or of ready feature vectors); starting one empties
   // the window. `label` is used while a labelled learn phase runs. no_features, wrong_axes,
   // wrong_rate (more than 1 % off), bad_argument (the label).
   Status stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, uint8_t label);
-  // `bytes` holds whole frames (bad_argument): int16 little-endian, `axes` (or `features`) values a
-  // frame. Computes every window that completes and appends its result. wrong_state: no stream.
+  // `bytes` holds whole frames (bad_argument): int16 little-endian, `axes` (or `features`) values
+  // per frame. Computes each completed window and appends its result. wrong_state: no stream.
   Status stream_push(const uint8_t* bytes, uint32_t n);
   [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
-  void stream_gap() { window_.gap(); }         // what comes next does not follow what came last
-  // Frames of the present stream of samples, and a copy of those from index `from` on, or from the
-  // oldest that is left: as many whole ones as `max_bytes` hold. Returns the bytes, 0 while
+  void stream_gap() { window_.gap(); }         // the next frame does not follow the last one
+  // Number of frames in the present stream of samples; and a copy of those from index `from` on, or
+  // from the oldest one kept: as many whole frames as `max_bytes` hold. Returns the bytes, 0 while
   // training.
   [[nodiscard]] uint32_t stream_frames() const { return window_.pushed(); }
   uint32_t stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes, uint32_t& first) const;
@@ -84,16 +84,16 @@ class Engine {
                             WindowResult& out) const;  // false: not (or no longer) there
 
   // --- learning ----------------------------------------------------------------------------
-  // no_features; wrong_state: one is under way; bad_argument: a field is out of range or has no
+  // no_features; wrong_state: one is in progress; bad_argument: a field is out of range or has no
   // meaning for this model.
   Status learn_begin(const LearnConfig& config);
-  // What the image says that a device learns with when no host tells it; windows 0: it does not.
+  // The image's settings for learning without a host; windows 0: the device does not.
   [[nodiscard]] LearnConfig alone_config() const;
   [[nodiscard]] uint32_t alone_windows() const {
     return features_.axes == 0 ? 0 : Profile::alone(model_).windows;
   }
   // Calibrates, then goes to phase train (or detect, with 0 passes). too_few_windows: none to learn
-  // from, or none held back though that was asked for; the phase goes on.
+  // from, or none held back although requested; the phase continues.
   Status learn_end();
   Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
   bool background();      // one bounded piece of training; true while more remains
@@ -113,13 +113,13 @@ class Engine {
   // --- adapter -----------------------------------------------------------------------------
   [[nodiscard]] const uint8_t* adapter() const;
   [[nodiscard]] uint32_t adapter_bytes() const;
-  // Adapter to flash; returns after verification. A rollback returns to the last stable checkpoint
-  // before the present one; a candidate becomes stable by `mark_stable`. unavailable: no flash, or
-  // too little; flash_failed: no sector took it, and the checkpoint before still counts.
+  // Writes the adapter to flash; returns after verification. A rollback returns to the last stable
+  // checkpoint before the present one; `mark_stable` makes a candidate stable. unavailable: no (or
+  // too little) flash; flash_failed: no sector accepted it, and the checkpoint before stays valid.
   Status commit(bool stable = true);
   Status mark_stable();
-  Status rollback();  // to the checkpoint before the newest one, for good; no_checkpoint: none
-  Status restore();   // drop what is not committed: newest checkpoint, or the base model
+  Status rollback();  // to the checkpoint before the newest, permanently; no_checkpoint: none
+  Status restore();   // drop what is not committed: back to the newest checkpoint or the base model
   // A pushed adapter is staged in flash, verified, then becomes the newest checkpoint. begin:
   // wrong_base, bad_argument (its length); append: out_of_order, see RecordStore::append; end:
   // truncated, bad_crc, or bad_argument for values out of range.

@@ -1,11 +1,11 @@
-// What becomes of one window: health, score, gate, reservoir.
+// Processing of one window: health, score, gate, reservoir.
 #include "runtime/engine/engine.h"
 
 namespace kilotune {
 
 uint8_t Engine::gate(const WindowHealth& health) {
   uint8_t refused = 0;
-  // A few full-scale peaks are a machine's; more than 1 in 256 samples is an overdriven sensor.
+  // A machine may have a few full-scale peaks; more than 1 in 256 samples is an overdriven sensor.
   const bool full = health.clipped > uint32_t{features_.window} * features_.axes / 256;
   if (full || health.flattened != 0) refused |= kClipped;
   if (health.constant != 0) refused |= kConstant;
@@ -24,7 +24,7 @@ uint8_t Engine::gate(const WindowHealth& health) {
 void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
   ++counters_.windows;
   WindowResult result = {results_end_, 0, refused, 0, 0};
-  // In a fresh learn phase the old calibration is gone: there is nothing to score with.
+  // In a new learn phase the old calibration is gone, so there is nothing to score with.
   if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
   if (phase_ == Phase::learn) learn_window(features_q10, result);
   for (uint32_t i = 0; i < kRefusalCount; ++i) counters_.refused[i] += (result.refused >> i) & 1u;

@@ -1,4 +1,4 @@
-// Every operator of the kernel, or those of the one model that a firmware is built for.
+// Every operator of the kernel, or those of the only model that a firmware is built for.
 #include "runtime/engine/operators.h"
 
 #include "kernel/ops/op.h"
@@ -31,10 +31,10 @@ constexpr const OpKernel* kOperators[] = {  // opcode 1 first
 constexpr uint32_t kCount = sizeof(kOperators) / sizeof(kOperators[0]);
 
 struct Table {
-  const OpKernel* operators[kCount + 2];  // null behind the last
+  const OpKernel* operators[kCount + 2];  // null after the last
 };
 
-// Chosen while compiling, so that what is left out is not linked.
+// Chosen at compile time, so that unused operators are not linked.
 constexpr Table linked() {
   Table table{};
   uint32_t n = 0;

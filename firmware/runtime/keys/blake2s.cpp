@@ -1,4 +1,4 @@
-// One block at a time, the mixing function in a loop: a few cycles more, and half the code.
+// One block at a time, with the mixing function in a loop: a few more cycles, and half the code.
 #include "runtime/keys/blake2s.h"
 
 #include <cstring>
@@ -12,7 +12,7 @@ constexpr uint32_t kIv[8] = {0x6A09E667u, 0xBB67AE85u, 0x3C6EF372u, 0xA54FF53Au,
                              0x510E527Fu, 0x9B05688Cu, 0x1F83D9ABu, 0x5BE0CD19u};
 constexpr uint32_t kRounds = 10;
 
-// Which message words each round takes, two to a byte: the first in the upper half.
+// Which message words each round takes, two per byte: the first in the upper half.
 constexpr uint8_t kSigma[kRounds][8] = {{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF},
                                         {0xEA, 0x48, 0x9F, 0xD6, 0x1C, 0x02, 0xB7, 0x53},
                                         {0xB8, 0xC0, 0x52, 0xFD, 0xAE, 0x36, 0x71, 0x94},
@@ -26,7 +26,7 @@ constexpr uint8_t kSigma[kRounds][8] = {{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xC
 
 uint32_t rotate_right(uint32_t x, uint32_t n) { return x >> n | x << (32 - n); }
 
-// RFC 7693's G; called 80 times a block, so it stays a function.
+// RFC 7693's G; called 80 times per block, so it stays a function.
 void mix(uint32_t* v, uint32_t i, uint32_t x, uint32_t y) {
   const uint32_t diagonal = i >> 2;  // 0: columns, 1: diagonals
   uint32_t& a = v[i & 3];
@@ -79,7 +79,7 @@ void Blake2s::compress(bool last) {
 void Blake2s::add(const void* data, uint32_t n) {
   const auto* p = static_cast<const uint8_t*>(data);
   for (const uint8_t* end = p + n; p != end; ++p) {
-    // A full block waits for the byte behind it: the last one is compressed differently.
+    // A full block waits for the next byte, as the last block is compressed differently.
     if (fill_ == kBlockBytes) compress(false);
     block_[fill_++] = *p;
   }

@@ -1,6 +1,6 @@
 // BLAKE2s (RFC 7693) with and without a key, written for few bytes of code.
 //
-// Runs in a time that depends on lengths alone. Not for interrupts.
+// The running time depends on lengths only. Not for interrupts.
 #ifndef KILOTUNE_RUNTIME_KEYS_BLAKE2S_H_
 #define KILOTUNE_RUNTIME_KEYS_BLAKE2S_H_
 
@@ -18,7 +18,7 @@ class Blake2s {
   Blake2s(const Blake2s&) = delete;
   Blake2s& operator=(const Blake2s&) = delete;
 
-  // At most 2^32 - 1 bytes in all, a key's block of 64 included.
+  // At most 2^32 - 1 bytes in total, including a key's block of 64.
   void add(const void* data, uint32_t n);
   void add_byte(uint8_t value) { add(&value, 1); }
   void add_u32(uint32_t value);  // little-endian
@@ -36,10 +36,10 @@ class Blake2s {
   uint8_t block_[kBlockBytes];
 };
 
-// In a time that does not tell where they differ.
+// The time does not reveal where they differ.
 [[nodiscard]] bool same_bytes(const uint8_t* a, const uint8_t* b, uint32_t n);
 
-// Zeros that the compiler may not leave out.
+// Writes zeros that the compiler must not optimise away.
 void wipe(void* memory, uint32_t n);
 
 }  // namespace kilotune

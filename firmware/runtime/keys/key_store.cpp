@@ -16,7 +16,7 @@ constexpr uint32_t kMaxWordBytes = 16;
 constexpr uint32_t kFewestEntries = 16;
 constexpr uint32_t kErased = 0xFFFFFFFFu;
 constexpr uint32_t kTries = 4;  // words that may be worn out in a row
-// They clear different bits: a torn attempt cannot read as a success.
+// They clear different bits, so that a torn attempt cannot read as a success.
 constexpr uint32_t kAttempt = 0xFFFF0000u, kSuccess = 0x0000FFFFu;
 
 // Offsets in a sector; multiples of the largest flash word.
@@ -34,7 +34,7 @@ enum Field : uint32_t {
   kEntriesAt = 80,
 };
 
-// Serial-number order, right across the wrap.
+// Serial-number order, correct across the wrap.
 bool newer(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) > 0; }
 
 bool usable(const Flash& flash) {
@@ -91,16 +91,16 @@ bool KeyStore::read_header(uint32_t index, Record& out) const {
   return out.sequence != 0;
 }
 
-// A commit word that was cut may read right today and wrong tomorrow. Entries are only written
-// behind one that was read right, so they stand for it from then on.
+// An interrupted commit word may read right today and wrong tomorrow. Entries are only written
+// after one that was read right, so from then on they prove it.
 bool KeyStore::counts(uint32_t index) const {
   bool counts = load_u32(sector(index) + kCommitAt) == kCommitted;
   for (uint32_t i = 0; i < kTries; ++i) counts = counts || !is_free(index, i);
   return counts;
 }
 
-// The next entry goes behind the last one that is not free, torn ones included: what a cut left
-// counts, so that no count is given twice.
+// The next entry goes after the last one that is not free, including torn ones. What a power cut
+// left is counted too, so that no count is given twice.
 void KeyStore::read_log() {
   const uint32_t n = capacity();
   for (uint32_t i = 0; i < n; ++i) {
@@ -145,8 +145,8 @@ Status KeyStore::append(uint32_t value) {
   return Status::flash_failed;
 }
 
-// Before the present record is built upon: what a cut in the middle of `set` has left goes, be it
-// the key that was to be forgotten or a new record whose commit word may read right one day.
+// Before anything builds on the present record: removes what a power cut during `set` has left, be
+// it the key to be forgotten or a new record with a commit word that may read right one day.
 Status KeyStore::tidy() {
   for (uint32_t i = 0; !tidy_ && i < flash_->sector_count; ++i) {
     if (!rivals(i)) continue;
@@ -169,7 +169,7 @@ Status KeyStore::set(Lock lock, const uint8_t* key) {
   Status status = tidy();
   if (status == Status::ok) status = write_record(lock, key);
   if (status != Status::ok) return status;
-  // The record counts now; where this fails or is cut, `tidy` tries again.
+  // The record is valid now; if this fails or is interrupted, `tidy` tries again.
   tidy_ = true;
   for (uint32_t i = 0; i < flash_->sector_count; ++i) {
     if (i != sector_ && erase(i) != Status::ok) tidy_ = false;
@@ -177,7 +177,8 @@ Status KeyStore::set(Lock lock, const uint8_t* key) {
   return Status::ok;
 }
 
-// Into the next sector in turn that takes it; the present record stays until the new one counts.
+// Writes to the next sector in turn that accepts it; the present record stays until the new one is
+// valid.
 Status KeyStore::write_record(Lock lock, const uint8_t* key) {
   uint8_t header[kHeaderBytes] = {};
   const uint32_t sequence = sequence_ == 0xFFFFFFFFu ? 1 : sequence_ + 1;

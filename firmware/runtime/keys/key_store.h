@@ -1,9 +1,9 @@
-// Who may change the device, in flash: its key, and a count that never repeats for as long as the
-// flash lives. A power cut at any moment loses neither.
+// Who may change the device, in flash: its key, and a count that never repeats during the life of
+// the flash. A power cut at any moment loses neither.
 //
-// A sector holds one record (the key, and where the count stood) and behind it a log of entries, a
-// flash word each: every entry raises the count by one, so that most writes erase nothing. A full
-// log continues in the next sector (docs/SPEC.md, section 5).
+// A sector holds one record (the key, and the count at that time), followed by a log of entries of
+// one flash word each. Every entry raises the count by one, so that most writes erase nothing. A
+// full log continues in the next sector (docs/SPEC.md, section 5).
 #ifndef KILOTUNE_RUNTIME_KEYS_KEY_STORE_H_
 #define KILOTUNE_RUNTIME_KEYS_KEY_STORE_H_
 
@@ -25,17 +25,17 @@ class KeyStore {
 
   [[nodiscard]] Lock lock() const { return lock_; }
   [[nodiscard]] const uint8_t* key() const;  // in flash; null: none
-  // Grows with every entry, over restarts and changes of the key alike.
+  // Grows with every entry, also across restarts and changes of the key.
   [[nodiscard]] uint32_t count() const { return base_ + next_; }
   // Entries since the last success, 255 at most.
   [[nodiscard]] uint32_t attempts() const { return attempts_; }
 
-  // One entry each; on error the count may have grown all the same.
+  // One entry each; on error the count may have grown nevertheless.
   [[nodiscard]] Status count_attempt();
   [[nodiscard]] Status count_success();
 
-  // A new record; Lock::none forgets the key (and takes none). What the old record held is erased
-  // once the new one stands. On error the old one stays.
+  // Writes a new record; Lock::none forgets the key (and takes none). The old record is erased when
+  // the new one is valid. On error the old one stays.
   [[nodiscard]] Status set(Lock lock, const uint8_t* key);
 
  private:
@@ -60,7 +60,7 @@ class KeyStore {
   [[nodiscard]] Status program(uint32_t index, uint32_t at, const uint8_t* data, uint32_t n);
 
   const Flash* flash_ = nullptr;
-  uint32_t sector_ = 0;    // of the record; any where there is none
+  uint32_t sector_ = 0;    // of the record; any if there is none
   uint32_t sequence_ = 0;  // 0: there is no record
   uint32_t base_ = 0, next_ = 0;
   Lock lock_ = Lock::none;

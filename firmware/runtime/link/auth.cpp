@@ -1,4 +1,4 @@
-// Challenge, session key and tags: keyed BLAKE2s over one byte that says what for, then the fields.
+// Challenge, session key and tags: keyed BLAKE2s over a byte for the purpose, then the fields.
 #include "runtime/link/auth.h"
 
 #include <cstring>
@@ -6,7 +6,7 @@
 namespace kilotune {
 namespace {
 
-// What a digest is for: none can be taken for another.
+// The purpose of a digest, so that none can be mistaken for another.
 enum Purpose : uint8_t {
   kForChallenge = 1,
   kForSession = 2,
@@ -32,7 +32,7 @@ void Auth::forget() {
   wipe(session_key_, sizeof session_key_);
 }
 
-// Doubles with every try; a restart begins it anew and forgets none.
+// Doubles with every try; a restart starts the wait anew and forgets no try.
 uint32_t Auth::wait_ms(uint32_t now_ms) const {
   const uint32_t tries = keys_->attempts();
   if (tries < kFreeTries) return 0;
@@ -46,7 +46,7 @@ Status Auth::challenge(const uint8_t* nonce, uint32_t now_ms, uint8_t* out) {
   if (key() == nullptr) return Status::no_key;
   if (wait_ms(now_ms) != 0) return Status::slowed;
   forget();
-  // Before the first challenge is given: the next run must not be able to give it again.
+  // Before the first challenge is given, so that the next run cannot give it again.
   if (!counted_) {
     const Status status = keys_->count_attempt();
     if (status != Status::ok) return status;
@@ -83,7 +83,7 @@ Status Auth::check(uint32_t counter, const uint8_t* frame, uint32_t n, uint32_t 
   uint8_t right[kTagBytes];
   tag(kForRequest, counter, frame, n, right);
   if (same_bytes(right, frame + n, kTagBytes)) {
-    // Where flash does not take it, tries are counted on: the key is right all the same.
+    // If flash does not accept it, tries keep being counted; the key is right nevertheless.
     if (stage_ == Stage::challenged && keys_->attempts() != 0) {
       static_cast<void>(keys_->count_success());
     }

@@ -1,5 +1,5 @@
-// Tells the messages of who holds the device's key from all others: challenge, session key, tags.
-// Bytes and their order: docs/SPEC.md, section 3.5.
+// Recognises messages from holders of the device's key: challenge, session key, tags. Bytes and
+// their order: docs/SPEC.md, section 3.5.
 #ifndef KILOTUNE_RUNTIME_LINK_AUTH_H_
 #define KILOTUNE_RUNTIME_LINK_AUTH_H_
 
@@ -23,10 +23,10 @@ class Auth {
   Auth& operator=(const Auth&) = delete;
 
   [[nodiscard]] Lock lock() const { return keys_ == nullptr ? Lock::none : keys_->lock(); }
-  // A message of this session had a right tag: from then on only such are taken.
+  // A message of this session had a right tag: from then on, only such messages are accepted.
   [[nodiscard]] bool confirmed() const { return stage_ == Stage::confirmed; }
 
-  // Of a new session: what was agreed in the one before is gone.
+  // Starts a new session: what was agreed in the one before is gone.
   void forget();
   // A fresh challenge, and the key that this session's tags are made with. slowed: not before
   // `wait_ms` have passed. One flash entry for the first one of each run of the device.
@@ -39,10 +39,10 @@ class Auth {
   // Puts the tag of an answer behind its `n` bytes.
   void sign(uint32_t counter, uint8_t* frame, uint32_t n) const;
 
-  // A new key; `counter` not null: as it comes in a tagged message of this count, hidden.
+  // Sets a new key. `counter` not null: it is encrypted, from a tagged message with this count.
   // Lock::none removes the key.
   [[nodiscard]] Status set_key(Lock lock, const uint8_t* key, const uint32_t* counter);
-  // Which key it is, without telling the key; returns the bytes written: kKeyIdBytes, or 0 without.
+  // Identifies the key without revealing it; returns the bytes written: kKeyIdBytes, or 0 without.
   [[nodiscard]] uint32_t key_id(uint8_t* id) const;
 
   // The device's key itself; null: none. For a hash that `begin_adapter_tag` has begun.

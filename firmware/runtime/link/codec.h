@@ -1,4 +1,4 @@
-// Requests and strings as the functions have them that zcbor makes of schema/messages.cddl.
+// Requests and strings for the functions that zcbor generates from schema/messages.cddl.
 #ifndef KILOTUNE_RUNTIME_LINK_CODEC_H_
 #define KILOTUNE_RUNTIME_LINK_CODEC_H_
 
@@ -20,11 +20,11 @@ inline int cbor_decode_none(const uint8_t*, size_t, None*, size_t* used) {
   return ZCBOR_SUCCESS;
 }
 
-// What a decoder of zcbor fills; only the type is asked for.
+// The type that a decoder of zcbor fills.
 template <typename T>
 T decoded(int (*decoder)(const uint8_t*, size_t, T*, size_t*));
 
-// The fields of any request, each called as its handler. Byte strings lead into the message.
+// The fields of any request, each named like its handler. Byte strings point into the message.
 union Fields {
 #define KILOTUNE_REQUEST(number, name, request, ...) decltype(decoded(cbor_decode_##request)) name;
 #include "schema/requests.def"
@@ -32,7 +32,7 @@ union Fields {
 };
 
 [[nodiscard]] inline zcbor_string to_zcbor(const void* data, uint32_t n) {
-  // Copied from even when it is empty, so it must lead somewhere.
+  // Copied from even when it is empty, so it must be a valid pointer.
   return {static_cast<const uint8_t*>(n == 0 ? "" : data), n};
 }
 // zcbor refuses lengths that do not fit the frame, so none exceeds 32 bits.
@@ -40,7 +40,7 @@ union Fields {
   return {s.value, static_cast<uint32_t>(s.len)};
 }
 
-// Refuses what no TrainConfig can mean; the engine holds it against the model.
+// Refuses impossible values; the engine checks the rest against the model.
 [[nodiscard]] Status to_config(const train_config& m, TrainConfig& out);
 
 }  // namespace kilotune

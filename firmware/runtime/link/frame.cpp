@@ -69,7 +69,7 @@ void frame_write(uint8_t* frame, uint32_t body_bytes, const Link& link) {
     const uint8_t code = static_cast<uint8_t>(end - start + 1);
     link.write(link.context, &code, 1);
     if (end > start) link.write(link.context, frame + start, end - start);
-    // A block ends at a zero, which it stands for, or is a longest one, or is the last.
+    // A block ends at a zero, which it stands for, or has the maximum length, or is the last.
     const bool at_zero = end < n && frame[end] == 0 && code != kLongestBlock;
     more = at_zero || end < n;
     start = at_zero ? end + 1 : end;

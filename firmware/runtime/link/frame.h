@@ -1,4 +1,4 @@
-// Frames on a byte stream: COBS, a CRC-32 behind each body, and a zero byte after each frame.
+// Frames on a byte stream: COBS, a CRC-32 after each body, and a zero byte after each frame.
 // Format: docs/SPEC.md, section 3.1. Not for interrupts.
 #ifndef KILOTUNE_RUNTIME_LINK_FRAME_H_
 #define KILOTUNE_RUNTIME_LINK_FRAME_H_
@@ -9,10 +9,10 @@ namespace kilotune {
 
 constexpr uint32_t kFrameCrcBytes = 4;
 
-// Bytes on the line of a frame whose body and CRC have `n` bytes, with its closing zero; at most.
+// Maximum bytes on the line for a frame with `n` bytes of body and CRC, including the final zero.
 constexpr uint32_t frame_worst_case_bytes(uint32_t n) { return n + n / 254 + 2; }
 
-// What became of everything that arrived; a damaged frame is counted and has no other effect.
+// Counts of what arrived; a damaged frame is counted and has no other effect.
 struct FrameCounters {
   uint32_t frames = 0;    // intact
   uint32_t bad_crc = 0;   // checksum wrong, or too short to have one
@@ -20,8 +20,8 @@ struct FrameCounters {
   uint32_t too_long = 0;  // did not fit the buffer
 };
 
-// Decodes byte by byte into the caller's buffer; picks up again at the next zero byte after any
-// damage. A run of zero bytes is no frame and no error.
+// Decodes byte by byte into the caller's buffer; after any damage, continues at the next zero byte.
+// A run of zero bytes is neither a frame nor an error.
 class FrameDecoder {
  public:
   // `buffer` takes body and CRC of one frame: `capacity` is the longest frame there is.
@@ -48,13 +48,13 @@ class FrameDecoder {
   FrameCounters counters_;
 };
 
-// Where encoded bytes go; must take all of them, waiting as long as it has to.
+// Where encoded bytes go; must accept all of them, waiting as long as necessary.
 struct Link {
   void* context;
   void (*write)(void* context, const uint8_t* data, uint32_t n);
 };
 
-// Puts the CRC behind the `body_bytes` in `frame` (which has room for kFrameCrcBytes more), then
+// Puts the CRC after the `body_bytes` in `frame` (which has room for kFrameCrcBytes more), then
 // writes the encoded frame. `frame` keeps its contents and can be written again.
 void frame_write(uint8_t* frame, uint32_t body_bytes, const Link& link);
 

@@ -1,4 +1,4 @@
-// Requests to their handlers, exactly once each; what a host asks about the device itself.
+// Passes requests to their handlers, exactly once each; requests about the device itself.
 #include "runtime/link/session.h"
 
 #include <cstring>
@@ -125,7 +125,7 @@ void Session::receive(const uint8_t* bytes, uint32_t n) {
   }
   if (!reset_pending_) return;
   reset_pending_ = false;
-  session_ = 0;  // where reset returns, as in a process, what follows is a new boot
+  session_ = 0;  // if reset returns, as in a process, what follows is a new boot
   board_.reset(board_.context);
 }
 
@@ -170,8 +170,8 @@ void Session::receive_frame() {
   frame_write(tx_, kWireHeaderBytes + answer_bytes_, link_);
 }
 
-// Whether a request may be carried out; takes the tag off its `n` bytes. What is refused here
-// leaves no trace: neither counter nor stored answer are touched.
+// Whether a request may be executed; removes the tag from its `n` bytes. A refusal here leaves no
+// trace: neither the counter nor the stored answer changes.
 Status Session::admit(bool opens, uint32_t counter, uint32_t& n) {
   const uint8_t* frame = decoder_.body();
   tagged_ = (frame[1] & kTagged) != 0;
@@ -185,7 +185,7 @@ Status Session::admit(bool opens, uint32_t counter, uint32_t& n) {
   }
   if (n < kWireHeaderBytes + kTagBytes) return Status::bad_message;
   n -= kTagBytes;
-  if (counter < counter_) return Status::locked;  // used up: it takes a new challenge
+  if (counter < counter_) return Status::locked;  // used up: a new challenge is needed
   const Status status = auth_.check(counter, frame, n, board_.millis(board_.context));
   if (status == Status::ok && succeeds_) succeed_session();
   return status;
@@ -200,7 +200,7 @@ void Session::open_session(uint16_t session) {
   if (auth_.lock() == Lock::none) succeed_session();
 }
 
-// Who began to collect windows is gone: the next one's must not be learned from unasked.
+// Whoever started to collect windows is gone; windows of the next host must not be learned unasked.
 void Session::succeed_session() {
   succeeds_ = false;
   const bool abandoned = engine_.phase() == Phase::learn && !alone_;
@@ -239,7 +239,7 @@ const Session::Route* Session::find_route(uint8_t kind) {
   return nullptr;
 }
 
-// Bytes behind the fields make a message a bad one.
+// Bytes after the fields make a message invalid.
 Status Session::carry_out(const Route& route, const Bytes& message) {
   if (route.needs == Needs::model && !engine_.is_open()) return board_.opened;
   Fields fields;

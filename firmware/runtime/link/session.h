@@ -1,4 +1,4 @@
-// The device's end of the serial protocol: frames in, requests carried out once, answers out.
+// The device's end of the serial protocol: frames in, requests executed once, answers out.
 //
 // Protocol: docs/SPEC.md, section 3. Call everything from the loop that owns the engine, never from
 // an interrupt. A session owns two frames of RAM; its size is sizeof(Session).
@@ -25,8 +25,8 @@ struct MemoryUse {
   uint32_t stack_peak = 0;    // highest use since boot; 0: unknown
 };
 
-// How the run before this one ended. pc 0: not by a fault, 1: by an interrupt without handler, 2:
-// the stack overflowed.
+// How the previous run ended. pc 0: not by a fault, 1: by an interrupt without handler, 2: the
+// stack overflowed.
 struct LastFault {
   uint32_t pc = 0, lr = 0, status = 0;  // status: of the core's fault register
 };
@@ -49,7 +49,7 @@ struct SensorCalls {
   Status (*test)(SensorTest& out);
 };
 
-// What replaces the model.
+// Calls for replacing the model.
 struct ModelCalls {
   ModelStore* store;
   // Whether this firmware could run the image, and its sensor feed it. `detail` of no_memory: the
@@ -59,19 +59,19 @@ struct ModelCalls {
   Status (*open)();
 };
 
-// What the application gives. Strings and bytes must stay; calls marked optional may be null.
+// What the application provides. Strings and bytes must stay; calls marked optional may be null.
 struct Board {
   void* context = nullptr;             // handed to the calls below
   const char* id = "";                 // as in boards/, at most 32 characters
-  const uint8_t* unique_id = nullptr;  // of this very chip
+  const uint8_t* unique_id = nullptr;  // of this individual chip
   uint8_t unique_id_bytes = 0;         // at most 16
   RestartCause restart_cause = RestartCause::unknown;
   Status opened = Status::no_model;  // what Engine::open returned
-  // Encoded bytes that the port holds while the session computes: a host keeps no more under way.
+  // Encoded bytes that the port buffers while the session computes: a host sends no more ahead.
   // At least frame_worst_case_bytes(kMaxFrame).
   uint32_t receive_bytes = 0;
   KeyStore* keys = nullptr;  // mounted; null: the device cannot be locked
-  // Restarts the device once all output has left it; a process may return instead.
+  // Restarts the device when all output has been sent; a process may return instead.
   void (*reset)(void* context) = nullptr;
   uint32_t (*millis)(void* context) = nullptr;              // since boot, wraps around
   uint64_t (*instructions)(void* context) = nullptr;        // optional: a running count
@@ -90,7 +90,7 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Takes bytes as they come; carries out each complete request and writes its answer.
+  // Takes bytes as they arrive; executes each complete request and writes its answer.
   void receive(const uint8_t* bytes, uint32_t n);
   // One bounded piece of training; true while more remains.
   bool background();
@@ -98,19 +98,18 @@ class Session {
   [[nodiscard]] const FrameCounters& frame_counters() const { return decoder_.counters(); }
 
   // --- for an application that feeds the engine from a sensor, between two requests
-  // The engine is a host's: it learns or streams, or was reading results or giving inputs a moment
-  // ago.
+  // A host uses the engine: it learns or streams, or has just read results or written inputs.
   [[nodiscard]] bool occupied() const;
-  void release() { held_ = false; }  // a stream of the application's own begins
-  // A host has taken learning into its own hands since boot or the last learn_alone.
+  void release() { held_ = false; }  // the application starts its own stream
+  // A host has taken over learning since boot or the last learn_alone.
   [[nodiscard]] bool steered() const { return steered_; }
   // The device learns, or has just learned, by itself: set by learn_alone, cleared by a host that
   // takes over and by alone_done.
   [[nodiscard]] bool alone() const { return alone_; }
-  // Begins to learn anew with the image's own settings; a learn phase under way is dropped.
+  // Starts learning anew with the image's settings; a learn phase in progress is dropped.
   [[nodiscard]] Status learn_alone();
   void alone_done() { alone_ = false; }
-  // The adapter may have changed by what the application did.
+  // Tells the session that the application may have changed the adapter.
   void note_change() { ++generation_; }
 
  private:
@@ -131,7 +130,7 @@ class Session {
     Kind kind;
     Needs needs;
     Access access;
-    uint8_t effects;  // of Effect, once it was carried out
+    uint8_t effects;  // of Effect, after it was executed
   };
   static const Route* find_route(uint8_t kind);
 
@@ -172,18 +171,18 @@ class Session {
   const Link& link_;
   const Board& board_;
 
-  // The session that a host opened; 0: none. A request newer than `counter_` is carried out, the
-  // same again gets the stored answer again, an older one is dropped. The lower half of the counter
-  // is the sequence number.
+  // The session that a host opened; 0: none. A request newer than `counter_` is executed, the same
+  // again gets the stored answer again, an older one is dropped. The lower half of the counter is
+  // the sequence number.
   uint16_t session_ = 0;
   bool tagged_ = false;    // the present request
   bool succeeds_ = false;  // a learn phase may be another session's, until this one may end it
   uint32_t counter_ = 0;
   uint16_t answer_bytes_ = 0;  // CBOR of the stored answer
-  bool pushing_ = false;       // an adapter is on its way
+  bool pushing_ = false;       // an adapter is being sent
   uint32_t detail_ = 0;        // of the error answer, set by handlers
   bool reset_pending_ = false;
-  bool held_ = false;  // what the engine holds, as results and inputs, is a host's
+  bool held_ = false;  // results or inputs in the engine belong to a host
   bool steered_ = false, alone_ = false;
   uint32_t dropped_ = 0, repeated_ = 0;
   uint32_t held_ms_ = 0;  // when a host last used the engine for itself

@@ -55,7 +55,7 @@ Status Session::on_pull(const pull_request& m) {
 }
 
 Status Session::on_push_begin(const push_begin_request& m) {
-  // The same adapter again, perhaps by another session: goes on where it was cut off.
+  // The same adapter again, perhaps in another session: continues where it stopped.
   const bool ours = std::memcmp(m.image_hash.value, engine_.model().image_hash(), kHashBytes) == 0;
   const bool same = m.total == engine_.adapter_bytes() && push_crc_ == m.crc;
   if (!ours || !pushing_ || !same) {

@@ -1,4 +1,4 @@
-// Requests about the key: who may change the device, and what it vouches for.
+// Requests about the key: who may change the device, and the tag of its adapter.
 #include <cstring>
 
 #include "runtime/link/codec.h"
@@ -12,7 +12,7 @@ Status Session::on_challenge(const zcbor_string& nonce) {
   const Status status = auth_.challenge(nonce.value, now_ms, challenge);
   if (status == Status::slowed) detail_ = auth_.wait_ms(now_ms);
   if (status != Status::ok) return status;
-  counter_ = static_cast<uint16_t>(counter_);  // as the host counts, from here on
+  counter_ = static_cast<uint16_t>(counter_);  // from here on, count like the host
   return answer(cbor_encode_challenge_answer, to_zcbor(challenge, sizeof challenge));
 }
 

@@ -18,7 +18,7 @@ Status Session::on_input_write(const input_write_request& m) {
   return Status::ok;
 }
 
-// A whole input in the message, or none: what was written before is used.
+// The message holds a whole input, or none: then what was written before is used.
 Status Session::take_input(const Bytes& input) {
   if (engine_.phase() == Phase::train) return Status::busy;
   if (input.size == 0) return Status::ok;
@@ -91,7 +91,7 @@ Status Session::on_bench(const bench_request& m) {
     take_over();
     ++generation_;
   }
-  // A regression is stepped towards what it gives by itself: the work is the same for any target.
+  // For regression, the target is the model's own output: the work is the same for any target.
   const int8_t* target = engine_.output();
   const uint32_t began_ms = board_.millis(board_.context);
   const uint64_t began = instructions();

@@ -1,4 +1,4 @@
-// Requests that replace the model while the device runs: old or new, whatever happens between.
+// Requests that replace the model while the device runs: all or nothing, whatever happens.
 #include <cstring>
 
 #include "runtime/keys/blake2s.h"
@@ -53,7 +53,7 @@ Status Session::on_model_rollback(const None&) {
   return status == Status::ok ? start_model() : status;
 }
 
-// As after a restart: what was learned for the model before, and not committed, is gone.
+// As after a restart: what was learned for the previous model, and not committed, is lost.
 Status Session::start_model() {
   stream_ = 0;
   passes_ = 0;

@@ -1,24 +1,23 @@
-// A sensor beside the engine: who of host and device may use the engine, and what a host asks of
-// the sensor.
+// A sensor that feeds the engine: whether host or device may use the engine, and requests about the
+// sensor.
 #include "runtime/link/codec.h"
 #include "runtime/link/session.h"
 
 namespace kilotune {
 namespace {
 
-constexpr uint32_t kHeldMs =
-    2000;  // within this time a host comes back to what it left in the engine
+constexpr uint32_t kHeldMs = 2000;  // within this time a host returns to what it left in the engine
 
 }  // namespace
 
 bool Session::occupied() const {
-  // Anyone may have ended its stream by a `hello`: a host's learn phase waits for the host.
+  // Anyone may have ended its stream with a `hello`: a host's learn phase waits for the host.
   const bool host_learns = engine_.phase() == Phase::learn && !alone_;
   if (stream_ != 0 || host_learns) return true;
   return held_ && board_.millis(board_.context) - held_ms_ < kHeldMs;
 }
 
-// On a locked device only who has the key keeps it from sensing.
+// On a locked device, only holders of the key can keep it from sensing.
 void Session::hold_engine() {
   if (auth_.lock() != Lock::none && !tagged_) return;
   held_ = true;
@@ -35,7 +34,7 @@ Status Session::learn_alone() {
   return engine_.learn_begin(config);
 }
 
-// A host changes what the device learns: what the device has begun by itself gives way.
+// A host changes what the device learns, so what the device has started by itself ends.
 void Session::take_over() {
   if (alone_ && engine_.phase() == Phase::learn && engine_.learn_cancel() == Status::ok)
     ++generation_;

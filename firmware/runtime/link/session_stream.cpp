@@ -5,7 +5,7 @@
 namespace kilotune {
 namespace {
 
-// Fields of 8 and 16 bits were held to their ranges by the decoder.
+// The decoder has checked the ranges of 8- and 16-bit fields.
 uint8_t u8(uint32_t v) { return static_cast<uint8_t>(v); }
 uint16_t u16(uint32_t v) { return static_cast<uint16_t>(v); }
 
@@ -68,7 +68,7 @@ Status Session::on_stream_begin(const stream_begin_request& m) {
   const auto kind = static_cast<StreamKind>(m.kind);
   const Status status = engine_.stream_begin(kind, m.rate_mhz, u8(m.axes), u8(m.label));
   if (status != Status::ok) return status;
-  // A frame that no message can carry: this firmware needs a larger KILOTUNE_MAX_FRAME.
+  // A frame too long for any message: this firmware needs a larger KILOTUNE_MAX_FRAME.
   const uint32_t frame_bytes = engine_.frame_bytes();
   if (frame_bytes == 0 || frame_bytes > kChunkBytes) return Status::unavailable;
   stream_ = u16(m.stream);
@@ -83,7 +83,7 @@ Status Session::on_samples(const samples_request& m) {
   }
   const Bytes data = to_bytes(m.data);
   if (data.size % engine_.frame_bytes() != 0) return Status::bad_argument;
-  // A piece from elsewhere is not taken: the host sees that in `next`, and goes on from there.
+  // A piece with another offset is not accepted: the host sees that in `next`, and continues there.
   if (m.offset == stream_next_ && data.size != 0) {
     if (engine_.phase() == Phase::learn) ++generation_;
     const Status status = engine_.stream_push(data.data, data.size);
@@ -119,7 +119,7 @@ Status Session::on_results(const uint32_t& from) {
   return answer(cbor_encode_results_answer, a);
 }
 
-// Results from window `from` on, or from the oldest that the ring still has; bytes written.
+// Writes results from window `from` on, or from the oldest one in the ring; returns the bytes.
 uint32_t Session::pack_results(uint32_t from, uint8_t* out, uint32_t& first) const {
   const uint32_t end = engine_.results_end();
   uint32_t index = from < end ? from : end;

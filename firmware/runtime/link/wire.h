@@ -1,5 +1,5 @@
-// The kinds of requests, and the sizes that a build chooses. All else of the wire is made of
-// schema/messages.cddl: schema/terms.h and the codec.
+// The kinds of requests, and the sizes that a build chooses. The rest of the wire format,
+// schema/terms.h and the codec, is generated from schema/messages.cddl.
 #ifndef KILOTUNE_RUNTIME_LINK_WIRE_H_
 #define KILOTUNE_RUNTIME_LINK_WIRE_H_
 
@@ -21,7 +21,7 @@ constexpr char kFirmwareVersion[] = KILOTUNE_VERSION;
 constexpr uint32_t kMaxFrame = KILOTUNE_MAX_FRAME;
 static_assert(kMaxFrame >= 384 && kMaxFrame <= 65535, "the longest fixed message must fit");
 
-// Longest byte string in a message: what is left beside header, tag, CRC and its other fields.
+// Longest byte string in a message: what header, tag, CRC and the other fields leave.
 constexpr uint32_t kChunkBytes = kMaxFrame - 64;
 
 // Of requests; an answer has its request's kind with kAnswer set, the error answer kErrorKind.

@@ -18,7 +18,7 @@ constexpr int kEnergyDrop = 12;  // bits of a bin's energy that make room for it
 constexpr int32_t kOneQ16 = 65536;
 constexpr int kMomentBits = 15;  // a deviation is rounded to this many bits for its fourth power
 
-// What one pass over an axis tells, and what a second one sums up.
+// What one pass over an axis finds, and what a second one sums up.
 struct AxisSums {
   int32_t sum = 0;    // of the samples
   int32_t peak = 0;   // largest |v|, below 2^27
@@ -67,7 +67,7 @@ bool bands_valid(const uint8_t* table, uint32_t bands, uint32_t fft_points) {
   return true;
 }
 
-// The FFT's range proof asks for no more: sines from 0 on, with sin^2 + cos^2 = 1 up to rounding.
+// All that the FFT's range proof needs: sines from 0 up, with sin^2 + cos^2 = 1 up to rounding.
 bool tables_valid(const int32_t* sines, uint32_t quarter, const int32_t* hanns,
                   uint32_t hann_count) {
   for (uint32_t k = 0; k <= quarter; ++k) {
@@ -195,7 +195,7 @@ void statistic_features(const FeatureConfig& c, const AxisSums& s, int16_t* out)
   const uint64_t peak = static_cast<uint64_t>(s.peak);
   const int32_t rms = log2_above_floor_q16(s.square, -3 * log_n_q16 - ref_q16, floor_q16);
   const int32_t top = log2_above_floor_q16(peak * peak, -2 * log_n_q16 - ref_q16, floor_q16);
-  // Fourth moment over reference^2: sum / N^5, with what add_moments shifted out put back.
+  // Fourth moment over reference^2: sum / N^5, with the shift of add_moments undone.
   const int32_t moved = 11 + 4 * (30 - kMomentBits - s.shift);
   const int32_t m4 =
       log2_above_floor_q16(s.fourth, moved * kOneQ16 - 5 * log_n_q16 - 2 * ref_q16, 2 * floor_q16);

@@ -18,7 +18,7 @@ struct FeatureConfig {
   uint16_t window = 0;                  // samples, 16 to 2048
   uint16_t hop = 0;                     // samples, 1 to window
   uint16_t fft_points = 0;              // a power of two, 64 to 2048, at least the window
-  uint16_t bands = 0;                   // an axis
+  uint16_t bands = 0;                   // per axis
   uint16_t features_per_axis = 0;       // bands, then statistics
   uint16_t features_total = 0;          // axes * features_per_axis: the model's input
   uint8_t axes = 0;                     // 1 to kMaxAxes
@@ -27,9 +27,9 @@ struct FeatureConfig {
   uint32_t full_scale_ug = 0;           // micro-g at 32768 counts
   int16_t reference_q10 = 0;            // log2 counts^2
   int16_t floor_q10 = 0;                // log2 relative to the reference
-  const uint8_t* band_table = nullptr;  // 12 bytes a band
+  const uint8_t* band_table = nullptr;  // 12 bytes per band
   const int32_t* sine_q31 = nullptr;    // (fft_points / 4 + 1,)
-  // (window / 2 + 1,), or null where window = fft_points: then it comes from the sines
+  // (window / 2 + 1,), or null if window = fft_points: then it is taken from the sines
   const int32_t* hann_q31 = nullptr;
 };
 
@@ -38,11 +38,11 @@ struct FeatureConfig {
 [[nodiscard]] Status features_open(const uint8_t* image, uint32_t image_bytes, uint32_t section_off,
                                    FeatureConfig& out);
 
-// Work area of features_compute, 4-aligned: one axis at a time, 4 bytes a point.
+// Work area of features_compute, 4-aligned: one axis at a time, 4 bytes per point.
 [[nodiscard]] uint32_t feature_scratch_bytes(const FeatureConfig& config);
 
 // `ring`: (window, axes) interleaved, starting at frame `first` and wrapping around.
-// `out_q10`: (features_total,), axis after axis.
+// `out_q10`: (features_total,), one axis after the other.
 void features_compute(const FeatureConfig& config, const int16_t* ring, uint32_t first,
                       void* scratch, int16_t* out_q10);
 

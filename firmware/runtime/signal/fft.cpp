@@ -1,7 +1,7 @@
 // A complex FFT of half the length over pairs of samples, then split into the spectrum of the real
 // signal.
 //
-// Range: samples below 2^29 make pairs of modulus below 2^29.5. A butterfly halves its sum, so that
+// Range: samples below 2^29 make pairs of modulus below 2^29.5. A butterfly halves its sum, so
 // no modulus grows: every part stays below 2^29.5 plus a few units of rounding, and every sum of
 // two below 2^31.
 #include "runtime/signal/fft.h"

@@ -1,4 +1,4 @@
-// Ring bookkeeping, and one pass over a complete window for what the gate asks.
+// Ring bookkeeping, and one pass over a complete window for what the gate needs.
 #include "runtime/signal/window.h"
 
 namespace kilotune {
@@ -47,7 +47,7 @@ WindowHealth Window::health() const {
   for (uint32_t i = 0; i < values; ++i) {
     if (*x >= INT16_MAX || *x <= -INT16_MAX) ++clipped;
     if (*x != oldest[axis]) changed |= 1u << axis;
-    // Multiplication by an odd number loses nothing, so no single sample can go unnoticed.
+    // Multiplication by an odd number loses nothing, so every single sample has an effect.
     fingerprint = (fingerprint ^ static_cast<uint16_t>(*x)) * 0x01000193u;
     if (++axis == axes) axis = 0;
     if (++x == ring_ + values) x = ring_;
@@ -73,8 +73,8 @@ uint32_t Window::frozen() const {
   return longest;
 }
 
-// A cut-off signal piles up at an extreme and is thin just inside of it. A sine spends long at its
-// extremes too, but as long again next to them.
+// A clipped signal piles up at an extreme, with few samples just inside of it. A sine also spends a
+// long time at its extremes, but just as long next to them.
 bool Window::flattened(uint32_t axis) const {
   int16_t top = INT16_MIN, bottom = INT16_MAX;
   for (uint32_t i = axis; i < uint32_t{window_} * axes_; i += axes_) {

@@ -6,9 +6,9 @@
 
 namespace kilotune {
 
-constexpr uint32_t kMaxAxes = 4;  // of a model; a bit each in WindowHealth
+constexpr uint32_t kMaxAxes = 4;  // of a model; one bit each in WindowHealth
 
-// What tells a broken sensor from a machine, over one complete window.
+// Signs of a broken sensor in one complete window.
 struct WindowHealth {
   uint32_t clipped;      // samples at the end of the range: 32767, -32767 or -32768
   uint8_t constant;      // bit a = axis a never changed
@@ -25,11 +25,11 @@ class Window {
   // `memory` is the caller's and must live as long as the window; axes 1 to kMaxAxes.
   void open(int16_t* memory, uint16_t window, uint16_t hop, uint8_t axes);
   void reset();  // forgets all samples
-  // The next frame does not follow the last one: windows begin anew, old frames can still be read.
+  // The next frame does not follow the last one: windows start over, old frames can still be read.
   void gap() { until_ = window_; }
 
   // Takes one frame of `axes` samples. True when a window is complete: after `window` frames, then
-  // every `hop`. Not for interrupts: a port collects samples in a queue of its own.
+  // every `hop`. Not for interrupts: a port collects samples in its own queue.
   [[nodiscard]] bool push(const int16_t* frame);
 
   // Of the complete window, valid until the next push.

@@ -1,4 +1,4 @@
-// The porting contract for non-volatile memory: what a board gives so that records survive.
+// The porting contract for non-volatile memory: what a board provides so that records survive.
 #ifndef KILOTUNE_RUNTIME_STORAGE_FLASH_H_
 #define KILOTUNE_RUNTIME_STORAGE_FLASH_H_
 
@@ -8,9 +8,9 @@
 
 namespace kilotune {
 
-// A region of NOR-like flash. Erased bytes read 0xFF; program only clears bits. A cut of the power
-// may leave what was being erased or programmed with any bits, even with ones that do not read the
-// same twice. None of these calls is made from an interrupt.
+// A region of NOR-like flash. Erased bytes read 0xFF; programming only clears bits. A power cut may
+// leave any bits in what was being erased or programmed, even bits that do not read the same twice.
+// None of these calls is made from an interrupt.
 struct Flash {
   const uint8_t* base;    // memory-mapped start of the region; plain loads read it
   uint32_t sector_bytes;  // erase unit; a multiple of 16
@@ -22,7 +22,7 @@ struct Flash {
   // Programs `n` bytes at `off`, both multiples of word_bytes, onto erased words; all bytes zero:
   // onto any words, once more at most unless power was cut.
   Status (*program)(void* context, uint32_t off, const uint8_t* data, uint32_t n);
-  // Where sectors differ: the bytes of each of them, in order; null: all have `sector_bytes`.
+  // If sectors differ: the size of each in bytes, in order; null: all have `sector_bytes`.
   const uint32_t* sector_sizes = nullptr;
   // Null: loads from `base`.
   void (*read)(void* context, uint32_t off, uint8_t* out, uint32_t n) = nullptr;

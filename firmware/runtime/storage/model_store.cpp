@@ -1,4 +1,4 @@
-// Which image counts, and how the next one comes to.
+// Which image is valid, and how the next one becomes valid.
 #include "runtime/storage/model_store.h"
 
 #include <cstring>
@@ -9,7 +9,7 @@ namespace kilotune {
 namespace {
 
 constexpr uint32_t kPieceUnit = 16;  // the largest flash word
-constexpr uint32_t kAttempts = 4;    // behind the newest record, and in three slots
+constexpr uint32_t kAttempts = 4;    // after the newest record, and in three slots
 
 // Length of the image at the start of the partition, 0: none.
 uint32_t plain_image(const Flash& flash) {
@@ -21,7 +21,7 @@ uint32_t plain_image(const Flash& flash) {
   return crc == load_u32(h + kImageCrcAt) ? size : 0;
 }
 
-// But for its first flash word, which may not be sure.
+// Except for its first flash word, which may be unsure.
 bool holds_image(const RecordStore& store, const uint8_t* image, uint32_t bytes) {
   return store.payload() != nullptr && store.current().bytes == bytes &&
          std::memcmp(store.payload() + kImageHashAt, image + kImageHashAt, bytes - kImageHashAt) ==
@@ -41,14 +41,14 @@ Bytes ModelStore::find() {
   drop();
   RecordStore store;
   if (mount(store) != Status::ok) return partition;
-  // Where the start was about to be cleared, it may read as an image now and not at the next start:
-  // the same image is a record by then.
+  // If the start was about to be cleared, it may read as an image now and not at the next start; by
+  // then the same image is a record.
   if (plain_ != 0 && !holds_image(store, flash_->base, plain_)) return partition;
   plain_ = 0;
   return store.payload() == nullptr ? partition : Bytes{store.payload(), store.current().bytes};
 }
 
-// Makes sure that records count. An image at the start becomes one, so that a rollback has it.
+// Makes records valid. An image at the start becomes a record, so that a rollback can return to it.
 Status ModelStore::leave_start(RecordStore& store) {
   if (left_) return Status::ok;
   Status status = Status::ok;
@@ -60,7 +60,7 @@ Status ModelStore::leave_start(RecordStore& store) {
   }
   Record record;
   if (status != Status::ok || record_at(*flash_, 0, record)) return status;
-  // A worn word may keep some of its bits: it only must not read as it did.
+  // A worn word may keep some of its bits; it must only not read as before.
   static_cast<void>(flash_program_word(*flash_, 0, 0));
   uint8_t first[4];
   flash_read(*flash_, 0, first, sizeof first);
@@ -96,7 +96,7 @@ Status ModelStore::append(uint32_t off, const uint8_t* data, uint32_t n) {
   RecordStore store;
   Status status = store.resume(*flash_, staging_, staged_);
   if (status != Status::ok) return status;
-  // Nothing is kept between two calls, so each ends with a whole word.
+  // Nothing is kept between calls, so each ends with a whole word.
   const bool last = store.staged_bytes() == off + n;
   if ((off + n) % kPieceUnit != 0 && !last) return Status::bad_argument;
   status = store.append(off, data, n);
@@ -130,7 +130,7 @@ Status ModelStore::commit() {
 }
 
 Status ModelStore::former(Bytes& out) {
-  drop();  // mount settles what is not sealed
+  drop();  // mount resolves what is not sealed
   RecordStore store;
   if (plain_ != 0 && !left_) return Status::no_former;
   const Status status = mount(store);

@@ -1,14 +1,14 @@
 // The model partition: which image the device runs, and how another one takes its place.
 //
-// It holds one image as it is, from its start (`kilotune flash` writes it so), or records of a
-// RecordStore, whose payloads are images. An image at the start counts whatever records there are:
+// It holds either a plain image at its start (written by `kilotune flash`), or records of a
+// RecordStore with images as payloads. An image at the start is valid whatever records there are:
 // it was written later, as the first replacement makes it a record and clears its first word.
 //
-// What tests/power tries at every cut: a start finds the image that ran before or the one that was
-// taking its place, and the same one at every later start. What runs is executed where it lies, so
-// nothing of it is erased before the next start.
+// tests/power checks for every possible power cut: a start finds the image that ran before or the
+// one that was replacing it, and the same one at every later start. The running image is executed
+// in place, so nothing of it is erased before the next start.
 //
-// A store is needed for seconds in a year: it lives on the stack of each call. Not for interrupts.
+// A store is needed for seconds per year, so it is on the stack of each call. Not for interrupts.
 #ifndef KILOTUNE_RUNTIME_STORAGE_MODEL_STORE_H_
 #define KILOTUNE_RUNTIME_STORAGE_MODEL_STORE_H_
 
@@ -23,15 +23,15 @@ class ModelStore {
  public:
   constexpr explicit ModelStore(const Flash* flash) : flash_(flash) {}
 
-  // The image that counts; the whole partition where there is none. At the start of the device, and
-  // after `commit` and `rollback`, when the one found before does not run any more.
+  // The valid image; the whole partition if there is none. Call it at the start of the device, and
+  // after `commit` and `rollback`, when the image found before no longer runs.
   [[nodiscard]] Bytes find();
 
-  // The largest image that can take the place of another, 0: the partition has no room for two.
+  // The largest image that can replace another; 0: the partition has no room for two.
   [[nodiscard]] uint32_t capacity() const { return RecordStore::capacity(*flash_); }
 
-  // Announces an image: its own hash, its length, its CRC-32 as a whole. The one that is arriving
-  // already goes on, see `staged`. no_room: it, or the one that it is to replace, is larger than
+  // Announces an image: its own hash, its length, and its CRC-32 as a whole. A transfer of the same
+  // image continues, see `staged`. no_room: it, or the one that it replaces, is larger than
   // `capacity`.
   [[nodiscard]] Status begin(const uint8_t hash[kRecordHashBytes], uint32_t bytes, uint32_t crc);
   // The piece at `off`, as RecordStore::append; it ends at a multiple of 16, or is the last.
@@ -44,9 +44,9 @@ class ModelStore {
   [[nodiscard]] Status commit();
   void drop() { staging_ = RecordStore::kNowhere; }
 
-  // The image that counted before. no_former: there is none. A transfer under way ends.
+  // The image that was valid before. no_former: there is none. A transfer in progress ends.
   [[nodiscard]] Status former(Bytes& out);
-  // Makes that one count again; the present one is never returned to.
+  // Makes that one valid again; there is no return to the present one.
   [[nodiscard]] Status rollback();
 
  private:

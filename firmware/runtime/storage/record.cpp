@@ -54,8 +54,8 @@ Found read_record(const Flash& flash, uint32_t off, const uint8_t* hash, Record&
   out.fallback = load_u32(p + kFallbackAt);
   out.note = load_u32(p + kNoteAt);
   out.stable = (load_u32(p + kFlagsAt) & kStableFlag) != 0;
-  // The seal word is begun where the commit word is sure, or where a start has taken it for that;
-  // and to revoke, once the commit word is surely 0. So what it says outweighs torn commit words.
+  // The seal word is only written when the commit word is sure, or a start has taken it as that; or
+  // to revoke, when the commit word is surely 0. So it outweighs torn commit words.
   const uint32_t commit = load_u32(p + kCommitAt), seal = load_u32(p + kSealAt);
   out.committed = commit == kCommitted || (commit != 0 && seal != kErased);
   out.sealed = seal == 0 || (out.committed && seal == kSealed);
@@ -129,7 +129,7 @@ bool RecordWalk::next(Record& out) {
       at_ += kRecordOverhead;
       continue;
     }
-    // Only at a sector's start may a record be longer than what is left of the sector.
+    // Only a record at the start of a sector may reach beyond the sector's end.
     const uint32_t limit = at_ == start_ ? region_bytes_ : end_;
     const bool whole = found == Found::record && out.end() <= limit;
     at_ = whole && out.end() < end_ ? out.end() : end_;

@@ -9,8 +9,8 @@
 namespace kilotune {
 
 constexpr uint32_t kRecordHashBytes = 32;
-// In front of the payload. Offsets are multiples of the largest flash word, 16, so that one layout
-// serves all and no word is programmed twice.
+// Before the payload. Offsets are multiples of the largest flash word, 16, so that one layout fits
+// all and no word is programmed twice.
 constexpr uint32_t kRecordOverhead = 112;
 constexpr uint32_t kMaxRecordPayload = 1u << 28;
 
@@ -18,8 +18,8 @@ struct RecordInfo {
   uint32_t sequence;  // 0: none
   uint32_t bytes;     // of the payload
   uint32_t crc;       // CRC-32 of the payload
-  uint32_t windows;   // checkpoints: windows learned, in all
-  uint32_t steps;     // checkpoints: steps trained, in all
+  uint32_t windows;   // checkpoints: windows learned, in total
+  uint32_t steps;     // checkpoints: steps trained, in total
   uint32_t erases;    // sector erases in the region's life when it was written; wear
 };
 
@@ -30,7 +30,7 @@ struct Record {
   uint32_t note;      // see RecordStore::note
   bool stable;        // else a candidate
   // Marks, as they read now. The first was begun only when header and payload were verified, the
-  // second only when the first was; so `sealed` says that `committed` will read the same for ever.
+  // second only when the first was, so `sealed` says that `committed` will always read the same.
   bool committed, sealed;
   bool ours;  // has the hash that was asked for
   [[nodiscard]] bool there() const { return info.sequence != 0; }
@@ -40,7 +40,7 @@ struct Record {
 
 // Bytes of flash that a record takes.
 [[nodiscard]] uint32_t record_bytes(uint32_t payload_bytes);
-// Sequences wrap; right while live records lie less than 2^31 apart.
+// Sequences wrap; correct while live records are less than 2^31 apart.
 [[nodiscard]] inline bool record_newer(uint32_t a, uint32_t b) {
   return static_cast<int32_t>(a - b) > 0;
 }
@@ -51,10 +51,10 @@ void record_hash(const Flash& flash, const Record& record, uint8_t out[kRecordHa
 [[nodiscard]] bool record_intact(const Flash& flash, const Record& record);
 [[nodiscard]] Status record_write_header(const Flash& flash, const Record& record,
                                          const uint8_t* hash);
-// The record counts from the first of the two words on, and for good from the second.
+// The first of the two words makes the record valid, the second makes that permanent.
 [[nodiscard]] Status record_commit(const Flash& flash, const Record& record);
-// For a record whose words a cut has left unsure; both program zeros, which any word takes. It
-// counts for good, as it does now; or, as it does not count now, it never will.
+// For a record with words that a power cut has left unsure; both program zeros, which any word
+// accepts. It becomes permanently valid, as it is valid now; or permanently invalid.
 [[nodiscard]] Status record_confirm(const Flash& flash, const Record& record);
 [[nodiscard]] Status record_revoke(const Flash& flash, const Record& record);
 
@@ -72,7 +72,7 @@ class RecordWalk {
   const Flash& flash_;
   const uint8_t* hash_;
   uint32_t region_bytes_;
-  uint32_t sector_ = 0;                    // the one after that which is being walked
+  uint32_t sector_ = 0;                    // the one after the present sector
   uint32_t at_ = 0, start_ = 0, end_ = 0;  // place, and bounds of the sector
 };
 

@@ -1,4 +1,4 @@
-// What a start finds in flash, and how it makes sure that every later start finds the same.
+// What a start finds in flash, and how it ensures that every later start finds the same.
 #include "runtime/storage/record_store.h"
 
 namespace kilotune {
@@ -41,17 +41,18 @@ RecordStore::Newest RecordStore::scan(bool verify) {
   return found;
 }
 
-// It may have been committed, or not: it is newer than all that is sure, and complete.
+// It may or may not have been committed: it is complete, and newer than everything that is sure.
 bool RecordStore::in_doubt(const Record& record, uint32_t newest_sealed) const {
   if (!usable(record) || record.sealed) return false;
   if (newest_sealed != 0 && !record_newer(record.info.sequence, newest_sealed)) return false;
-  // A damaged payload: it was cut there, and the word that commits it is surely erased.
+  // A damaged payload: the cut was there, and the word that commits it is surely erased.
   return record_intact(*flash_, record);
 }
 
 // A commit that was cut in its last two words may read as done at one start and as not done at the
-// next. What this start takes for committed is made sure of where it is, and all else that is in
-// doubt revoked. Neither needs room: an erase could take what the other reading would go back to.
+// next. What this start takes as committed is made permanent in place, and everything else in doubt
+// is revoked. Neither needs space, as an erase could destroy what the other reading would go back
+// to.
 void RecordStore::settle(const Newest& newest) {
   if (newest.ours.info.sequence == newest.sealed) return;
   uint32_t sure = newest.sealed;

@@ -1,9 +1,9 @@
-// Where in flash the next record goes: behind the newest one, or in the next slot in turn.
+// Where in flash the next record goes: after the newest one, or in the next slot in turn.
 #include "runtime/storage/record_store.h"
 
 namespace kilotune {
 
-// The newest record, of whatever hash: the log goes on behind it.
+// The newest record, of whatever hash: the log continues after it.
 void RecordStore::find_head(const Record& newest) {
   newest_ = newest.info.sequence;
   if (!newest.there()) {
@@ -13,8 +13,8 @@ void RecordStore::find_head(const Record& newest) {
   head_ = newest.off;
   uint32_t end = 0, sector = 0;
   while (end <= newest.off) end += flash_sector_bytes(*flash_, sector++);
-  // A cut may have left its header unsure where nothing behind it proves the opposite, and what is
-  // behind it partly written. Such a slot is left.
+  // A power cut may have left its header unsure if nothing after it proves the opposite, and what
+  // follows partly written. Such a slot is skipped.
   if (!newest.committed || newest.end() > end) return;
   tail_ = newest.end();
   tail_doubted_ = true;
@@ -42,10 +42,10 @@ bool RecordStore::next_slot(Slot& out) const {
   return found;
 }
 
-// The words at the tail may have been begun without a trace. Zeros are safe on them, and say at
-// every later start that the log goes on behind: a void. Voids that are there already may not be
-// sure either, unless something stands behind them. A record stands there in no log of ours; where
-// one does, it may be the one that counts.
+// The words at the tail may have been partly programmed without a trace. Zeros are safe on them,
+// and tell every later start that the log continues after them: a void. Existing voids may be
+// unsure too, unless something follows them. In our own logs no record does; if one follows, it may
+// be the valid one.
 void RecordStore::void_tail() {
   tail_doubted_ = false;
   bool was_void = true;
@@ -87,11 +87,11 @@ Status RecordStore::open_slot(uint32_t need) {
   return erase_up_to(slot.off + kRecordOverhead);
 }
 
-// The sectors of a record are erased one by one, as its payload gets there: none takes long.
+// The sectors of a record are erased one by one, when its payload reaches them: no step takes long.
 Status RecordStore::erase_up_to(uint32_t end) {
   while (erased_end_ < end) {
-    // A sector that a cut left half erased must not show its old records: without the first word
-    // none is found.
+    // A sector that a power cut left half erased must not show its old records: without the first
+    // word, none is found.
     Status status = flash_program_word(*flash_, erased_end_, 0);
     const uint32_t bytes = flash_sector_bytes(*flash_, next_sector_);
     if (status == Status::ok) status = flash_erase(*flash_, erased_end_, bytes);

@@ -38,7 +38,7 @@ void RecordStore::set_current(const Record& record) {
     fallback_ = kNowhere;
   } else if (record.fallback == current_.info.sequence) {
     fallback_ = current_.off;
-  } else if (record.fallback != current_.fallback) {  // else it is as it was
+  } else if (record.fallback != current_.fallback) {  // else it is unchanged
     fallback_ = kNowhere;
     Record other;
     for (RecordWalk walk(*flash_, hash_); walk.next(other);) {
@@ -65,7 +65,7 @@ const uint8_t* RecordStore::fallback_payload() const { return payload_at(fallbac
 const uint8_t* RecordStore::staged_payload() const { return payload_at(staging_); }
 
 // The record that a rollback from the next one returns to: the last stable one, or the current one
-// where none is.
+// if there is none.
 uint32_t RecordStore::link() const {
   if (!current_.stable && fallback_record().stable) return current_.fallback;
   return current_.info.sequence;
@@ -112,7 +112,7 @@ Status RecordStore::resume(const Flash& flash, uint32_t staging, uint32_t staged
   return Status::ok;
 }
 
-// True when [off, off + n), all of it taken before, held these bytes.
+// Whether [off, off + n), all of it accepted before, held these bytes.
 bool RecordStore::repeats(uint32_t off, const uint8_t* data, uint32_t n) const {
   const uint32_t in_word = staged_ == staging_bytes_ ? 0 : staged_ % flash_->word_bytes;
   const uint32_t in_flash = staged_ - in_word;
@@ -141,7 +141,7 @@ Status RecordStore::append(uint32_t off, const uint8_t* data, uint32_t n) {
     if (filled + take >= word && filled == 0) {
       status = program_payload(at, data + i, take);
     } else if (filled + take == word || staged_ == total) {
-      // The last word may not be full: it goes to flash too, so that all can be read back.
+      // The last word may not be full; it is written too, so that everything can be read back.
       std::memset(word_ + filled + take, 0xFF, word - filled - take);
       status = program_payload(at, word_, word);
     }
@@ -183,7 +183,7 @@ Status RecordStore::seal() {
 // flash while they program it.
 Status RecordStore::write(const uint8_t* payload, uint32_t from, const RecordSpec& spec,
                           uint32_t fallback) {
-  uint32_t attempts = 1;  // in the room behind the newest record, then once a slot
+  uint32_t attempts = 1;  // in the space after the newest record, then once per slot
   Status status = Status::ok;
   for (Slot slot;
        flash_ != nullptr && flash_next_slot(*flash_, record_bytes(payload_bytes_), slot);)

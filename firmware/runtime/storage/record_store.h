@@ -1,12 +1,12 @@
 // The record store: a log over flash sectors in which a power cut at any moment loses nothing.
 //
-// Holds the device's checkpoints, and model images. What it promises, on flash that tears words and
-// leaves bits that do not read the same twice (tests/power tries every cut):
+// Holds the device's checkpoints, and model images. What it guarantees, on flash that tears words
+// and leaves bits that do not read the same twice (tests/power tries every cut):
 //   - `mount` finds the record committed last, or the one that was being committed when the power
-//     went; having found it once, it finds it at every later start (it writes for that, if it
-//     must).
-//   - The record before it (the last stable one, where that is older) stays too: `rollback`.
-//   - A commit returns after everything was read back. Where a sector does not take it, the next
+//     failed; having found it once, it finds it at every later start (and writes for that if
+//     necessary).
+//   - The record before it (the last stable one, if that is older) stays too: `rollback`.
+//   - A commit returns after everything was read back. If a sector does not accept it, the next
 //     ones are tried; those two records are never erased.
 //   - Sectors are used in turn, each filled with records before the next is erased; erases are
 //     counted. Time is bounded: see `mount`, and `commit` needs at most one slot's erase (a sector,
@@ -21,34 +21,34 @@
 
 namespace kilotune {
 
-// What a new record says of itself.
+// Fields of a new record.
 struct RecordSpec {
   const uint8_t* hash;  // 32 bytes: of the model image
   uint32_t bytes;       // of the payload
   uint32_t crc;         // CRC-32 of the payload
   uint32_t windows, steps;
-  bool stable;  // a rollback from later records returns to it; else it is a candidate
+  bool stable;  // rollbacks from later records return to it; else it is a candidate
 };
 
 class RecordStore {
  public:
-  // True when the region gives three slots (current, fallback, the next one) for such payloads.
+  // Whether the region has three slots (current, fallback, the next one) for such payloads.
   [[nodiscard]] static bool fits(const Flash& flash, uint32_t payload_bytes);
-  // The longest payload that fits where all sectors have one size, 0: none.
+  // The longest payload that fits if all sectors have the same size; 0: none.
   [[nodiscard]] static uint32_t capacity(const Flash& flash);
 
   // Finds the current record and its fallback. `hash` (32 bytes, must stay) selects records, of
   // exactly `payload_bytes`; null: all, of at most `payload_bytes`. Others are left alone until
   // their sectors are needed. The first `reserved` bytes of the region are never erased.
   // Status::unavailable: no flash, or too small (`fits`).
-  // Reads: two passes (three where something is in doubt, one more where the newest payload is
-  // damaged) of kRecordOverhead bytes for each record, void and sector, and the payloads of current
-  // record, fallback and those in doubt (of all, where the newest is damaged). Writes only after a
-  // cut in the last two words of a commit: two words (a record, where the sector is worn).
+  // Reads: two passes (three if something is in doubt, one more if the newest payload is damaged)
+  // of kRecordOverhead bytes for each record, void and sector, and the payloads of the current
+  // record, the fallback and those in doubt (of all, if the newest is damaged). Writes only after a
+  // cut in the last two words of a commit: two words (a record, if the sector is worn).
   [[nodiscard]] Status mount(const Flash* flash, const uint8_t* hash, uint32_t payload_bytes,
                              uint32_t reserved = 0);
 
-  // From now on there is no current record: what was found is left alone no longer.
+  // From now on there is no current record: what was found is no longer protected.
   void forget() {
     current_ = {};
     fallback_ = kNowhere;
@@ -57,22 +57,22 @@ class RecordStore {
   [[nodiscard]] const RecordInfo& current() const { return current_.info; }
   [[nodiscard]] bool current_is_stable() const { return current_.stable; }
   [[nodiscard]] const uint8_t* payload() const;  // in flash, 16-aligned to the region; null: none
-  // What `rollback` returns to: sequence 0 where there is none.
+  // What `rollback` returns to: sequence 0 if there is none.
   [[nodiscard]] RecordInfo fallback() const { return fallback_record().info; }
   [[nodiscard]] const uint8_t* fallback_payload() const;
 
   // Staging, for a payload that arrives in pieces. `begin` drops what was staged before; the
   // current record and its fallback stay untouched until `seal` succeeds.
   [[nodiscard]] Status begin(const RecordSpec& spec);
-  // The piece at `off`. What was taken before is skipped when it is the same (else bad_argument);
-  // a gap before `off` gives out_of_order, and `staged` tells where to go on.
+  // The piece at `off`. What was accepted before is skipped if it is the same (else bad_argument);
+  // a gap before `off` gives out_of_order, and `staged` says where to continue.
   [[nodiscard]] Status append(uint32_t off, const uint8_t* data, uint32_t n);
   [[nodiscard]] uint32_t staged() const { return staged_; }
   [[nodiscard]] uint32_t staged_bytes() const { return staging_bytes_; }  // when it is complete
   [[nodiscard]] const uint8_t* staged_payload() const;  // in flash; null: nothing staged
-  // For who cannot keep a store in RAM while a payload arrives: where it is staged, and a store
-  // that goes on there with `append` and `seal` (nothing else) after `staged` bytes, whole flash
-  // words. wrong_state: nothing is staged there.
+  // For callers that cannot keep a store in RAM while a payload arrives: where it is staged, and a
+  // store that continues there with `append` and `seal` (nothing else) after `staged` bytes, whole
+  // flash words. wrong_state: nothing is staged there.
   static constexpr uint32_t kNowhere = 0xFFFFFFFFu;
   [[nodiscard]] uint32_t staging() const { return staging_; }
   [[nodiscard]] Status resume(const Flash& flash, uint32_t staging, uint32_t staged);
@@ -80,28 +80,28 @@ class RecordStore {
   // dropped, except for a payload that is not complete yet (truncated).
   [[nodiscard]] Status seal();
 
-  // begin, append and seal, again in the next slot where flash fails. `payload` has `spec.bytes`.
+  // begin, append and seal, again in the next slot if flash fails. `payload` has `spec.bytes`.
   [[nodiscard]] Status commit(const uint8_t* payload, const RecordSpec& spec);
-  // The same with a payload that stands in the region already, from `off` on, not in a record.
+  // The same with a payload that is already in the region, from `off` on, not in a record.
   [[nodiscard]] Status adopt(uint32_t off, const RecordSpec& spec);
 
   // Makes the fallback current again by writing it once more as the newest record, with the link of
-  // the original. What it replaces is never returned to. no_checkpoint: none; nothing changes.
+  // the original. There is no return to what it replaces. no_checkpoint: none; nothing changes.
   [[nodiscard]] Status rollback();
 
   // Makes the current candidate stable, by writing it once more. no_checkpoint: there is none.
   [[nodiscard]] Status mark_stable();
 
-  // A word of the owner's that every later record of this image carries, rolled back ones too; 0 at
-  // first. To set it, the current record is written once more; where there is none, or flash fails,
-  // it goes out with the next one.
+  // A word of the owner that every later record of this image carries, also rolled back ones; 0 at
+  // first. To set it, the current record is written once more; if there is none, or flash fails, it
+  // is written with the next one.
   [[nodiscard]] uint32_t note() const { return current_.note; }
   [[nodiscard]] Status set_note(uint32_t note);
 
  private:
   static constexpr uint32_t kMaxWordBytes = 16;
   struct Newest {
-    Record ours{};        // committed or not
+    Record ours{};        // whether committed or not
     uint32_t sealed = 0;  // highest sequence of ours that is committed for sure
   };
 
@@ -134,7 +134,7 @@ class RecordStore {
   const Flash* flash_ = nullptr;
   const uint8_t* hash_ = nullptr;
   uint32_t payload_bytes_ = 0, reserved_ = 0;
-  // Only what must be at hand; the rest is read from flash.
+  // Only what must be in RAM; the rest is read from flash.
   Record current_{};
   uint32_t fallback_ = kNowhere;  // its offset
   uint32_t newest_ = 0;           // highest sequence seen, of any hash

@@ -50,7 +50,7 @@ def residual(seed: int, size: int, channels: int) -> bytes:
 NETWORKS: dict[str, bytes] = {
     "dense small": small_models.chain(48, 24, 12, 6, 12, 24, 48),
     "dense": small_models.chain(128, 64, 16, 64, 128),
-    "dense, a scale a channel": small_models.chain(96, 64, 16, 64, 96, per_channel=True),
+    "dense, one scale per channel": small_models.chain(96, 64, 16, 64, 96, per_channel=True),
     "classifier": small_models.chain(64, 64, 32, 4, softmax=True),
     "depthwise separable": ds_cnn(1, 20, 10, 24),
     "depthwise separable, wider": ds_cnn(2, 16, 12, 40),

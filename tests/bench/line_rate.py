@@ -1,6 +1,6 @@
 """Samples a second over a serial line, against what it can carry.  python tests/bench/line_rate.py [--seconds N]
 
-The native device receives as a chip does (`--uart`), behind a line that passes 10 bits a byte at the given
+The native device receives as a chip does (`--uart`), behind a line that passes 10 bits per byte at the given
 rate both ways, out of a buffer no larger than the credit the device gives: more under way is dropped.
 """
 

@@ -1,4 +1,4 @@
-"""Adam with two bytes a parameter, against Adam in float64 on the reference's gradients."""
+"""Adam with two bytes per parameter, against Adam in float64 on the reference's gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def positions() -> bytes:
 
 CASES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "bias+head": (small_models.chain(24, 12, 6, 24, seed=1), {"method": "bias+head"}),
-    "bias+head, a scale a channel": (small_models.chain(20, 12, 20, per_channel=True, seed=2), {"method": "bias+head"}),
+    "bias+head, one scale per channel": (
+        small_models.chain(20, 12, 20, per_channel=True, seed=2),
+        {"method": "bias+head"},
+    ),
     "classifier": (small_models.chain(16, 12, 4, softmax=True, seed=3), {"method": "bias+head"}),
     "channels": (small_models.chain(24, 12, 6, 24, seed=4), {"method": "channels", "channels": 3}),
     "channels of convolutions": (positions(), {"method": "channels", "channels": 2, "layers": [0, 1]}),
@@ -101,7 +104,7 @@ def test_parameters_move_as_adam_in_float64_moves_them(case: str) -> None:
     for name, move in wanted.items():
         got = end[name] - start[name]
         # The root of the mean square has steps of an eighth of an octave, rounded stochastically: it wanders by
-        # a fifth. Rounding of parameters is a random walk of at most one unit a step; weights are the coarse ones.
+        # a fifth. Rounding of parameters is a random walk of at most one unit per step; weights are the coarse ones.
         layer = next(x for x in image.trained if name.startswith(f"{x.op} "))
         unit = r.weight_scales(r.ops[layer.op]).max() / 256 if "weights" in name else 0.0
         noise = 0.5 * unit * np.sqrt(steps * move.size)
@@ -121,7 +124,7 @@ def test_the_state_has_two_bytes_a_parameter() -> None:
 
 
 def test_adam_learns() -> None:
-    content, options = CASES["bias+head, a scale a channel"]
+    content, options = CASES["bias+head, one scale per channel"]
     kernel = _native.Kernel(kilotune.compile(content, adam=True, **options).content)
     xs = np.random.default_rng(4).integers(-60, 60, (8, 20)).astype(np.int8)
     kernel.begin(real(0.01))

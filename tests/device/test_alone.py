@@ -80,7 +80,7 @@ def settled(device: Device, samples: int, timeout_s: float = 60.0) -> None:
 
 
 def frames_of(image: Image, windows: int) -> int:
-    """Samples an axis that so many windows take."""
+    """Samples per axis that this many windows take."""
     assert image.features is not None
     return image.features.window + (windows - 1) * image.features.hop
 

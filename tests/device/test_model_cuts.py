@@ -98,7 +98,7 @@ def test_a_cut_at_any_word_of_a_swap_leaves_the_old_model_or_the_new_one(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stride", type=int, default=1, help="every so many flash words")
+    parser.add_argument("--stride", type=int, default=1, help="flash words from one cut to the next")
     options = parser.parse_args()
     old, new = (kilotune.compile(small_models.chain(24, 12, 24, seed=s), method="bias+head") for s in (3, 4))
     with tempfile.TemporaryDirectory() as folder:

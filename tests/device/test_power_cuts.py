@@ -29,7 +29,7 @@ from tests.support import small_models
 from tests.support.torn import FOREVER, LONGEST, fuse_left, set_fuse, torn_firmware
 
 BOARD = "mps2-an386"
-COMMITS = 3  # words of so many are what is drawn from
+COMMITS = 3  # the words of this many commits are drawn from
 CUTS, SWAP_CUTS = 10, 6
 
 

@@ -15,11 +15,11 @@ from tests.support import small_models
 
 NETWORKS = {
     "no width a multiple of 4": (small_models.chain(33, 21, 7, 3, 1, 9, 33, seed=9), "bias"),
-    "no width a multiple of 4, a multiplier a channel, no bias": (
+    "no width a multiple of 4, one multiplier per channel, no bias": (
         small_models.chain(13, 7, 11, 13, with_bias=False, per_channel=True, seed=6),
         "bias+head",
     ),
-    "a multiplier a channel": (small_models.chain(30, 19, 6, 5, 30, per_channel=True, seed=2), "bias"),
+    "one multiplier per channel": (small_models.chain(30, 19, 6, 5, 30, per_channel=True, seed=2), "bias"),
     "clamped on both sides": (small_models.chain(17, 33, 5, 17, activation="RELU6", last="RELU6", seed=5), "bias"),
     "clamped inside the range": (
         small_models.chain(18, 10, 18, activation="RELU_N1_TO_1", last="RELU_N1_TO_1", seed=7),

@@ -21,7 +21,7 @@ def sensor(device: Device, target: str) -> SensorState:
 
 
 def grown(device: Device, samples: int, timeout_s: float = 20.0) -> SensorState:
-    """Once so many samples have been sensed."""
+    """Waits until this many samples have been sensed."""
     end = time.monotonic() + timeout_s
     while (now := device.status().sensor).samples < samples:
         assert time.monotonic() < end, now

@@ -137,7 +137,7 @@ def test_logits_under_their_own_gradient_do_not_lead_out_of_the_loss_table() -> 
 
 
 def test_biases_at_the_end_of_their_range_stay_there() -> None:
-    """Their sum with a change went beyond 32 bits: undefined, though every compiler so far got it right."""
+    """The sum with a change exceeded 32 bits, which is undefined, though every compiler so far got it right."""
     image = Image.from_bytes(IMAGES["ready-regression"])
     biases, most = u32(image.content, last_op(image.content) + OP_BIAS_PARAM), 2**30 - 1
     blob = bytearray(Adapter.base(image).blob)

@@ -1,4 +1,4 @@
-"""Every Markdown document keeps prose to 120 columns, and its links lead to files and headings that are there."""
+"""Every Markdown document keeps prose to 120 columns, and its links lead to existing files and headings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The targets of the Makefile: all are told by `make help`, and cleaning takes what it says."""
+"""The targets of the Makefile: `make help` lists all, and cleaning removes what it says."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A month of a device's life in virtual time: a window a second, a commit an hour.
+"""A month of a device's life in virtual time: one window per second, one commit per hour.
 
     python tests/soak/soak.py [--days 30]
 
-The twin (the firmware's own engine and session) with a clock that is told what time it is, flash in a chip's
+The twin (the firmware's own engine and session) with a clock that the test sets, flash in a chip's
 sectors, and the host library on the other side. The 32-bit millisecond clock wraps around on the way.
 """
 
@@ -28,11 +28,11 @@ from kilotune.link.transport import InProcess
 
 from tests.support import small_models
 
-RATE_HZ = HOP = 40  # a window a second
+RATE_HZ = HOP = 40  # one window per second
 WINDOW, AXES, BANDS = 64, 3, 8
 HOUR_S, DAY_S = 3600, 86400
 LEARNED = 96  # windows, once a day
-DRIFT_KIB = 2048  # of this process, host library and device together; less than a byte a window
+DRIFT_KIB = 2048  # of this process, host library and device together; less than a byte per window
 ENDURANCE = 10_000  # erases of a sector that STM32F4, nRF52840 and nRF51822 promise
 GEOMETRIES = {"nrf52840": (4096, 32), "stm32f4": (16384, 3)}  # bytes of a sector, sectors
 
@@ -121,7 +121,7 @@ class Soak:
         self._commit(device)
 
     def _detect(self, device: Device, seconds: int) -> None:
-        """One stream, a hop a second; every window's result comes back in its turn."""
+        """One stream, one hop per second; every window's result comes back in turn."""
         life, stream, next_index = self.life, device.open_stream(), 0
         stream.push(np.zeros((WINDOW - HOP, AXES), "<i2").tobytes())
         for second in range(seconds):

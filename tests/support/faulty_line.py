@@ -40,7 +40,7 @@ class Faults:
     flip: float = 0.0
     cut: float = 0.0
     delay: float = 0.0
-    late_s: float = 0.3  # a delayed frame arrives up to so much later: behind others
+    late_s: float = 0.3  # a delayed frame arrives up to this much later, after others
     noise: float = 0.0  # bytes of nobody in front of a frame
 
 

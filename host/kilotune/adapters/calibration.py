@@ -158,7 +158,7 @@ class Calibration:
             return self.combined_score(residual, self.nearest_score(x, neighbours))
         return residual
 
-    # --- beside a merged model -----------------------------------------------------------------------
+    # --- for a merged model --------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """Everything that scoring needs as plain numbers, with the reservoir's windows as base64 of int8."""

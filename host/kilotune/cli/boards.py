@@ -1,4 +1,4 @@
-"""Commands around boards and this computer: build, flash, doctor."""
+"""Commands for boards and this computer: build, flash, flash-model, doctor."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class LazyGroup(click.RichGroup):
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Command]:
-    """Makes a command of `function(out, ...)`; `example` stands at the end of its help."""
+    """Makes a command of `function(out, ...)`; its help ends with `example`."""
 
     def wrap(function: Callable[..., None]) -> Command:
         @functools.wraps(function)

@@ -216,7 +216,7 @@ def summary(image: Image) -> dict[str, object]:
 def merge_command(
     out: Output, model: Path, adapter: Path, target: Path, key_file: Path | None, require_tag: bool
 ) -> None:
-    """Merge an adapter into its base model: writes a plain .tflite, and the calibration beside it as JSON."""
+    """Merge an adapter into its base model: writes a plain .tflite, and the calibration next to it as JSON."""
     from kilotune.adapters.merge import merge, write_calibration
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.link.keys import KeyRing

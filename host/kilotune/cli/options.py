@@ -112,8 +112,15 @@ def device_options(*, image_option: bool = True) -> Callable[[Decorated], Decora
             function(out, where=Where(chosen, image, state, timeout, key_file, insecure), **rest)
 
         decorators = [
-            click.option("-t", "--target", metavar="TARGET", help="twin, native, qemu:BOARD, renode:BOARD or a port."),
-            click.option("-p", "--port", metavar="PORT", help="Serial port, e.g. /dev/ttyACM0, or socket://HOST:PORT."),
+            click.option(
+                "-t",
+                "--target",
+                metavar="TARGET",
+                help="Device: twin, native, qemu:BOARD, renode:BOARD or a port [default: the only serial port].",
+            ),
+            click.option(
+                "-p", "--port", metavar="PORT", help="Like --target, for a port: /dev/ttyACM0, socket://HOST:PORT."
+            ),
             click.option("--state", type=FOLDER, help="Folder for the flash of a target without hardware."),
             click.option(
                 "--timeout",

@@ -1,4 +1,4 @@
-"""Commands around the sensor beside a device: record, record-to-resd."""
+"""Commands for a device's sensor: record, record-to-resd."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class Device:
         return self._insecure
 
     def _authenticate(self) -> None:
-        """Without the key, only what the device tells strangers can be asked for."""
+        """Without the key, only requests that the device answers for strangers are possible."""
         hello = self._hello
         try:
             key = self._keys.find(hello.unique_id, hello.key_id)

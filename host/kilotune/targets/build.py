@@ -104,7 +104,7 @@ def _need(tool: str, package: str, board_id: str) -> None:
 
 
 def _find(tool: str) -> str | None:
-    """On PATH, or beside this interpreter (cmake and ninja come as Python packages too)."""
+    """On PATH, or next to this interpreter (cmake and ninja also come as Python packages)."""
     return shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
 
 

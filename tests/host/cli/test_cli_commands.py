@@ -1,4 +1,4 @@
-"""The commands as a whole: help, flags, examples, and what a mistake in one is told."""
+"""The commands as a whole: help, flags, examples, and the errors for mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording a live sensor: nothing is taken twice or out of order, and what is missing is told."""
+"""Recording a live sensor: nothing is taken twice or out of order, and what is missing is reported."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class PowerCutError(Exception):
 
 
 class CutLine(NativeLine):
-    """A line whose device loses its power at a flash word, or after so many bytes of both directions."""
+    """A line whose device loses its power at a flash word, or after a number of bytes in both directions."""
 
     left: int | None = None  # bytes; None: for ever
     passed = 0
@@ -243,7 +243,7 @@ def campaign(folder: Path) -> Iterator[Campaign]:
 
 
 def run(folder: Path, *, stride: int, positions: int) -> Cuts:
-    """Every `stride`-th flash word of each command, and so many bytes of its exchange, drawn at random."""
+    """Every `stride`-th flash word of each command, and numbers of bytes of its exchange, drawn at random."""
     with campaign(folder) as c:
         rng = random.Random(2)
         for name in c.commands:
@@ -265,7 +265,7 @@ def test_a_cut_amid_an_authenticated_command_leaves_the_device_locked_and_whole(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stride", type=int, default=1, help="every so many flash words")
+    parser.add_argument("--stride", type=int, default=1, help="flash words from one cut to the next")
     parser.add_argument("--positions", type=int, default=200, help="bytes of each command's exchange")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ def image() -> Image:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where devices keep their flash unless they are told otherwise."""
+    """Where devices keep their flash by default."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -1,1 +1,1 @@
-"""A package, so that tests and scripts name what they share by its place: `tests.support.networks`."""
+"""A package, so that tests and scripts can import what they share: `tests.support.networks`."""

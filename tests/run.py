@@ -1,8 +1,8 @@
-"""Everything that is checked; `make lint`, `make check` and `make test` call it.  python tests/run.py [stage ...]
+"""Runs all checks; `make lint`, `make check` and `make test` call it.  python tests/run.py [stage ...]
 
 Stages: style, layers, types, quick, cpp, fuzz, tidy, boards, python. Groups of them: lint, check, test. Each prints
-what it runs, and at the end how long it took; the first failure ends the run. What a machine lacks (clang tools, a
-cross compiler, an emulator) is named and skipped.
+what it runs, and at the end how long it took; the first failure ends the run. If something is missing on a machine
+(clang tools, a cross compiler, an emulator), that is named, and what needs it is skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ QUICK_TARGETS = ("native", "qemu:mps2-an386")
 
 
 def run(*command: str | Path, timeout_s: float = 3600, quiet: bool = False, **environment: str) -> None:
-    """`quiet`: what it prints is shown only where it fails."""
+    """`quiet`: show the output only if it fails."""
     words = [str(word) for word in command]
     line = " ".join(words)
     print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
@@ -90,7 +90,7 @@ def layers() -> None:
 def types() -> None:
     made = {"--python": "host/kilotune/link/wire.py", "--python-terms": "host/kilotune/wire_terms.py"}
     run(PYTHON, "firmware/schema/generate.py", *(word for pair in made.items() for word in pair))
-    run("mypy")  # strict, and of what: pyproject.toml
+    run("mypy")  # strict; pyproject.toml says for which files
 
 
 def cpp() -> None:
@@ -101,7 +101,7 @@ def cpp() -> None:
 
 
 def fuzz() -> None:
-    """Each fuzz target for a moment, on from where the last run stopped; `make fuzz` takes its time."""
+    """Each fuzz target for a short time, continuing the last run; `make fuzz` runs longer."""
     seconds = os.environ.get("FUZZ_SECONDS", "15")
     run(PYTHON, "tests/fuzz/run.py", "--seconds", seconds, "--jobs", str(CORES))
 
@@ -125,7 +125,7 @@ def boards() -> None:
         variants.append((board, BUILD / board, "i2c"))
         if "spi" in described.get("sensor", {}):
             variants.append((board, BUILD / f"{board}-spi", "spi"))
-    # Configuring is one thread's work. Builds use all cores, one after the other: what boards share is compiled once.
+    # Configuring uses one thread. Builds use all cores, one after the other: what boards share is compiled once.
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(_configure, variants))
     for _, folder, _ in variants:
@@ -138,7 +138,7 @@ def _configure(variant: tuple[str, Path, str]) -> None:
 
 
 def python() -> None:
-    """Lines are counted where the host's own tests run: counting slows the numbers of the others down too much."""
+    """Lines are counted for the host's own tests only: counting would slow down the heavy numerical tests too much."""
     _pytest("--cov", "--cov-report=", *HOST_TESTS)
     run("coverage", "report", "--skip-covered", "--skip-empty", "--sort=cover")
     _pytest("tests", *(f"--ignore={folder}" for folder in HOST_TESTS))
@@ -150,8 +150,8 @@ def quick() -> None:
 
 
 def _pytest(*arguments: str) -> None:
-    """Each process takes tests from the others when it has no more of its own."""
-    # From 3.12 on Python itself tells which lines run, at next to no cost.
+    """Each process takes tests from the others when it has none left."""
+    # From 3.12 on, Python itself reports which lines run, at almost no cost.
     core = "sysmon" if sys.version_info >= (3, 12) else "ctrace"
     run("pytest", "-n", str(CORES), "--dist", "worksteal", *arguments, COVERAGE_CORE=core)
 

@@ -1,9 +1,9 @@
-"""clang-tidy over files of a compile database; a verdict of "clean" is kept until something that it rests on changes.
+"""clang-tidy over files of a compile database; a verdict of "clean" is kept until something that it depends on changes.
 
     python tests/tidy.py BUILD_FOLDER [FILE ...]
 
-A verdict rests on the file and on every header that it includes, the system's too, on the compile command, on
-.clang-tidy and on clang-tidy's version. Findings are never kept: what has any is looked at again in each run.
+A verdict depends on the file and every header that it includes, also the system's, on the compile command, on
+.clang-tidy and on clang-tidy's version. Findings are never kept: a file with findings is checked again in each run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def units(database: Path, files: Iterable[Path]) -> list[Unit]:
-    """The files with their commands, the largest first; one that no build compiles has its nearest neighbour's."""
+    """The files with their commands, largest first; a file that no build compiles gets its nearest neighbour's."""
     entries = json.loads((database / "compile_commands.json").read_text(encoding="utf-8"))
     compiled = {
         Path(entry["file"]): Unit(Path(entry["file"]), Path(entry["directory"]), tuple(shlex.split(entry["command"])))
@@ -57,7 +57,7 @@ def units(database: Path, files: Iterable[Path]) -> list[Unit]:
 
 def included(unit: Unit) -> list[Path]:
     """The file and all that it includes, as clang sees them."""
-    # What a launcher (ccache) or the output's name would add is nothing that the preprocessor looks at.
+    # A launcher (ccache) and the name of the output do not matter to the preprocessor.
     words, skip = [], False
     for word in unit.command[next(i for i, w in enumerate(unit.command) if w.startswith("-")) :]:
         if not skip and word not in ("-c", "-MD"):
@@ -77,7 +77,7 @@ def included(unit: Unit) -> list[Path]:
 
 
 def key(unit: Unit, version: str) -> str:
-    """Equal only where clang-tidy would say the same again."""
+    """A key that is equal only if clang-tidy would say the same again."""
     seen = hashlib.sha256(f"{version}\0{unit.folder}\0{unit.command}".encode())
     settings = [folder / ".clang-tidy" for folder in unit.path.resolve().parents]
     for path in [*included(unit), *(path for path in settings if path.is_file())]:
@@ -102,7 +102,7 @@ def look(unit: Unit, cache: Path, version: str) -> Verdict:
 
 
 def tidy(database: Path, files: Iterable[Path], cache: Path, jobs: int) -> str:
-    """What clang-tidy did, in one line. SystemExit with all findings where there are any."""
+    """One line on what clang-tidy did. Raises SystemExit with all findings if there are any."""
     cache.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
     wanted = units(database, files)

@@ -56,7 +56,7 @@ class Sizes:
 
 
 def operators() -> list[str]:
-    """Every operator that the kernel declares."""
+    """Every operator declared by the kernel."""
     return re.findall(r"extern const OpKernel (k\w+);", (KERNEL / "ops" / "op.h").read_text(encoding="utf-8"))
 
 

@@ -76,7 +76,7 @@ class Count:
 
 
 def measure(network: str, content: bytes, options: dict[str, Any]) -> list[Count]:
-    """An inference and a step."""
+    """Counts an inference and a step."""
     image = kilotune.compile(content, **options)
     built = graph.build(tflite_model.read(content))
     asked = CompileOptions(**{**options, "method": named(Method, options["method"])})

@@ -63,7 +63,7 @@ def accuracy(kernel: Any, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
 
 
 def learn(image: kilotune.Image, train: Any, test: Any, steps: int) -> tuple[float, float, int]:
-    """(accuracy on the test samples, rate, ms a step on this computer), with the best of RATES on the training ones."""
+    """(accuracy on the test samples, rate, ms per step here), with the best of RATES for the training ones."""
     best = (-1.0, 0.0, 0.0)
     start = time.perf_counter()
     for rate in RATES:

@@ -26,7 +26,7 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Instructions of one operator in one step, or in one inference where nothing is trained."""
+    """Instructions of one operator in one step, or in one inference if nothing is trained."""
 
     opcode: int
     forward: int
@@ -42,7 +42,7 @@ def run(*command: str) -> str:
 
 
 def kernel_library(core: str, folder: Path) -> Path:
-    """Builds the kernel alone, with the flags that every firmware gives it."""
+    """Builds the kernel alone, with the flags of every firmware."""
     run(
         *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
         f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/firmware/boards/toolchain-arm.cmake",
@@ -56,7 +56,7 @@ def kernel_library(core: str, folder: Path) -> Path:
 
 
 class Counter:
-    """The counting program, built once; models come to it through the emulator's loader."""
+    """The counting program, built once; the emulator's loader loads the models."""
 
     def __init__(self, build: Path) -> None:
         core = "Cortex-M4F"
@@ -69,7 +69,7 @@ class Counter:
         )
 
     def count(self, image: Image) -> list[Cost]:
-        """Of every operator of the image, in its order."""
+        """Instructions of every operator of the image, in order."""
         with tempfile.NamedTemporaryFile(suffix=".ktm") as file:
             file.write(image.content)
             file.flush()

@@ -1,4 +1,4 @@
-"""The learning table: what the device's own integer code learns on real recordings, beside host baselines.
+"""The learning table: what the device's own integer code learns on real recordings, next to host baselines.
 
     python tests/bench/learning.py [--seeds 4] [--protocols P1,P2,P3,P3s,P4,F] [--rows ...] [--json FILE]
 

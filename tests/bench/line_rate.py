@@ -1,4 +1,4 @@
-"""Samples a second over a serial line, against what it can carry.  python tests/bench/line_rate.py [--seconds N]
+"""Samples per second over a serial line, compared with its capacity.  python tests/bench/line_rate.py [--seconds N]
 
 The native device receives as a chip does (`--uart`), behind a line that passes 10 bits per byte at the given
 rate both ways, out of a buffer no larger than the credit the device gives: more under way is dropped.

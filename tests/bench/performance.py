@@ -116,7 +116,7 @@ def header(*cells: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A paragraph at the width that the project's documents keep."""
+    """A paragraph at the width of the project's documents."""
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
@@ -170,7 +170,7 @@ def layers(counter: layer_costs.Counter) -> list[str]:
 
 
 def behind_another(layer: Layer) -> bytes:
-    """The layer in a model in which gradients pass it: behind a 1x1 convolution, in front of a classifier."""
+    """The layer in a model in which gradients pass it: after a 1x1 convolution, before a classifier."""
     height, width, channels = layer.shape
     net = Layers(seed=1)
     x = layer.add(net, net.conv(net.source(height, width, 1), channels, (1, 1)))
@@ -201,7 +201,7 @@ def keyword_spotting(counter: layer_costs.Counter) -> list[str]:
 
 
 def recomputation(counter: layer_costs.Counter, model: bytes) -> list[str]:
-    """What `--recompute` saves where the backward pass reads activations, and what it takes."""
+    """What `--recompute` saves if the backward pass reads activations, and what it costs."""
     lines = [
         header("trained, all layers", "arena + adapter", "`--recompute`", "RAM saved", "extra instructions per step")
     ]
@@ -226,7 +226,7 @@ def memory(measured: dict[str, Benchmark]) -> list[str]:
 
 
 def linked(core: str, library: Path, folder: Path) -> dict[str, int]:
-    """Bytes of code and constants by object file, in a program that trains biases of dense layers and no more."""
+    """Bytes of code and constants by object file, in a program that only trains biases of dense layers."""
     program, link_map = folder / "kernel.elf", folder / "kernel.map"
     run(
         *("arm-none-eabi-g++", "-std=c++17", "-O2", *CORES[core].split(), "-fno-exceptions", "-fno-rtti"),
@@ -278,7 +278,7 @@ def code(folder: Path) -> list[str]:
 
 
 def fastest_us(*works: Callable[[], object], rounds: int = 60) -> list[float]:
-    """Best time of each, taken in turns of a third of a millisecond: other work on the computer only makes slower."""
+    """Best time of each, taken in turns of a third of a millisecond: other work on the computer can only add time."""
     best, calls = [float("inf")] * len(works), [1] * len(works)
     for _ in range(rounds):
         for i, work in enumerate(works):

@@ -76,7 +76,7 @@ class Classification:
 
 
 def data_dir() -> Path:
-    """Where the recordings are: $KILOTUNE_DATA, or ../shared/data beside the project."""
+    """Where the recordings are: $KILOTUNE_DATA, or ../shared/data next to the project."""
     given = os.environ.get("KILOTUNE_DATA")
     path = Path(given) if given else Path(__file__).parents[3] / "shared" / "data"
     if not (path / "adi_cbm_adxl356").is_dir():
@@ -108,7 +108,7 @@ def motor(data: Path) -> list[npt.NDArray[Any]]:
 
 
 def fan(path: Path) -> npt.NDArray[Any]:
-    """g, (200 a record, 3); every record is one second."""
+    """g, (200 per record, 3); every record is one second."""
     with np.load(path) as d:
         assert (d["lengths"] == 200).all()
         return np.asarray(d["counts"] * d["g_per_count"])

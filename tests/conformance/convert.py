@@ -1,4 +1,4 @@
-"""Converts networks shaped like well-known small models, with random weights, in a process of its own.
+"""Converts networks shaped like well-known small models, with random weights, in a separate process.
 
 python tests/conformance/convert.py <name> out.tflite
 """
@@ -62,7 +62,7 @@ def magic_wand(k: Any, layers: Any) -> Any:
 
 
 def decoder(k: Any, layers: Any) -> Any:
-    """An autoencoder that shrinks and grows again, with activations of their own."""
+    """An autoencoder that shrinks and grows again, with separate activations."""
     x = source = k.Input((16, 16, 1))
     x = layers.LeakyReLU(negative_slope=0.1)(layers.Conv2D(6, 3, strides=2, padding="same")(x))
     x = layers.Activation("hard_swish")(layers.Conv2D(8, 3, strides=2, padding="same")(x))
@@ -75,7 +75,7 @@ def decoder(k: Any, layers: Any) -> Any:
 
 
 def squeeze_excite(k: Any, layers: Any) -> Any:
-    """A normalised input, and channels weighted by what all positions say."""
+    """A normalised input, and channels weighted by all positions."""
     x = source = k.Input((12, 10, 3))
     x = layers.Normalization(mean=[0.1, -0.2, 0.3], variance=[0.5, 1.0, 2.0])(x)
     x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)

@@ -1,4 +1,4 @@
-"""LSTM models and what TensorFlow Lite Micro makes of them, as kept in tests/conformance/lstm.
+"""LSTM models and the outputs of TensorFlow Lite Micro for them, as kept in tests/conformance/lstm.
 
     pip install tflite-micro; python tests/conformance/lstm_models.py
 
@@ -41,7 +41,7 @@ def build() -> dict[str, bytes]:
 
 
 def models() -> dict[str, bytes]:
-    """Those in the folder."""
+    """The models in the folder."""
     return {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("*.tflite"))}
 
 

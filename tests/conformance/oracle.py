@@ -1,4 +1,4 @@
-"""The oracle, as a process of its own: tflite-runtime 2.14 with its reference kernels, one sample at a time.
+"""The oracle, as a separate process: tflite-runtime 2.14 with its reference kernels, one sample at a time.
 
     python tests/conformance/oracle.py model.tflite inputs.npy out.npz [--all-tensors]
     python tests/conformance/oracle.py --serve
@@ -49,7 +49,7 @@ def run(model: bytes, inputs: npt.NDArray[Any], all_tensors: bool) -> dict[str, 
 
 
 def answered(model: Path, inputs: Path, out: Path, all_tensors: bool) -> str:
-    """Writes `out`; what the runtime says where it refuses, else nothing."""
+    """Writes `out`; returns what the runtime says if it refuses, else nothing."""
     try:
         result = run(model.read_bytes(), np.load(inputs), all_tensors)
     except (ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Layers trained in part: what the device computes is what the merged model computes, and gradients are float64's."""
+"""Partly trained layers: device and merged model compute the same, and gradients are those of float64."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATES = (1e-3, 0.05, 2.0)  # one of them moves a layer by much more than its rou
 
 
 def convolutions(seed: int = 0, *, per_channel: bool = True) -> bytes:
-    """Windows of every kind in front of a dense layer that reads several positions, and one of one."""
+    """Windows of every kind before a dense layer that reads several positions, and one that reads one."""
     net = Network(seed=seed, per_channel=per_channel)
     x = net.conv(net.source(9, 7, 3), 6, (3, 2), stride=(2, 1))
     x = net.depthwise(net.conv(x, 9, (1, 1)))
@@ -36,7 +36,7 @@ def convolutions(seed: int = 0, *, per_channel: bool = True) -> bytes:
 
 
 def single_position() -> bytes:
-    """A convolution that ends at one position, and one whose window is its whole input."""
+    """A convolution that ends at one position, and one with its whole input as its window."""
     net = Network(seed=4)
     x = net.conv(net.source(5, 4, 3), 6, (3, 3), stride=(3, 3), padding=VALID)
     x = net.conv(x, 5, (1, 1), activation="NONE")
@@ -58,7 +58,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def every_layer(content: bytes) -> list[int]:
-    """Numbers of the layers whose weights can be trained in part."""
+    """Numbers of the layers with weights that can be partly trained."""
     return [i for i, op in enumerate(graph.build(tflite_model.read(content)).ops) if op.adapts_weights]
 
 

@@ -1,4 +1,4 @@
-"""Networks shaped like those that people run, made by TensorFlow's converter with random weights."""
+"""Networks shaped like commonly used ones, made by TensorFlow's converter with random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guardrails of later learning: what they refuse, what they undo, what they leave alone; on the firmware's code."""
+"""Guardrails of later learning: what they refuse, undo and leave alone; on the firmware's code."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_window_that_was_let_in_does_not_vouch_for_the_next_one() -> None:
 def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
     reason: Reason, arrays_changed: dict[str, npt.NDArray[Any]], head: dict[int, bytes]
 ) -> None:
-    """What the first phase had measured is changed, so that the same healthy windows are a loss against it."""
+    """Changes what the first phase measured, so that the same healthy windows look like a loss."""
     device = learned(image())
     tampered(device, arrays_changed, head)
     checkpoint = device.pull().blob
@@ -170,7 +170,7 @@ def test_a_phase_that_blunts_the_device_is_undone_and_says_why(
 
 
 def test_a_phase_whose_windows_all_lie_near_the_limits_is_undone() -> None:
-    """Each for itself would pass: a fault of medium size in every one of them."""
+    """Each would pass on its own: every one has a fault of medium size."""
     device = learned(image())
     checkpoint = device.pull().blob
     bits = refused(device, machine(60, 50, shift=2.2))
@@ -252,7 +252,7 @@ def test_drift_is_that_of_the_adapter() -> None:
 
 
 def test_an_ageing_machine_is_followed_within_a_budget_and_no_further() -> None:
-    """All bands move by 0.06 sigma a phase: the mean follows a quarter of a sigma, then the device refuses to."""
+    """All bands move by 0.06 sigma per phase: the mean follows up to a quarter of a sigma, then the device refuses."""
     device = learned(image())
     start = calibration_of(device)
     sigma_q10 = start.feature_scale / 4

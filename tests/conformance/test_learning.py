@@ -254,7 +254,7 @@ def test_the_gate_refuses_clipped_constant_and_repeated_windows() -> None:
 
 
 def test_no_answer_of_the_device_carries_raw_samples() -> None:
-    """Everything that a device says while it learns, scores, commits and is pulled from, searched for what it heard."""
+    """Searches everything that a device says, in learning, scoring, commits and pulls, for raw samples."""
     model = image()
     session = _native.Session(model.content, bytearray(b"\xff" * 65536))
     said = bytearray()

@@ -1,6 +1,6 @@
-"""LSTM layers against TensorFlow Lite Micro, whose rule they follow, and against TensorFlow Lite, which has another.
+"""LSTM layers against TensorFlow Lite Micro, which they follow exactly, and against TensorFlow Lite, which differs.
 
-TensorFlow Lite Micro's outputs are kept with the models; where tflite-micro is installed, it is run as well.
+TensorFlow Lite Micro's outputs are kept with the models; if tflite-micro is installed, it runs as well.
 """
 
 from __future__ import annotations

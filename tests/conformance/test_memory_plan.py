@@ -31,7 +31,7 @@ def every_way() -> bytes:
 
 
 def deep() -> bytes:
-    """What backward reads of it is more than any one step of the pass needs."""
+    """The backward pass reads more of it than any single step needs."""
     net = Network(seed=6)
     x = net.conv(net.source(8, 7, 3), 6, (3, 3))
     for _ in range(3):
@@ -60,7 +60,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 class Watch:
-    """Spoils, before each step of the pass, every byte that the plan says nobody needs any more."""
+    """Spoils, before each step of the pass, every byte that is no longer needed according to the plan."""
 
     def __init__(self, image: Image, kernel: Any, first_op: int, seed: int) -> None:
         self._pieces, self._kernel, self._first_op = image.memory, kernel, first_op
@@ -141,7 +141,7 @@ def test_what_the_plan_calls_free_is_neither_read_nor_written(network: str, way:
 
 
 class FirstOp:
-    """Begins the watch at the first event: what the first op wrote is not looked at, all later steps are."""
+    """Starts at the first event: what the first op wrote is not checked, all later steps are."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch, self._begun = watch, False
@@ -215,7 +215,7 @@ def test_biases_need_no_activations_again() -> None:
 
 
 def test_the_watch_sees_a_plan_that_is_too_small() -> None:
-    """A plan that forgets a buffer is found out: its bytes are spoiled, or written where nothing is planned."""
+    """A plan that forgets a buffer is noticed: its bytes are spoiled, or written where nothing is planned."""
     image = kilotune.compile(NETWORKS["every way"](), method="bias")
     reference = Reference(image.content)
     caught = 0

@@ -49,7 +49,7 @@ def tail(net: Network, x: Any) -> bytes:
 @settings(max_examples=15, deadline=None)
 @given(shape=SHAPES, window=windows(), channels=st.integers(1, 11), per_channel=st.booleans())
 def test_convolution(shape: Any, window: Any, channels: int, per_channel: bool) -> None:
-    """Always with a bias: tflite-runtime refuses int8 convolutions without."""
+    """Always with a bias: tflite-runtime refuses int8 convolutions without one."""
     net = Network(seed=sum(shape), per_channel=per_channel)
     x = net.conv(net.source(*shape), 4, (1, 1), activation="NONE")
     model = tail(net, net.conv(x, channels, **window))
@@ -243,7 +243,7 @@ KINDS = ("ADD", "SUB", "MUL")
 @pytest.mark.parametrize("shape", [(5,), (1, 1, 1, 5), (6, 7, 5), (1, 6, 7, 5), (6, 1, 1), (7, 1), (1, 7, 5)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_constant_of_several_values(kind: str, shape: Any, activation: str) -> None:
-    """One a channel, one a value, one a row."""
+    """One per channel, one per value, one per row."""
     net = Network(seed=len(shape) + shape[0])
     x = net.conv(net.source(6, 7, 3), 5)
     values = net.rng.integers(-128, 128, shape)
@@ -273,7 +273,7 @@ PARTS = [((6, 7, 5), (1, 1, 5)), ((6, 7, 5), (6, 7, 1)), ((6, 7, 5), (6, 1, 1)),
 @pytest.mark.parametrize(("first", "second"), PARTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_extents_of_one_count_for_all(kind: str, first: Any, second: Any) -> None:
-    """Attention by channel, by place and by both; gradients of both inputs, and where they meet others."""
+    """Attention by channel, by position and by both; gradients of both inputs, also where they meet others."""
     net = Network(seed=sum(first) + sum(second))
     x = net.conv(net.source(6, 7, 3), 5)
     parts = []
@@ -372,7 +372,7 @@ def test_tile(times: Any) -> None:
 
 
 def test_an_autoencoder_of_convolutions() -> None:
-    """Whose output has positions, and which grows by a TILE of five dimensions, as Keras' UpSampling2D does."""
+    """Its output has positions, and it grows by a TILE of five dimensions, as Keras' UpSampling2D does."""
     net = Network(seed=1)
     x = net.conv(net.conv(net.source(8, 6, 2), 5, stride=(2, 2)), 4)
     x = net.tile(net.reshape(x, 4, 1, 3, 4), 1, 1, 2, 1, 1)

@@ -1,4 +1,4 @@
-"""One suite for every target: `pytest tests/device --target native --target qemu:mps2-an386`.
+"""The same suite for every target: `pytest tests/device --target native --target qemu:mps2-an386`.
 
 For a board on a desk, `--target /dev/ttyACM0`: the suite says which model it wants to be flashed first.
 """
@@ -110,7 +110,7 @@ def device(target: str, image: Image, state: Path) -> Iterator[Device]:
 
 @pytest.fixture
 def flash(target: str) -> str:
-    """What becomes of a commit: "file" and "chip" keep it, "memory" until the end, "read-only" never."""
+    """What happens to a commit: "file" and "chip" keep it, "memory" until the end, "read-only" never."""
     parsed = registry.parse_target(target)
     if parsed.kind == "port":
         return "chip"

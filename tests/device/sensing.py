@@ -20,7 +20,7 @@ WINDOWS = 16  # that a device learns alone from
 
 
 def noise_model(rate_hz: float, seconds: float) -> tuple[Image, npt.NDArray[np.float32]]:
-    """A model that a device learns alone from WINDOWS windows, and (n, 3) of what its sensor may measure, in g."""
+    """A model that a device learns alone from WINDOWS windows, and samples (n, 3) in g for its sensor."""
     features = FeatureConfig(
         rate_hz=rate_hz, window=64, hop=64, fft_points=64, axes=3, bands=8, full_scale_g=FULL_SCALE_G
     )
@@ -30,7 +30,7 @@ def noise_model(rate_hz: float, seconds: float) -> tuple[Image, npt.NDArray[np.f
 
 
 def wait_until(device: Device, reached: Callable[[DeviceStatus], bool], timeout_s: float = 500.0) -> DeviceStatus:
-    """Asks for nothing but the status."""
+    """Asks only for the status."""
     end = time.monotonic() + timeout_s
     while not reached(status := device.status()):
         assert time.monotonic() < end, status
@@ -39,7 +39,7 @@ def wait_until(device: Device, reached: Callable[[DeviceStatus], bool], timeout_
 
 
 def off_by_g(raw: npt.NDArray[np.int16], life: npt.NDArray[np.float32], full_scale_g: float) -> float:
-    """The largest difference to what was recorded, where it fits best."""
+    """The largest difference to what was recorded, at the best alignment."""
     measured = raw * full_scale_g / 32768
     stretches = np.lib.stride_tricks.sliding_window_view(life, len(raw), axis=0)
     return float(min(np.abs(np.moveaxis(s, -1, 0) - measured).max() for s in stretches))

@@ -1,4 +1,4 @@
-"""Firmware with other code in one place, for what no healthy firmware does."""
+"""Firmware with changed code in one place, to do what no healthy firmware does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device with a sensor and nobody to tell it anything: it learns, commits, detects, and a host may look."""
+"""A device with a sensor and no host: it learns, commits and detects, and a host may look at it."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     state: Path, image: Image | None, feed: Feed, *options: str
 ) -> contextlib.AbstractContextManager[tuple[str, DeviceProcess]]:
-    """The recording is measured frame by frame, whatever rate it was made at."""
+    """The recording is measured frame by frame, regardless of its rate."""
     content = image.content if image is not None else None
     return native.run(state, content, options=[*feed.arguments(state, None), *options])
 
 
 def lights(state: Path) -> list[tuple[str, float]]:
-    """What the light said, and when, in seconds of the device."""
+    """What the LED showed, and when, in seconds of the device."""
     text = (state / "native.log").read_text(encoding="utf-8")
     return [(name, int(ms) / 1000) for name, ms in re.findall(r"light (\w+) at (\d+) ms", text)]
 
 
 def settled(device: Device, samples: int, timeout_s: float = 60.0) -> None:
-    """Waits until the device has measured all of a recording; asks for nothing but its status."""
+    """Waits until the device has measured all of a recording; asks only for its status."""
     end = time.monotonic() + timeout_s
     while device.status().sensor.samples < samples:
         assert time.monotonic() < end, device.status()

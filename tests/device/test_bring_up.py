@@ -184,7 +184,7 @@ HANG = b"\xfe\xe7"  # b .
 
 
 def test_a_hang_ends_with_the_watchdog(target: str, image: Image, state: Path) -> None:
-    """Within the board's time, 8 s, or 20 s where the emulator's time is the computer's."""
+    """Within the board's time, 8 s, or 20 s if the emulator uses the computer's time."""
     parsed = registry.parse_target(target)
     if parsed.kind != "renode" and not parsed.board.startswith("mps2"):
         pytest.skip("this target models no watchdog")

@@ -1,4 +1,4 @@
-"""The whole firmware for one model fits the RAM that the README promises, and runs in just that."""
+"""The whole firmware for one model fits the RAM that the README promises, and runs in exactly that."""
 
 from __future__ import annotations
 

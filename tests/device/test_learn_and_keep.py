@@ -1,4 +1,4 @@
-"""What a board computes is what the twin computes, bit for bit; what it cannot use it refuses."""
+"""A board computes the same as the twin, bit for bit, and refuses what it cannot use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The power goes at every flash word of a model swap: python tests/device/test_model_cuts.py [--stride 1]
+"""The power fails at every flash word of a model swap: python tests/device/test_model_cuts.py [--stride 1]
 
 A build of its own of the native firmware tears the word at which a fuse in the flash file burns down, and restarts.
 The model that was flashed takes its place as a record first, so a swap of it writes most. The device that starts

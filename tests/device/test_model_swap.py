@@ -1,4 +1,4 @@
-"""Another model over the serial line: the old one or the new one runs, whatever happens on the way."""
+"""Another model over the serial line: the old one or the new one runs, whatever happens in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every code that an error is raised with is listed, and every listed one is raised: read from the sources."""
+"""Every code that is raised is listed, and every listed code is raised: read from the sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the proof have teeth? Each of these changes to the record store must fail it: python tests/power/mutations.py
+"""Tests the power tests: each of these changes to the record store must fail: python tests/power/mutations.py
 
 Each mutation is made in a copy of the sources; the tests of the store and then the life under power cuts must
 fail on it. A mutation whose text is not in the sources any more is an error, too.
@@ -71,7 +71,7 @@ def built(source: Path) -> bool:
 
 
 def caught_by(commits: int) -> str:
-    """The first test that fails, with the line that did; empty: none."""
+    """The first test that fails, with the failing line; empty: none."""
     environment = {**os.environ, "KILOTUNE_POWER_COMMITS": str(commits)}
     for name, (program, *options) in TESTS.items():
         try:

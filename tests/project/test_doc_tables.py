@@ -1,4 +1,4 @@
-"""Tables in docs/ that are made of the sources are up to date."""
+"""Tables in docs/ that are generated from the sources are up to date."""
 
 from __future__ import annotations
 

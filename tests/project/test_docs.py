@@ -60,7 +60,7 @@ def too_long(text: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Names of the headings, as GitHub makes them: lower case, hyphens, a number behind repeated ones."""
+    """Names of the headings, as GitHub makes them: lower case, hyphens, a number after repeated ones."""
     found: set[str] = set()
     for _, line in prose(text):
         if heading := re.match(r"#{1,6}\s+(.*?)\s*#*$", line):
@@ -75,7 +75,7 @@ def anchors(text: str) -> set[str]:
 
 
 def targets(text: str) -> Iterator[str]:
-    """What the document links to, code left out."""
+    """What the document links to, without code."""
     for match in TARGET.finditer(CODE.sub("", "\n".join(line for _, line in prose(text)))):
         yield match[1] or match[2]
 

@@ -1,4 +1,4 @@
-"""CMakePresets.json names the boards that there are, and BOARDS.md has a row for each."""
+"""CMakePresets.json names all boards, and BOARDS.md has a row for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kept verdict of clang-tidy hides no finding: whatever it rests on changes, and the file is looked at again."""
+"""A kept verdict of clang-tidy hides no finding: if anything it depends on changes, the file is checked again."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_whatever_changes_is_looked_at_again(project: Project, what: str) -> Non
 
 @pytest.fixture
 def another(project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The script that is clang-tidy from now on; its version is another."""
+    """A script that replaces clang-tidy, with another version."""
     script = project.folder / "bin" / "clang-tidy"
     script.parent.mkdir()
     real = shutil.which("clang-tidy")

@@ -1,4 +1,4 @@
-"""host/kilotune/version.py is the one place that says the version; what has to repeat it says the same."""
+"""host/kilotune/version.py is the only source of the version; every file that repeats it agrees."""
 
 from __future__ import annotations
 

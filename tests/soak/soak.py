@@ -39,7 +39,7 @@ GEOMETRIES = {"nrf52840": (4096, 32), "stm32f4": (16384, 3)}  # bytes of a secto
 
 @dataclass
 class Life:
-    """What a run came to; `wrong` lists what must not happen."""
+    """Results of a run; `wrong` lists what must not happen."""
 
     seconds: int = 0
     windows: int = 0
@@ -149,7 +149,7 @@ class Soak:
         life.requests = self._requests_before + status.link.frames
 
     def _expect(self, sequence: int) -> None:
-        """One record more, in sectors that are counted."""
+        """One more record, in sectors whose erases are counted."""
         self.life.require(sequence == self._sequence + 1, f"checkpoint {sequence} after {self._sequence}")
         self._sequence = sequence
         step = self._sector_bytes

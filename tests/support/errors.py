@@ -1,4 +1,4 @@
-"""What a test asks of an error."""
+"""Checks of errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from kilotune.errors import KilotuneError
 
 
 def code_of(error: pytest.ExceptionInfo[KilotuneError]) -> str:
-    """Its code; fails where it does not say what to do."""
+    """The error's code; fails if the error does not say what to do."""
     assert error.value.hint
     return error.value.code

@@ -1,4 +1,4 @@
-"""A device without a model of anything: answers by rule, so that the command line can be tested alone.
+"""A device without a model: answers by simple rules, so that the command line can be tested alone.
 
 Run as a program it is `kilotune` with every target replaced by the fake.
 """
@@ -185,7 +185,7 @@ class FakeDevice:
 
     def pull(self, **options: Any) -> Adapter:
         if self.adapter is None:
-            raise KilotuneError("no_image", "an adapter can only be pulled with the image", "give --image")
+            raise KilotuneError("no_image", "pulling an adapter needs the image", "give --image")
         return self.adapter
 
     def push(self, adapter: Adapter, **options: Any) -> None:

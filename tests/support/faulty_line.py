@@ -1,4 +1,4 @@
-"""A line that loses, repeats, damages and delays frames, in a time of its own."""
+"""A line that loses, repeats, damages and delays frames, with its own clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class Clock:
-    """Time that passes only while somebody waits."""
+    """A clock that moves only while somebody waits."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -21,7 +21,7 @@ class Clock:
 
 
 class Drawn(random.Random):
-    """Draws these numbers."""
+    """A generator that returns these numbers."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Drawn(random.Random):
 
 @dataclass(frozen=True)
 class Faults:
-    """Probabilities a frame, either way."""
+    """Probabilities per frame, in both directions."""
 
     drop: float = 0.0
     repeat: float = 0.0
@@ -41,11 +41,11 @@ class Faults:
     cut: float = 0.0
     delay: float = 0.0
     late_s: float = 0.3  # a delayed frame arrives up to this much later, after others
-    noise: float = 0.0  # bytes of nobody in front of a frame
+    noise: float = 0.0  # random bytes before a frame
 
 
 class FaultyLine:
-    """Between a client and a device; every fault comes from the seed."""
+    """A line between a client and a device; the seed decides every fault."""
 
     name = "faulty"
     poll_s = 0.0
@@ -89,7 +89,7 @@ class FaultyLine:
         pass
 
     def _run(self) -> None:
-        """Lets the device have what has arrived there by now."""
+        """Gives the device what has arrived by now."""
         while self._up and self._up[0][0] <= self._clock.now_s:
             _, _, data = self._up.pop(0)
             self._post(self._down, self._exchange(data))

@@ -53,7 +53,7 @@ class OpEntry:
 
 @dataclass
 class ImageEntries:
-    """One image and, optionally, an adapter's blob; without, the base model."""
+    """One image and, optionally, an adapter's blob; without it, the base model."""
 
     content: bytes
     blob: bytes | None = None
@@ -98,7 +98,7 @@ class ImageEntries:
         return weights, bias
 
     def window_size(self, op: OpEntry) -> tuple[int, int]:
-        """Of an adapted layer, whose window is the whole input where the entry says none."""
+        """The window of an adapted layer: the whole input if the entry has none."""
         if op.words[0] == 0:
             height, width, _ = self.tensors[op.input].shape
             return height, width
@@ -133,7 +133,7 @@ class ImageEntries:
         return a.reshape(rank, fan_in), b.reshape(out, rank)
 
     def weight_scales(self, op: OpEntry) -> Floats:
-        """(out,), from multipliers alone: s_w = multiplier * s_out / s_in."""
+        """(out,), from multipliers only: s_w = multiplier * s_out / s_in."""
         out = self.tensors[op.output].shape[2]
         count = out if op.flags & 4 else 1
         multipliers = self.array(op.multipliers, "<i4", count) / 2.0**31

@@ -1,4 +1,4 @@
-"""The C++ kernel beside its references: tensors beside TensorFlow Lite's, gradients and updates beside float64."""
+"""Compares the C++ kernel with its references: tensors with TensorFlow Lite's, gradients and updates with float64."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def real(value: float) -> tuple[int, int]:
 
 
 def target_of(reference: Reference, seed: int) -> dict[str, Any]:
-    """What a step is given beside its input, by the image's loss."""
+    """What a step gets besides its input, by the image's loss."""
     kind, _, _, tensor, *_ = reference.loss_section()
     rng = np.random.default_rng(seed)
     count = reference.tensors[tensor].elements

@@ -4,8 +4,8 @@
 
 DIR is a package's folder or a firmware's, of this tree or of another; without either, both of this tree. A room is a
 folder of the package, or a module beside the folders; a folder of the firmware or of its runtime, or a file with its
-header where runtime has no folders. Type-only imports and those in functions count. Floors are those of pyproject.toml
-(import-linter) and of FIRMWARE; where nobody has said, rooms are put in an order in which few imports run upwards.
+header if runtime has no folders. Type-only imports and those in functions count. Floors are those of pyproject.toml
+(import-linter) and of FIRMWARE; without either, rooms are put in an order in which few imports run upwards.
 Exit code 1: something runs upwards, sideways on a floor, or in a circle.
 """
 
@@ -59,7 +59,7 @@ class Use:
 
 @dataclass
 class House:
-    """The room of each module, what the modules use, and floors from the ground, empty where nobody has said."""
+    """The room of each module, what the modules use, and floors from the ground, empty if not defined."""
 
     name: str
     rooms: dict[str, str]
@@ -86,7 +86,7 @@ def read_package(folder: Path, floors: Floors = ()) -> House:
 
 
 def _module(path: Path, folder: Path) -> str:
-    """Dotted, below the package; a folder's `__init__` is the folder, the package's own stays `__init__`."""
+    """Dotted name below the package. A folder's `__init__` is the folder, the package's own stays `__init__`."""
     parts = path.relative_to(folder).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -135,7 +135,7 @@ def _found(name: str, package: str, files: Mapping[str, Path]) -> str | None:
 
 
 def declared_floors(project: Path) -> Floors:
-    """Of the import-linter contract in a pyproject.toml, from the ground; empty where there is none."""
+    """Floors of the import-linter contract in a pyproject.toml, from the ground; empty if there is none."""
     if not project.is_file():
         return ()
     tools = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
@@ -149,7 +149,7 @@ def declared_floors(project: Path) -> Floors:
 
 
 def read_firmware(folder: Path) -> House:
-    """Its modules are files: a header and what it includes may be a circle, a source and its header never are."""
+    """The firmware. Its modules are files: headers may form a circle, a source and its header may not."""
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in (".h", ".cpp", ".ino"))
     uses: list[Use] = []
     for name in files:
@@ -163,7 +163,7 @@ def read_firmware(folder: Path) -> House:
 
 
 def _included(name: str, by: str, files: Sequence[str]) -> list[str]:
-    """Beside the file, below the firmware's folder, or wherever a folder of includes may be; generated: none."""
+    """The included file: next to the file, below the firmware's folder, or in an include folder; none if generated."""
     for at in (str(Path(by).parent / name), name):
         if at in files:
             return [at]
@@ -179,7 +179,7 @@ def _firmware_room(name: str) -> str:
 
 
 def circles(arrows: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """The shortest way round in each knot of nodes that all reach each other."""
+    """The shortest circle in each group of nodes that all reach each other."""
     after: dict[str, set[str]] = defaultdict(set)
     for a, b in arrows:
         after[a].add(b)
@@ -218,7 +218,7 @@ def _way_round(start: str, after: Mapping[str, set[str]]) -> list[str]:
 
 
 def settled(rooms: Iterable[str], arrows: Counter[tuple[str, str]]) -> list[list[str]]:
-    """Floors of rooms that nobody has put in order (Eades, Lin and Smyth: few uses run upwards)."""
+    """Floors of rooms without a defined order (Eades, Lin and Smyth: few uses run upwards)."""
     left, low, high = set(rooms), list[str](), list[str]()
     while left:
         uses, used = Counter[str](), Counter[str]()
@@ -261,7 +261,7 @@ def judge(house: House) -> tuple[Floors, list[str]]:
 
 
 def report(house: House) -> bool:
-    """Prints what a house is like; true where nothing is wrong."""
+    """Prints the floors of a house; true if nothing is wrong."""
     floors, wrong = judge(house)
     counts = Counter(house.rooms.values())
     kinds = Counter(line.split(":")[0] for line in wrong)

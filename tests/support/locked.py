@@ -40,7 +40,7 @@ KEY, OTHER_KEY = Key(bytes(range(32))), Key(bytes(range(1, 33)))
 LAYOUT = board("native").flash
 ANYONE = frozenset({Kind.hello, Kind.challenge})
 READERS = frozenset({Kind.model, Kind.status, Kind.results})
-OWNERS = frozenset(Kind) - ANYONE - READERS  # whatever is new belongs here until someone decides otherwise
+OWNERS = frozenset(Kind) - ANYONE - READERS  # new requests belong here until decided otherwise
 _SYNC_VERSION = 9  # answered with `bad_version` and without any effect
 CONFIG = TrainOptions().train_config(2.0**-10)
 
@@ -51,7 +51,7 @@ def make_image() -> Image:
 
 
 def payloads(image: Image) -> dict[Kind, bytes]:
-    """A request of every kind that a device may carry out."""
+    """A request of every kind that a device may execute."""
     row, blob, content = bytes(24), bytes(image.adapter_bytes), image.content
     learn = replace(zero(messages.LearnConfig), train_config=CONFIG, passes=2, hold_period=8, hold_count=2, noise=8)
     fields: dict[Kind, object] = {
@@ -86,7 +86,7 @@ def payloads(image: Image) -> dict[Kind, bytes]:
 
 
 class Line(Protocol):
-    """A running device: bytes to it, and its flash as it lies there."""
+    """A running device: bytes to it, and the raw content of its flash."""
 
     def exchange(self, data: bytes) -> bytes: ...
     def flash(self) -> bytes: ...
@@ -203,7 +203,7 @@ class Answered:
 
     @property
     def refusal(self) -> str:
-        """The status's name; empty: the request was carried out."""
+        """The status's name; empty: the request was executed."""
         if self.kind != ERROR_KIND:
             return ""
         return statuses()[messages.decode(messages.ErrorAnswer, self.payload).status].name
@@ -219,7 +219,7 @@ class Victim:
     _decoder: frames.FrameDecoder = field(default_factory=frames.FrameDecoder)
 
     def send(self, *bodies: bytes) -> list[Answered]:
-        """Everything that is answered to these frames, whose checksums are right."""
+        """All answers to these frames, which have correct checksums."""
         sync = HEADER.pack(_SYNC_VERSION, Kind.status, 0xFFFF, 0xFFFF)
         data = b"\0" + b"".join(frames.encode(b) for b in (*bodies, sync))
         answered: list[Answered] = []
@@ -235,7 +235,7 @@ class Victim:
         raise AssertionError("the device is silent")
 
     def attack(self, *bodies: bytes, expect: set[str] | None = None) -> None:
-        """Fails where any of them is carried out; `expect`: the refusals that may be."""
+        """Fails if any of them is executed; `expect`: the allowed refusals."""
         self.attempts += len(bodies)
         for answer in self.send(*bodies):
             assert answer.refusal, f"carried out: kind {answer.kind & ~(ANSWER | TAGGED)}"
@@ -262,7 +262,7 @@ class Victim:
         return client, tap
 
     def someone(self, key: Key) -> tuple[Client, Tap]:
-        """A client with this key, which the device has not seen a message of."""
+        """A client with this key that has not sent the device a message yet."""
         tap = Tap(self.line)
         self._sessions += 1
         client = Client(tap, timeout_s=10, rng=random.Random(self._sessions))
@@ -270,7 +270,7 @@ class Victim:
         return client, tap
 
     def state(self, key: Key = KEY) -> tuple[object, ...]:
-        """What no attack may change, asked for by the owner and looked up in flash."""
+        """What no attack may change, as the owner reads it and as it is in flash."""
         client, _ = self.owner(key)
         hello_state = client.ask(messages.DeviceStatus, Kind.status)
         adapter = client.request(Kind.pull, messages.encode(0, 0xFFFF))

@@ -1,4 +1,4 @@
-"""A device written once more from docs/SPEC.md."""
+"""A second implementation of a device, from docs/SPEC.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RefuseError(Exception):
 
 @dataclass
 class ModelDevice:
-    """What a device would do; `log` has everything that was carried out, in order."""
+    """What a device would do; `log` has everything that was executed, in order."""
 
     log: list[str] = field(default_factory=list)
     taken: bytearray = field(default_factory=bytearray)  # of the present stream

@@ -1,4 +1,4 @@
-"""Changes to the sources that tests must notice: made in a copy, one at a time, and taken back."""
+"""Changes to the sources that tests must notice: made in a copy, one at a time, and undone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 class Mutation:
     what: str
     file: str  # in firmware/runtime
-    before: str  # stands there once
+    before: str  # occurs once in the file
     after: str
 
 
@@ -25,7 +25,7 @@ def copy_sources(folder: Path) -> Path:
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    for name in ("firmware", "tests"):  # as new: an object may be of a mutation of the same file
+    for name in ("firmware", "tests"):  # with new times: an object may come from a mutation of the same file
         shutil.copytree(ROOT / name, source / name, copy_function=shutil.copy)
     for name in ("CMakeLists.txt", "host/kilotune/version.py"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def build(source: Path, folder: Path, options: Sequence[str], targets: Sequence[
 
 @contextmanager
 def mutated(source: Path, mutation: Mutation) -> Iterator[None]:
-    """SystemExit where the text is not in the sources any more."""
+    """Raises SystemExit if the text is no longer in the sources."""
     path = source / "firmware" / "runtime" / mutation.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutation.before) != 1:

@@ -31,7 +31,7 @@ def f32(x: float | np.float32) -> float:
 
 @dataclass
 class Network:
-    """Adds layer after layer; every method returns the node that it made."""
+    """Adds one layer after the other; every method returns the node that it made."""
 
     seed: int = 0
     per_channel: bool = True
@@ -173,7 +173,7 @@ class Network:
         return self.add_op(code, [x.tensor], made, (Kinds.Pool2DOptions, fields))
 
     def mean(self, x: Node, *, axes: tuple[int, ...] = (), keep: bool = False, rescale: bool = True) -> Node:
-        """Over all positions where no `axes` are given."""
+        """Over `axes`; without them, over all positions."""
         scale = x.scale * (self.rng.uniform(0.3, 0.9) if rescale else 1.0)
         zero = int(self.rng.integers(-128, 0)) if rescale else x.zero
         axes = axes or tuple(range(1, len(x.shape) - 1))
@@ -231,7 +231,7 @@ class Network:
         self, x: Node, units: int, *, cell_power: int = -11, limit: float = 10.0, spread: float = 1.0, **options: Any
     ) -> Node:
         """As Keras' layer is converted: `cell_power` gives the cell state's scale; `spread`: of the gates. `options`:
-        further fields of the operator, by number, and inputs that such a layer has not."""
+        further fields of the operator, by number, and inputs that such a layer does not have."""
         steps, inputs = x.shape[-2:]
         scale, zero = f32(self.rng.uniform(0.5, 1.0) / 128), int(self.rng.integers(-20, 21))
         tensors = [x.tensor, *[-1] * 23]
@@ -279,7 +279,7 @@ class Network:
         return self.combine("MUL", a, b, activation=activation)
 
     def combine(self, kind: str, a: Node, b: Node, *, activation: str = "NONE") -> Node:
-        """ADD, SUB or MUL; extents of 1 count for all of the other's."""
+        """ADD, SUB or MUL; extents of 1 are broadcast."""
         spread = a.spread * b.spread if kind == "MUL" else float(np.hypot(a.spread, b.spread))
         made = self.output(np.broadcast_shapes(a.shape, b.shape), spread, activation)
         options = (getattr(Kinds, f"{kind.capitalize()}Options"), {0: ("i8", ACTIVATIONS[activation])})
@@ -310,7 +310,7 @@ class Network:
         return self.add_op(Code.CONCATENATION, [p.tensor for p in parts], made, options)
 
     def pad(self, x: Node, *pads: tuple[int, int]) -> Node:
-        """One pair for each dimension but the batch."""
+        """One pair per dimension, except for the batch."""
         shape = tuple(n + a + b for n, (a, b) in zip(x.shape, ((0, 0), *pads), strict=True))
         constant = np.array([(0, 0), *pads], "<i4")
         tensor = self.m.tensor(constant.shape, INT32, (), 0, self.m.buffer(constant.tobytes()), "paddings")

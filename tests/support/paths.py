@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Folders and files of the project."""
 
 from __future__ import annotations
 

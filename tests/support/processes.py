@@ -1,4 +1,4 @@
-"""Whether a process lives, and waiting for what it does."""
+"""Whether a process is alive, and waiting for its effects."""
 
 from __future__ import annotations
 

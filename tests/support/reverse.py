@@ -27,7 +27,7 @@ Parts = list[tuple[int, Floats]]
 
 
 def _windows(r: ImageEntries, op: OpEntry) -> Any:
-    """(tap, (slices of the output), (slices of the input)) that meet, one tap after the other."""
+    """(tap, (slices of the output), (matching slices of the input)), one tap after the other."""
     (kh, kw), stride, dilation, pad = op.pairs
     x, y = r.tensors[op.input].shape, r.tensors[op.output].shape
     for ky in range(kh):
@@ -106,7 +106,7 @@ def _average(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Part
 
 
 def _max(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
-    """To the first of the largest inputs."""
+    """Passes the gradient to the first of the largest inputs."""
     shape = r.tensors[op.input].shape
     x = np.asarray(values[op.input]).reshape(shape)
     best = np.full(g.shape, -1000)

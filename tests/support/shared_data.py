@@ -33,7 +33,7 @@ def keyword_spotting() -> bytes:
 
 
 def ad01_windows() -> npt.NDArray[np.int8]:
-    """(196, 640): five consecutive frames of 128 log-mel values a window, quantised for the model."""
+    """(196, 640): five consecutive frames of 128 log-mel values per window, quantised for the model."""
     file = path("tflite_models/mlperf_tiny/vectors/normal_id_01_00000000_hist_librosa.bin")
     frames = np.fromfile(file, "<f4").reshape(-1, 128)
     windows = np.stack([frames[i : i + 5].reshape(-1) for i in range(len(frames) - 4)])

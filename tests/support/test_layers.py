@@ -1,4 +1,4 @@
-"""What runs upwards, sideways or in a circle is found in made-up sources, and is not in ours."""
+"""Imports that run upwards, sideways or in a circle are found in made-up sources, and do not exist in ours."""
 
 from __future__ import annotations
 

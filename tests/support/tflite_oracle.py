@@ -1,4 +1,4 @@
-"""Asks the conformance oracle, a process of its own that lives as long as the tests, or skips with the reason."""
+"""Asks the conformance oracle, a separate process that runs as long as the tests, or skips with the reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANSWER_S = 120.0
 def run(model: bytes, inputs: npt.NDArray[Any], *, all_tensors: bool = True) -> dict[str, npt.NDArray[Any]]:
     """Outputs (`output`, `tensor_<i>`) of tflite-runtime's reference kernels for (n, ...) inputs.
 
-    RuntimeError where the runtime refuses the model, or dies of it.
+    Raises RuntimeError if the runtime refuses the model, or crashes.
     """
     if find_spec("tflite_runtime") is None:
         pytest.skip("tflite-runtime 2.14 is not installed: it exists for Python up to 3.11")
@@ -39,7 +39,7 @@ def run(model: bytes, inputs: npt.NDArray[Any], *, all_tensors: bool = True) -> 
 
 
 class _Oracle:
-    """One process for many questions: most of what a question takes is its start."""
+    """One process for many questions, as starting it takes most of the time."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
@@ -81,7 +81,7 @@ _running: list[_Oracle] = []
 
 
 def _oracle() -> _Oracle:
-    """The one that runs; another where that one has died."""
+    """The running process, or a new one if that has died."""
     if not _running or not _running[0].alive:
         _running[:] = [_Oracle()]
         atexit.register(_running[0].close)

@@ -1,4 +1,4 @@
-"""Programs that tests need, and what is skipped without them."""
+"""Programs that tests need; tests are skipped without them."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ needs_cmake = pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("
 
 
 def tool(name: str) -> str | None:
-    """Of this environment, or on the path."""
+    """A program in this environment, or on the path."""
     return shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -1,4 +1,4 @@
-"""Firmware whose flash tears: a build of its own for tests in which the power goes."""
+"""Firmware with flash that tears: a separate build for tests with power cuts."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def torn_firmware(board_id: str) -> Path:
 
 
 def set_fuse(flash: mmap.mmap, words: int, seed: int = 0) -> None:
-    """The power goes in the flash word that burns the last of `words`."""
+    """The power fails in the flash word that uses up the last of `words`."""
     struct.pack_into("<II", flash, len(flash) - _FROM_END, words, seed)
 
 
 def fuse_left(flash: mmap.mmap) -> int:
-    """Words, 0 where it has burnt down or none was set."""
+    """Words left; 0 if the fuse has burnt down or was not set."""
     (words,) = struct.unpack_from("<I", flash, len(flash) - _FROM_END)
     return int(words)

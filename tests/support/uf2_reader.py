@@ -1,4 +1,4 @@
-"""UF2 files, read block by block from the format's description alone."""
+"""UF2 files, read block by block from the format's description only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters: blob to directory and back, the same bytes for the same parameters, and hostile directories."""
+"""Adapters: from blob to folder and back, the same bytes for the same parameters, and malicious folders."""
 
 from __future__ import annotations
 

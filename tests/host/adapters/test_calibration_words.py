@@ -1,4 +1,4 @@
-"""The scorer in use, as an adapter's bytes and a merged model's JSON have it."""
+"""The scorer in use, in an adapter's bytes and in a merged model's JSON."""
 
 from __future__ import annotations
 

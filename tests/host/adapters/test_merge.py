@@ -99,7 +99,7 @@ def test_any_network_merges_exactly(spec: small_models.DenseSpec, method: Any) -
 
 @dataclass
 class Shared:
-    """Two layers 6 -> 6, built with what they share."""
+    """Two layers 6 -> 6 that share tensors."""
 
     model: bytes
     image: Image

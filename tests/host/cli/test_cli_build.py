@@ -34,7 +34,7 @@ def symbols(elf: str) -> str:
 @needs_arm
 @pytest.mark.parametrize("board_id", ON_SPI)
 def test_every_board_with_spi_pins_builds_for_sensors_on_them(board_id: str) -> None:
-    """Without a warning: they are errors."""
+    """Builds without warnings, as warnings are errors."""
     built = run("--board", board_id, "--sensor-bus", "spi")
     pins = board(board_id).sensors.pins
     assert built["sensors"] == list(board(board_id).sensors.drivers)
@@ -44,7 +44,7 @@ def test_every_board_with_spi_pins_builds_for_sensors_on_them(board_id: str) -> 
 
 @needs_arm
 def test_the_drivers_of_a_firmware_are_those_that_are_asked_for(tmp_path: Path) -> None:
-    """In one folder after the other: nothing stays of what the build before was given."""
+    """Several builds in the same folder: no option of an earlier build stays."""
     here = ("--board", "nrf52840dk", "-o", tmp_path)
     one = run(*here, "--sensors", "adxl345", "--sensor-bus", "spi")
     assert (one["sensors"], one["sensor_bus"]) == (["adxl345"], "spi")

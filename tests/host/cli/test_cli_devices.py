@@ -1,4 +1,4 @@
-"""Commands to a device, against a fake one: what they ask of it, and how they end."""
+"""Commands to a device, against a fake one: what they request, and how they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: by signals, bugs, readers that go away, and names that are no text."""
+"""How a command ends: by signals, bugs, readers that go away, and names that are not text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kilotune flash-model` as a process, and what `kilotune flash` makes of a device that has taken a model."""
+"""`kilotune flash-model` as a process, and what `kilotune flash` does with a device that has accepted a model."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_locked_device_takes_a_model_from_its_owner_alone(desk: Desk) -> None:
 
 
 def test_the_partition_is_read_as_the_device_reads_it(desk: Desk) -> None:
-    """Damage to what counts leads to what counted before; an image at the start is ahead of all records."""
+    """If the valid image is damaged, the one before is used; an image at the start comes before all records."""
     desk.run("flash", "--board", "native", "--model", desk.models["a"], "--state", desk.state)
     desk.ask("flash-model", desk.models["b"])
     a, b = (desk.models[name].read_bytes() for name in "ab")

@@ -1,4 +1,4 @@
-"""Options and arguments that nobody meant: refused before anything is done."""
+"""Wrong options and arguments are refused before anything is done."""
 
 from __future__ import annotations
 

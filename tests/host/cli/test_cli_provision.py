@@ -1,4 +1,4 @@
-"""`kilotune provision` and what a locked device means to every other command, as processes."""
+"""`kilotune provision`, and every other command with a locked device, as processes."""
 
 from __future__ import annotations
 

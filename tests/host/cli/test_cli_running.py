@@ -1,4 +1,4 @@
-"""Commands that run a model on a fake device: what is passed on to it, printed and written."""
+"""Commands that run a model on a fake device: what is passed to it, printed and written."""
 
 from __future__ import annotations
 

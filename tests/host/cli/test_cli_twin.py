@@ -1,4 +1,4 @@
-"""The command line on the twin, for real: the calls that everything else may rely on."""
+"""The command line on the real twin: the calls that everything else may rely on."""
 
 from __future__ import annotations
 

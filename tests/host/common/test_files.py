@@ -1,4 +1,4 @@
-"""Files that are written: whole or not at all, through links and pipes, and never over an input."""
+"""Files are written completely or not at all, through links and pipes, and never over an input."""
 
 from __future__ import annotations
 

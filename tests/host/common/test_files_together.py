@@ -1,4 +1,4 @@
-"""Files that belong together are replaced together, and what is secret is nobody else's to read."""
+"""Files that belong together are replaced together, and nobody else can read secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW = {"a": b"new a", "b": b"new b"}
 
 
 class Killed(BaseException):
-    """The process ends here: nothing after it is done, not even what would clean up."""
+    """The process ends here: nothing after this runs, not even cleanup."""
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What devices and files say reaches a terminal as text, never as a command to it."""
+"""Text from devices and files reaches a terminal as text, never as a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory plan: nothing overlaps that lives at the same time, and chains reach the lower bound."""
+"""The memory plan: buffers that live at the same time do not overlap, and chains reach the lower bound."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_is_written_over_another_lies_before_it(items: list[Buffer], data: 
 
 
 def nobody_shares(items: list[Buffer]) -> None:
-    """No byte is given to two buffers in one step, and the pieces of each keep their distance."""
+    """No byte belongs to two buffers in the same step, and the pieces of each keep their distance."""
     plan = arena.plan(items)
     assert plan.size >= plan.lower_bound
     for b in items:

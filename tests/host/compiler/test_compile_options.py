@@ -1,4 +1,4 @@
-"""What the compiler can be asked for: one value, checked once; words in either spelling at the edges alone."""
+"""The compiler's options: one value, checked once; words in any spelling at the edges only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained, where it lies, which loss is meant, and what comes along in a model's own metadata."""
+"""What is trained, where it is stored, which loss is used, and what a model's own metadata provides."""
 
 from __future__ import annotations
 

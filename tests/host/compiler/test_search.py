@@ -1,4 +1,4 @@
-"""`compile --ram`: what is chosen fits, is the best that fits, and beats what it had to choose from."""
+"""`compile --ram`: what is chosen fits, is the best that fits, and beats its alternatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a learn phase can be asked for: one value, checked once, handed to the wire by name."""
+"""The options of a learn phase: one value, checked once, passed to the wire by name."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Sensor:
         return self
 
     def sleep(self, seconds: float) -> None:
-        """Time passes by being asked for."""
+        """A clock that moves each time it is read."""
 
     def __call__(self) -> float:
         self.clock_s += self.step_s

@@ -1,4 +1,4 @@
-"""A recording with many gaps: every one of them is in the file that is written."""
+"""A recording with many gaps: every one of them is in the written file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel for CMake: installed or as a subdirectory, it serves a project elsewhere."""
+"""The kernel for CMake: installed or as a subdirectory, other projects can use it."""
 
 from __future__ import annotations
 

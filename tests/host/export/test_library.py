@@ -1,4 +1,4 @@
-"""The kernel as a library: it stands alone, and a layout holds all of it and nothing else.
+"""The kernel as a library: it needs nothing else, and a package contains all of it and nothing else.
 
 What each ecosystem asks of its layout is tested beside; where its own tool is installed, that judges too.
 """

@@ -1,4 +1,4 @@
-"""Images: what compile writes is what load reads, and nothing damaged gets through."""
+"""Images: load reads what compile writes, and refuses anything damaged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refusal(content: bytes) -> KilotuneError:
 
 
 def resealed(change: tuple[int, bytes]) -> bytes:
-    """The image with bytes changed and both checks made right again, as an attacker would."""
+    """The image with changed bytes and both checks corrected, as an attacker would do."""
     import hashlib
 
     content = bytearray(IMAGE.content)

@@ -1,4 +1,4 @@
-"""Structures that the host reads and writes lie where docs/SPEC.md says, and nothing outside of an image is read."""
+"""Structures that the host reads and writes are where docs/SPEC.md says, and nothing outside an image is read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rows(heading: str, size: int) -> list[tuple[int, int, str]]:
 
 
 def fields(form: str) -> list[tuple[int, int]]:
-    """(first byte, end) of each field of a struct format; reserved bytes are none."""
+    """(first byte, end) of each field of a struct format; reserved bytes are not fields."""
     found, at = [], 0
     for count, kind in re.findall(r"(\d*)([a-zA-Z])", form):
         size = struct.calcsize(f"<{kind}")

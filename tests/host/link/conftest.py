@@ -1,4 +1,4 @@
-"""A model for the firmware's session, and a client on a line and in a time of the test's own."""
+"""A model for the firmware's session, and a client on a line and a clock that the test controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device that means harm: whatever it sends, the host gives an error in bounded time and memory."""
+"""A malicious device: whatever it sends, the host raises an error in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_endless_intact_frames_that_answer_nothing(connect: Connect) -> None:
 
 
 def mutate(rng: random.Random, payload: bytes) -> bytes:
-    """Something like the real answer: a field exchanged, bytes changed, cut or added."""
+    """Something like the real answer: a field replaced, bytes changed, cut or added."""
     choice = rng.randrange(5)
     if choice == 0 and payload:
         items = cbor2.loads(payload)

@@ -1,4 +1,4 @@
-"""The firmware's own session, frame by frame: what no client would send it, and what it makes of that."""
+"""The firmware's own session, frame by frame: what no client would send, and how it reacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams under credit: pieces under way, lost, or slower than any timeout; all of them arrive."""
+"""Streams with credit: pieces in flight, lost, or slower than any timeout; all of them arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Connect = Callable[[Any, Clock, int], Device]
 
 
 class PatientLine:
-    """Answers nothing while the client writes: shows how much it has under way before it waits."""
+    """Answers nothing while the client writes: shows how much it sends before it waits."""
 
     name = "patient"
     poll_s = 0.0
@@ -97,7 +97,7 @@ def test_lost_pieces_use_up_no_credit(connect: Connect, credit: int) -> None:
 
 
 class SlowDeviceLine:
-    """A device that takes `frame_s` a frame and loses what its receive buffer has no room for."""
+    """A device that takes `frame_s` per frame and loses what does not fit its receive buffer."""
 
     name = "slow"
     poll_s = 0.0

@@ -1,4 +1,4 @@
-"""A locked device carries out nothing that its key's holder has not asked for, just now, just so.
+"""A locked device executes nothing that the holder of its key has not requested exactly like that, just now.
 
 Every kind of message that there is, in every way that someone without the key could send it:
 `pytest tests/host/link/test_locked.py -s` prints how many.
@@ -70,7 +70,7 @@ def needing_key(lock: Lock) -> frozenset[Kind]:
 
 
 def test_every_kind_is_classified() -> None:
-    """By hand, beside requests.def: who may ask for something is decided twice."""
+    """Written by hand, besides requests.def, so that access rights are decided twice."""
     named = {Access.anyone: ANYONE, Access.reader: READERS, Access.owner: OWNERS}
     assert {k: next(a for a, kinds in named.items() if k in kinds) for k in Kind} == {
         kind: request.access for kind, request in REQUESTS.items()

@@ -1,4 +1,4 @@
-"""One description of the wire: what stands in firmware/schema is in C++ and in Python; what is wrong is named."""
+"""One description of the wire: what is in firmware/schema is in C++ and in Python; errors in it are named."""
 
 from __future__ import annotations
 

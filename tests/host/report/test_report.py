@@ -1,4 +1,4 @@
-"""The report page: complete, self-contained, and its figures and pictures are those of the data."""
+"""The report page is complete and self-contained, and its figures and pictures match the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way to a device: which flash it starts with, and whose time its waits take."""
+"""`connect`: which flash a device starts with, and which clock its waits use."""
 
 from __future__ import annotations
 

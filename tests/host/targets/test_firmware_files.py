@@ -1,4 +1,4 @@
-"""Firmware as linked, by an independent reader: where it lies, what starts it, what stays in RAM."""
+"""Linked firmware, read by an independent reader: where it is, what starts it, what stays in RAM."""
 
 from __future__ import annotations
 

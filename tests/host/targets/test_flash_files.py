@@ -1,4 +1,4 @@
-"""Flash as boards divide it, and as a file: what stays in it, and whose it is."""
+"""Flash as boards divide it, and as a file: what stays in it, and which device it belongs to."""
 
 from __future__ import annotations
 

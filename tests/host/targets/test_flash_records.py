@@ -109,7 +109,7 @@ def test_marks_that_a_cut_has_left_are_read_as_on_the_device(
 
 
 def test_less_than_a_header_is_no_image() -> None:
-    """The device demands a whole header, whatever a checksum says."""
+    """The device requires a complete header, whatever its checksum says."""
     body = bytes(HEADER_BYTES - Prefix.LAYOUT.size - 4)
     prefix = Prefix(0x314D544B, 2, HEADER_BYTES, Prefix.LAYOUT.size + len(body), zlib.crc32(body))
     assert image_at_start(prefix.pack() + body + b"\xff" * 64) is None

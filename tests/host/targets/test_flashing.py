@@ -1,4 +1,4 @@
-"""The ways onto a board: drives and probes get firmware and model, and are never guessed."""
+"""Flashing real boards: drives and probes get firmware and model, and are never guessed."""
 
 from __future__ import annotations
 

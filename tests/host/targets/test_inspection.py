@@ -1,4 +1,4 @@
-"""What `inspect` says of memory: the plan as a picture, and what each optimiser costs."""
+"""What `inspect` says about memory: the plan as a picture, and what each optimiser costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serial ports: the board's is found by its USB id, or by who answers, and never guessed."""
+"""Serial ports: the board's is found by its USB id, or by the device that answers, and never guessed."""
 
 from __future__ import annotations
 

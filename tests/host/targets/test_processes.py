@@ -1,4 +1,4 @@
-"""Devices as processes: they end in time, with what started them, and say why they died."""
+"""Devices as processes: they end in time, end with the process that started them, and say why they died."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ exec sleep 60
 def test_an_error_in_renodes_script_is_told_at_once(
     tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Renode itself goes on as if nothing were wrong."""
+    """Renode itself continues as if nothing were wrong."""
     program = tmp_path / "renode"
     program.write_text(_FAKE_RENODE)
     program.chmod(0o755)

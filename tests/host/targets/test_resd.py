@@ -1,4 +1,4 @@
-"""RESD files, read back by a parser written from Renode's description of the format alone."""
+"""RESD files, read back by a parser written from Renode's description of the format only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantising with TensorFlow, and the recipes of the base models run short, where it is installed."""
+"""Quantising with TensorFlow, and short runs of the base models' recipes, if it is installed."""
 
 from __future__ import annotations
 

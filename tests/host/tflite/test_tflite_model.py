@@ -1,4 +1,4 @@
-"""Reading `.tflite` files: what is there comes out, and a damaged file only ever raises KilotuneError."""
+"""Reading `.tflite` files: the content is read correctly, and a damaged file always raises KilotuneError."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 
@@ -44,6 +45,40 @@ nb::object features(nb::bytes image, uint32_t section, const Samples& samples) {
     }
   }
   return out.numpy({windows, config.features_total});
+}
+
+// What a device that has learned nothing says of every window of int16 counts (n, axes): bits of
+// `refusal`, (windows,). The engine itself judges, without the line in between.
+nb::object refusals(nb::bytes image, const Samples& samples) {
+  const AlignedBytes bytes(image);
+  std::vector<uint64_t> ram(Engine::ram_bytes(bytes.data(), bytes.size()) / 8 + 1);
+  Engine engine;
+  check(engine.open(bytes.data(), bytes.size(), reinterpret_cast<uint8_t*>(ram.data()),
+                    static_cast<uint32_t>(ram.size() * 8), nullptr));
+  const FeatureConfig& config = engine.features();
+  check(engine.stream_begin(StreamKind::samples, config.rate_mhz,
+                            static_cast<uint8_t>(samples.shape(1)), 0));
+  std::vector<uint8_t> found;
+  Status status = Status::ok;
+  {
+    nb::gil_scoped_release release;
+    const size_t n = samples.shape(0), axes = config.axes;
+    // At most one window at a time: the ring keeps its result.
+    for (size_t i = 0; i < n && status == Status::ok; i += config.hop) {
+      const size_t frames = std::min<size_t>(config.hop, n - i);
+      const auto* from = reinterpret_cast<const uint8_t*>(samples.data() + i * axes);
+      const uint32_t before = engine.results_end();
+      status = engine.stream_push(from, static_cast<uint32_t>(frames * axes * 2));
+      WindowResult result;
+      if (engine.results_end() != before && engine.result(before, result)) {
+        found.push_back(result.refused);
+      }
+    }
+  }
+  check(status);
+  Array<uint8_t> out(found.size());
+  std::memcpy(out.data(), found.data(), found.size());
+  return out.numpy({found.size()});
 }
 
 // A flash region in a Python bytearray, which outlives resets.
@@ -191,6 +226,8 @@ nb::bytes blake2s(nb::list pieces, nb::bytes key, uint32_t digest_bytes) {
 void bind_runtime(nb::module_& m) {
   m.def("features", &features, nb::arg("image"), nb::arg("section"), nb::arg("samples"),
         "int16 counts (n, axes) to int16 Q10 log2 features (windows, features)");
+  m.def("refusals", &refusals, nb::arg("image"), nb::arg("samples"),
+        "int16 counts (n, axes) to uint8 (windows,): what of each window its sensor spoiled, bits");
   m.def("blake2s", &blake2s, nb::arg("pieces"), nb::arg("key"), nb::arg("digest_bytes"),
         "Keyed BLAKE2s of the pieces, one after another");
   nb::class_<Device>(m, "Session")

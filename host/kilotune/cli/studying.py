@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.groups import Decorated
 from kilotune.cli.options import (
     EXISTING,
     FILE,
@@ -21,107 +23,106 @@ from kilotune.cli.options import (
     refuse_unread,
     source_options,
 )
-from kilotune.cli.output import Output, pairs, plain, table
+from kilotune.cli.output import Output, pairs, plain
 from kilotune.errors import KilotuneError
+from kilotune.studies.holding_out import HOLD_OUT
 
 if TYPE_CHECKING:
     from kilotune.device.learning import LearnOptions
-    from kilotune.recordings import ReadOptions
-    from kilotune.studies.evaluation import Evaluation
+    from kilotune.recordings import ReadOptions, Recording
+
+
+def held_out(function: Decorated) -> Decorated:
+    """Adds --healthy-test, --hold-out and --share."""
+    for option in (
+        click.option(
+            "--share",
+            type=Real(0.1, 0.9),
+            default=0.5,
+            show_default=True,
+            help="Part of the healthy recordings, or of each, to learn from.",
+        ),
+        click.option(
+            "--hold-out",
+            type=click.Choice(HOLD_OUT),
+            default="auto",
+            show_default=True,
+            help="The test: whole healthy files, the end of each (blocks), or files from 3 on (auto).",
+        ),
+        click.option(
+            "--healthy-test", multiple=True, help="Healthy recording to test on, not to learn from; repeatable."
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 @command(
     "evaluate",
     example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
+    "kilotune evaluate --healthy monday.csv --healthy-test friday.csv --fault bad.csv --rate 20000 --reservoir 64\n"
     "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
 )
 @click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
+@held_out
 @click.option("--model", type=EXISTING, help="Base model (.tflite) with features [default: the shipped one].")
-@click.option(
-    "--share",
-    type=Real(0.1, 0.9),
-    default=0.5,
-    show_default=True,
-    help="Share of each healthy recording to learn from.",
-)
+@click.option("--reservoir", type=click.IntRange(1, 255), help="Windows that the device stores [default: 32].")
 @source_options
 @learn_options.only("passes", "lr", "seed")
 def evaluate_command(
     out: Output,
     healthy: tuple[str, ...],
     fault: tuple[str, ...],
-    model: Path | None,
+    healthy_test: tuple[str, ...],
+    hold_out: str,
     share: float,
+    model: Path | None,
+    reservoir: int | None,
     read: ReadOptions,
     learning: LearnOptions,
 ) -> None:
     """Compare all methods and simple baselines on recordings; recommend one and say why.
 
-    Runs on the twin, which computes exactly what a device computes.
+    Runs on the twin, which computes exactly what a device computes. Rates come with 95 % intervals; warnings say
+    where the sides differ in how they were recorded.
     """
+    from kilotune.cli.evaluation import evaluation_json, evaluation_text
     from kilotune.recordings import read_all
     from kilotune.studies.base_models import base_model
     from kilotune.studies.evaluation import evaluate
     from kilotune.studies.streaming import features_of
 
-    refuse_unread((*healthy, *fault))
+    refuse_unread((*healthy, *healthy_test, *fault))
     chosen = model or base_model()
     config = features_of(chosen)
     rate_hz = config.rate_hz
-    ok, bad = (read_all(part, read, model_rate_hz=rate_hz) for part in (healthy, fault))
-    for note in dict.fromkeys(n for r in (*ok, *bad) for n in r.notes):
+    ok, test, bad = _alike(read_all(part, read, model_rate_hz=rate_hz) for part in (healthy, healthy_test, fault))
+    for note in dict.fromkeys(n for r in (*ok, *test, *bad) for n in r.notes):
         out.note(note)
     with out.progress("evaluating") as bar:
-        found = evaluate(chosen, ok, bad, options=learning, share=share, progress=bar)
+        found = evaluate(
+            chosen,
+            ok,
+            bad,
+            options=learning,
+            healthy_test=test,
+            share=share,
+            by=hold_out,
+            reservoir=reservoir,
+            progress=bar,
+        )
     out.result(evaluation_json(found, chosen), evaluation_text(found))
 
 
-def evaluation_json(found: Evaluation, model: Path) -> dict[str, object]:
-    rows = [
-        {
-            "name": r.name,
-            "where": r.where,
-            **plain(r.separation),
-            "ram_bytes": r.ram_bytes,
-            "image_bytes": r.image_bytes,
-            "detail": r.detail,
-        }
-        for r in found.rows
-    ]
-    return {
-        "model": str(model),
-        "learn_windows": found.learn_windows,
-        "rows": rows,
-        "recommended": found.recommended,
-        "reason": found.reason,
-        "notes": list(found.notes),
-    }
-
-
-def evaluation_text(found: Evaluation) -> str:
-    rows = [
-        (
-            r.name,
-            r.where,
-            f"{r.separation.auc:.3f}",
-            f"{100 * r.separation.false_alarms:.1f}",
-            f"{100 * r.separation.detection:.1f}",
-            f"{r.ram_bytes:,}" if r.ram_bytes else "-",
-        )
-        for r in found.rows
-    ]
-    one = found.rows[0].separation
-    lines = [
-        f"learned from {found.learn_windows} windows, tested on {one.healthy} healthy, {one.fault} faulty",
-        "",
-        table(rows, ("scored by", "on", "AUC", "false alarms %", "detected %", "RAM bytes")),
-        "",
-        f"recommended: {found.recommended}",
-        f"because: {found.reason}",
-        *(f"note: {n}" for n in found.notes),
-    ]
-    return "\n".join(lines)
+def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:
+    """All with one number of axes."""
+    found = list(sides)
+    axes = {r.axes for side in found for r in side}
+    if len(axes) > 1:
+        odd = ", ".join(f"{r.name} {r.axes}" for side in found for r in side[:2])
+        raise KilotuneError("wrong_axes", f"the recordings differ in their axes: {odd}", "choose with --columns")
+    return found
 
 
 @command(

@@ -1,7 +1,7 @@
 """Which method suits a machine: learns from its healthy recordings on the twin with each, and compares.
 
-Healthy recordings are split by time, never by window: the first part of each is learned from, a window is
-left out, the rest is the test. Neighbouring windows share what was going on and would flatter every figure.
+Samples go through the twin once, which computes the features of every window and says which of them a dead or
+overdriven sensor spoiled. Every way then learns from, and scores, the same features.
 """
 
 from __future__ import annotations
@@ -9,46 +9,58 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
-from kilotune.report.metrics import Separation, separation
-from kilotune.terms import Method, Scorer
-from kilotune.twin_library import twin_library
+from kilotune.report.intervals import intervals
+from kilotune.report.metrics import separation
+from kilotune.studies import baselines
+from kilotune.studies.alarms import episodes, sustained, windows_per_hour
+from kilotune.studies.holding_out import Held, hold_out, split_healthy
+from kilotune.studies.recommending import FileRow, Row, on_device, recommend
+from kilotune.studies.sides import Doubt, compare, judge
+from kilotune.studies.windows import UNLEARNED, Measured, measure
+from kilotune.terms import Q10, Method, Scorer
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from kilotune.device.device import Device
     from kilotune.device.learning import LearnOptions
+    from kilotune.image.features import FeatureConfig
     from kilotune.image.image import Image
+    from kilotune.link.messages import LearnReport
     from kilotune.recordings import Recording
 
-    Floats = npt.NDArray[np.float64]
+__all__ = ["WAYS", "Evaluation", "Learned", "Row", "evaluate", "recommend", "split_healthy"]
 
 LEAST_LEARN, LEAST_TEST = 8, 8  # windows
-AUC_TIE = 0.005  # rows this near in AUC are alike: the smaller one is recommended
+NO_RECOMMENDATION = "none"
+
+Files = list[list[float]]  # scores, file by file
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One way of scoring."""
+class Learned:
+    """Windows to learn from: offered, refused for a broken sensor; and of those that the device kept."""
 
-    name: str
-    where: str  # "device" or "host" (a plain baseline)
-    separation: Separation
-    ram_bytes: int | None  # model, adapter, training and reservoir on the device; None for a host baseline
-    image_bytes: int | None
-    detail: str = ""  # what the device reported
+    offered: int
+    refused: int
+    stored: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     rows: tuple[Row, ...]
-    learn_windows: int
+    learned: Learned
+    how: str  # what the test is
     recommended: str
+    on_device: str
     reason: str
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def learn_windows(self) -> int:
+        return self.learned.offered
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +74,27 @@ class Way:
     force: bool
 
 
+# In the order of what they cost: calibration before training, biases before weights.
 WAYS = (
     Way("calibration", Method.bias, Scorer.residual, 0, False),
+    Way("nearest windows", Method.bias, Scorer.nearest, 0, False),
     Way("bias", Method.bias, Scorer.residual, None, True),
     Way("head", Method.head, Scorer.residual, None, True),
     Way("bias+head", Method.bias_and_head, Scorer.residual, None, True),
-    Way("nearest windows", Method.bias, Scorer.nearest, 0, False),
     Way("bias+head and nearest", Method.bias_and_head, Scorer.combined, None, True),
     Way("the device's own choice", Method.bias_and_head, Scorer.automatic, None, False),
 )
 
 
-def split_healthy(
-    recordings: Sequence[Recording], *, share: float, window: int
-) -> tuple[list[Recording], list[Recording]]:
-    """(to learn from, to test on): the first `share` of each in time, a window between left out."""
-    learn: list[Recording] = []
-    test: list[Recording] = []
-    for recording in recordings:
-        at = int(recording.samples.shape[0] * share)
-        if at < window or recording.samples.shape[0] - at - window < window:
-            raise KilotuneError(
-                "too_few_windows",
-                f"{recording.name} has {recording.samples.shape[0]} samples; "
-                f"a part to learn from and one to test on need more windows of {window}",
-                "give longer healthy recordings",
-            )
-        learn.append(replace(recording, samples=recording.samples[:at]))
-        test.append(replace(recording, samples=recording.samples[at + window :]))
-    return learn, test
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """All of a study, file by file, and what the device is asked to do with them."""
+
+    learn: tuple[Measured, ...]
+    test: tuple[Measured, ...]
+    fault: tuple[Measured, ...]
+    config: FeatureConfig
+    options: LearnOptions
 
 
 def evaluate(
@@ -99,100 +103,163 @@ def evaluate(
     fault: Sequence[Recording],
     *,
     options: LearnOptions,
+    healthy_test: Sequence[Recording] = (),
     share: float = 0.5,
+    by: str = "auto",
+    reservoir: int | None = None,
     progress: Callable[[float, float, str], None] = lambda done, total, note: None,
 ) -> Evaluation:
-    """Compares every way of `WAYS`, the untouched model and plain baselines on these recordings."""
-    from kilotune.compiler.compile import CompileOptions, compile_with
+    """Compares every way of `WAYS`, the untouched model and plain baselines on these recordings.
 
-    methods = dict.fromkeys(way.method for way in WAYS)
-    images = {method: compile_with(model, CompileOptions(method=method)) for method in methods}
+    `healthy_test`: healthy recordings that nothing is learned from; without, `hold_out` chooses by `by` and `share`.
+    `reservoir`: windows that the device stores.
+    """
+    images = _images(model, reservoir)
     plainest = images[Method.bias]
     config = plainest.features
     if config is None:
-        raise KilotuneError(
-            "no_features",
-            "the model takes ready inputs, not samples",
-            "use a model with features",
-        )
-    learn, test = split_healthy(healthy, share=share, window=config.window)
-    learn_windows = sum(_windows(r, config.window, config.hop) for r in learn)
-    notes = _notes(learn_windows, test, fault, config.window, config.hop)
-    rows = [_untouched(plainest, test, fault)]
-    for k, way in enumerate(WAYS):
-        progress(k, len(WAYS) + 1, way.name)
-        rows.append(_on_twin(images[way.method], way, learn, test, fault, options))
-    progress(len(WAYS), len(WAYS) + 1, "baselines")
-    rows += _baselines(plainest, learn, test, fault, options.seed)
+        raise KilotuneError("no_features", "the model takes ready inputs, not samples", "use a model with features")
+    progress(0, len(WAYS) + 2, "windows")
+    parts = hold_out(healthy, healthy_test, fault=fault, share=share, window=config.window, by=by)
+    doubts = compare([*parts.learn, *parts.test], fault, config.full_scale_g)
+    found = _windows(plainest, parts, fault, doubts, options)
+    rows, reports = _device_rows(images, found, progress)
+    progress(len(WAYS) + 1, len(WAYS) + 2, "baselines")
+    rows = baseline_rows(plainest, found) + rows
     recommended, reason = recommend(rows)
-    return Evaluation(tuple(rows), learn_windows, recommended, reason, tuple(notes))
+    warnings = [d.text for d in doubts] + _notes(found) + list(parts.notes)
+    if because := judge(doubts):
+        reason = (
+            f"not to be believed: the sides differ in how they were recorded ({because}). The figures say: {reason}"
+        )
+        recommended = NO_RECOMMENDATION
+    stored = reports[0] if reports else None
+    learned = Learned(
+        sum(len(m) for m in found.learn),
+        sum(int((~m.learnable).sum()) for m in found.learn),
+        0 if stored is None else stored.learned,
+        0 if stored is None else stored.held,
+    )
+    return Evaluation(
+        tuple(rows), learned, parts.how, recommended, on_device(rows) if not because else NO_RECOMMENDATION, reason,
+        tuple(warnings),
+    )  # fmt: skip
 
 
-def _windows(recording: Recording, window: int, hop: int) -> int:
-    return max(0, (recording.samples.shape[0] - window) // hop + 1)
+def _images(model: bytes | Path, reservoir: int | None) -> dict[Method, Image]:
+    from kilotune.compiler.compile import CompileOptions, compile_with
+
+    chosen = CompileOptions() if reservoir is None else CompileOptions(reservoir=reservoir)
+    methods = dict.fromkeys(way.method for way in WAYS)
+    return {method: compile_with(model, replace(chosen, method=method)) for method in methods}
 
 
-def _notes(
-    learn_windows: int, test: Sequence[Recording], fault: Sequence[Recording], window: int, hop: int
-) -> list[str]:
-    tested = sum(_windows(r, window, hop) for r in test)
-    faulty = sum(_windows(r, window, hop) for r in fault)
-    if learn_windows < LEAST_LEARN or tested < LEAST_TEST or faulty < LEAST_TEST:
+def _windows(
+    image: Image, parts: Held, fault: Sequence[Recording], doubts: Sequence[Doubt], options: LearnOptions
+) -> Windows:
+    config = image.features
+    assert config is not None
+    learn, test, bad = (tuple(measure(image, side)) for side in (parts.learn, parts.test, fault))
+    found = Windows(learn, test, bad, config, options)
+    counts = _counts(found)
+    if counts[0] < LEAST_LEARN or min(counts[1:]) < LEAST_TEST:
+        because = "".join(f"; {text}" for text in (*_troubles(found), *(d.text for d in doubts)))
         raise KilotuneError(
             "too_few_windows",
-            f"too few windows: {learn_windows} to learn from, {tested} healthy, {faulty} faulty to test on",
-            f"give recordings of {window + (LEAST_TEST - 1) * hop} samples at least, {LEAST_TEST} windows",
+            f"too few windows: {counts[0]} to learn from, {counts[1]} healthy, {counts[2]} faulty to test on{because}",
+            f"give recordings of {config.window + (LEAST_TEST - 1) * config.hop} samples or more, {LEAST_TEST} windows",
         )
-    notes = []
-    if min(tested, faulty) < 50:
+    return found
+
+
+def _counts(found: Windows) -> tuple[int, int, int]:
+    """Windows that can be learned from, healthy and faulty ones that can be judged."""
+    test, bad = (sum(int(m.alive.sum()) for m in side) for side in (found.test, found.fault))
+    return sum(int(m.learnable.sum()) for m in found.learn), test, bad
+
+
+def _troubles(found: Windows) -> list[str]:
+    """What sensors did, file by file."""
+    out = []
+    for side in (found.learn, found.test, found.fault):
+        for m in side:
+            lost = int((~(m.learnable if side is found.learn else m.alive)).sum())
+            if m.troubles:
+                spoiled = int((m.refused & UNLEARNED).astype(bool).sum())
+                what = ", ".join(m.troubles)
+                dead = " (a dead sensor?)" if "constant" in m.troubles else ""
+                out.append(
+                    f"{m.name}: the sensor spoiled {spoiled} of {len(m)} windows, {what}{dead}; {lost} do not count"
+                )
+    return out
+
+
+def _notes(found: Windows) -> list[str]:
+    notes = _troubles(found)
+    learned, *sizes = _counts(found)
+    if min(sizes) < 50:
         notes.append(
-            f"only {tested} healthy and {faulty} faulty windows were tested: "
-            f"a rate is known to about {100 / min(tested, faulty):.0f} points"
+            f"only {sizes[0]} healthy and {sizes[1]} faulty windows were tested: "
+            f"a rate is known to about {100 / min(sizes):.0f} points"
         )
-    if learn_windows < 24:
-        notes.append(f"only {learn_windows} windows were learned from: the threshold will be rough")
+    if learned < 24:
+        notes.append(f"only {learned} windows were learned from: the threshold will be rough")
+    if missing := baselines.missing():
+        notes.append(f"not compared: {', '.join(missing)}")
     return notes
 
 
-def _scores(device: Any, recordings: Sequence[Recording]) -> list[float]:
-    from kilotune.studies.streaming import score
-
-    return [w.score for r in recordings for w in score(device, r) if w.score is not None]
+# --- rows of the device --------------------------------------------------------------------------------
 
 
-def _untouched(image: Image, test: Sequence[Recording], fault: Sequence[Recording]) -> Row:
+def _device_rows(
+    images: dict[Method, Image], found: Windows, progress: Callable[[float, float, str], None]
+) -> tuple[list[Row], list[LearnReport]]:
+    rows = [_untouched(images[Method.bias], found)]
+    reports = []
+    for k, way in enumerate(WAYS, 1):
+        progress(k, len(WAYS) + 2, way.name)
+        row, report = _on_twin(images[way.method], way, found)
+        rows.append(row)
+        reports.append(report)
+    return rows, reports
+
+
+def _untouched(image: Image, found: Windows) -> Row:
     from kilotune.studies.streaming import threshold
     from kilotune.targets.connect import connect
 
     with connect("twin", image, fresh=True) as device:
         limit = threshold(device)
-        found = separation(_scores(device, test), _scores(device, fault), float("inf") if limit is None else limit)
-    return Row("nothing", "device", found, _ram(image), len(image.content), "the model as it was shipped")
+        scores = _scores(device, found.test), _scores(device, found.fault)
+    row = judged("nothing", "device", *scores, float("inf") if limit is None else limit, found)
+    return replace(row, ram_bytes=_ram(image), image_bytes=len(image.content), detail="the model as it was shipped")
 
 
-def _on_twin(
-    image: Image,
-    way: Way,
-    learn: Sequence[Recording],
-    test: Sequence[Recording],
-    fault: Sequence[Recording],
-    options: LearnOptions,
-) -> Row:
+def _on_twin(image: Image, way: Way, found: Windows) -> tuple[Row, LearnReport]:
     from kilotune.device.wording import report_in_words
-    from kilotune.studies.streaming import learn as learn_from
     from kilotune.targets.connect import connect
-    from kilotune.terms import Q10
 
     asked = replace(
-        options,
+        found.options,
         scorer=way.scorer,
-        passes=options.passes if way.passes is None else way.passes,
+        passes=found.options.passes if way.passes is None else way.passes,
         force=way.force,
     )
     with connect("twin", image, fresh=True) as device:
-        report = learn_from(device, learn, asked)
-        found = separation(_scores(device, test), _scores(device, fault), report.threshold / Q10)
-    return Row(way.name, "device", found, _ram(image), len(image.content), report_in_words(report))
+        report = device.learn_with([m.features_q10[m.learnable] for m in found.learn], asked, ready_features=True)
+        scores = _scores(device, found.test), _scores(device, found.fault)
+    row = judged(way.name, "device", *scores, report.threshold / Q10, found)
+    done = replace(row, ram_bytes=_ram(image), image_bytes=len(image.content), detail=report_in_words(report))
+    return done, report
+
+
+def _scores(device: Device, files: Sequence[Measured]) -> Files:
+    scored = device.score([m.features_q10[m.alive] for m in files], ready_features=True)
+    out: Files = [[] for _ in files]
+    for owner, value in zip(scored.segments, scored.values, strict=True):
+        out[owner].append(float(value))
+    return out
 
 
 def _ram(image: Image) -> int:
@@ -201,75 +268,45 @@ def _ram(image: Image) -> int:
     return sum(ram_budget(image).values())
 
 
-def device_features(image: Image, recording: Recording) -> Floats:
-    """(windows, features) as the device computes them, in log2 units."""
-    import numpy as np
-
-    from kilotune.device.samples import to_counts
-
-    config = image.features
-    assert config is not None
-    counts = to_counts(recording, config.full_scale_g)
-    found = twin_library().features(image.content, image.header.features, counts)
-    return np.asarray(found, np.float64) / 1024.0
+# --- rows of the host -----------------------------------------------------------------------------------
 
 
-def _baselines(
-    image: Image, learn: Sequence[Recording], test: Sequence[Recording], fault: Sequence[Recording], seed: int
-) -> list[Row]:
-    """Without a network, in floating point, from the same features; a quarter is held back."""
-    import numpy as np
-
-    x, t, f = (np.concatenate([device_features(image, r) for r in part]) for part in (learn, test, fault))
-    held = np.arange(len(x)) % 4 == 3
-    own, kept = x[~held], x[held]
-    mean, deviation = own.mean(0), own.std(0) + 1e-3
-    rows = [_host("z-score of the features", lambda v: (((v - mean) / deviation) ** 2).mean(1), kept, t, f)]
-    try:
-        from sklearn.ensemble import IsolationForest
-    except ImportError:
-        return rows
-    forest = IsolationForest(random_state=seed).fit(own)
-    rows.append(_host("isolation forest", lambda v: -forest.score_samples(v), kept, t, f))
+def baseline_rows(image: Image, found: Windows) -> list[Row]:
+    """Without a network, in floating point, on the same windows: as many held back, a threshold by the same rule."""
+    learn = baselines.joined([m.only(m.learnable) for m in found.learn])
+    options = found.options
+    held = baselines.held_back(len(learn), options.hold_period, options.hold_count)
+    prior = None if image.profile is None else image.profile.feature_std.astype(float)
+    made = baselines.fitted(learn[~held], learn[held], seed=options.seed, prior_std=prior)
+    rows = []
+    for one in made:
+        healthy, fault = ([one.score(m.only(m.alive)).tolist() for m in side] for side in (found.test, found.fault))
+        row = judged(one.name, "host", healthy, fault, one.threshold, found)
+        rows.append(replace(row, cost_bytes=4 * one.numbers))
     return rows
 
 
-def _host(name: str, score: Callable[[Floats], Floats], held: Floats, test: Floats, fault: Floats) -> Row:
-    s = score(held)
-    limit = float(s.mean() + 3 * s.std())
-    return Row(name, "host", separation(score(test).tolist(), score(fault).tolist(), limit), None, None)
-
-
-def recommend(rows: Sequence[Row]) -> tuple[str, str]:
-    """The least method that is as good as the best on the device, and why; a baseline that wins is named."""
-    own = [r for r in rows if r.where == "device" and r.name != "the device's own choice"]
-    best = max(own, key=lambda r: r.separation.auc)
-    alike = [r for r in own if best.separation.auc - r.separation.auc <= AUC_TIE and _alarms_alike(r, best)]
-    # The rows stand in the order of what they cost: calibration before training, biases before weights.
-    chosen = min(alike or [best], key=own.index)
-    parts = [f"AUC {chosen.separation.auc:.3f}, {_rates(chosen)}"]
-    if chosen is not best:
-        parts.append(f"{best.name} is no better by more than {AUC_TIE} ({best.separation.auc:.3f}) and costs more")
-    nothing = next((r for r in own if r.name == "nothing"), None)
-    if nothing is not None and chosen is not nothing:
-        parts.append(f"without learning {nothing.separation.auc:.3f}, {_rates(nothing)}")
-    host = max((r for r in rows if r.where == "host"), key=lambda r: r.separation.auc, default=None)
-    if host is not None and host.separation.auc > best.separation.auc:
-        parts.append(f"a plain baseline does better here: {host.name}, AUC {host.separation.auc:.3f}")
-    if best.separation.auc < 0.7:
-        parts.append("none separates well: is the fault in the measured band, and at this place?")
-    return chosen.name, "; ".join(parts)
-
-
-def _alarms_alike(row: Row, best: Row) -> bool:
-    """No more than three points worse in false alarms and detection together."""
-    return _cost(row.separation) - _cost(best.separation) <= 0.03
-
-
-def _cost(found: Separation) -> float:
-    return found.false_alarms - found.detection
-
-
-def _rates(row: Row) -> str:
-    s = row.separation
-    return f"{100 * s.detection:.0f} % detected at {100 * s.false_alarms:.0f} % false alarms"
+def judged(name: str, where: str, healthy: Files, fault: Files, threshold: float, found: Windows) -> Row:
+    """Figures of one way of scoring, with their intervals, file by file."""
+    config = found.config
+    tested, faulty = ([s for file in side for s in file] for side in (healthy, fault))
+    files = []
+    false_episodes = 0
+    for truth, side, scores in (("healthy", found.test, healthy), ("fault", found.fault, fault)):
+        for measured, values in zip(side, scores, strict=True):
+            above = [v > threshold for v in values]
+            files.append(FileRow(measured.name, truth, len(above), sum(above), any(sustained(above))))
+            if truth == "healthy":
+                false_episodes += episodes(above)
+    figures = separation(tested, faulty, threshold)
+    pace = windows_per_hour(config.rate_hz, config.hop)
+    return Row(
+        name,
+        where,
+        figures,
+        threshold=threshold,
+        intervals=intervals(healthy, fault, threshold, independent=config.hop / config.window),
+        alarms_per_hour=pace * figures.false_alarms,
+        sustained_per_hour=pace * false_episodes / max(1, len(tested)),
+        files=tuple(files),
+    )

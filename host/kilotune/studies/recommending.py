@@ -1,0 +1,138 @@
+"""Which of several ways of scoring to use: the plainest that is as good as the best, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kilotune.report.intervals import Intervals
+    from kilotune.report.metrics import Separation
+
+AUC_TIE = 0.005  # rows this near in AUC are alike: false alarms decide
+RATE_TIE = 0.01  # rates this near are alike: detection decides, then cost
+OWN_CHOICE = "the device's own choice"  # never recommended itself: it is one of the other rows
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What one way of scoring said of one file."""
+
+    name: str
+    truth: str  # "healthy" or "fault"
+    windows: int
+    anomalous: int
+    sustained: bool  # the alarm: 3 of 5 consecutive windows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of scoring."""
+
+    name: str
+    where: str  # "device" or "host" (a plain baseline)
+    separation: Separation
+    ram_bytes: int | None = None  # model, adapter, training and reservoir on the device; None for a host baseline
+    image_bytes: int | None = None
+    detail: str = ""  # what the device reported
+    threshold: float | None = None
+    intervals: Intervals | None = None
+    alarms_per_hour: float | None = None  # healthy windows above the threshold, at the device's pace
+    sustained_per_hour: float | None = None  # false alarms that persist
+    files: tuple[FileRow, ...] = ()
+    cost_bytes: int | None = None  # what it keeps; None: RAM and image
+
+    @property
+    def cost(self) -> int:
+        return (self.ram_bytes or 0) + (self.image_bytes or 0) if self.cost_bytes is None else self.cost_bytes
+
+
+def recommend(rows: Sequence[Row]) -> tuple[str, str]:
+    """(name, why): the plainest row that equals the best one, whose figures lie within its intervals."""
+    choices = [r for r in rows if r.name != OWN_CHOICE] or list(rows)
+    top = best(choices)
+    chosen = plainest(choices, top)
+    parts = [f"AUC {chosen.separation.auc:.3f}, {rates(chosen)}"]
+    if chosen is not top:
+        parts.append(
+            f"{top.name} costs more and is no better by more than chance: {top.separation.auc:.3f}, {rates(top)}"
+        )
+    nothing = next((r for r in choices if r.name == "nothing"), None)
+    if nothing is not None and chosen is not nothing:
+        parts.append(f"the model without learning {nothing.separation.auc:.3f}, {rates(nothing)}")
+    parts += _against_baselines(choices)
+    if top.separation.auc < 0.7:
+        parts.append("none separates well: is the fault in the measured band, and at this place?")
+    return chosen.name, "; ".join(parts)
+
+
+def on_device(rows: Sequence[Row]) -> str:
+    """The same among what a device can be told to do; empty where there is no such row."""
+    own = [r for r in rows if r.where == "device" and r.name != OWN_CHOICE]
+    return plainest(own, best(own)).name if own else ""
+
+
+def best(rows: Sequence[Row]) -> Row:
+    """By AUC; of equal ones by false alarms, then by detection, then by cost.
+
+    A row whose own threshold is of no use is no best row, however well another threshold would do.
+    """
+    useful = [r for r in rows if _gain(r) > 0] or list(rows)
+    highest = max(r.separation.auc for r in useful)
+    tied = [r for r in useful if highest - r.separation.auc <= AUC_TIE]
+    least = min(r.separation.false_alarms for r in tied)
+    calm = [r for r in tied if r.separation.false_alarms - least <= RATE_TIE]
+    most = max(r.separation.detection for r in calm)
+    finders = [r for r in calm if most - r.separation.detection <= RATE_TIE]
+    return min(finders, key=lambda r: (r.cost, rows.index(r)))
+
+
+def plainest(rows: Sequence[Row], top: Row) -> Row:
+    return min((r for r in rows if r is top or equals(r, top)), key=lambda r: (r.cost, rows.index(r)))
+
+
+def equals(row: Row, top: Row) -> bool:
+    """Whether the difference between them may be chance: what `top` shows lies within the intervals of `row`."""
+    a, b = row.separation, top.separation
+    if row.intervals is None:
+        return (
+            b.auc - a.auc <= AUC_TIE
+            and a.false_alarms - b.false_alarms <= RATE_TIE
+            and b.detection - a.detection <= RATE_TIE
+        )
+    i = row.intervals
+    within = i.auc[1] >= b.auc and i.false_alarms[0] <= b.false_alarms and i.detection[1] >= b.detection
+    # Alarms for everything, or for nothing, equal no detector that tells the two apart.
+    return within and (_gain(row) > 0 or _gain(top) <= 0)
+
+
+def _gain(row: Row) -> float:
+    """What the threshold is worth: detection less false alarms, 0 for one that tells nothing."""
+    return row.separation.detection - row.separation.false_alarms
+
+
+def _against_baselines(rows: Sequence[Row]) -> list[str]:
+    """Where a plain baseline does better than every row of the device, or as well: which, and by how much."""
+    own, plain = ([r for r in rows if r.where == where] for where in ("device", "host"))
+    if not own or not plain:
+        return []
+    device, host = best(own), best(plain)
+    more = host.separation.auc - device.separation.auc
+    if more > AUC_TIE or (abs(more) <= AUC_TIE and _gain(host) - _gain(device) > RATE_TIE):
+        return [
+            f"a plain baseline does better than the device here: {host.name}, AUC {host.separation.auc:.3f} against "
+            f"{device.separation.auc:.3f} of {device.name} ({more:+.3f}), {rates(host)} against {rates(device)}"
+        ]
+    simple = plainest(rows, device)
+    if simple.where == "host":
+        return [f"a plain baseline does as well as the device's best row here, {device.name}: {simple.name}"]
+    return [
+        f"the best plain baseline, {host.name}, has AUC {host.separation.auc:.3f}, {rates(host)} "
+        f"({-more:+.3f} for {device.name})"
+    ]
+
+
+def rates(row: Row) -> str:
+    s = row.separation
+    return f"{100 * s.detection:.0f} % detected at {100 * s.false_alarms:.1f} % false alarms"

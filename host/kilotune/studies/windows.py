@@ -1,0 +1,79 @@
+"""The windows of a recording as the twin sees them: features, what the domain measures, and which a sensor spoiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kilotune.studies import baselines
+from kilotune.terms import Refusal, word_of
+from kilotune.twin_library import twin_library
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from kilotune.image.image import Image
+    from kilotune.recordings import Recording
+
+# What a sensor did, not the machine: such windows say nothing about it.
+DEAD = Refusal.constant | Refusal.stuck
+# A device learns from none of these; yet it scores what is clipped, since a violent fault may do that.
+UNLEARNED = DEAD | Refusal.clipped
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of one recording."""
+
+    name: str
+    features_q10: npt.NDArray[np.int16]  # (windows, features), as the device computes them
+    statistics: npt.NDArray[np.float64]  # (windows, axes, 6) of `baselines.STATISTICS`
+    refused: npt.NDArray[np.int64]  # (windows,) bits of `Refusal`
+
+    def __len__(self) -> int:
+        return len(self.features_q10)
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """(windows,) of a sensor that measured something."""
+        alive: npt.NDArray[np.bool_] = (self.refused & DEAD) == 0
+        return alive
+
+    @property
+    def learnable(self) -> npt.NDArray[np.bool_]:
+        learnable: npt.NDArray[np.bool_] = (self.refused & UNLEARNED) == 0
+        return learnable
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What a sensor did in any window."""
+        return tuple(word_of(bit) for bit in Refusal if (self.refused & bit & UNLEARNED).any())
+
+    def only(self, which: npt.NDArray[np.bool_]) -> baselines.Measured:
+        """What baselines use, of some windows."""
+        return baselines.Measured(self.statistics[which], self.features_q10[which].astype(float) / 1024)
+
+
+def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]:
+    """One a recording, in order."""
+    import numpy as np
+
+    from kilotune.device.samples import to_counts
+
+    config = image.features
+    assert config is not None
+    for recording in recordings:
+        counts = to_counts(recording, config.full_scale_g)
+        refused = np.asarray(twin_library().refusals(image.content, counts), np.int64)
+        g = counts * (config.full_scale_g / 32768.0)
+        plain = baselines.statistics(g, window=config.window, hop=config.hop)
+        yield Measured(recording.name, features(image, counts), plain, refused)
+
+
+def features(image: Image, counts: Any) -> npt.NDArray[np.int16]:
+    """(windows, features) Q10 log2 of samples (n, axes)."""
+    import numpy as np
+
+    return np.asarray(twin_library().features(image.content, image.header.features, counts), np.int16)

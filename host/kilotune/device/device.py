@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.device import learning
+from kilotune.device import claims, learning
 from kilotune.device.learning import LearnOptions, TrainOptions
 from kilotune.device.model_swap import replace
 from kilotune.device.ready_inputs import ReadyInputs
@@ -127,18 +127,11 @@ class Device:
         self._model = None if hello.opened else self._client.ask(messages.Model, Kind.model)
         if self._model is None and self._client.authenticated:
             self.status()  # its tag is the proof
-        m = self._model
-        if m is not None and m.axes and not all((m.rate_mhz, m.full_scale_ug, m.window, m.hop, m.features)):
-            raise bad_message("its model has features of size 0")
-        if self._model is None or self._image is None:
-            return
-        if self._model.image_hash != self._image.image_hash:
-            raise KilotuneError(
-                "other_image",
-                f"the device runs image {self._model.image_hash.hex()[:12]}, "
-                f"but the one given is {self._image.image_hash.hex()[:12]}",
-                "give the image that the device was flashed with, or flash this one with `kilotune flash`",
-            )
+        claims.require_limits(hello)
+        if self._model is not None:
+            claims.require_features(self._model)
+        if self._model is not None and self._image is not None:
+            claims.require_image(self._model, self._image)
 
     # --- its key ---------------------------------------------------------------------------------
 
@@ -345,7 +338,8 @@ class Device:
         hop = 1 if ready_features else model.hop
         window = 1 if ready_features else model.window
         rate_mhz = model.rate_mhz if rate_hz is None else round(rate_hz * 1000)
-        spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window)
+        values = model.features if ready_features else model.axes
+        spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window, frame_bytes=2 * values)
         return SampleStream(self._client, self._hello, spec, self._stream)
 
     def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:

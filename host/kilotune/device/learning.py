@@ -230,9 +230,14 @@ def run(
 
 
 def _wait_for_training(client: Client, passes: int, progress: ProgressCall | None) -> messages.LearnReport:
-    """Waits for the end of training, or until there is no progress for the client's timeout."""
+    """Waits for the end of training.
+
+    Something must advance within the client's timeout, and a whole pass (or what comes before the first one or after
+    the last) within twice that: steps alone could go on for ever.
+    """
     seen: tuple[int, ...] = ()
-    changed_at = client.clock()
+    changed_at = ended_at = client.clock()
+    ended = 0  # passes
     while True:
         status = client.ask(messages.DeviceStatus, Kind.status)
         if status.phase is Phase.detect:
@@ -248,11 +253,19 @@ def _wait_for_training(client: Client, passes: int, progress: ProgressCall | Non
         if now != seen:
             seen, changed_at = now, client.clock()
             tell(progress, "train", min(status.report.passes_done, passes), passes)
-        elif client.clock() - changed_at > client.timeout_s:
+        if min(status.report.passes_done, passes) > ended:
+            ended, ended_at = min(status.report.passes_done, passes), changed_at
+        if client.clock() - changed_at > client.timeout_s:
             raise KilotuneError(
                 "timeout",
                 f"training made no progress for {client.timeout_s:g} s",
                 "reset the device and learn again",
+            )
+        if client.clock() - ended_at > 2 * client.timeout_s:
+            raise KilotuneError(
+                "timeout",
+                f"training finished no pass in {2 * client.timeout_s:g} s, {ended} of {passes} before",
+                "reset the device and learn again, with a longer --timeout if it is that slow",
             )
         if client.transport.poll_s:
             client.clock.sleep(client.transport.poll_s)

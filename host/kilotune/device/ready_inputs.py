@@ -15,6 +15,7 @@ from kilotune.link import messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import BenchKind, Kind
+from kilotune.link.pace import Pace
 from kilotune.link.status import RefusedError, local_error
 from kilotune.terms import Loss
 
@@ -40,14 +41,16 @@ class ReadyInputs:
         request = messages.InferRequest(input=self._send_input(row, self._chunk))
         answer = self._client.ask(messages.Output, Kind.infer, request)
         output = b""
+        pace = Pace(self._client.clock, self._client.timeout_s, "reading an output")
         while True:
+            pace.require(len(output))
             if answer.output_bytes != size or answer.offset != len(output):
                 raise bad_message("an output of the wrong size")
+            if len(answer.output) != min(self._chunk, size - len(output)):
+                raise bad_message("an output in pieces of the wrong size")
             output += answer.output
             if len(output) == size:
                 return output
-            if not answer.output or len(output) > size:
-                raise bad_message("an output of the wrong size")
             answer = self._client.ask(messages.Output, Kind.output_read, messages.OutputReadRequest(offset=len(output)))
 
     def _send_input(self, row: bytes, room: int) -> bytes:
@@ -58,7 +61,9 @@ class ReadyInputs:
         return b""
 
     def _write_input(self, row: bytes) -> None:
+        pace = Pace(self._client.clock, self._client.timeout_s, "sending an input")
         for at in range(0, len(row), self._chunk):
+            pace.require(at)
             piece = messages.InputWriteRequest(offset=at, data=row[at : at + self._chunk])
             self._client.tell(Kind.input_write, piece)
 

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from kilotune.common.files import write_atomically
 from kilotune.device.samples import COUNTS_AT_FULL_SCALE
 from kilotune.errors import KilotuneError
+from kilotune.link.cbor import bad_message
+from kilotune.link.pace import Pace
 from kilotune.link.status import RefusedError, statuses
 
 if TYPE_CHECKING:
@@ -108,22 +110,27 @@ def _fill(
     clock = device.client.clock
     found = _ask(device, _NEWEST)
     at, gaps = found.frames_end, found.gaps
+    pace = Pace(clock, device.client.timeout_s, "the recording", rate_hz / 100, "samples")
     heard_s = clock()
     while keeper.missing:
         found = _ask(device, at)
         now_s = clock()
-        if found.frames_end < at:  # its stream has restarted: after training, a host's stream, or a reset
-            keeper.break_off()
-            at, gaps = 0, found.gaps
-            continue
-        if found.data:
+        pace.require(keeper.count, now_s)
+        restarted = found.frames_end < at  # its stream: after training, a host's stream, or a reset
+        if found.data and not restarted:
             heard_s = now_s
         elif now_s - heard_s > device.client.timeout_s:
             raise KilotuneError(
                 "timeout", f"the sensor gave no sample for {device.client.timeout_s:g} s", "`kilotune info` shows why"
             )
-        else:
+        if restarted:
+            keeper.break_off()
+            at, gaps = 0, found.gaps
+            continue
+        if not found.data:
             clock.sleep(_PAUSE_S)
+        elif not at <= found.frames_first <= found.frames_end - len(found.data) // (2 * axes):
+            raise bad_message("samples of its sensor out of order")
         gap_at = found.gap_at if found.gaps != gaps else None
         keeper.take(at, found.frames_first, found.data, gap_at, found.gaps - gaps, now_s - _behind(found, rate_hz))
         gaps = found.gaps

@@ -9,6 +9,7 @@ from kilotune.link import frames, messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import FIRST_ATTEMPT_S, LONGEST_ATTEMPT_S, Answer, Client
 from kilotune.link.messages import ANSWER, ERROR_KIND, HEADER, Kind, WindowResult
+from kilotune.link.pace import LEAST_BYTES_PER_S, Pace
 from kilotune.terms import StreamKind
 
 _U32 = 0xFFFFFFFF
@@ -26,6 +27,7 @@ class StreamSpec:
     label: int = 0
     hop: int = 1  # frames per window: limits what may be in flight, so that no result is evicted unread
     window: int = 1
+    frame_bytes: int = 0  # that the model's frames have; 0: not known
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class SampleStream:
         self.frame_bytes = begun.frame_bytes
         self._ring = hello.result_ring
         self._credit = hello.credit
+        if spec.frame_bytes and begun.frame_bytes != spec.frame_bytes:
+            raise bad_message(f"frames of {begun.frame_bytes} bytes where its model has {spec.frame_bytes}")
         in_ring = hello.result_ring * max(1, spec.hop) * begun.frame_bytes
         self._piece = min(hello.chunk // begun.frame_bytes * begun.frame_bytes, in_ring)
         if self._piece == 0:
@@ -61,6 +65,9 @@ class SampleStream:
         self._under_way = in_ring
         self._unsent = bytearray()  # from byte `acked` of the stream on: not acknowledged yet
         self._acked = self._sent = self._furthest = 0
+        self._ends: set[int] = set()  # of pieces that were sent, beyond `acked`: the device takes them whole
+        self._pace = self._paced()
+        self._paced_from = 0  # acked when this pace began
         self._epoch = 0  # grows each time it goes back; answers to earlier pieces do not make it go back again
         self._requests: dict[int, _Sent] = {}
         self._attempt_s = FIRST_ATTEMPT_S
@@ -73,7 +80,7 @@ class SampleStream:
         """Sends whole frames, int16 little-endian; returns results that arrived in the meantime."""
         if len(data) % self.frame_bytes:
             raise KilotuneError("bad_argument", "the samples are not whole frames", "give a value for every axis")
-        self._progress_at = self._client.clock()
+        self._begin_waiting()
         self._unsent += data
         while self._sent < self._end:
             self._advance(wait=True)
@@ -82,7 +89,7 @@ class SampleStream:
 
     def drain(self) -> list[WindowResult]:
         """Waits until the device has everything; returns the results that belong to it."""
-        self._progress_at = self._client.clock()
+        self._begin_waiting()
         while self._acked < self._end:
             self._advance(wait=True)
         return self._take_results()
@@ -93,7 +100,12 @@ class SampleStream:
         ended = self._client.ask(messages.StreamEnded, Kind.stream_end, messages.StreamEndRequest(stream=self._id))
         if ended.total_bytes != self._acked & _U32:
             raise bad_message(f"it counted {ended.total_bytes} bytes of a stream of {self._acked & _U32}")
+        if ended.windows > self._windows_of(self._acked):
+            raise bad_message(f"it counted {ended.windows} windows in a stream of {self._windows_of(self._acked)}")
+        pace = Pace(self._client.clock, self._client.timeout_s, "reading results", 1.0, "results")
+        first = self._results_next
         while self._results_next < ended.windows:
+            pace.require(self._results_next - first)
             wanted = messages.ResultsRequest(results_from=self._results_next)
             more = self._client.ask(messages.Results, Kind.results, wanted)
             before = self._results_next
@@ -102,6 +114,20 @@ class SampleStream:
                 self.lost += ended.windows - before
                 break
         return results + self._take_results()
+
+    def _begin_waiting(self) -> None:
+        """Between two calls of its user, a stream may rest as long as it likes."""
+        self._progress_at = self._client.clock()
+        self._pace, self._paced_from = self._paced(), self._acked
+
+    def _paced(self) -> Pace:
+        """A window a second, or what a slow line passes, if a window has more than that."""
+        window = max(1, self._spec.hop) * self.frame_bytes
+        return Pace(self._client.clock, self._client.timeout_s, "the stream", min(LEAST_BYTES_PER_S, window))
+
+    def _windows_of(self, size: int) -> int:
+        """Windows that end within so many bytes of the stream."""
+        return max(0, (size // self.frame_bytes - self._spec.window) // max(1, self._spec.hop) + 1)
 
     @property
     def _end(self) -> int:
@@ -123,6 +149,7 @@ class SampleStream:
         now = client.clock()
         if now >= self._progress_at + client.timeout_s:
             raise client.timed_out()
+        self._pace.require(self._acked - self._paced_from)
         # Even if everything was acknowledged: pieces sent twice may still count against the credit.
         if answer is None and now >= attempt_ends and (self._acked < self._furthest or self._waiting):
             for request in self._requests.values():
@@ -151,6 +178,7 @@ class SampleStream:
         self._client.transport.write(frame)
         self._sent += size
         self._furthest = max(self._furthest, self._sent)
+        self._ends.add(self._sent)
         self._requests[sequence] = _Sent(self._sent, self._epoch, len(frame), self._client.clock())
         return True
 
@@ -190,6 +218,9 @@ class SampleStream:
         if ahead > self._furthest - self._acked:
             raise bad_message("it claims to have samples that were not sent")
         if ahead:
+            if self._acked + ahead not in self._ends:
+                raise bad_message("it claims to have a part of what it takes as a whole")
+            self._ends = {end for end in self._ends if end > self._acked + ahead}
             del self._unsent[:ahead]
             self._acked += ahead
             self._sent = max(self._sent, self._acked)
@@ -202,7 +233,7 @@ class SampleStream:
         results = messages.unpack_results(first, packed)
         if not results or results[-1].index < self._results_next:
             return
-        if results[-1].index >= self._furthest // self.frame_bytes or len(results) > self._ring:
+        if results[-1].index >= self._windows_of(self._furthest) or len(results) > self._ring:
             raise bad_message("it has results of windows that were never sent")
         self.lost += max(0, first - self._results_next)
         self._results += [r for r in results if r.index >= self._results_next]

@@ -11,6 +11,7 @@ from kilotune.link import messages
 from kilotune.link.cbor import bad_message
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
+from kilotune.link.pace import Pace
 
 _PULL_RESTARTS = 5
 _U32 = 0xFFFFFFFF
@@ -49,12 +50,14 @@ def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None
     """The whole adapter; None if it changed while it was read."""
     blob = bytearray()
     first: messages.PullChunk | None = None
+    pace = Pace(client.clock, client.timeout_s, "reading the adapter")
     while first is None or len(blob) < size:
         piece = _piece(client, size, len(blob), chunk)
         first = first or piece
         if (piece.generation, piece.crc) != (first.generation, first.crc):
             return None
         blob += piece.data
+        pace.require(len(blob))
         done(len(blob))
     if zlib.crc32(blob) != first.crc:
         raise KilotuneError("bad_crc", "the pulled adapter has a wrong checksum", "pull it again")
@@ -62,13 +65,13 @@ def _pull_once(client: Client, size: int, chunk: int, done: Callable[[int], None
 
 
 def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
-    """At most `length` bytes of the adapter, from `at` on."""
+    """`most` bytes of the adapter from `at` on, fewer only at its end: a device that sent less could go on for ever."""
     piece = client.ask(messages.PullChunk, Kind.pull, messages.PullRequest(offset=at, length=most))
-    left = size - at
-    if piece.total != size or piece.offset != at or len(piece.data) > min(most, left):
+    if piece.total != size or piece.offset != at:
         raise bad_message("a piece of the adapter from another offset")
-    if not piece.data and left:
-        raise bad_message("an empty piece of the adapter")
+    wanted = min(most, size - at)
+    if len(piece.data) != wanted:
+        raise bad_message(f"{len(piece.data)} bytes of the adapter instead of {wanted}")
     return piece
 
 
@@ -84,17 +87,24 @@ def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) ->
     )
     begun = client.ask(messages.PushNext, Kind.push_begin, announced)
     send(client, Kind.push, blob, begun.next, chunk, "adapter", done)
-    return client.ask(messages.Checkpoint, Kind.push_end)
+    made = client.ask(messages.Checkpoint, Kind.push_end)
+    if (made.total_bytes, made.crc) != (announced.total, announced.crc):
+        raise bad_message("its new checkpoint is not the adapter that was sent")
+    return made
 
 
 def send(
     client: Client, kind: Kind, content: bytes, at: int, step: int, what: str, done: Callable[[int], None]
 ) -> None:
     """Sends `content` from `at` on, in messages of `kind` with `step` bytes each. `what`: its name in errors."""
+    if at > len(content):
+        raise bad_message(f"it claims to have {at:,} bytes of the {what}, which has {len(content):,}")
+    begun, pace = at, Pace(client.clock, client.timeout_s, f"sending the {what}")
     while at < len(content):
         piece = content[at : at + step]
         taken = client.ask(messages.PushNext, kind, messages.PushRequest(offset=at, data=piece))
         if taken.next != at + len(piece):
             raise bad_message(f"it accepted another piece of the {what} than the one sent")
         at = taken.next
+        pace.require(at - begun)
         done(at)

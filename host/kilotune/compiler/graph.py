@@ -223,7 +223,7 @@ def _aliases(
 def _maker(model: TfliteModel, tensor: Tensor) -> str:
     """Names the operator that computed it in a type other than int8."""
     maker = next((op for op in model.operators if tensor.index in op.outputs), None)
-    return "" if maker is None else f", behind {model.describe(maker)}, which has no int8 form here"
+    return "" if maker is None else f", after {model.describe(maker)}, which has no int8 form here"
 
 
 def _join(root: dict[int, int], first: int, second: int) -> None:

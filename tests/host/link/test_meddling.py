@@ -305,7 +305,7 @@ def test_a_forged_refusal_does_not_throw_the_new_key_away(
         return refuse(self, request) if meddler.asked(request, Kind.key) else greet(self, request)
 
     attacked.meddler.answers = answers
-    with pytest.raises(KilotuneError, match="refused to take a key"):
+    with pytest.raises(KilotuneError, match="refused to accept a key"):
         provisioning.change(device, ring, Lock.writes)
     attacked.meddler.answers = Meddler.device
     attacked.connect().commit()
@@ -319,7 +319,7 @@ def test_a_key_that_was_refused_goes(attacked: Attacked, ring: KeyRing) -> None:
         return [meddler.refusal(request, "busy")] if meddler.asked(request, Kind.key) else self.device(request)
 
     attacked.meddler.answers = answers
-    with pytest.raises(KilotuneError, match="refused to take a key"):
+    with pytest.raises(KilotuneError, match="refused to accept a key"):
         provisioning.change(device, ring, Lock.writes)
     assert not ring.next_path(b"locked").exists()
     attacked.connect().commit()

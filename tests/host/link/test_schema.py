@@ -177,7 +177,7 @@ def test_a_number_with_names_is_any_byte_to_the_device(schema: Changed) -> None:
         ("owner, model, kSteers, \"roll back\"", "owner, model, kStares, \"roll back\"",
          "rollback: effects are kHolds | kSteers or 0, not 'kStares'"),
         (", \"roll back\")", ", roll back)", "this is no KILOTUNE_REQUEST(...)"),
-        ("KILOTUNE_REQUEST(35, pull, pull_request, pull_answer, owner, model, 0, \"give its adapter\")\n", "",
+        ("KILOTUNE_REQUEST(35, pull, pull_request, pull_answer, owner, model, 0, \"send its adapter\")\n", "",
          "no request is about 'pull-request' of messages.cddl"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kilotune.error_codes import CODES, EXIT_FAILED, EXIT_MISMATCH, EXIT_NO_DEVICE, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from kilotune.printable import printable
 
 __all__ = [
     "EXIT_FAILED",
@@ -33,7 +34,8 @@ class KilotuneError(Exception):
         return exit_code(self.code)
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        """For a terminal too, where an uncaught error ends: what devices and files say cannot steer it."""
+        return printable(f"{self.message} ({self.hint})" if self.hint else self.message)
 
     def __reduce__(self) -> tuple[type[KilotuneError], tuple[str, str, str]]:
         return (type(self), (self.code, self.message, self.hint))

@@ -17,6 +17,7 @@ from click.exceptions import Abort, ClickException, Exit
 
 from kilotune.cli.output import Output, ReaderGone, discard, trace
 from kilotune.errors import KilotuneError
+from kilotune.printable import printable
 
 
 class Ended(KeyboardInterrupt):
@@ -95,6 +96,14 @@ class LazyGroup(click.RichGroup):
             Output(as_json=True).error(told, code)
             sys.exit(code)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _printable_complaints():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _printable_complaints():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
@@ -105,6 +114,16 @@ class LazyGroup(click.RichGroup):
             if close:
                 raise click.UsageError(f"There is no command {args[0]!r}. Did you mean {close[0]!r}?", ctx) from error
             raise
+
+
+@contextmanager
+def _printable_complaints() -> Iterator[None]:
+    """The parser quotes what it was given: names of files, where a shell has put them in the place of `*`."""
+    try:
+        yield
+    except ClickException as error:
+        vars(error)["message"] = printable(error.message)  # final, as far as types know
+        raise
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., None]], Command]:

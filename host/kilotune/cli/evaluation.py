@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.cli.output import plain, table
-from kilotune.common.printable import printable
+from kilotune.printable import printable
 
 if TYPE_CHECKING:
     from kilotune.studies.evaluation import Evaluation

@@ -17,8 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
+from kilotune.printable import printable
 from kilotune.terms import word_of
 
 

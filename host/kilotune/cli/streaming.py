@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kilotune.cli.output import Output, pairs, plain
-from kilotune.common.printable import printable
 from kilotune.errors import KilotuneError
+from kilotune.printable import printable
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device

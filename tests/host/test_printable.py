@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import traceback
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kilotune.cli.main import main
 from kilotune.cli.output import Output, pairs, table
-from kilotune.common.printable import printable
-from kilotune.errors import KilotuneError
+from kilotune.errors import EXIT_USAGE, KilotuneError
+from kilotune.printable import printable
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\rforged: ok\n\x9b31m\u202egnp.exe\u2028"
 
@@ -54,6 +56,29 @@ def test_every_way_to_speak_goes_through_the_filter(speak: str, capsys: pytest.C
     said = capsys.readouterr()
     assert not set(said.out + said.err) & set("\x1b\x07\r\x9b\u202e\u2028")
     assert r"\x1b[2J" in said.out + said.err
+
+
+def test_an_error_that_nobody_catches_is_text_too() -> None:
+    """Python itself prints it, at the end of a traceback."""
+    shown = "".join(traceback.format_exception_only(KilotuneError("bad_file", HOSTILE, HOSTILE)))
+    assert not set(shown) & set("\x1b\x07\r\x9b\u202e\u2028")
+    assert len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize("how", ["an extra file", "an option", "no command"])
+def test_what_the_parser_quotes_goes_through_the_filter(how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A shell puts names of files there, and anyone may have named a file."""
+    words = {
+        "an extra file": ["inspect", __file__, HOSTILE],
+        "an option": ["inspect", f"--{HOSTILE}"],
+        "no command": [HOSTILE],
+    }[how]
+    with pytest.raises(SystemExit) as error:
+        main(words, prog_name="kilotune")
+    assert error.value.code == EXIT_USAGE
+    said = capfd.readouterr()
+    assert not set(said.out + said.err) & set("\x1b\x07\r\x9b\u202e\u2028")
+    assert "owned" in said.err
 
 
 def test_json_says_it_exactly(capsys: pytest.CaptureFixture[str]) -> None:

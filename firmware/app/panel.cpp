@@ -1,6 +1,8 @@
 // Blinking and debouncing, by the millisecond clock.
 #include "app/panel.h"
 
+#include "app/sensing.h"
+
 namespace kilotune {
 namespace {
 
@@ -11,6 +13,7 @@ constexpr uint32_t kBounceMs = 30;  // a contact that has not changed back for t
 bool is_lit(Light light, uint32_t ms) {
   if (light == Light::learn) return ms / 250 % 2 == 0;
   if (light == Light::detect) return ms % 2000 < 50;
+  if (light == Light::trouble) return ms % 1000 < 300 && ms % 200 < 100;
   return light == Light::anomaly;
 }
 
@@ -26,9 +29,15 @@ Light Panel::light_of(const Engine& engine) {
   return anomaly ? Light::anomaly : Light::detect;
 }
 
+// A device whose sensor has failed judges nothing; one that could not commit still does.
+Light Panel::with_trouble(Light light) {
+  if (sensing::blind()) return Light::trouble;
+  return sensing::unkept() && light != Light::anomaly ? Light::trouble : light;
+}
+
 bool Panel::step(const Engine& engine) {
   const uint32_t now = board::millis();
-  const Light light = light_of(engine);
+  const Light light = with_trouble(light_of(engine));
   const bool lit = is_lit(light, now);
   if (light != shown_ || lit != lit_) board::show(light, lit);
   shown_ = light;

@@ -7,7 +7,8 @@
 
 namespace kilotune {
 
-// Learning blinks twice per second, detecting flashes every two seconds, an anomaly stays lit.
+// Learning blinks twice per second, detecting flashes every two seconds, an anomaly stays lit. Two
+// flashes a second are trouble: the sensor has failed, or flash did not take what was learned.
 class Panel {
  public:
   // From the main loop. True once for each press of the button.
@@ -15,6 +16,7 @@ class Panel {
 
  private:
   [[nodiscard]] static board::Light light_of(const Engine& engine);
+  [[nodiscard]] static board::Light with_trouble(board::Light light);
 
   board::Light shown_ = board::Light::off;
   bool lit_ = false;

@@ -8,16 +8,20 @@ namespace kilotune::sensing {
 namespace {
 
 constexpr uint32_t kFrames = 8;      // taken from the FIFO at a time
-constexpr uint32_t kRetryMs = 1000;  // between attempts to find a sensor that fell silent
+constexpr uint32_t kRetryMs = 1000;  // between attempts to wake a sensor that failed
 
 Engine* engine = nullptr;
 Session* session = nullptr;
 Sensor sensor;
 SensorState state;
-uint32_t looked_ms = 0;    // when the FIFO was last empty, or a silent sensor last looked for
+uint32_t looked_ms = 0;    // when the FIFO was last empty, or a failed sensor last looked for
+uint32_t heard_ms = 0;     // when it gave something last, or was started
 uint32_t patience_ms = 0;  // after which the FIFO is checked without an interrupt
+uint32_t quiet_ms = 0;     // after which a sensor without a frame has failed
 bool emptying = false;     // the FIFO may hold more
+bool waking = false;       // a failed sensor was set up anew, and has to give frames now
 bool gave_up = false;      // the image's settings for learning alone are not usable
+uint32_t refused_at = 0;   // the checkpoint that stayed when a commit was refused
 
 // The sensor must be what the model was made for.
 Status open_sensor(const FeatureConfig* f) {
@@ -28,6 +32,7 @@ Status open_sensor(const FeatureConfig* f) {
   if (f->axes > kSensorAxes) return Status::wrong_axes;
   // One and a half times as long as the FIFO takes to its watermark; it holds at least twice that.
   patience_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 1500000 / f->rate_mhz) + 1;
+  quiet_ms = static_cast<uint32_t>(uint64_t{kWatermark} * 3000000 / f->rate_mhz) + 1;
   return sensor.open(*bus, f->rate_mhz, f->full_scale_ug);
 }
 
@@ -36,18 +41,42 @@ Status open_sensor() { return open_sensor(engine->is_open() ? &engine->features(
 void fail(Status status) {
   state.state = status;
   state.sensing = false;
+  waking = false;
   looked_ms = board::millis();
 }
 
+// A failed sensor is set up anew every second; it works again when it gives frames. Until then the
+// window that it left stays readable.
+bool awake() {
+  const uint32_t now = board::millis();
+  if (!waking) {
+    if (now - looked_ms < kRetryMs) return false;
+    looked_ms = now;
+    waking = open_sensor() == Status::ok && sensor.start() == Status::ok;
+    return false;
+  }
+  if (now - looked_ms < patience_ms) return false;
+  waking = false;
+  looked_ms = now;
+  int16_t frames[1][kSensorAxes];
+  uint32_t n = 0;
+  bool lost = false;
+  if (sensor.read(frames, 1, n, lost) != Status::ok || (n == 0 && !lost)) return false;
+  state.state = Status::ok;
+  state.chip = sensor.chip();
+  return true;
+}
+
 void learn_anew() {
+  state.commit = Status::ok;
   gave_up = session->learn_alone() != Status::ok;
   state.sensing = false;  // its stream ended with the phase
 }
 
 void commit() {
-  // An adapter that flash did not take is used until the next reset; `status` shows that nothing
-  // was committed.
-  static_cast<void>(engine->commit());
+  // An adapter that flash did not take is used until the next reset; light and `status` show it.
+  state.commit = engine->commit();
+  refused_at = engine->checkpoint().sequence;
   session->alone_done();
 }
 
@@ -77,7 +106,7 @@ bool resume() {
   }
   state.sensing = true;
   state.gap_at = 0;
-  looked_ms = board::millis();
+  looked_ms = heard_ms = board::millis();
   return true;
 }
 
@@ -93,15 +122,19 @@ uint32_t pack(int16_t (&frames)[kFrames][kSensorAxes], uint32_t n) {
 
 bool take() {
   const uint32_t now = board::millis();
-  if (!emptying && !board::sensor_interrupt() && now - looked_ms < patience_ms) return false;
+  const bool quiet = now - heard_ms >= quiet_ms;
+  const bool due = emptying || quiet || now - looked_ms >= patience_ms;
+  if (!due && !board::sensor_interrupt()) return false;
   int16_t frames[kFrames][kSensorAxes];
   uint32_t n = 0;
   bool lost = false;
   const Status status = sensor.read(frames, kFrames, n, lost);
-  if (status != Status::ok) {
-    fail(status);
+  const bool heard = n > 0 || lost;
+  if (status != Status::ok || (quiet && !heard)) {
+    fail(status == Status::ok ? Status::sensor_failed : status);
     return true;
   }
+  if (heard) heard_ms = now;
   if (n > 0) {
     state.samples += n;
     if (engine->phase() == Phase::learn) session->note_change();
@@ -116,7 +149,7 @@ bool take() {
   }
   emptying = n == kFrames;
   if (!emptying) looked_ms = now;
-  return n > 0 || lost;
+  return heard;
 }
 
 Status test(SensorTest& out) {
@@ -139,6 +172,14 @@ void describe(Board& callbacks) {
   callbacks.sensor = &kCalls;
 }
 
+bool blind() { return state.state == Status::sensor_failed; }
+
+bool unkept() {
+  // A host's commit has made good for it.
+  if (engine->checkpoint().sequence != refused_at) state.commit = Status::ok;
+  return state.commit != Status::ok;
+}
+
 void begin(Engine& e, Session& s) {
   engine = &e;
   session = &s;
@@ -146,7 +187,8 @@ void begin(Engine& e, Session& s) {
 }
 
 void begin_again() {
-  state.sensing = gave_up = false;
+  state.sensing = gave_up = waking = false;
+  state.commit = Status::ok;
   state.state = open_sensor();
   state.chip = sensor.chip();
 }
@@ -162,11 +204,7 @@ Status check(const FeatureConfig& features) {
 }
 
 bool step(bool learn) {
-  if (state.state == Status::sensor_failed && board::millis() - looked_ms >= kRetryMs) {
-    looked_ms = board::millis();
-    const Status status = open_sensor();
-    if (status == Status::ok) state.state = status;
-  }
+  if (state.state == Status::sensor_failed && !awake()) return false;
   if (state.state != Status::ok) return false;
   if (session->occupied() || engine->phase() == Phase::train) {
     state.sensing = false;

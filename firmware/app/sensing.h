@@ -17,6 +17,9 @@ void begin(Engine& engine, Session& session);
 void begin_again();
 // Whether the sensor, where one answers, has this rate, range and axes.
 [[nodiscard]] Status check(const FeatureConfig& features);
+// What the light tells: the sensor has failed; what was learned alone is not in flash.
+[[nodiscard]] bool blind();
+[[nodiscard]] bool unkept();
 // Does one piece of work; false: there was none. `learn`: learn anew, whatever was learned before.
 bool step(bool learn);
 

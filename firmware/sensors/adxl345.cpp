@@ -30,6 +30,7 @@ Status configure(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug) {
   const uint32_t range = find_range(full_scale_ug);
   if (range == kNoRange) return Status::wrong_range;
   port.mode = static_cast<uint8_t>(kFullResolution | range);
+  port.rate = rate->code;
   port.gain = static_cast<uint8_t>(64u >> range);
   const RegisterValue list[] = {{kPower, 0},
                                 {kRate, rate->code},
@@ -46,6 +47,12 @@ bool start(const SensorPort& port) {
   const RegisterValue go[] = {{kFifoControl, kStream | kWatermark}, {kPower, kMeasure}};
   uint8_t old[6];
   return write_all(port, stop) && port.read(kDataX, old, sizeof old) && write_all(port, go);
+}
+
+bool intact(const SensorPort& port) {
+  uint8_t found[kDataFormat - kRate + 1];
+  return port.read(kRate, found, sizeof found) && found[0] == port.rate &&
+         (found[kPower - kRate] & kMeasure) != 0 && found[kDataFormat - kRate] == port.mode;
 }
 
 bool fill(const SensorPort& port, FifoFill& out) {
@@ -85,6 +92,7 @@ const SensorDriver kAdxl345 = {
     {100000, 16000000, 50, {200000, -3717000, 300000}, {3717000, -200000, 4998000}},
     configure,
     start,
+    intact,
     fill,
     frame,
     push};

@@ -16,7 +16,7 @@ constexpr uint8_t kHighPerformance = 1 << 2;                 // CTRL1
 constexpr uint8_t kWholeFrames = 1 << 3, kCountOn = 1 << 2;  // CTRL2: BDU, IF_ADD_INC
 constexpr uint8_t kPushPositive = 1 << 6;                    // CTRL3: ST
 constexpr uint8_t kFifoThreshold = 1 << 1;                   // INT1 pad
-constexpr uint8_t kLowNoise = 1 << 2;                        // CTRL6
+constexpr uint8_t kLowNoise = 1 << 2, kRangeShift = 4;       // CTRL6
 constexpr uint8_t kContinuous = 6 << 5;                      // FIFO: the newest frames
 constexpr uint8_t kFrames = 0x3F, kOverrun = 1 << 6;         // FIFO_SAMPLES
 constexpr uint8_t kInterrupts = 1 << 5;                      // CTRL7
@@ -30,10 +30,11 @@ Status configure(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug) {
   const uint32_t range = find_range(full_scale_ug);
   if (range == kNoRange) return Status::wrong_range;
   port.mode = static_cast<uint8_t>(rate->code << 4 | kHighPerformance);
+  port.range = static_cast<uint8_t>(range << kRangeShift);
   const RegisterValue list[] = {
       {kControl1, 0},    {kControl2, kWholeFrames | kCountOn},
       {kControl3, 0},    {kInt1Pad, kFifoThreshold},
-      {kInt2Pad, 0},     {kControl6, static_cast<uint8_t>(range << 4 | kLowNoise)},
+      {kInt2Pad, 0},     {kControl6, static_cast<uint8_t>(port.range | kLowNoise)},
       {kFifoControl, 0}, {kControl7, kInterrupts}};
   return write_all(port, list) ? Status::ok : Status::sensor_failed;
 }
@@ -43,6 +44,11 @@ bool start(const SensorPort& port) {
   const RegisterValue list[] = {
       {kControl1, port.mode}, {kFifoControl, 0}, {kFifoControl, kContinuous | kWatermark}};
   return write_all(port, list);
+}
+
+bool intact(const SensorPort& port) {
+  return holds(port, kControl1, 0xFF, port.mode) &&
+         holds(port, kControl6, 3 << kRangeShift, port.range);
 }
 
 bool fill(const SensorPort& port, FifoFill& out) {
@@ -74,6 +80,7 @@ const SensorDriver kLis2dw12 = {
     {50000, 2000000, 100, {70000, 70000, 70000}, {1500000, 1500000, 1500000}},
     configure,
     start,
+    intact,
     fill,
     frame,
     push};

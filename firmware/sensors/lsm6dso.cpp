@@ -54,6 +54,11 @@ bool start(const SensorPort& port) {
   return write_all(port, list);
 }
 
+bool intact(const SensorPort& port) {
+  return holds(port, kControl1, 0xFF, port.mode) &&
+         holds(port, kFifoControl3, 0x0F, static_cast<uint8_t>(port.mode >> 4));
+}
+
 // The lower byte is read last: frames that arrive in between only make the number too small.
 bool fill(const SensorPort& port, FifoFill& out) {
   uint8_t low = 0, high = 0;
@@ -85,6 +90,7 @@ const SensorDriver kLsm6dso = {
     {52000, 4000000, 100, {50000, 50000, 50000}, {1700000, 1700000, 1700000}},
     configure,
     start,
+    intact,
     fill,
     frame,
     push};

@@ -32,6 +32,7 @@ Status Sensor::open(const SensorBus& bus, uint32_t rate_mhz, uint32_t full_scale
 
 Status Sensor::start() {
   if (driver_ == nullptr) return Status::no_sensor;
+  emptying_ = false;
   return driver_->start(port_) ? Status::ok : Status::sensor_failed;
 }
 
@@ -41,6 +42,8 @@ Status Sensor::read(int16_t (*frames)[kSensorAxes], uint32_t max, uint32_t& n, b
   if (driver_ == nullptr) return Status::no_sensor;
   FifoFill fill;
   if (!driver_->fill(port_, fill)) return Status::sensor_failed;
+  if (!emptying_ && !driver_->intact(port_)) return Status::sensor_failed;
+  emptying_ = fill.frames > max && !fill.overrun;
   if (fill.overrun) {
     lost = true;
     return start();

@@ -36,6 +36,8 @@ struct SensorPort {
   const SensorBus* bus = nullptr;
   uint8_t address = 0;
   uint8_t mode = 0;   // the driver's own: what `start` switches on
+  uint8_t range = 0;  // the driver's own: of which `intact` finds no trace in `mode`
+  uint8_t rate = 0;   // the same
   uint8_t gain = 1;   // the driver's own: counts per digit
   uint8_t burst = 0;  // SensorDriver::spi_burst, on SPI
 
@@ -47,6 +49,12 @@ struct SensorPort {
     return bus->write(bus->context, address, reg, value);
   }
 };
+
+// Whether the register holds `value` in the bits of `mask`.
+[[nodiscard]] inline bool holds(const SensorPort& port, uint8_t reg, uint8_t mask, uint8_t value) {
+  uint8_t found = 0;
+  return port.read(reg, &found, 1) && (found & mask) == value;
+}
 
 struct RegisterValue {
   uint8_t reg, value;
@@ -97,6 +105,8 @@ struct SensorDriver {
   Status (*configure)(SensorPort& port, uint32_t rate_mhz, uint32_t full_scale_ug);
   // Empties the FIFO and samples; also restarts a running chip.
   bool (*start)(const SensorPort& port);
+  // Whether a started chip still has the rate and range that were set; false where the bus fails.
+  bool (*intact)(const SensorPort& port);
   bool (*fill)(const SensorPort& port, FifoFill& out);
   // Takes one entry out of the FIFO; `taken` false: it was not an acceleration.
   bool (*frame)(const SensorPort& port, int16_t out[kSensorAxes], bool& taken);
@@ -123,7 +133,9 @@ class Sensor {
   // Starts sampling from an empty FIFO. sensor_failed: the bus no longer works.
   [[nodiscard]] Status start();
   // Moves up to `max` frames out of the FIFO; `n` says how many. With `lost` there are none: the
-  // FIFO had overrun and was emptied, so that the next frames are gap-free again.
+  // FIFO had overrun and was emptied, so that the next frames are gap-free again. sensor_failed
+  // also where the chip has lost rate or range, as one does that resets itself: looked at before
+  // the first frames that follow an empty FIFO, so no others are ever taken for the model's.
   [[nodiscard]] Status read(int16_t (*frames)[kSensorAxes], uint32_t max, uint32_t& n, bool& lost);
   // Takes about 0.6 s and leaves the chip configured and stopped.
   [[nodiscard]] Status self_test(SelfTestResult& out);
@@ -133,6 +145,7 @@ class Sensor {
 
   const SensorDriver* driver_ = nullptr;
   SensorPort port_;
+  bool emptying_ = false;  // the last `read` left frames: the next one goes on with the same lot
   uint32_t rate_mhz_ = 0, full_scale_ug_ = 0;
 };
 

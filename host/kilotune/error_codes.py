@@ -56,6 +56,8 @@ _LIST = (
               "use firmware and tools of the same release"),
     ErrorCode("bad_version", EXIT_FAILED, "the device speaks another version of the protocol",
               "use firmware and tools of the same release"),
+    ErrorCode("wrong_version", EXIT_FAILED, "the emulator is not the version that runs the boards",
+              "install the version that the message names"),
     ErrorCode("unknown_status", EXIT_REFUSED, "the device refused for a reason that these tools do not know",
               "use firmware and tools of the same release"),
     ErrorCode("interrupted", EXIT_FAILED,

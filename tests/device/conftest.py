@@ -15,7 +15,7 @@ from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
-from kilotune.targets import renode, rp2040js
+from kilotune.targets import renode_program, rp2040js
 from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards
 from kilotune.targets.connect import connect
@@ -57,7 +57,7 @@ def _skip_what_is_not_here(request: pytest.FixtureRequest) -> None:
     if "target" not in request.fixturenames:
         return
     target = str(request.getfixturevalue("target"))
-    finder = {"renode": renode.find_renode, "rp2040js": rp2040js.find_node}.get(target.partition(":")[0])
+    finder = {"renode": renode_program.require, "rp2040js": rp2040js.find_node}.get(target.partition(":")[0])
     if finder is not None:
         try:
             finder()

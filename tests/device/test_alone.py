@@ -14,7 +14,7 @@ from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
-from kilotune.link.messages import Chip, Phase
+from kilotune.link.messages import Chip, DeviceStatus, Phase
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
 from kilotune.recordings.simulator import Machine
@@ -105,7 +105,9 @@ def test_a_device_alone_learns_commits_and_detects(ae: Image, life: Path, health
     assert any(HEALTHY_S <= t <= HEALTHY_S + 1.5 for t in alarms), seen
     assert len([t for t in alarms if t < HEALTHY_S]) <= 1
     assert status.checkpoint.sequence == 1
-    assert (status.phase, status.sensor.chip, status.sensor.sensor_state) == (Phase.detect, Chip.lis2dw12, 0)
+    assert (status.phase, status.sensor.chip) == (Phase.detect, Chip.lis2dw12)
+    assert statuses()[status.sensor.sensor_state].name in ("ok", "sensor_failed")  # the recording may have ended
+    assert statuses()[status.sensor.commit_state].name == "ok"
     assert status.sensor.overruns == 0
     assert status.sensor.anomalies >= 0.8 * FAULT_S * RATE_HZ / 512
     assert adapter.config.windows_seen == 64
@@ -304,11 +306,20 @@ def test_raw_samples_are_what_the_sensor_measured(rows: Path, tmp_path: Path) ->
             assert (found.frames_end, found.gaps) == (count, 0)
             parts.append(np.frombuffer(found.data, "<i2").reshape(-1, 3))
             at = found.frames_first + len(parts[-1])
-        assert device.raw(at).data == b""
+        # The recording is over, so the sensor is silent.
+        with pytest.raises(RefusedError, match="stopped measuring"):
+            _raw_until_refused(device, at)
     assert len(parts) > 3
     # Half a digit of the chip and half of the file.
     raw_g = np.vstack(parts) * 8.0 / 32768
     np.testing.assert_allclose(raw_g, measured_g[-window:], atol=0.5 * 8 / 8192 + 0.5 * 16 / 32768 + 1e-5)
+
+
+def _raw_until_refused(device: Device, at: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        assert device.raw(at).data == b""
+        time.sleep(0.02)
 
 
 def test_the_button_makes_it_learn_anew(rows: Path, tmp_path: Path) -> None:
@@ -323,6 +334,71 @@ def test_the_button_makes_it_learn_anew(rows: Path, tmp_path: Path) -> None:
     names = [(name, t) for name, t in lights(tmp_path) if name in ("learn", "detect")]
     assert [n for n, _ in names][:4] == ["learn", "detect"] * 2
     assert [t for n, t in names if n == "learn"][1] == pytest.approx(2.03, abs=0.01)
+
+
+RETRY_S = 1.0  # between a sensor's failure and the attempt to set it up anew
+
+
+@pytest.mark.parametrize("spi", [False, True], ids=["i2c", "spi"])
+@pytest.mark.parametrize(
+    ("chip", "upset"),
+    [
+        ("lis2dw12", ""), ("lis2dw12", ":0x25=4"),  # CTRL6: 2 g
+        ("adxl345", ""), ("adxl345", ":0x2C=12"),  # BW_RATE: 400 Hz
+        ("lsm6dso", ""), ("lsm6dso", ":0x10=0x70"),  # CTRL1_XL: 2 g
+    ],
+)  # fmt: skip
+def test_a_sensor_that_resets_itself_or_changes_is_told_and_set_up_anew(
+    chip: str, upset: str, spi: bool, tmp_path: Path
+) -> None:
+    """Seen in real time: learning goes on, and after the upset the device detects again."""
+    image = small(833.0 if chip == "lsm6dso" else 800.0)
+    recording = tmp_path / "minute.npz"
+    rng = np.random.default_rng(3)
+    np.savez(recording, samples=rng.normal(0, 0.5, (48000, 3)).astype(np.float32), rate_hz=800.0)
+    state = tmp_path / "state"
+    state.mkdir()
+    upset_s = 3.0
+    options = ("--sensor-upset", f"{round(upset_s * 1000)}{upset}")
+    with (
+        run(state, image, Feed(chip, str(recording), virtual=False, spi=spi), *options) as (port, _),
+        Device(open_port(port, timeout_s=10), image=image) as device,
+    ):
+        failed = _wait(device, "sensor_failed")
+        assert failed.sensor.sensing == 0
+        again = _wait(device, "ok")
+        settled(device, again.sensor.samples + 200)
+        assert device.status().sensor.sensing == 1
+    shown = [(name, t) for name, t in lights(state) if t >= upset_s - 0.2]
+    assert shown[0][0] == "trouble", shown
+    silence_s = 3 * 16 / 800
+    assert upset_s <= shown[0][1] <= upset_s + silence_s + 0.15, shown  # this computer may be busy
+    assert shown[1][0] in ("detect", "anomaly", "learn"), shown
+    assert shown[1][1] - shown[0][1] == pytest.approx(RETRY_S + 0.05, abs=0.3)
+
+
+def _wait(device: Device, name: str, timeout_s: float = 20.0) -> DeviceStatus:
+    end = time.monotonic() + timeout_s
+    while statuses()[(status := device.status()).sensor.sensor_state].name != name:
+        assert time.monotonic() < end, status
+        time.sleep(0.02)
+    return status
+
+
+def test_a_sensor_that_stays_silent_stays_failed(rows: Path, tmp_path: Path) -> None:
+    """As one whose recording is over: it answers, and measures nothing, however often it is set up."""
+    image = small()
+    with (
+        run(tmp_path, image, Feed("lis2dw12", str(rows), virtual=True)) as (port, _),
+        Device(open_port(port, timeout_s=10), image=image) as device,
+    ):
+        settled(device, 3200)
+        _wait(device, "sensor_failed")
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert statuses()[device.status().sensor.sensor_state].name == "sensor_failed"
+            time.sleep(0.01)
+    assert [name for name, _ in lights(tmp_path)][-1] == "trouble"
 
 
 def test_a_device_without_a_sensor_says_so(tmp_path: Path) -> None:

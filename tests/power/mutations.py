@@ -51,7 +51,9 @@ MUTATIONS = (
              "return status == Status::ok ? flash_program_word(flash, record.off + kSealAt, kSealed) : status;",
              "return status;"),
     Mutation("the seal word does not outweigh a torn commit word", "storage/record.cpp",
-             "commit == kCommitted || (commit != 0 && seal != kErased)", "commit == kCommitted"),
+             "commit == kCommitted || (seal == 0 ? commit != 0 : seal != kErased && whole)", "commit == kCommitted"),
+    Mutation("a torn seal word outweighs a torn revocation", "storage/record.cpp",
+             "seal != kErased && whole", "seal != kErased && commit != 0"),
     Mutation("revoking begins with the seal word", "storage/record.cpp",
              "Status status = flash_program_word(flash, record.off + kCommitAt, 0);\n  return status == Status::ok ? "
              "flash_program_word(flash, record.off + kSealAt, 0) : status;",

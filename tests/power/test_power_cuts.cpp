@@ -14,11 +14,13 @@
 namespace kilotune::testing {
 namespace {
 
-constexpr uint32_t kStm32Sectors[] = {16384, 16384, 16384, 65536, 131072};
+constexpr uint32_t kUnevenSectors[] = {16384, 16384, 16384, 65536, 131072};
+constexpr uint32_t kStm32Sectors[] = {65536, 131072, 131072};
 const Plan kPlans[] = {
-    {uneven(kStm32Sectors, 4), Geometry{131072, 3, 4}, 100000, {60, 1700, 17000}},
+    {uneven(kUnevenSectors, 4), Geometry{131072, 3, 4}, 100000, {60, 1700, 17000}},
     {Geometry{4096, 12, 4}, Geometry{4096, 12, 4}, 14000, {60, 400, 4100}},
     {Geometry{512, 24, 8}, Geometry{512, 12, 8}, 1800, {60, 332, 1100}},
+    {uneven(kStm32Sectors, 4), Geometry{131072, 4, 4}, 28672, {60, 1700, 17344}},
 };
 
 uint32_t life_commits() {
@@ -271,9 +273,10 @@ void live(const Plan& plan) {
                          << " bytes; erases of each sector: " << wear);
 }
 
-TEST_CASE("cuts at any operation: STM32F4 sectors of 16, 64 and 128 KB") { live(kPlans[0]); }
+TEST_CASE("cuts at any operation: sectors of 16, 64 and 128 KB") { live(kPlans[0]); }
 TEST_CASE("cuts at any operation: nRF pages of 4 KB") { live(kPlans[1]); }
 TEST_CASE("cuts at any operation: pages of 512 bytes") { live(kPlans[2]); }
+TEST_CASE("cuts at any operation: an STM32F4's sectors of 64 and 128 KB") { live(kPlans[3]); }
 
 }  // namespace
 }  // namespace kilotune::testing

@@ -404,6 +404,25 @@ TEST_CASE("small adapters share an erase") {
   }
 }
 
+TEST_CASE("the longest payload of a region fits, and no longer one does, whatever its sectors") {
+  constexpr uint32_t kMixed[] = {16384, 16384, 16384, 65536, 131072};
+  constexpr uint32_t kStm32[] = {65536, 131072, 131072};
+  struct {
+    Geometry geometry;
+    uint32_t longest;
+  } const regions[] = {{{16384, 3, 4}, 16384 - 112},     {{1024, 46, 4}, 15 * 1024 - 112},
+                       {uneven(kMixed, 4), 49152 - 112},  // 16 + 16 + 16, 64, 128
+                       {uneven(kStm32, 4), 65536 - 112}, {{512, 2, 4}, 0},
+                       {{4096, 30, 4}, 10 * 4096 - 112}};
+  for (const auto& region : regions) {
+    NorFlash flash(region.geometry);
+    const Flash port = flash.port();
+    CHECK(RecordStore::capacity(port) == region.longest);
+    CHECK(RecordStore::fits(port, region.longest) == (region.longest != 0));
+    CHECK_FALSE(RecordStore::fits(port, region.longest + 1));
+  }
+}
+
 TEST_CASE("a region without room for three slots is refused") {
   NorFlash flash({512, 5, 4});
   const Flash port = flash.port();

@@ -299,6 +299,84 @@ TEST_CASE(
   }
 }
 
+int status_of_read(Sensor& sensor) {
+  int16_t frames[8][kSensorAxes];
+  uint32_t n = 0;
+  bool lost = false;
+  return static_cast<int>(sensor.read(frames, 8, n, lost));
+}
+
+TEST_CASE("a chip that resets itself is told before any frame, and works again once set up anew") {
+  for (const Chip& chip : kChips) {
+    for (const bool spi : {false, true}) {
+      CAPTURE(chip.name);
+      CAPTURE(spi);
+      Bench bench(chip.name, spi);
+      Sensor sensor;
+      REQUIRE(sensor.open(bench.bus, chip.rates_mhz.back(), 8000000) == Status::ok);
+      REQUIRE(sensor.start() == Status::ok);
+      bench.pass_frames(20);
+      uint32_t losses = 0;
+      CHECK(drain(sensor, losses).size() == 20);
+      bench.model->power_on_reset();
+      CHECK(bench.model->rate_mhz() == 0);
+      CHECK(status_of_read(sensor) == static_cast<int>(Status::sensor_failed));
+      // As the device does when it begins to sense again: what `start` sets is not all.
+      REQUIRE(sensor.start() == Status::ok);
+      bench.pass_frames(20);
+      const bool whole = status_of_read(sensor) == static_cast<int>(Status::ok);
+      CHECK_FALSE(whole);
+      REQUIRE(sensor.open(bench.bus, chip.rates_mhz.back(), 8000000) == Status::ok);
+      REQUIRE(sensor.start() == Status::ok);
+      bench.pass_frames(20);
+      CHECK(drain(sensor, losses).size() == 20);
+      CHECK(losses == 0);
+    }
+  }
+}
+
+TEST_CASE("a chip that has taken another rate or range is told before its next frame is read") {
+  struct Change {
+    const char* chip;
+    uint8_t reg, value;  // by the data sheets
+  };
+  const Change changes[] = {
+      {"lis2dw12", 0x20, 0x84},  // CTRL1: 800 Hz in place of 1600 Hz
+      {"lis2dw12", 0x25, 0x04},  // CTRL6: 2 g in place of 8 g
+      {"lis2dw12", 0x20, 0x00},  // power-down
+      {"adxl345", 0x2C, 0x0C},   // BW_RATE: 400 Hz in place of 800 Hz
+      {"adxl345", 0x31, 0x09},   // DATA_FORMAT: 4 g
+      {"adxl345", 0x31, 0x02},   // 8 g, but 10 bits
+      {"adxl345", 0x2D, 0x00},   // POWER_CTL: standby
+      {"lsm6dso", 0x10, 0x9C},   // CTRL1_XL: 3333 Hz in place of 6667 Hz
+      {"lsm6dso", 0x10, 0xA0},   // 2 g
+  };
+  for (const Change& change : changes) {
+    for (const bool spi : {false, true}) {
+      CAPTURE(change.chip);
+      CAPTURE(change.reg);
+      CAPTURE(change.value);
+      const Chip* chip = nullptr;
+      for (const Chip& c : kChips) {
+        if (std::string(c.name) == change.chip) chip = &c;
+      }
+      Bench bench(change.chip, spi);
+      Sensor sensor;
+      REQUIRE(sensor.open(bench.bus, chip->rates_mhz.back(), 8000000) == Status::ok);
+      REQUIRE(sensor.start() == Status::ok);
+      bench.pass_frames(10);
+      CHECK(status_of_read(sensor) == static_cast<int>(Status::ok));
+      CHECK(status_of_read(sensor) == static_cast<int>(Status::ok));  // empties it
+      bench.model->write(change.reg, change.value);
+      bench.pass_frames(10);
+      CHECK(status_of_read(sensor) == static_cast<int>(Status::sensor_failed));
+      REQUIRE(sensor.open(bench.bus, chip->rates_mhz.back(), 8000000) == Status::ok);
+      REQUIRE(sensor.start() == Status::ok);
+      CHECK(status_of_read(sensor) == static_cast<int>(Status::ok));
+    }
+  }
+}
+
 TEST_CASE("nobody on the bus is no_sensor, one that falls silent is sensor_failed") {
   Bench bench("lis2dw12");
   bench.broken = true;

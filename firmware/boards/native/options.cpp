@@ -27,6 +27,9 @@ constexpr char kUsage[] =
     "                      .csv with x,y,z in g, else raw int16 x y z, 16 g at 32768\n"
     "  --sensor-spi        on SPI in place of I2C\n"
     "  --virtual-time      the recording takes no more time than the device computes\n"
+    "  --sensor-upset MS[:REG=VALUE]\n"
+    "                      so long after the start, the sensor resets itself, or one of its "
+    "registers changes\n"
     "  --press-at MS       press the button so long after the start\n";
 
 [[noreturn]] void fail(const char* what, const char* argument) {
@@ -39,6 +42,16 @@ int number(const char* text, const char* option, int max) {
   const long value = std::strtol(text, &end, 10);
   if (end == text || *end != 0 || value < 0 || value > max) fail("not a valid number", option);
   return static_cast<int>(value);
+}
+
+// MS, or MS:REG=VALUE.
+Upset upset(const char* text, const char* option) {
+  int ms = 0, reg = -1, value = 0, whole = 0;
+  const int read = std::sscanf(text, "%d%n:%i=%i%n", &ms, &whole, &reg, &value, &whole);
+  const bool complete = (read == 1 || read == 3) && text[whole] == 0;
+  if (!complete || ms < 0 || reg > 127 || (read == 3 && reg < 0) || value < 0 || value > 255)
+    fail("not MS or MS:REG=VALUE", option);
+  return {ms, reg, static_cast<uint8_t>(value)};
 }
 
 }  // namespace
@@ -73,6 +86,8 @@ Options parse_options(int argc, char** argv) {
       o.sensor_spi = true;
     } else if (is("--virtual-time")) {
       o.virtual_time = true;
+    } else if (is("--sensor-upset")) {
+      o.upset = upset(value(), a);
     } else if (is("--press-at")) {
       o.press_at_ms = number(value(), a, INT_MAX);
     } else if (is("--listen-fd")) {

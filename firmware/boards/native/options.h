@@ -2,7 +2,15 @@
 #ifndef KILOTUNE_BOARDS_NATIVE_OPTIONS_H_
 #define KILOTUNE_BOARDS_NATIVE_OPTIONS_H_
 
+#include <cstdint>
+
 namespace kilotune::board {
+
+struct Upset {
+  int at_ms = -1;  // -1: never
+  int reg = -1;    // that changes; -1: the sensor resets itself
+  uint8_t value = 0;
+};
 
 struct Options {
   const char* flash = nullptr;      // file, created if it is missing
@@ -10,6 +18,7 @@ struct Options {
   const char* sensor = nullptr;     // CHIP=FILE
   bool sensor_spi = false;          // on SPI, else on I2C
   bool virtual_time = false;        // of the sensor
+  Upset upset;                      // of the sensor
   int press_at_ms = -1;             // the button, for 100 ms; -1: never
   int tcp_port = -1;                // 0: any free one
   bool pty = false;

@@ -84,6 +84,7 @@ void SensorMount::open(const Options& options) {
   if (model_ == nullptr) fail("there is no model of the sensor", text.substr(0, equals));
   load(text.substr(equals + 1));
   virtual_ = options.virtual_time;
+  upset_ = options.upset;
   bus_.context = this;
   bus_.spi = options.sensor_spi;
   bus_.read = options.sensor_spi ? read_on_spi : read_on_i2c;
@@ -148,6 +149,17 @@ void SensorMount::catch_up() {
   for (; phase_ >= 1000000000u; phase_ -= 1000000000u) {
     if (next_ < recording_.size()) model_->measure(recording_[next_++]);
   }
+  upset();
+}
+
+void SensorMount::upset() {
+  if (upset_.at_ms < 0 || now_us() < static_cast<uint64_t>(upset_.at_ms) * 1000) return;
+  if (upset_.reg < 0) {
+    model_->power_on_reset();
+  } else {
+    model_->write(static_cast<uint8_t>(upset_.reg), upset_.value);
+  }
+  upset_.at_ms = -1;
 }
 
 bool SensorMount::interrupt() {

@@ -37,6 +37,7 @@ class SensorMount {
   void load(const std::string& file);
   void catch_up();
   void advance_us(uint64_t us);
+  void upset();
   [[nodiscard]] bool is_virtual() const { return virtual_ && next_ < recording_.size(); }
 
   std::unique_ptr<SensorModel> model_;
@@ -45,6 +46,7 @@ class SensorMount {
   size_t next_ = 0;           // frame of the recording
   uint64_t measured_us_ = 0;  // until when the model has measured
   uint64_t phase_ = 0;        // since its last frame, in 1e-9 frames
+  Upset upset_;
   bool virtual_ = false;
   uint64_t virtual_us_ = 0;
 };

@@ -19,7 +19,9 @@ void show(Light light, bool lit) {
     reg(pin_config(kLightSinkPin & 31)) = kOutput;
   }
   if (!lit || light == Light::off) return;
-  reg(kLightIsHigh ? kPinSet : kPinClear) = 1u << kLightPins[static_cast<uint32_t>(light) - 1];
+  const uint32_t on =
+      light == Light::trouble ? all : 1u << kLightPins[static_cast<uint32_t>(light) - 1];
+  reg(kLightIsHigh ? kPinSet : kPinClear) = on;
 }
 
 bool button() {

@@ -22,18 +22,23 @@ class Adxl345 {
   constructor(frames) {
     this.frames = frames;
     this.next = 0;
-    this.registers = new Uint8Array(64);
-    this.registers[R.BW_RATE] = 0x0a;
-    this.fifo = [];
     this.output = [0, 0, 0];
-    this.overrun = false;
-    this.ready = false;
     this.selected = false; // on SPI
     this.command = null; // null: the next byte begins a transfer
     this.register = 0;
     this.tookFrame = false;
-    this.measuredNs = null; // null: it does not measure
     this.readEndNs = -Infinity; // of a burst that took a frame
+    this.reset();
+  }
+
+  // As its supply comes back: it answers, and measures nothing.
+  reset() {
+    this.registers = new Uint8Array(64);
+    this.registers[R.BW_RATE] = 0x0a;
+    this.fifo = [];
+    this.overrun = false;
+    this.ready = false;
+    this.measuredNs = null; // null: it does not measure
   }
 
   get mode() { return this.registers[R.FIFO_CTL] >> 6; }
@@ -196,14 +201,19 @@ function wireI2c(sensor, i2c, coreHz, clock) {
   };
 }
 
-// Wires it to the chip of rp2040js; returns a function to be called as time passes.
-export function connect(chip, clock, frames, onSpi) {
+// Wires it to the chip of rp2040js; returns a function to be called as time passes. After `resetAtNs` it resets
+// itself once.
+export function connect(chip, clock, frames, onSpi, resetAtNs) {
   const sensor = new Adxl345(frames);
   if (onSpi) wireSpi(sensor, chip.spi[0], chip.gpio[PINS.select], clock);
   else wireI2c(sensor, chip.i2c[0], chip.clkSys, clock);
   let level = null;
   return () => {
     sensor.advance(clock.nanos);
+    if (clock.nanos >= resetAtNs) {
+      sensor.reset();
+      resetAtNs = Infinity;
+    }
     if (level === sensor.int1) return;
     level = sensor.int1;
     chip.gpio[PINS.interrupt].setInputValue(level);

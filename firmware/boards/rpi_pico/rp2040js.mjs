@@ -1,8 +1,8 @@
 // Runs a UF2 file in rp2040js, with UART 0 on a TCP port of this computer.
-//   node rp2040js.mjs firmware.uf2 PORT [[spi,]adxl345=FILE]        (needs `npm install rp2040js`)
+//   node rp2040js.mjs firmware.uf2 PORT [[spi,]adxl345=FILE [RESET_MS]]    (needs `npm install rp2040js`)
 //
-// With the last argument, an ADXL345 is on I2C0 or SPI0 that measures FILE: int16 x y z, little-endian, 16 g at
-// 32768.
+// With the third argument, an ADXL345 is on I2C0 or SPI0 that measures FILE: int16 x y z, little-endian, 16 g at
+// 32768. With the fourth, it resets itself once, so long after the start.
 //
 // The package includes no boot ROM, so the few routines that the firmware calls there are emulated here. The
 // emulator does not end a WFI while interrupts are masked, as the core does, so that is done here too.
@@ -20,7 +20,7 @@ const BYTE_NS = 87000; // at 115,200 baud
 const STEPS_A_TURN = 20000;
 const RETURN = 0x4770; // bx lr
 
-const [file, port, sensor] = process.argv.slice(2);
+const [file, port, sensor, resetMs] = process.argv.slice(2);
 const { rp2040: chip, clock } = new Simulator();
 const { core } = chip;
 chip.logger = { debug() {}, info() {}, warn() {}, error(from, what) { console.error(from, what); } };
@@ -83,7 +83,7 @@ function connectSensor() {
   const bytes = fs.readFileSync(parts[2]);
   const frames = new Int16Array(Math.floor(bytes.length / 6) * 3);
   for (let i = 0; i < frames.length; i++) frames[i] = bytes.readInt16LE(2 * i);
-  return connectAdxl345(chip, clock, frames, parts[1] !== undefined);
+  return connectAdxl345(chip, clock, frames, parts[1] !== undefined, resetMs === undefined ? Infinity : resetMs * 1e6);
 }
 const advanceSensor = connectSensor();
 

@@ -2,10 +2,12 @@
 // meanwhile.
 //
 // Registers and geometry: ST RM0090, RM0390, chapter "Embedded flash memory interface". Sectors 0
-// to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 1 to 3, the
-// smallest: a 16 KB sector takes 250 to 500 ms to erase, one of 128 KB 1 to 2 s. The key, whose
-// sectors are erased once in 8,000 unlocked restarts, has sectors 4 and 5 (and uses 64 KB of each);
-// the program has sector 6, the model the rest.
+// to 3 have 16 KB, sector 4 has 64 KB, the others 128 KB. Checkpoints take sectors 4 to 6: three
+// slots need three sectors, and those of 16 KB are too small for the adapters of the shipped
+// models. A 64 KB sector takes up to 1.1 s to erase, one of 128 KB 1 to 2 s, but each holds several
+// checkpoints. The key has sectors 2 and 3, the program has sector 7. The model has the sectors
+// behind it; where there are none, what the vectors leave of sectors 0 and 1: these are not erased
+// from here.
 #include "flash.h"
 
 #include "board_layout.h"
@@ -31,11 +33,14 @@ constexpr uint32_t kSectorShift = 3;
 // Twice 2 s at 168 MHz, with 4 instructions or more per turn.
 constexpr uint32_t kBusyTurns = 168000000;
 
-static_assert(kSectorBytes == 16384 && kSectorCount == 3, "sectors 1 to 3");
-static_assert(kCheckpointOffset == kSectorBytes, "sectors 1 to 3");
-static_assert(kKeySectorBytes == 65536 && kKeyOffset == kKeySectorBytes, "sectors 4 and 5");
-static_assert(kModelSectorBytes == 2 * kKeySectorBytes, "sectors 7 and up");
-static_assert(kModelOffset % kModelSectorBytes == 0, "sectors 7 and up");
+constexpr uint32_t kSmall = 16384, kMiddle = 65536, kLarge = 131072;  // sectors 0, 4, 5
+static_assert(kSectorCount == 3 && kSectorSizes[0] == kMiddle && kSectorSizes[1] == kLarge &&
+                  kSectorSizes[2] == kLarge && kCheckpointOffset == kMiddle,
+              "sectors 4 to 6");
+static_assert(kKeySectorBytes == kSmall && kKeyOffset == 2 * kSmall, "sectors 2 and 3");
+static_assert(kModelSectorBytes == kLarge ? kModelOffset % kLarge == 0 && kModelOffset > 3 * kLarge
+                                          : kModelOffset + kModelBytes == kKeyOffset,
+              "sectors 8 and up, or between vectors and key");
 static_assert(kWordBytes == 4, "32 bits at a time");
 
 // Errors of the operation that has ended; kBusy if it did not end.
@@ -81,17 +86,20 @@ KILOTUNE_RAM_CODE uint32_t program_words(uintptr_t address, const uint8_t* data,
   return errors;
 }
 
-// The sector that starts at `offset` of the flash.
+// The sector at `offset` of the flash.
 uint32_t sector_at(uint32_t offset) {
-  if (offset < kKeySectorBytes) return offset / kSectorBytes;
-  return offset < kModelSectorBytes ? 4 : offset / kModelSectorBytes + 4;
+  if (offset < kMiddle) return offset / kSmall;
+  return offset < kLarge ? 4 : offset / kLarge + 4;
 }
 
 // `region` is where it starts.
 Status erase(void* region, uint32_t off) {
   feed_watchdog();  // many sectors in a row may take longer than it waits
-  const auto offset = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(region) - kFlashBase);
-  return erase_sector(sector_at(offset + off)) == 0 ? Status::ok : Status::flash_failed;
+  const uint32_t offset =
+      static_cast<uint32_t>(reinterpret_cast<uintptr_t>(region) - kFlashBase) + off;
+  const uint32_t sector = sector_at(offset);
+  if (sector < 2) return Status::flash_failed;  // without the vectors the board never starts again
+  return erase_sector(sector) == 0 ? Status::ok : Status::flash_failed;
 }
 
 // A record's payload comes in one piece; while it is programmed nothing else runs but interrupts.
@@ -109,7 +117,8 @@ void prepare_flash() {
 }
 
 const Flash* checkpoint_flash() {
-  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program>::kFlash;
+  return &MappedRegion<kCheckpointOffset, kSectorBytes, kSectorCount, erase, program,
+                       kSectorSizes>::kFlash;
 }
 
 const Flash* model_flash() {

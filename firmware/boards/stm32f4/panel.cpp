@@ -20,8 +20,9 @@ void show(Light light, bool lit) {
     reg(port(kLightPort) + kMode) =
         (reg(port(kLightPort) + kMode) & ~(3u << 2 * pin)) | 1u << 2 * pin;
   }
-  const uint32_t on =
-      lit && light != Light::off ? 1u << kLightPins[static_cast<uint32_t>(light) - 1] : 0;
+  uint32_t on = 0;
+  if (lit && light != Light::off)
+    on = light == Light::trouble ? all : 1u << kLightPins[static_cast<uint32_t>(light) - 1];
   reg(port(kLightPort) + kSetAndClear) = all << 16 | on;  // setting a pin wins
 }
 

@@ -6,5 +6,5 @@ set(BOARD_SOURCES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/board.cpp
                   ${BOARD_SENSOR_SOURCE}
                   ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4/panel.cpp)
 set(BOARD_INCLUDES ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4_discovery ${CMAKE_SOURCE_DIR}/firmware/boards/stm32f4)
-set(BOARD_BOOT_SECTION .vectors)  # sector 0; the sectors after it hold checkpoints
+set(BOARD_BOOT_SECTION .vectors)  # sector 0; checkpoints lie between it and the program
 set(BOARD_CORTEX_M ON)

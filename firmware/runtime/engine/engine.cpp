@@ -84,8 +84,12 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
                  features_.axes);
     scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
   }
-  // Without flash, or with too little for this adapter, everything but persistence works.
-  if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) store_ = {};
+  // Without flash, or with one too small for this adapter, everything but persistence works.
+  checkpoint_room_ = 0;
+  if (store_.mount(flash, model_.image_hash(), model_.adapter_bytes) != Status::ok) {
+    store_ = {};
+    if (flash != nullptr) checkpoint_room_ = RecordStore::capacity(*flash);
+  }
   open_ = true;
   read_note();
   load_adapter();
@@ -353,6 +357,7 @@ Status Engine::commit(bool stable) {
   if (!open_) return Status::no_model;
   if (phase_ == Phase::learn) return Status::wrong_state;
   if (phase_ == Phase::train) return Status::busy;
+  if (checkpoint_room_ != 0) return Status::no_checkpoint_room;
   const uint32_t bytes = model_.adapter_bytes;
   return store_.commit(
       adapter_, {model_.image_hash(), bytes, crc32(adapter_, bytes), windows_, steps_, stable});
@@ -381,6 +386,7 @@ Status Engine::push_begin(const uint8_t image_hash[32], uint32_t bytes, uint32_t
   if (phase_ == Phase::train) return Status::busy;
   if (std::memcmp(image_hash, model_.image_hash(), kHashBytes) != 0) return Status::wrong_base;
   if (bytes != model_.adapter_bytes) return Status::bad_argument;
+  if (checkpoint_room_ != 0) return Status::no_checkpoint_room;
   return store_.begin({image_hash, bytes, crc, windows, steps, true});
 }
 

@@ -114,9 +114,11 @@ class Engine {
   [[nodiscard]] const uint8_t* adapter() const;
   [[nodiscard]] uint32_t adapter_bytes() const;
   // Writes the adapter to flash; returns after verification. A rollback returns to the last stable
-  // checkpoint before the present one; `mark_stable` makes a candidate stable. unavailable: no (or
-  // too little) flash; flash_failed: no sector accepted it, and the checkpoint before stays valid.
+  // checkpoint before the present one; `mark_stable` makes a candidate stable. unavailable: no
+  // flash; flash_failed: no sector accepted it, and the checkpoint before stays valid.
+  // no_checkpoint_room: the flash takes adapters of `checkpoint_room` bytes at most.
   Status commit(bool stable = true);
+  [[nodiscard]] uint32_t checkpoint_room() const { return checkpoint_room_; }
   Status mark_stable();
   Status rollback();  // to the checkpoint before the newest, permanently; no_checkpoint: none
   Status restore();   // drop what is not committed: back to the newest checkpoint or the base model
@@ -167,6 +169,7 @@ class Engine {
   Scoring scoring_;
   Learner learner_;
   RecordStore store_;
+  uint32_t checkpoint_room_ = 0;  // where the flash is too small for the adapter: what it takes
   LearnConfig learn_;
   Counters counters_{};
   bool open_ = false, streaming_ = false;

@@ -359,6 +359,7 @@ Status Session::on_status(const None&) {
     a.status_sensor_m.alone = alone_;
     a.status_sensor_m.samples = s.samples;
     a.status_sensor_m.overruns = s.overruns;
+    a.status_sensor_m.commit_state = static_cast<uint32_t>(s.commit);
   }
   a.restart_cause = static_cast<uint32_t>(board_.restart_cause);
   a.stable = engine_.is_open() && engine_.checkpoint_is_stable();

@@ -38,6 +38,7 @@ struct SensorState {
   Status state = Status::no_sensor;
   bool sensing = false;
   uint32_t samples = 0, overruns = 0, gap_at = 0;
+  Status commit = Status::ok;
 };
 struct SensorTest {
   bool passed = false;

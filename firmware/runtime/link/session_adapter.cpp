@@ -12,6 +12,7 @@ Status Session::on_commit_candidate(const None&) { return commit(false); }
 Status Session::commit(bool stable) {
   pushing_ = false;  // flash has one staging place
   const Status status = engine_.commit(stable);
+  if (status == Status::no_checkpoint_room) detail_ = engine_.checkpoint_room();
   return status == Status::ok ? answer_checkpoint() : status;
 }
 
@@ -62,6 +63,7 @@ Status Session::on_push_begin(const push_begin_request& m) {
     pushing_ = false;
     const Status status =
         engine_.push_begin(m.image_hash.value, m.total, m.crc, m.windows, m.steps);
+    if (status == Status::no_checkpoint_room) detail_ = engine_.checkpoint_room();
     if (status != Status::ok) return status;
     pushing_ = true;
     push_crc_ = m.crc;

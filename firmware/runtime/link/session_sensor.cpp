@@ -58,9 +58,12 @@ Status Session::on_sensor_test(const None&) {
 Status Session::on_raw(const uint32_t& from) {
   if (board_.sensor == nullptr) return Status::no_sensor;
   const SensorState sensor = board_.sensor->state();
-  if (sensor.state != Status::ok) return sensor.state;
+  // What a sensor gave before it failed can still be read.
+  const bool left =
+      sensor.state == Status::sensor_failed && !occupied() && from < engine_.stream_frames();
+  if (sensor.state != Status::ok && !left) return sensor.state;
   if (engine_.phase() == Phase::train) return Status::busy;
-  if (!sensor.sensing) return Status::wrong_state;
+  if (!sensor.sensing && !left) return Status::wrong_state;
   // The request is decoded, so its place is free; the answer's own would overlap with what is
   // encoded.
   raw_answer a{};

@@ -54,10 +54,13 @@ Found read_record(const Flash& flash, uint32_t off, const uint8_t* hash, Record&
   out.fallback = load_u32(p + kFallbackAt);
   out.note = load_u32(p + kNoteAt);
   out.stable = (load_u32(p + kFlagsAt) & kStableFlag) != 0;
-  // The seal word is only written when the commit word is sure, or a start has taken it as that; or
-  // to revoke, when the commit word is surely 0. So it outweighs torn commit words.
+  // The seal word is begun where the commit word is sure, or where a start has taken it for that;
+  // and to revoke, once the commit word is surely 0. So once it is done, it outweighs torn commit
+  // words. While it is torn itself, a later start may have read it as erased and begun to revoke:
+  // the commit word has then lost bits that no torn commit takes away.
   const uint32_t commit = load_u32(p + kCommitAt), seal = load_u32(p + kSealAt);
-  out.committed = commit == kCommitted || (commit != 0 && seal != kErased);
+  const bool whole = (commit & kCommitted) == kCommitted;
+  out.committed = commit == kCommitted || (seal == 0 ? commit != 0 : seal != kErased && whole);
   out.sealed = seal == 0 || (out.committed && seal == kSealed);
   out.ours = hash == nullptr || std::memcmp(p + kHashAt, hash, kRecordHashBytes) == 0;
   return out.there() && out.info.bytes <= kMaxRecordPayload ? Found::record : Found::nothing;

@@ -23,9 +23,13 @@ bool RecordStore::fits(const Flash& flash, uint32_t payload_bytes) {
 }
 
 uint32_t RecordStore::capacity(const Flash& flash) {
-  if (!flash_usable(flash)) return 0;
-  const uint32_t slot = flash.sector_count / 3 * flash_sector_bytes(flash, 0);
-  return slot <= kRecordOverhead ? 0 : slot - kRecordOverhead;
+  // What fits is a sum of sectors, a multiple of 16, minus a header of as many: so is the answer.
+  uint32_t low = 0, high = kMaxRecordPayload / 16;  // fits, in units of 16; does not
+  while (high - low > 1) {
+    const uint32_t middle = low + (high - low) / 2;
+    (fits(flash, middle * 16) ? low : high) = middle;
+  }
+  return low * 16;
 }
 
 bool RecordStore::usable(const Record& record) const {

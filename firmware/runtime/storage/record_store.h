@@ -34,7 +34,7 @@ class RecordStore {
  public:
   // Whether the region has three slots (current, fallback, the next one) for such payloads.
   [[nodiscard]] static bool fits(const Flash& flash, uint32_t payload_bytes);
-  // The longest payload that fits if all sectors have the same size; 0: none.
+  // The longest payload that fits, 0: none.
   [[nodiscard]] static uint32_t capacity(const Flash& flash);
 
   // Finds the current record and its fallback. `hash` (32 bytes, must stay) selects records, of

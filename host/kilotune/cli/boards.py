@@ -95,6 +95,7 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
     The old model is kept for --rollback. What the device committed for a model is valid again when that model returns.
     """
     from kilotune.image.image import Image
+    from kilotune.targets.fit import require_checkpoints
 
     if (model is None) != rollback:
         raise KilotuneError(
@@ -103,6 +104,8 @@ def flash_model_command(out: Output, where: Where, model: Path | None, rollback:
     image = Image.load(model) if model is not None else None
     with where.connect(None) as device:
         before = device.info().image_hash
+        if image is not None:
+            require_checkpoints(image, device.info().board)
         if image is None:
             after = device.rollback_model()
         elif before == image.image_hash.hex():

@@ -62,12 +62,14 @@ def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> N
     help="JSON file with features, and optionally a profile, that replace the model's own.",
 )
 @budget_options
+@click.option("-b", "--board", help="Refuse an image that this board cannot run, or whose adapter it cannot keep.")
 @click.option("--c-array", type=FILE, help="Also write the image as a C++ header, for use with the kernel library.")
 def compile_command(
     out: Output,
     model: Path,
     target: Path,
     settings: Path | None,
+    board: str | None,
     c_array: Path | None,
     options: CompileOptions,
     wanted: Wanted | None,
@@ -88,12 +90,21 @@ def compile_command(
         image = compile_with(model, options)
     else:
         image, searched = compile_within(out, model, wanted, options)
+    if board is not None:
+        _require_board(image, board)
     image.save(target)
     if c_array is not None:
         from kilotune.export.c_array import save_c_array
 
         save_c_array(image, c_array)
     out.result(*_compiled(image, target, c_array, trainable(model, loss=image.loss), searched))
+
+
+def _require_board(image: Image, board_id: str) -> None:
+    from kilotune.targets.boards import board
+    from kilotune.targets.fit import require_fit
+
+    require_fit(image, board(board_id).id)
 
 
 def _compiled(
@@ -119,7 +130,8 @@ def _compiled(
 )
 @click.argument("image", type=EXISTING)
 @click.option("--plan", type=FILE, help="Draw the memory plan (.svg): what is where in the arena, and when.")
-def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
+@click.option("-b", "--board", help="Fail where the image does not fit this board.")
+def inspect_command(out: Output, image: Path, plan: Path | None, board: str | None) -> None:
     """Show an image's layers, its memory budget and which boards it fits, before flashing."""
     from kilotune.common.files import keep_apart, write_atomically
     from kilotune.image.image import Image
@@ -127,6 +139,8 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
 
     keep_apart({"--plan": plan}, {"the image": image})
     loaded = Image.load(image)
+    if board is not None:
+        _require_board(loaded, board)
     boards = fits(loaded)
     data = {
         "image": str(image),
@@ -149,7 +163,7 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
         (
             b.board,
             "fits" if b.fits else "DOES NOT FIT",
-            *(f"{n:,}" for n in (b.ram_used, b.ram, b.flash_used, b.flash)),
+            *(f"{n:,}" for n in (b.ram_used, b.ram, b.flash_used, b.flash, b.adapter, b.checkpoint)),
         )
         for b in boards
     ]
@@ -165,7 +179,7 @@ def inspect_command(out: Output, image: Path, plan: Path | None) -> None:
         ]
         text.append(table(costs, ("optimiser", "bytes per bias", "bytes per weight", "state bytes", "has room")))
     if fit:
-        text.append(table(fit, ("board", "verdict", "RAM used", "of", "flash used", "of")))
+        text.append(table(fit, ("board", "verdict", "RAM used", "of", "flash used", "of", "adapter", "of")))
     out.result(data, "\n\n".join(text))
 
 

@@ -80,12 +80,16 @@ class Where:
 
         return sole_port()
 
-    def _stateful(self) -> str:
-        """The target as text. Refuses --state for a serial port, as the device behind it has flash of its own."""
+    def is_port(self) -> bool:
+        """A device that runs on when the command has ended."""
         from kilotune.targets.target import parse_target
 
+        return parse_target(self.named()).kind == "port"
+
+    def _stateful(self) -> str:
+        """The target as text. Refuses --state for a serial port, as the device behind it has flash of its own."""
         named = self.named()
-        if parse_target(named).kind == "port":
+        if self.is_port():
             refuse_given(("state",), f"the device on {named} has flash of its own")
         return named
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kilotune.device.learning import LearnOptions
+    from kilotune.link.status import RefusedError
     from kilotune.recordings import ReadOptions
 
 
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 )
 @click.option("--labels", metavar="0,1,..", help="Class number of each file to learn from, for classifiers.")
 @click.option("--commit", "do_commit", is_flag=True, help="Save what was learned in the device's flash.")
+@click.option("--pull", "pulled", type=FOLDER, help="Then fetch the adapter into this folder; needs --image.")
 def stream_command(
     out: Output,
     sources: tuple[str, ...],
@@ -74,15 +76,20 @@ def stream_command(
     learn_seconds: float | None,
     labels: str | None,
     do_commit: bool,
+    pulled: Path | None,
 ) -> None:
     """Stream recordings, or a simulated machine, through a device: learn, detect, or both.
 
-    With --json, each window is one line of JSON; the last line is the summary or the error.
+    With --json, each window is one line of JSON; the last line is the summary or the error. If the device's flash
+    does not accept the commit, both are printed, the summary first.
     """
     from kilotune.studies.streaming import run
 
     _refuse_unused(do_learn, do_detect, learn_files, learn_seconds)
     refuse_unread(sources)
+    if pulled is not None and where.image is None:
+        raise KilotuneError("bad_argument", "--pull needs the model image", "give it with --image model.ktm")
+    refusals: list[RefusedError] = []
     with (
         where.connect(where.image) as device,
         out.progress("streaming") as bar,
@@ -102,14 +109,30 @@ def stream_command(
             commit=do_commit,
             emit=lambda event: out.row(*shown(event)),
             progress=bar,
+            on_refused_commit=refusals.append,
         )
+        if pulled is not None:
+            device.pull().save(pulled)
     out.row(*summarised(summary))
+    for refused in refusals:
+        raise refused.with_hint(_rescue(where, pulled))
+
+
+def _rescue(where: Where, pulled: Path | None) -> str:
+    """How what was learned and not committed is kept."""
+    if pulled is not None:
+        return f"what it learned is in {pulled}; `kilotune inspect` says which boards can keep it in flash"
+    if where.is_port():
+        return (
+            f"it keeps what it learned until it restarts: `kilotune pull -p {where.named()} --image FILE -o adapter/`"
+        )
+    return "give --pull FOLDER, too: it fetches what the device learned before the device ends"
 
 
 def _refuse_unused(do_learn: bool, do_detect: bool, learn_files: int | None, learn_seconds: float | None) -> None:
     if not do_learn:
         learn_options.refuse("without --learn nothing is learned")
-        refuse_given(("labels", "do_commit"), "without --learn nothing is learned")
+        refuse_given(("labels", "do_commit", "pulled"), "without --learn nothing is learned")
     if not (do_learn and do_detect):
         refuse_given(("learn_files", "learn_seconds"), "only --learn and --detect together divide the recordings")
     if learn_files is not None and learn_seconds is not None:

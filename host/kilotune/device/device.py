@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from kilotune.link.client import Client
 from kilotune.link.clock import SYSTEM_CLOCK, Clock
 from kilotune.link.keys import KeyRing
 from kilotune.link.messages import REQUESTS, Access, Kind, WindowResult
-from kilotune.link.status import local_error, no_model
+from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
 from kilotune.terms import Guard, Lock, Phase, Scorer, StreamKind, named
@@ -439,7 +440,20 @@ class Device:
 
         A rollback from later checkpoints skips a candidate and goes to the last stable one, until `mark_stable`.
         """
-        return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
+        with self._room_told():
+            return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
+
+    @contextmanager
+    def _room_told(self) -> Iterator[None]:
+        """Where flash is too small for the adapter, the refusal has both numbers."""
+        try:
+            yield
+        except RefusedError as error:
+            if error.code != "no_checkpoint_room":
+                raise
+            size = self.require_model().adapter_bytes
+            text = f"the adapter has {size:,} bytes, the flash for checkpoints of this board takes {error.detail:,}"
+            raise RefusedError(error.status, error.detail, error.doing, text) from error
 
     def mark_stable(self) -> messages.Checkpoint:
         """Makes the newest checkpoint, a candidate, a stable one that rollbacks return to; a stable one stays."""
@@ -529,7 +543,8 @@ class Device:
             raise local_error("wrong_base")
         load = transfer.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
         size, chunk = len(adapter.blob), self._hello.chunk
-        return transfer.push(self._client, load, chunk, lambda n: tell(progress, "push", n, size))
+        with self._room_told():
+            return transfer.push(self._client, load, chunk, lambda n: tell(progress, "push", n, size))
 
     # --- model -----------------------------------------------------------------------------------
 

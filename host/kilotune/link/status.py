@@ -37,6 +37,11 @@ class RefusedError(KilotuneError):
     def exit_code(self) -> int:
         return EXIT_REFUSED
 
+    def with_hint(self, hint: str) -> RefusedError:
+        """The same, with other advice."""
+        make, (status, detail, doing, text, _) = self.__reduce__()
+        return make(status, detail, doing, text, hint)
+
     def __reduce__(self) -> tuple[type[RefusedError], tuple[int, int, str, str, str]]:  # type: ignore[override]
         text = self.message.removeprefix(f"the device refused to {self.doing}: ")
         return (type(self), (self.status, self.detail, self.doing, text, self.hint))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kilotune.device.learning import LearnOptions
 from kilotune.errors import KilotuneError
+from kilotune.link.status import RefusedError
 from kilotune.terms import Q10, Phase, Refusal, WindowFlag, word_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class StreamSummary:
     windows: int
     anomalies: int
     refused: int
+    committed: bool  # what was learned is in the device's flash
 
 
 def learn(
@@ -166,12 +168,18 @@ def run(
     commit: bool,
     emit: Callable[[StreamEvent], None],
     progress: Tell | None = None,
+    on_refused_commit: Callable[[RefusedError], None] | None = None,
 ) -> StreamSummary:
-    """Learns from the first recordings, commits if asked to, then scores the others window by window."""
+    """Learns from the first recordings, commits where asked to, then scores the others window by window.
+
+    `on_refused_commit`: told where the device did not take the commit; the stream then goes on with what it learned,
+    which is in its RAM. Without it, that is raised.
+    """
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
     guard = device.status().guard if to_learn else None
-    if commit and guard is not None and not guard.returned:  # after a return, the device is at its checkpoint already
-        device.commit()
+    committed = False
+    if commit and guard is not None and not guard.returned:  # after a return the checkpoint is what is there
+        committed = _commit(device, on_refused_commit)
     counts = {"windows": 0, "anomalies": 0, "refused": 0}
     for recording in to_detect:
 
@@ -182,7 +190,18 @@ def run(
             emit(StreamEvent(source, Phase.detect, window))
 
         score(device, recording, emit=pass_on)
-    return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"])
+    return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"], committed)
+
+
+def _commit(device: Device, on_refused: Callable[[RefusedError], None] | None) -> bool:
+    try:
+        device.commit()
+    except RefusedError as error:
+        if on_refused is None:
+            raise
+        on_refused(error)
+        return False
+    return True
 
 
 # --- facts about a device and its model, in SI units -----------------------------------------------

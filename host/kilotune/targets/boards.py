@@ -24,8 +24,7 @@ class FlashLayout:
     model_bytes: int
     model_sector_bytes: int  # erase unit of the model partition
     checkpoint_offset: int
-    sector_bytes: int
-    sector_count: int
+    checkpoint_sectors: tuple[int, ...]  # bytes of each
     word_bytes: int
     key_offset: int
     key_sector_bytes: int
@@ -33,7 +32,12 @@ class FlashLayout:
 
     @property
     def checkpoint_bytes(self) -> int:
-        return self.sector_bytes * self.sector_count
+        return sum(self.checkpoint_sectors)
+
+    @property
+    def sector_bytes(self) -> int:
+        """Of a checkpoint region whose sectors are all alike, as those of the twin are."""
+        return self.checkpoint_sectors[0]
 
     @property
     def key_bytes(self) -> int:
@@ -170,10 +174,9 @@ def _parse(data: dict[str, Any]) -> Board:
             bytes=_number(flash["bytes"]),
             model_offset=_number(flash["model_offset"]),
             model_bytes=_number(flash["model_bytes"]),
-            model_sector_bytes=_number(flash.get("model_sector_bytes", flash["sector_bytes"])),
+            model_sector_bytes=_number(flash.get("model_sector_bytes", flash.get("sector_bytes", 0))),
             checkpoint_offset=_number(flash["checkpoint_offset"]),
-            sector_bytes=_number(flash["sector_bytes"]),
-            sector_count=_number(flash["sector_count"]),
+            checkpoint_sectors=_sectors(flash),
             word_bytes=_number(flash["word_bytes"]),
             key_offset=_number(flash["key_offset"]),
             key_sector_bytes=_number(flash["key_sector_bytes"]),
@@ -201,6 +204,13 @@ def _parse(data: dict[str, Any]) -> Board:
         ),
         hardware=str(data.get("hardware", "not tried")),
     )
+
+
+def _sectors(flash: Mapping[str, Any]) -> tuple[int, ...]:
+    """One by one, or so many that are all alike."""
+    if "checkpoint_sectors" in flash:
+        return tuple(_number(size) for size in flash["checkpoint_sectors"])
+    return (_number(flash["sector_bytes"]),) * _number(flash["sector_count"])
 
 
 def _number(value: int | str) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from kilotune.targets import renode_program
+
 ARM_PACKAGES = "apt-get install gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib"
 
 
@@ -101,10 +103,17 @@ def _first_line(command: list[str]) -> str:
 
 
 def _renode() -> Check:
-    path = os.environ.get("RENODE") or shutil.which("renode")
-    ok = path is not None and Path(path).exists()
-    install = "" if ok else "install Renode 1.16.1 (renode.io), and put it on PATH or set $RENODE to it"
-    return Check("renode", ok, path if ok and path else "", "targets renode:BOARD", False, install)
+    """By the commands' own judgement."""
+    purpose = "targets renode:BOARD"
+    found = renode_program.find()
+    if found.problem:
+        return Check("renode", False, "", purpose, False, f"{found.problem}: {found.hint}")
+    version = renode_program.version(found.path)
+    if version and version != renode_program.RIGHT:
+        install = f"{found.path} is Renode {version}: install {renode_program.RIGHT} (renode.io)"
+        return Check("renode", False, "", purpose, False, install)
+    shown = f"{version} ({found.path})" if version else f"{found.path}, which does not say its version"
+    return Check("renode", True, shown, purpose, False, "")
 
 
 def _package(name: str, module: str, purpose: str, install: str) -> Check:

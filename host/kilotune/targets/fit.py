@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
 from kilotune.image.calibration_block import early_bytes, early_ram_bytes
+from kilotune.targets import flash_records
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
     from kilotune.image.image import Image
+    from kilotune.targets.boards import Board
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,17 @@ class Fit:
     ram: int
     flash_used: int  # by the model image
     flash: int  # of the model partition
+    adapter: int  # what a commit writes; 0: nothing is trained
+    checkpoint: int  # the largest adapter that the region for checkpoints takes
+
+    @property
+    def runs(self) -> bool:
+        return self.ram_used <= self.ram and self.flash_used <= self.flash
+
+    @property
+    def keeps(self) -> bool:
+        """What is learned can be committed."""
+        return self.adapter <= self.checkpoint
 
 
 def ram_budget(image: Image) -> dict[str, int]:
@@ -81,23 +94,53 @@ def fits(image: Image) -> list[Fit]:
     from kilotune.targets.boards import boards
 
     model = sum(ram_budget(image).values())
-    found = []
-    for board in boards():
-        ram = model + board.firmware_ram_bytes
-        flash = len(image.content)
-        verdict = ram <= board.ram_bytes and flash <= board.flash.model_bytes
-        found.append(Fit(board.id, verdict, ram, board.ram_bytes, flash, board.flash.model_bytes))
-    return found
+    return [_fit(image, board, model + board.firmware_ram_bytes) for board in boards()]
 
 
-def require_fit(image: Image, board_id: str) -> None:
-    """Raises KilotuneError `too_large` if the image needs more RAM or flash than the board has for it."""
-    for fit in fits(image):
-        if fit.board == board_id and not fit.fits:
-            raise KilotuneError(
-                "too_large",
-                f"the model needs {fit.ram_used:,} bytes of RAM and {fit.flash_used:,} of flash; {board_id} has "
-                f"{fit.ram:,} and {fit.flash:,} (model partition)",
-                "use method bias, a smaller reservoir or fewer axes, or another board: "
-                "`kilotune inspect` says which ones fit",
-            )
+def _fit(image: Image, board: Board, ram: int) -> Fit:
+    layout = board.flash
+    adapter = image.adapter_bytes if image.trained or image.features is not None else 0
+    room = flash_records.capacity(layout.checkpoint_sectors)
+    flash = len(image.content)
+    verdict = ram <= board.ram_bytes and flash <= layout.model_bytes and adapter <= room
+    return Fit(board.id, verdict, ram, board.ram_bytes, flash, layout.model_bytes, adapter, room)
+
+
+def require_fit(image: Image, board_id: str, *, learns: bool = True) -> None:
+    """KilotuneError `too_large` where the image needs more RAM or flash than the board gives.
+
+    `learns`: what the device learns is to be kept, so its adapter has to fit the region for checkpoints too. Nothing
+    is said of a board that is not known here.
+    """
+    fit = next((f for f in fits(image) if f.board == board_id), None)
+    if fit is None:
+        return
+    if not fit.runs:
+        raise KilotuneError(
+            "too_large",
+            f"the model needs {fit.ram_used:,} bytes of RAM and {fit.flash_used:,} of flash; {board_id} gives "
+            f"{fit.ram:,} and {fit.flash:,} (model partition)",
+            "use method bias, a smaller reservoir or fewer axes, or another board: "
+            "`kilotune inspect` says which one fits",
+        )
+    if learns:
+        require_room(image, fit)
+
+
+def require_room(image: Image, fit: Fit) -> None:
+    """KilotuneError `too_large` where the board could not commit what this model learns."""
+    if not fit.keeps:
+        raise KilotuneError(
+            "too_large",
+            f"what the model learns, its adapter, has {fit.adapter:,} bytes; the flash for checkpoints of {fit.board} "
+            f"takes {fit.checkpoint:,}: nothing that it learns could be committed",
+            "use method bias, fewer layers or a smaller reservoir, or another board: `kilotune inspect` says which "
+            "one fits",
+        )
+
+
+def require_checkpoints(image: Image, board_id: str) -> None:
+    """As `require_fit`, for a device that judges RAM and flash itself: its firmware may have been built otherwise."""
+    fit = next((f for f in fits(image) if f.board == board_id), None)
+    if fit is not None:
+        require_room(image, fit)

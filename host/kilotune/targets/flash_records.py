@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,9 +15,10 @@ from kilotune.common.structures import Structure
 
 _MAGIC, _VOID = 0x3152544B, 0  # "KTR1"; space that is skipped
 _VERSION = 1
-_COMMITTED, _REVOKED, _ERASED = 0x54444D43, 0, 0xFFFFFFFF  # "CMDT"
-_UNIT = 16  # records begin at multiples of the largest flash word
+_COMMITTED, _REVOKED, _DONE, _ERASED = 0x54444D43, 0, 0, 0xFFFFFFFF  # "CMDT"
+_UNIT = 16  # where records begin: multiples of the largest flash word
 _WORD = struct.Struct("<I")
+_SLOTS = 3  # of the current record, the one that a rollback returns to, and the next
 _CRC_BYTES = 4  # the header's own, at its end
 STABLE: Final = 1  # of the flags
 
@@ -53,7 +54,10 @@ class Marks(Structure):
 
     @property
     def committed(self) -> bool:
-        return self.commit == _COMMITTED or (self.commit != _REVOKED and self.seal != _ERASED)
+        if self.seal == _DONE:
+            return self.commit != _REVOKED
+        torn = self.seal != _ERASED and self.commit & _COMMITTED == _COMMITTED
+        return self.commit == _COMMITTED or torn
 
 
 OVERHEAD: Final = RecordHeader.LAYOUT.size + Marks.LAYOUT.size
@@ -70,6 +74,25 @@ class FlashRecord:
     def counts(self) -> bool:
         h = self.header
         return self.committed and len(self.payload) == h.payload_bytes and zlib.crc32(self.payload) == h.payload_crc
+
+
+def capacity(sectors: Sequence[int]) -> int:
+    """The longest payload that a region of these sectors holds, 0: none. It takes three slots, each the fewest
+    sectors in a row that a record needs."""
+    low, high = 0, sum(sectors) // _UNIT + 1  # fits, in units of 16; does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _slots(sectors, OVERHEAD + middle * _UNIT) >= _SLOTS else (low, middle)
+    return low * _UNIT
+
+
+def _slots(sectors: Sequence[int], record_bytes: int) -> int:
+    found = gathered = 0
+    for size in sectors:
+        gathered += size
+        if gathered >= record_bytes:
+            found, gathered = found + 1, 0
+    return found
 
 
 def flash_records(region: bytes, sector_bytes: int) -> Iterator[FlashRecord]:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
+import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
-from kilotune.targets import flashfile
+from kilotune.targets import flashfile, renode_program
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.build import build
+from kilotune.targets.plain_paths import PlainPaths
 from kilotune.targets.process import DeviceProcess, accepts, free_port
 
 START_S = 240.0  # 5 s if it has a core to itself
 _READY = "the firmware runs"
-_SCRIPT_ERROR = "There was an error executing command"
+_REASON_S = 0.3  # until the lines behind an error are there, too
+# How its monitor, and its runtime, say that something went wrong; it goes on as if nothing had.
+_ERRORS = re.compile(
+    r"There was an error executing command|Could not tokenize|No such command or device|Bad parameters for command|"
+    r"Parameters did not match the signature|does not provide a field|No such variable|Parse error|"
+    r"Could not compile|^Error E\d+:|Fatal error|[Uu]nhandled exception",
+    re.MULTILINE,
+)
 
 
 @contextlib.contextmanager
@@ -37,17 +45,30 @@ def run(
     that measures what is in the file `resd`.
     """
     chosen = emulated(board_id, chip)
-    program = find_renode()
+    program = renode_program.require()
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
     flash = state / "flash.bin"
-    with flashfile.locked(flash) as lock:
+    with flashfile.locked(flash) as lock, PlainPaths() as plain:
         flashfile.prepare(flash, chosen.flash, image)
         port = free_port()
+        folder = plain.of(state)
+        of_board = script_of(board_id, chip)
+        boards = plain.of(of_board.parent.parent)
+        text = script_for(
+            boards / board_id / of_board.name,
+            plain.of(elf),
+            folder / flash.name,
+            port,
+            commands,
+            resd=plain.of(resd) if resd is not None else None,
+        )
         script = state / "run.resc"
-        script.write_text(script_for(chosen, elf, flash, port, commands, chip=chip, resd=resd), encoding="utf-8")
-        command = command_line(program, script, state)
+        script.write_text(text, encoding="utf-8")
+        command = command_line(program, folder / script.name, folder)
         with DeviceProcess(command, state / "renode.log", f"Renode ({board_id})", holds=lock) as process:
-            process.wait_for(lambda: _started(process.output()) and accepts(port), timeout_s)
+            process.wait_for(lambda: _started(process) and accepts(port), timeout_s)
+            if not renode_program.version_in(process.output()):  # it says so first, or when it is asked
+                renode_program.require_right(renode_program.version(program))
             yield f"socket://127.0.0.1:{port}", process
 
 
@@ -69,34 +90,17 @@ def script_of(board_id: str, chip: str = "") -> Path:
     return root / "firmware" / "boards" / board_id / f"{name}.resc"
 
 
-def find_renode() -> str:
-    program = os.environ.get("RENODE") or shutil.which("renode")
-    if program is None or not Path(program).is_file():
-        raise KilotuneError(
-            "missing_tool",
-            "Renode is not installed; targets renode:BOARD need it",
-            "install Renode 1.16.1 from https://renode.io, and put `renode` on PATH or set $RENODE to its file",
-        )
-    return program
-
-
 def script_for(
-    chosen: Board,
-    elf: Path,
-    flash: Path,
-    port: int,
-    commands: Sequence[str] = (),
-    *,
-    chip: str = "",
-    resd: Path | None = None,
+    script: Path, elf: Path, flash: Path, port: int, commands: Sequence[str] = (), *, resd: Path | None = None
 ) -> str:
+    """What Renode is to do, on paths that are plain; `script` is the board's."""
     lines = [
         f'logFile "{flash.with_name("machine.log")}" true',
-        f"$elf=@{_escaped(elf)}",
+        f"$elf=@{elf}",
         f"$port={port}",
         f'$flash="{flash}"',
-        *([f"$resd=@{_escaped(resd)}"] if resd is not None else []),
-        f"include @{_escaped(script_of(chosen.id, chip))}",
+        *([f"$resd=@{resd}"] if resd is not None else []),
+        f"include @{script}",
         *commands,
         "start",
         f'echo "{_READY}"',
@@ -104,12 +108,21 @@ def script_for(
     return "\n".join([*lines, ""])
 
 
-def _started(log: str) -> bool:
-    """Raises KilotuneError for an error in the script, as Renode itself continues after one."""
-    if _SCRIPT_ERROR in log:
-        reason = log[log.index(_SCRIPT_ERROR) :].strip()
-        raise KilotuneError("cannot_start", f"Renode rejects the board's script: {reason[:500]}", "use Renode 1.16.1")
-    return _READY in log
+def _started(process: DeviceProcess) -> bool:
+    """KilotuneError where it has said that something went wrong, or that it is another version."""
+    log = process.output()
+    renode_program.require_right(renode_program.version_in(log))
+    if _ERRORS.search(log) is None:
+        return _READY in log
+    time.sleep(_REASON_S)
+    log = process.output()
+    wrong = _ERRORS.search(log)
+    start = log.rfind("\n", 0, wrong.start()) + 1 if wrong is not None else 0
+    raise KilotuneError(
+        "cannot_start",
+        f"Renode refuses the board's script: {log[start:].strip()[:500]}",
+        f"use Renode {renode_program.RIGHT}",
+    )
 
 
 def command_line(program: str, script: Path, state: Path) -> list[str]:
@@ -124,7 +137,3 @@ def command_line(program: str, script: Path, state: Path) -> list[str]:
         "env", f"TMPDIR={private}", f"HOME={private}",
         program, "--disable-xwt", "--plain", "--hide-log", "--console", str(script),
     ]  # fmt: skip
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace(" ", "\\ ")

@@ -52,7 +52,7 @@ class Target:
         if image is not None and self.kind in _EMULATORS:
             from kilotune.targets.fit import require_fit
 
-            require_fit(image, self.board)
+            require_fit(image, self.board, learns=False)  # it may be here to infer
         content = image.content if image is not None else None
         if self.kind == "twin":
             from kilotune.targets import twin

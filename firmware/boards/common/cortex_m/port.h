@@ -29,12 +29,14 @@ inline void write_bytes(const uint8_t* data, uint32_t n, uintptr_t data_register
 }
 
 // A region of flash that is mapped where board.json says; `erase` and `program` get its start as
-// their context. A template, so that it stays in flash itself.
-template <uint32_t kOffset, uint32_t kBytes, uint32_t kCount, auto erase, auto program>
+// their context. A template, so that it stays in flash itself. `kSizes`: of each sector, where they
+// differ.
+template <uint32_t kOffset, uint32_t kBytes, uint32_t kCount, auto erase, auto program,
+          const uint32_t* kSizes = nullptr>
 struct MappedRegion {
   static inline const Flash kFlash = {
-      reinterpret_cast<const uint8_t*>(kFlashBase + kOffset), kBytes, kCount, kWordBytes,
-      reinterpret_cast<void*>(kFlashBase + kOffset),          erase,  program};
+      reinterpret_cast<const uint8_t*>(kFlashBase + kOffset), kBytes, kCount,  kWordBytes,
+      reinterpret_cast<void*>(kFlashBase + kOffset),          erase,  program, kSizes};
 };
 
 // What a 32-bit flash controller is given for 4 bytes; usable in RAM code.

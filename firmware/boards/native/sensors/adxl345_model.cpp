@@ -22,7 +22,9 @@ enum : uint8_t {
 class Adxl345 final : public SensorModel {
  public:
   // At a supply of 2.5 V; y goes the other way.
-  Adxl345() : SensorModel({800000, -800000, 1200000}) { registers_[BW_RATE] = 0x0A; }
+  Adxl345() : SensorModel({800000, -800000, 1200000}) { reset(); }
+
+  void power_on_reset() override { reset(); }
 
   bool answers(uint8_t address) const override { return address == 0x53; }
 
@@ -60,6 +62,13 @@ class Adxl345 final : public SensorModel {
 
  private:
   using Frame = std::array<int16_t, 3>;
+
+  void reset() {
+    registers_ = {};
+    registers_[BW_RATE] = 0x0A;
+    fifo_.clear();
+    overrun_ = ready_ = false;
+  }
 
   int16_t digits(int64_t ug) const {
     const uint32_t range = registers_[DATA_FORMAT] & 3;

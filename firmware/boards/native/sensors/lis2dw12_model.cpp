@@ -23,6 +23,8 @@ class Lis2dw12 final : public SensorModel {
  public:
   Lis2dw12() : SensorModel({300000, 300000, 300000}) { reset(); }
 
+  void power_on_reset() override { reset(); }
+
   bool answers(uint8_t address) const override { return address == 0x19; }  // SA0 is pulled up
 
   uint32_t rate_mhz() const override {

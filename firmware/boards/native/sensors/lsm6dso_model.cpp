@@ -31,6 +31,8 @@ class Lsm6dso final : public SensorModel {
  public:
   Lsm6dso() : SensorModel({400000, 400000, 400000}) { reset(); }
 
+  void power_on_reset() override { reset(); }
+
   bool answers(uint8_t address) const override { return address == 0x6A; }
 
   uint32_t rate_mhz() const override { return rate_of(registers_[CTRL1_XL] >> 4); }

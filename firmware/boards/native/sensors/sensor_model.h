@@ -25,6 +25,8 @@ class SensorModel {
   // One burst, the same on both buses: the chip increments the register number by its own rules.
   void read(uint8_t reg, uint8_t* out, uint32_t n);
   void write(uint8_t reg, uint8_t value) { write_register(reg, value); }
+  // Its supply was gone for a moment: it measures nothing, and all registers are as at power-on.
+  virtual void power_on_reset() = 0;
   // The same on SPI: chip select, and bytes in both directions.
   void spi_select(bool on);
   uint8_t spi_exchange(uint8_t in);

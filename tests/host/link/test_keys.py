@@ -193,6 +193,27 @@ def test_a_key_that_exists_is_not_overwritten(board: Board, monkeypatch: pytest.
     board.open().commit()
 
 
+def test_what_another_computer_of_the_owner_did_is_told_apart(board: Board, tmp_path: Path) -> None:
+    """A key that was changed there, then taken away: refused here, and by leave what is open to anyone is read."""
+    provisioning.provision(board.open(), board.ring, Lock.writes)
+    there = KeyRing(tmp_path / "there" / "device.key")
+    keys.write(there.path(b"board-1"), keys.read(board.ring.path(b"board-1")))
+    provisioning.change(board.open(there), there, Lock.writes)
+    with pytest.raises(KilotuneError, match="claims to have another key") as error:
+        board.open()
+    assert error.value.code == "wrong_key"
+    reader = board.open(insecure=True)
+    assert reader.status().checkpoint.sequence == 0
+    with pytest.raises(KilotuneError, match="claims to have another key"):
+        reader.commit()
+    provisioning.remove(board.open(there), there)
+    with pytest.raises(KilotuneError, match="claims to have no key"):
+        board.open()
+    board.open(insecure=True).commit()
+    board.ring.path(b"board-1").unlink()
+    board.open().commit()
+
+
 def test_an_answer_that_the_device_did_not_make_is_not_believed(board: Board) -> None:
     """A forged answer is dropped; the right one counts."""
     device = board.open()

@@ -33,6 +33,8 @@ from kilotune.device.device import Device
 from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
 from kilotune.link.transport import InProcess
+from kilotune.studies import baselines
+from kilotune.studies.baselines import shrunk, student_threshold
 from kilotune.terms import Loss
 from kilotune.tflite import convert as quantize
 
@@ -215,41 +217,29 @@ def host_rows(case: Detection, seed: int, rows: set[str], tflite: bytes) -> Iter
     )
     profile = metadata.read(tflite).profile
     assert profile is not None
-    base = profile.feature_std.astype(np.float64) ** 2
-    variance = shrunk(learn.var(0), base, len(learn), 20)
+    prior = profile.feature_std.astype(np.float64)
+    variance = shrunk(learn.var(0), prior**2, len(learn), 20)
     mean, std = learn.mean(0), np.sqrt(variance)
     a, h, t, f = (standardise(x, mean, std) for x in (learn, held, healthy, fault))
 
+    def judged(row: str, threshold: float, s: Any, u: Any) -> Figure:
+        alarms, found = float((s > threshold).mean()), float((u > threshold).mean())
+        return Figure(case.protocol, case.name, row, seed, auc(s, u), alarms, found)
+
     def figure(row: str, score: Any) -> Figure:
-        threshold = student_threshold(np.log2(score(h) + 1e-6))
         s, u = np.log2(score(t) + 1e-6), np.log2(score(f) + 1e-6)
-        return Figure(
-            case.protocol, case.name, row, seed, auc(s, u),
-            float((s > threshold).mean()), float((u > threshold).mean()),
-        )  # fmt: skip
+        return judged(row, student_threshold(np.log2(score(h) + 1e-6)), s, u)
 
-    if "z-score" in rows:
-        yield figure("z-score", lambda x: (x**2).mean(1))
-    if "isolation forest" in rows:
-        from sklearn.ensemble import IsolationForest
-
-        forest = IsolationForest(random_state=seed).fit(a)
-        yield figure("isolation forest", lambda x: 2.0 ** (-8 * forest.score_samples(x)))
+    assert case.plain is not None
+    parts = zip(case.plain, (learn, held, healthy, fault), strict=True)
+    own, kept, test, bad = (baselines.Measured(statistics, features) for statistics, features in parts)
+    for one in baselines.fitted(own, kept, seed=seed, prior_std=prior):
+        if one.name in rows:
+            yield judged(one.name, one.threshold, one.score(test), one.score(bad))
     if "from scratch, float" in rows:
         yield figure("from scratch, float", float_network(a, seed))
     if "everything, float" in rows:
         yield figure("everything, float", float_network(a, seed, case))
-
-
-def shrunk(variance: npt.NDArray[Any], base: npt.NDArray[Any], n: int, pseudo: int) -> npt.NDArray[Any]:
-    return np.asarray((n * variance + pseudo * base * variance.mean() / base.mean()) / (n + pseudo))
-
-
-def student_threshold(h: npt.NDArray[Any]) -> float:
-    """The device's rule in floating point."""
-    n, nu = len(h), len(h) - 1 + 16
-    spread = np.sqrt((((h - h.mean()) ** 2).sum() + 16 * 0.25) / nu)
-    return float(h.mean() + (2.326 + 3.95 / nu) * np.sqrt(1 + 1 / n) * spread)
 
 
 def float_network(a: npt.NDArray[Any], seed: int, case: Detection | None = None) -> Any:
@@ -335,9 +325,9 @@ def float_classifier(
     return lambda x: model(x).numpy().argmax(1)
 
 
+BASELINES = (*baselines.STATISTICS, baselines.Z_SCORE, baselines.MAHALANOBIS, baselines.FOREST)
 ROWS = (
-    "nothing", *DEVICE_ROWS, *SEARCHES, "z-score", "nearest class mean", "isolation forest", "from scratch, float",
-    "everything, float",
+    "nothing", *DEVICE_ROWS, *SEARCHES, *BASELINES, "nearest class mean", "from scratch, float", "everything, float",
 )  # fmt: skip
 
 
@@ -348,10 +338,15 @@ def shipped(seed: int, rows: set[str]) -> Iterator[Figure]:
     config = metadata.read(tflite).features
     assert config is not None
     data = protocols.data_dir() / "adi_cbm_adxl356"
-    f = {p.stem: protocols.q10(config, protocols.adi(p)) for p in sorted(data.glob("*.npz"))}
-    for case in protocols.another_machine(f, "shipped", np.zeros((0, config.inputs), np.int16)):
-        mine = replace(case, protocol=case.protocol + " shipped")
-        yield from detection_rows(mine, seed, rows & {"nothing", *DEVICE_ROWS}, tflite)
+    g = {p.stem: protocols.adi(p) for p in sorted(data.glob("*.npz"))}
+    none = np.zeros((0, config.inputs), np.int16)
+    measured = [
+        list(protocols.another_machine({k: of(config, x) for k, x in g.items()}, "shipped", none))
+        for of in (protocols.q10, protocols.plain_statistics)
+    ]
+    for case, plain in zip(*measured, strict=True):
+        mine = replace(protocols.with_plain(case, plain), protocol=case.protocol + " shipped")
+        yield from detection_rows(mine, seed, rows & {"nothing", *DEVICE_ROWS, *BASELINES}, tflite)
 
 
 def work(job: tuple[str, int, int, tuple[str, ...]]) -> list[Figure]:

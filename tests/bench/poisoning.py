@@ -94,7 +94,7 @@ def device_of(tflite: bytes, reservoir: int) -> Device:
 def cases() -> dict[str, Detection]:
     """P2 without load (all speeds mixed) and the ceiling fan at each speed."""
     found = {}
-    for case in protocols.detections():
+    for case in protocols.cases(protocols.q10):
         if case.protocol == "P2" and case.name == LOADS[0]:
             found["rig"] = case
         if case.protocol == "F":
@@ -115,7 +115,7 @@ def pools_of(name: str, case: Detection) -> dict[str, Pools]:
     if name != "rig":
         half = len(case.fault) // 2
         return {"weight on a blade": Pools([case.fault[: half - 5]], [case.healthy], case.fault[half + 5 :])}
-    rig = protocols.recordings()[0]
+    rig = protocols.rigs(protocols.q10)[0]
     kinds = sorted({k[4:-5] for k in rig if HEALTHY not in k})
     healthy = [rig[f"{speed}{HEALTHY}{LOADS[0]}"][11:] for speed in SPEEDS]
     out = {}

@@ -15,7 +15,7 @@ Ceiling fan, 200 Hz, 1 s windows, 3 axes, healthy at low, medium and high speed,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from kilotune.image.features import FeatureConfig
+from kilotune.studies import baselines
 
 from models import recipes  # how base models are made
 
@@ -53,6 +54,7 @@ class Detection:
     fault: Windows
     hold_period: int  # so that the device's own rule holds back exactly `held`
     hold_count: int
+    plain: tuple[Windows, Windows, Windows, Windows] | None = None  # of learn, held, healthy, fault: for baselines
 
     def stream(self) -> Windows:
         """`learn` and `held` in an order in which the device holds back the latter."""
@@ -129,23 +131,47 @@ def feature_configs() -> dict[str, FeatureConfig]:
     }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def recordings() -> tuple[dict[str, Windows], list[Windows], list[list[Windows]], dict[str, Windows]]:
-    """Features of everything, int16 Q10: ADI by record (3 axes), the motor's two sensors, CWRU [load][class], fan."""
+Measure = Callable[[FeatureConfig, npt.NDArray[Any]], Windows]
+
+
+@lru_cache(maxsize=2)
+def rigs(of: Measure) -> tuple[dict[str, Windows], list[Windows], dict[str, Windows]]:
+    """Everything that detectors are tried on: ADI by record (3 axes), the motor's two sensors, fan."""
     data, configs = data_dir(), feature_configs()
-    rig = {p.stem: q10(configs["adi"], adi(p)) for p in sorted((data / "adi_cbm_adxl356").glob("*.npz"))}
-    other = [q10(configs["adi z"], g) for g in motor(data)]
-    faults = [[q10(configs["cwru"], cwru(data / "cwru" / pair[i])) for pair in CLASSES.values()] for i in (0, 1)]
-    blades = {p.stem: q10(configs["fan"], fan(p)) for p in sorted((data / "ceiling_fan_msa301").glob("*.npz"))}
-    return rig, other, faults, blades
+    rig = {p.stem: of(configs["adi"], adi(p)) for p in sorted((data / "adi_cbm_adxl356").glob("*.npz"))}
+    other = [of(configs["adi z"], g) for g in motor(data)]
+    blades = {p.stem: of(configs["fan"], fan(p)) for p in sorted((data / "ceiling_fan_msa301").glob("*.npz"))}
+    return rig, other, blades
+
+
+@lru_cache(maxsize=1)
+def bearings() -> list[list[Windows]]:
+    """CWRU [load][class], int16 Q10."""
+    data, config = data_dir() / "cwru", feature_configs()["cwru"]
+    return [[q10(config, cwru(data / pair[i])) for pair in CLASSES.values()] for i in (0, 1)]
 
 
 def q10(config: FeatureConfig, g: npt.NDArray[Any]) -> Windows:
     return np.asarray(np.rint(recipes.compute_features(config, g) * 1024)).astype(np.int16)
 
 
+def plain_statistics(config: FeatureConfig, g: npt.NDArray[Any]) -> Windows:
+    """(windows, axes, 6) of what baselines use, of the same windows."""
+    return baselines.statistics(g, window=config.window, hop=config.hop)
+
+
 def detections() -> Iterator[Detection]:
-    f, other, _, blades = recordings()
+    """Every case twice over, in features and in plain statistics, as one."""
+    for case, plain in zip(cases(q10), cases(plain_statistics), strict=True):
+        yield with_plain(case, plain)
+
+
+def with_plain(case: Detection, plain: Detection) -> Detection:
+    return replace(case, plain=(plain.learn, plain.held, plain.healthy, plain.fault))
+
+
+def cases(of: Measure) -> Iterator[Detection]:
+    f, other, blades = rigs(of)
     cat = np.concatenate
     for speed in SPEEDS:
         source = cat([x for k, x in f.items() if HEALTHY in k and not k.startswith(speed)])
@@ -163,7 +189,8 @@ def detections() -> Iterator[Detection]:
             "P2", load, "adi", source, cat([x[:7] for x in target]), cat([x[7:10] for x in target]),
             cat([x[11:] for x in target]), fault, 10, 3,
         )  # fmt: skip
-    yield from another_machine({k: x[:, 64:] for k, x in f.items()}, "adi z", cat(other))
+    one_axis = slice(64, None) if of is q10 else slice(2, None)  # z
+    yield from another_machine({k: x[:, one_axis] for k, x in f.items()}, "adi z", cat(other))
     for speed in FAN_SPEEDS:
         healthy = blades[f"fan_0_{speed}_0_weight"]
         some = healthy[:300:5]
@@ -191,7 +218,7 @@ def another_machine(f: dict[str, Windows], features: str, source: Windows) -> It
 
 
 def classifications() -> Iterator[Classification]:
-    faults = recordings()[2]
+    faults = bearings()
     for a, b in ((0, 1), (1, 0)):
         yield Classification(
             f"{(0, 3)[a]} hp to {(0, 3)[b]} hp", "cwru", faults[a], [x[:5] for x in faults[b]],

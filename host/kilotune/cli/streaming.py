@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.recordings import ReadOptions, Recording
     from kilotune.studies.streaming import StreamEvent, StreamSummary
+    from kilotune.studies.windows import Window
 
 
 def divided(
@@ -28,12 +29,23 @@ def divided(
 def shown(event: StreamEvent) -> tuple[dict[str, Any], str]:
     """One window, as JSON and as text."""
     w = event.window
-    verdict = "ANOMALY" if w.anomaly else ", ".join(w.refused) or "ok"
+    verdict = _one_word(w, event.taught)
     score = "-" if w.score is None else f"{w.score:+.3f}"
     return (
-        {"event": "window", "source": event.source, "phase": event.phase, **plain(w)},
+        {"event": "window", "source": event.source, "phase": event.phase, "taught": event.taught, **plain(w)},
         f"{printable(event.source)}  {w.t_s:9.3f} s  {score:>8}  {verdict}",
     )
+
+
+def _one_word(w: Window, taught: bool) -> str:
+    why = ", ".join(w.refused)
+    if w.dead:
+        return f"dead sensor ({why})"
+    if not taught:
+        return "nothing learned"
+    if w.anomaly:
+        return f"ANOMALY ({why})" if why else "ANOMALY"
+    return why or "ok"
 
 
 def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
@@ -41,10 +53,13 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
     from kilotune.device.wording import guard_in_words
 
     data = plain(summary)
+    del data["verdicts"]
     flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
     if summary.guard is not None and (words := guard_in_words(summary.guard)):
         flat["guardrails"] = words
-    return {"event": "summary", **plain(summary)}, pairs(list(flat.items()))
+    verdict = "\n".join(v.text for v in summary.verdicts)
+    told = {"event": "summary", **plain(summary), "verdict": verdict}
+    return told, "\n\n".join(part for part in (pairs(list(flat.items())), verdict) if part)
 
 
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:

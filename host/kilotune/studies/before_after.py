@@ -10,7 +10,8 @@ from kilotune.device.learning import LearnOptions
 from kilotune.device.wording import guard_in_words, report_in_words, scorer_name
 from kilotune.report.data import Budget, Point, ReportData, Scores, Span, Spectrum
 from kilotune.report.metrics import Separation, separation
-from kilotune.studies.streaming import Window, learn, score, threshold
+from kilotune.studies.streaming import learn, score, threshold
+from kilotune.studies.windows import Window
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device

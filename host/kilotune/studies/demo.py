@@ -219,7 +219,8 @@ def _on_device(
     from kilotune.device.learning import LearnOptions
     from kilotune.studies.before_after import Study, score_stage
     from kilotune.studies.benchmark import benchmark, firmware_for
-    from kilotune.studies.streaming import Window, learn
+    from kilotune.studies.streaming import learn
+    from kilotune.studies.windows import Window
     from kilotune.targets.connect import connect
     from kilotune.targets.target import parse_target
 

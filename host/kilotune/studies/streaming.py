@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from kilotune.device.learning import LearnOptions
 from kilotune.errors import KilotuneError
 from kilotune.link.status import RefusedError
+from kilotune.studies.verdict import Verdict, verdict
+from kilotune.studies.windows import DEAD, Window
 from kilotune.terms import Q10, Phase, Refusal, WindowFlag, word_of
 
 if TYPE_CHECKING:
@@ -25,25 +27,13 @@ Tell = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The device's result for one window."""
-
-    index: int
-    t_s: float  # end of the window since its recording began
-    score: float | None  # log2 of the anomaly score; None: not scored
-    anomaly: bool
-    learned: bool
-    refused: tuple[str, ...]
-    category: int
-
-
-@dataclass(frozen=True, slots=True)
 class StreamEvent:
     """One window of one recording, in the order of the stream."""
 
     source: str
     phase: Phase  # learn or detect
     window: Window
+    taught: bool = True  # whether the device has learned a machine to compare it with
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +44,7 @@ class StreamSummary:
     anomalies: int
     refused: int
     committed: bool  # what was learned is in the device's flash
+    verdicts: tuple[Verdict, ...] = ()  # one a recording that was scored
 
 
 def learn(
@@ -122,14 +113,16 @@ def _relay(progress: Tell | None) -> ProgressCall | None:
 def _window(result: WindowResult, window: int, hop: int, rate_hz: float) -> Window:
     refused = tuple(word_of(bit) for bit in Refusal if result.refused & bit)
     scored = bool(result.flags & WindowFlag.scored)
+    dead = bool(result.refused & DEAD)
     return Window(
         index=result.index,
         t_s=(result.index * hop + window) / rate_hz,
         score=result.score / Q10 if scored else None,
-        anomaly=bool(result.flags & WindowFlag.anomaly),
+        anomaly=bool(result.flags & WindowFlag.anomaly) and not dead,
         learned=bool(result.flags & WindowFlag.learned),
         refused=refused,
         category=result.category,
+        dead=dead,
     )
 
 
@@ -178,19 +171,21 @@ def run(
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
     guard = device.status().guard if to_learn else None
     committed = False
-    if commit and guard is not None and not guard.returned:  # after a return the checkpoint is what is there
+    if commit and guard is not None and not guard.returned:  # after a return, the device is at its checkpoint already
         committed = _commit(device, on_refused_commit)
-    counts = {"windows": 0, "anomalies": 0, "refused": 0}
+    known = taught(device)
+    verdicts = []
+    seen: list[Window] = []
     for recording in to_detect:
 
         def pass_on(window: Window, source: str = recording.name) -> None:
-            counts["windows"] += 1
-            counts["anomalies"] += window.anomaly
-            counts["refused"] += bool(window.refused)
-            emit(StreamEvent(source, Phase.detect, window))
+            emit(StreamEvent(source, Phase.detect, window, known))
 
-        score(device, recording, emit=pass_on)
-    return StreamSummary(report, guard, counts["windows"], counts["anomalies"], counts["refused"], committed)
+        windows = score(device, recording, emit=pass_on)
+        verdicts.append(verdict(recording.name, windows, taught=known))
+        seen += windows
+    anomalies, refused = sum(w.anomaly for w in seen), sum(bool(w.refused) for w in seen)
+    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts))
 
 
 def _commit(device: Device, on_refused: Callable[[RefusedError], None] | None) -> bool:
@@ -218,6 +213,12 @@ def model_rate_hz(device: Device) -> float:
             "use `kilotune infer` and `kilotune train`",
         )
     return model.rate_hz
+
+
+def taught(device: Device) -> bool:
+    """Whether the device has learned a machine; a classifier judges without."""
+    head = device.calibration_head()
+    return head is None or bool(head.calibrated) or device.info().classes > 0
 
 
 def threshold(device: Device) -> float | None:

@@ -1,4 +1,4 @@
-"""The windows of a recording as the twin sees them: features, what the domain measures, and which a sensor spoiled."""
+"""Windows of a recording: what a device said of one, and all that the twin and the domain measure of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 DEAD = Refusal.constant | Refusal.stuck
 # A device learns from none of these; yet it scores what is clipped, since a violent fault may do that.
 UNLEARNED = DEAD | Refusal.clipped
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The device's result for one window."""
+
+    index: int
+    t_s: float  # end of the window since its recording began
+    score: float | None  # log2 of the anomaly score; None: not scored
+    anomaly: bool  # False where the sensor is dead: that says nothing about the machine
+    learned: bool
+    refused: tuple[str, ...]
+    category: int
+    dead: bool = False  # an axis did not change, or samples repeated
 
 
 @dataclass(frozen=True, slots=True)

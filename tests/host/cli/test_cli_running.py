@@ -165,3 +165,47 @@ def test_report_is_written(image: Path, recordings: tuple[Path, Path], tmp_path:
     )
     assert told["after"]["auc"] == 1.0
     assert "<svg" in page.read_text(encoding="utf-8")
+
+
+def streamed(*sources: object, options: tuple[str, ...], image: Path) -> list[dict[str, Any]]:
+    found = run("stream", *sources, "--target", "twin", "--image", image, *options, fake=False)
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.fixture(scope="module")
+def vibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import kilotune
+    from kilotune.studies.base_models import base_model
+
+    path = tmp_path_factory.mktemp("vibration") / "ae.ktm"
+    kilotune.compile(base_model(), method="bias+head").save(path)
+    return path
+
+
+def test_stream_says_that_an_untaught_device_knows_nothing(vibration: Path) -> None:
+    *windows, summary = streamed("synthetic:looseness,seconds=1", options=(), image=vibration)
+    assert not any(w["taught"] for w in windows)
+    assert [v["state"] for v in summary["verdicts"]] == ["untaught"]
+    assert "learned nothing" in summary["verdict"]
+
+
+def test_stream_says_that_a_sensor_is_dead(vibration: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "dead.npz", g=np.zeros((20_000, 3), np.float32), fs=20_000.0)
+    sources = ("synthetic:healthy,seconds=2", tmp_path / "dead.npz")
+    *windows, summary = streamed(*sources, options=("--learn", "--detect", "--passes", "2"), image=vibration)
+    assert all(w["dead"] and not w["anomaly"] for w in windows)
+    assert summary["verdicts"][0]["state"] == "dead"
+    assert summary["anomalies"] == 0
+
+
+def test_stream_ends_with_a_verdict_on_a_defect(vibration: Path) -> None:
+    sources = [f"synthetic:{kind},seconds=4" for kind in ("healthy", "healthy,seed=2", "inner,severity=1,seed=3")]
+    found = streamed(*sources, options=("--learn", "--detect", "--passes", "10"), image=vibration)
+    healthy, fault = found[-1]["verdicts"]
+    assert healthy["state"] == "healthy"
+    assert healthy["anomalous"] <= 0.02 * healthy["windows"]
+    if fault["state"] == "anomalous":
+        assert fault["anomalous"] >= 0.9 * fault["windows"]
+    else:
+        assert "below what this model tells" in fault["text"]

@@ -15,6 +15,7 @@ _MODULES = {
     "devices": ("ports", "info", "commit", "mark-stable", "rollback", "reset", "pull", "push", "provision"),
     "running": ("stream", "infer", "train", "bench"),
     "sensors": ("record", "record-to-resd"),
+    "looking": ("look",),
     "studying": ("evaluate", "report", "demo"),
     "packaging": ("library",),
 }
@@ -32,6 +33,7 @@ _PANELS = {
     "Devices": "devices",
     "Running": "running",
     "Sensors": "sensors",
+    "Recordings": "looking",
     "Studying": "studying",
     "Packaging": "packaging",
 }

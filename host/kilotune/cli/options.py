@@ -201,19 +201,23 @@ sensor_options = OptionGroup(
 
 def _read(
     columns: str | None,
+    variable: str | None,
     rate: float | None,
+    time_column: str | None,
     unit: str | None,
     scale: str | None,
     offset: str | None,
     sensitivity: float | None,
+    delimiter: str | None,
+    decimal: str | None,
     start: float,
     seconds: float | None,
     upsample: bool,
 ) -> ReadOptions:
     from kilotune.recordings import ReadOptions
 
-    if unit != "volts":
-        refuse_given(("sensitivity",), "a sensitivity applies to --unit volts only")
+    if unit not in (None, "volts", "V"):
+        refuse_given(("sensitivity",), "a sensitivity applies to volts only")
     return ReadOptions(
         columns=_split(columns),
         rate_hz=rate,
@@ -224,10 +228,20 @@ def _read(
         start_s=start,
         seconds=seconds,
         upsample=upsample,
+        time_column=time_column,
+        variable=variable,
+        delimiter=_one_delimiter(delimiter),
+        decimal=decimal,
     )
 
 
-# What a reader needs to know of a file: `ReadOptions`.
+def _one_delimiter(text: str | None) -> str | None:
+    if text is None or len(text) == 1 or text in ("tab", "space", "comma", "semicolon", "\\t"):
+        return text
+    raise KilotuneError("bad_argument", f"--delimiter {text!r} is no single character", "such as ; or tab or space")
+
+
+# What a reader needs to know of a file, the same in every command that reads recordings: `ReadOptions`.
 source_options = OptionGroup(
     "read",
     _read,
@@ -235,14 +249,24 @@ source_options = OptionGroup(
         "columns": click.option(
             "--columns", metavar="A,B,C", help="Columns in the order of the model's axes: names, or numbers from 0."
         ),
+        "variable": click.option(
+            "--variable",
+            metavar="PATH",
+            help="The signal, in a file of several arrays, groups or sheets: path.to.signal.",
+        ),
         "rate": click.option(
             "--rate",
             type=Real(min=0, min_open=True),
             metavar="HZ",
             help="Sampling rate in Hz, if the file does not state it.",
         ),
+        "time_column": click.option(
+            "--time-column", metavar="A", help="The time column, by name or number; none: there is none."
+        ),
         "unit": click.option(
-            "--unit", type=click.Choice(("g", "ms2", "counts", "volts")), help="Unit of the file's values."
+            "--unit",
+            type=click.Choice(("g", "mg", "m/s^2", "ms2", "counts", "V", "volts")),
+            help="Unit of the values, if the file does not state it.",
         ),
         "scale": click.option(
             "--scale", metavar="S[,S..]", help="Multiply values by this: a number, or the name of one in the file."
@@ -251,8 +275,12 @@ source_options = OptionGroup(
             "--offset", metavar="O[,O..]", help="Subtract this after scaling: a number, or the name of one in the file."
         ),
         "sensitivity": click.option(
-            "--sensitivity", type=Real(), metavar="V/G", help="Sensitivity in volts per g, for --unit volts."
+            "--sensitivity", type=Real(), metavar="V/G", help="Sensitivity in volts per g, for values in volts."
         ),
+        "delimiter": click.option(
+            "--delimiter", metavar="C", help="Of text files: the character between numbers, or tab, or space."
+        ),
+        "decimal": click.option("--decimal", type=click.Choice((".", ",")), help="Of text files: the decimal sign."),
         "start": click.option(
             "--start",
             type=Real(min=0),
@@ -273,7 +301,18 @@ source_options = OptionGroup(
 def refuse_unread(sources: Iterable[str]) -> None:
     """Raises `bad_argument` for options about file values if every source is a simulated machine."""
     if all(source.startswith("synthetic:") for source in sources):
-        refuse_given(("unit", "scale", "offset", "sensitivity", "start"), "a simulated machine reads no file")
+        of_files = (
+            "unit",
+            "scale",
+            "offset",
+            "sensitivity",
+            "start",
+            "variable",
+            "time_column",
+            "delimiter",
+            "decimal",
+        )
+        refuse_given(of_files, "a simulated machine reads no file")
 
 
 def _split(text: str | None) -> tuple[str, ...]:

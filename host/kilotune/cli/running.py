@@ -83,7 +83,7 @@ def stream_command(
     With --json, each window is one line of JSON; the last line is the summary or the error. If the device's flash
     does not accept the commit, both are printed, the summary first.
     """
-    from kilotune.studies.streaming import run
+    from kilotune.studies.streaming import run, without_window
 
     _refuse_unused(do_learn, do_detect, learn_files, learn_seconds)
     refuse_unread(sources)
@@ -96,8 +96,8 @@ def stream_command(
     ):
         recordings = load_for(device, sources, read, out)
         to_learn, to_detect = divided(recordings, do_learn, do_detect, learn_files, learn_seconds)
-        for empty in (r.name for r in to_detect if len(r.samples) < device.info().window):
-            out.note(f"{empty} is shorter than one window, so nothing in it is scored")
+        for note in without_window([*to_learn, *to_detect], device.info().window):
+            out.note(note)
         if do_learn and do_detect and not to_detect:
             out.note("learning takes all of the recordings, so nothing is left to score")
         summary = run(

@@ -68,7 +68,7 @@ def record_command(out: Output, where: Where, file: Path, seconds: float) -> Non
         "stretches": plain(found.stretches),
     }
     if found.dropped or found.overruns:
-        out.note("samples are missing: cut the recording at the gaps in time_s before you learn from it")
+        out.note("samples are missing: the file says where, and no window is cut across such a gap")
     out.result(data, pairs(list(data.items())))
 
 
@@ -109,6 +109,10 @@ def record_to_resd_command(
     if recording.unit != "g":
         raise KilotuneError(
             "bad_argument", f"{recording.name} holds counts, but Renode's sensors need g", "give --unit, --scale"
+        )
+    if len(recording.starts) > 1:
+        raise KilotuneError(
+            "gap", f"{recording.name} has {len(recording.starts) - 1} gaps", "cut them off with --start and --seconds"
         )
     if form == "resd":
         content = resd.encode_resd(recording.samples, recording.rate_hz, start_s=begin, channel=channel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kilotune.cli.looking import tell_understood
 from kilotune.cli.output import Output, pairs, plain
 from kilotune.errors import KilotuneError
 from kilotune.printable import printable
@@ -68,8 +69,7 @@ def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: O
     from kilotune.studies.streaming import model_rate_hz
 
     recordings = read_all(sources, read, model_rate_hz=model_rate_hz(device))
-    for note in dict.fromkeys(n for r in recordings for n in r.notes):
-        out.note(note)
+    tell_understood(out, recordings)
     return recordings
 
 

@@ -12,6 +12,7 @@ import rich_click as click
 
 from kilotune.cli.command import command
 from kilotune.cli.groups import Decorated
+from kilotune.cli.looking import tell_understood
 from kilotune.cli.options import (
     EXISTING,
     FILE,
@@ -98,8 +99,7 @@ def evaluate_command(
     config = features_of(chosen)
     rate_hz = config.rate_hz
     ok, test, bad = _alike(read_all(part, read, model_rate_hz=rate_hz) for part in (healthy, healthy_test, fault))
-    for note in dict.fromkeys(n for r in (*ok, *test, *bad) for n in r.notes):
-        out.note(note)
+    tell_understood(out, (*ok, *test, *bad))
     with out.progress("evaluating") as bar:
         found = evaluate(
             chosen,
@@ -160,7 +160,7 @@ def report_command(
     """
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
-    from kilotune.recordings import read_all
+    from kilotune.recordings import read_all, require_alike
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
     from kilotune.studies.before_after import report_data, study
@@ -176,7 +176,8 @@ def report_command(
     if config is None:
         raise KilotuneError("no_features", "the image takes ready inputs, not samples", "use an image with features")
     ok, bad = (read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, fault))
-    notes = tuple(dict.fromkeys(n for r in (*ok, *bad) for n in r.notes))
+    alike = require_alike((*ok, *bad), read)
+    notes = tuple(dict.fromkeys([*(n for r in (*ok, *bad) for n in r.notes), *alike]))
     to_learn, test = split_healthy(ok, share=share, window=config.window)
     require_writable(page)
     with (

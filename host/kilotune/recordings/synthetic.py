@@ -7,8 +7,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.recording import Recording
-from kilotune.recordings.table import MAX_VALUES
+from kilotune.recordings.limits import MAX_VALUES
+from kilotune.recordings.recording import Channel, Recording
 
 if TYPE_CHECKING:
     from kilotune.recordings.simulator import Fault
@@ -98,4 +98,6 @@ def simulate(spec: str, *, rate_hz: float, seconds: float | None = None) -> Reco
         severity=wish.severity,
         seed=wish.seed,
     )
-    return Recording(np.asarray(samples, np.float32), rate, spec, "g")
+    found = np.asarray(samples, np.float32)
+    channels = tuple(Channel(name, "g", "simulated") for name in ("x", "y", "z")[: found.shape[1]])
+    return Recording(found, rate, spec, "g", channels=channels, rate_from="simulated")

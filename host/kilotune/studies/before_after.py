@@ -157,11 +157,11 @@ def _window_of(recordings: Sequence[Recording], scored: Scored, config: FeatureC
     if not known:
         return None
     index = known[-1][1] if highest else known[len(known) // 2][1]
-    for recording in recordings:
-        count = max(0, (recording.samples.shape[0] - config.window) // config.hop + 1)
+    for stretch in (s for r in recordings for s in r.stretches):
+        count = stretch.windows(config.window, config.hop)
         if index < count:
             start = index * config.hop
-            return np.asarray(to_g(recording, config.full_scale_g)[start : start + config.window], np.float64)
+            return np.asarray(to_g(stretch, config.full_scale_g)[start : start + config.window], np.float64)
         index -= count
     return None
 

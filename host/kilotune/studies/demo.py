@@ -189,7 +189,7 @@ def _simulated(image: Image) -> Streams:
 
 
 def _own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadOptions | None) -> Streams:
-    from kilotune.recordings import read_all
+    from kilotune.recordings import ReadOptions, read_all, require_alike
     from kilotune.studies.evaluation import split_healthy
 
     config = image.features
@@ -197,6 +197,7 @@ def _own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadO
         raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
     ok = read_all(healthy, read, model_rate_hz=config.rate_hz)
     bad = read_all(fault, read, model_rate_hz=config.rate_hz)
+    require_alike((*ok, *bad), read or ReadOptions())
     learn, test = split_healthy(ok, share=0.5, window=config.window)
     return Streams(
         learn, test, bad, f"your recordings; half of {len(ok)} healthy ones to learn from, {len(bad)} faulty"

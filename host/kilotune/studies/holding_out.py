@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
@@ -83,21 +83,34 @@ def split_files(recordings: Sequence[Recording], share: float) -> tuple[list[Rec
 def split_healthy(
     recordings: Sequence[Recording], *, share: float, window: int
 ) -> tuple[list[Recording], list[Recording]]:
-    """(to learn from, to test on): the first `share` of each in time, a window between left out."""
+    """(to learn from, to test on): the first `share` of each in time, a window between left out.
+
+    Recordings that are too short to be split so are learned from or tested on whole: the first `share` of them.
+    """
     learn: list[Recording] = []
     test: list[Recording] = []
+    short = [r for r in recordings if not _splits(r, share, window)]
+    if len(short) == 1 or (short and all(not r.windows(window, window) for r in short)):
+        raise KilotuneError(
+            "too_few_windows",
+            f"{short[0].name} has {short[0].samples.shape[0]} samples; "
+            f"a part to learn from and one to test on need more windows of {window}",
+            "give longer healthy recordings, or more of them",
+        )
+    whole = max(1, round(len(short) * share)) if short else 0
     for recording in recordings:
+        if recording in short:
+            (learn if short.index(recording) < whole else test).append(recording)
+            continue
         at = int(recording.samples.shape[0] * share)
-        if at < window or recording.samples.shape[0] - at - window < window:
-            raise KilotuneError(
-                "too_few_windows",
-                f"{recording.name} has {recording.samples.shape[0]} samples; "
-                f"a part to learn from and one to test on need more windows of {window}",
-                "give longer healthy recordings",
-            )
-        learn.append(replace(recording, samples=recording.samples[:at]))
-        test.append(replace(recording, samples=recording.samples[at + window :]))
+        learn.append(recording.part(0, at))
+        test.append(recording.part(at + window))
     return learn, test
+
+
+def _splits(recording: Recording, share: float, window: int) -> bool:
+    at = int(recording.samples.shape[0] * share)
+    return at >= window and recording.samples.shape[0] - at - window >= window
 
 
 def _distinct(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kilotune.recordings.table import STANDARD_GRAVITY
+from kilotune.recordings.units import STANDARD_GRAVITY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,8 @@ def _side(recordings: Sequence[Recording], full_scale_g: float) -> Side:
 
     from kilotune.device.samples import to_g
 
-    files = [np.asarray(to_g(r, full_scale_g), np.float64) for r in recordings]
+    longest = [max(r.stretches, key=lambda s: len(s.samples)) for r in recordings]  # a spectrum crosses no gap
+    files = [np.asarray(to_g(r, full_scale_g), np.float64) for r in longest]
     spectra = np.stack([_spectrum(g) for g in files])
     dc = np.median([np.median(g, axis=0) for g in files], axis=0)
     units = tuple(sorted({r.unit for r in recordings}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kilotune.device.learning import LearnOptions
@@ -68,15 +68,23 @@ def learn(
             "give one label per recording, in order",
         )
     model = device.info()
+    # Windows are cut from stretches without a gap; those that are too short for one say nothing.
+    each = [(s, k) for k, r in enumerate(recordings) for s in r.stretches if len(s.samples) >= model.window]
+    if not each:
+        raise KilotuneError(
+            "too_few_windows",
+            f"no recording to learn from has {model.window} samples without a gap, which is one window",
+            "give longer recordings",
+        )
 
     def pass_on(result: WindowResult) -> None:
         if emit is not None:
             emit(_window(result, model.window, model.hop, model.rate_hz))
 
     return device.learn_with(
-        [r.samples for r in recordings],
+        [stretch.samples for stretch, _ in each],
         options,
-        None if labels is None else list(labels),
+        None if labels is None else [labels[k] for _, k in each],
         rate_hz=recordings[0].rate_hz,
         progress=_relay(progress),
         on_result=pass_on,
@@ -84,24 +92,57 @@ def learn(
 
 
 def score(device: Device, recording: Recording, *, emit: Callable[[Window], None] | None = None) -> list[Window]:
-    """The device's result for every window of a recording; `emit` gets each as soon as it is known."""
+    """The device's result for every window of a recording; `emit` gets each as soon as it is known.
+
+    No window crosses a gap, and stretches that are too short for one have none.
+    """
+    size = device.info().window
+    out: list[Window] = []
+    for stretch, begin_s in zip(recording.stretches, recording.times_s, strict=True):
+        if len(stretch.samples) >= size or len(recording.starts) == 1:
+            out += _score_stretch(device, stretch, begin_s, len(out), emit)
+    return out
+
+
+def _score_stretch(
+    device: Device, stretch: Recording, begin_s: float, before: int, emit: Callable[[Window], None] | None
+) -> list[Window]:
+    """`before`: windows of the recording that came before this stretch, which began at `begin_s`."""
     model = device.info()
 
     def window(result: WindowResult) -> Window:
-        return _window(result, model.window, model.hop, recording.rate_hz)
+        found = _window(result, model.window, model.hop, stretch.rate_hz)
+        return replace(found, index=found.index + before, t_s=found.t_s + begin_s)
 
     def pass_on(result: WindowResult) -> None:
         if emit is not None:
             emit(window(result))
 
-    scores = device.score(recording.samples, rate_hz=recording.rate_hz, on_result=pass_on)
+    scores = device.score(stretch.samples, rate_hz=stretch.rate_hz, on_result=pass_on)
     if scores.lost:
         raise KilotuneError(
             "lost_results",
-            f"{scores.lost} results of {recording.name} were lost on the line",
+            f"{scores.lost} results of {stretch.name} were lost on the line",
             "check whether the line is too slow or unreliable, and try again",
         )
     return [window(r) for r in scores]
+
+
+def without_window(recordings: Sequence[Recording], window: int) -> list[str]:
+    """What to tell of recordings, or stretches of them, that are too short for one window."""
+    short = [r.name for r in recordings if not r.windows(window, window)]
+    notes = []
+    if short:
+        names = ", ".join(short[:3]) + (", ..." if len(short) > 3 else "")
+        what = "is shorter than one window" if len(short) == 1 else "are shorter than one window"
+        count = "" if len(short) == 1 else f"{len(short)} recordings "
+        notes.append(
+            f"{count}{f'({names})' if count else names} {what}: nothing in {'it' if not count else 'them'} counts"
+        )
+    lost = sum(len(s.samples) < window for r in recordings if r.name not in short for s in r.stretches)
+    if lost:
+        notes.append(f"{lost} stretch{'es' if lost > 1 else ''} between gaps, shorter than one window, left out")
+    return notes
 
 
 def _relay(progress: Tell | None) -> ProgressCall | None:

@@ -79,11 +79,14 @@ def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]
     config = image.features
     assert config is not None
     for recording in recordings:
-        counts = to_counts(recording, config.full_scale_g)
-        refused = np.asarray(twin_library().refusals(image.content, counts), np.int64)
-        g = counts * (config.full_scale_g / 32768.0)
-        plain = baselines.statistics(g, window=config.window, hop=config.hop)
-        yield Measured(recording.name, features(image, counts), plain, refused)
+        # No window crosses a gap.
+        parts = [s for s in recording.stretches if len(s.samples) >= config.window] or [recording.stretches[0]]
+        counts = [to_counts(part, config.full_scale_g) for part in parts]
+        refused = [np.asarray(twin_library().refusals(image.content, c), np.int64) for c in counts]
+        g = [c * (config.full_scale_g / 32768.0) for c in counts]
+        plain = [baselines.statistics(one, window=config.window, hop=config.hop) for one in g]
+        found = [features(image, c) for c in counts]
+        yield Measured(recording.name, *(np.concatenate(each) for each in (found, plain, refused)))
 
 
 def features(image: Image, counts: Any) -> npt.NDArray[np.int16]:

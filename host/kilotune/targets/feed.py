@@ -68,6 +68,11 @@ class Feed:
                 f"{recording.name} has {recording.axes} axes, but a sensor measures {AXES}",
                 f"give a recording with up to {AXES} axes",
             )
+        if len(recording.starts) > 1:
+            raise KilotuneError(
+                "gap", f"{recording.name} has {len(recording.starts) - 1} gaps, a sensor measures without any",
+                "cut a part without a gap out of it",
+            )  # fmt: skip
         return recording
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kilotune.device.recorder import LiveRecording
-from kilotune.errors import KilotuneError
 from kilotune.recordings import ReadOptions, read
 
 RATE_HZ, EACH = 100.0, 5
@@ -30,10 +29,17 @@ def test_every_stretch_is_written(count: int, tmp_path: Path) -> None:
         assert (int(found["dropped"]), int(found["overruns"])) == (7, count)
 
 
-def test_a_file_with_many_stretches_is_read_as_the_samples_that_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["npz", "csv"])
+@pytest.mark.parametrize("options", [ReadOptions(), ReadOptions(rate_hz=RATE_HZ)])
+def test_a_file_with_many_stretches_is_read_whole_and_none_is_joined_to_the_next(
+    ending: str, options: ReadOptions, tmp_path: Path
+) -> None:
     recording = with_gaps(300)
-    recording.save(tmp_path / "r.npz")
-    with pytest.raises(KilotuneError, match="samples are missing"):
-        read(tmp_path / "r.npz")
-    found = read(tmp_path / "r.npz", ReadOptions(rate_hz=RATE_HZ))
-    np.testing.assert_array_equal(found.samples, recording.samples_g)
+    recording.save(tmp_path / f"r.{ending}")
+    found = read(tmp_path / f"r.{ending}", options)
+    np.testing.assert_allclose(found.samples, recording.samples_g, atol=1e-6)
+    assert found.starts == recording.stretches
+    np.testing.assert_allclose(found.times_s, [recording.time_s[i] for i in recording.stretches], atol=1e-6)
+    assert found.rate_hz == RATE_HZ
+    assert found.windows(EACH, 1) == 300
+    assert found.windows(EACH + 1, 1) == 0  # a window across a gap would be none of the machine's

@@ -55,7 +55,7 @@ def test_csv_nan_row_is_counted_from_the_start_of_the_file(tmp_path: Path) -> No
         ("x,y\n1,2\n3,4,5\n", "row 3 has 3 columns"),
         ("x,y\n1,2\n3,\n", "row 3, column y is empty"),
         ("x,y\n1,2\noops,4\n", "row 3, column x holds 'oops'"),
-        ("x;y\n1,5;2,5\n", "row 2, column x"),
+        ("x;y\n1,5;2,5\n1,5;2,5\n1.500,5;2,5\n", "row 4, column x holds '1.500,5'"),
     ],
 )
 def test_csv_ragged_or_wordy_rows_are_named(tmp_path: Path, text: str, part: str) -> None:
@@ -63,10 +63,14 @@ def test_csv_ragged_or_wordy_rows_are_named(tmp_path: Path, text: str, part: str
     assert part in error.message
 
 
-def test_csv_with_a_gap_in_time_is_refused(tmp_path: Path) -> None:
+def test_csv_with_a_gap_in_time_is_read_as_two_stretches(tmp_path: Path) -> None:
     times = [*range(50), *range(60, 100)]
-    path = write_text(tmp_path / "a.csv", "time_ms,x\n" + "".join(f"{t},1\n" for t in times))
-    assert "row 52" in refused(path, code="gap").message
+    path = write_text(tmp_path / "a.csv", "time_ms,x\n" + "".join(f"{t},{t % 7 / 10}\n" for t in times))
+    for options in (ReadOptions(), ReadOptions(rate_hz=1000.0)):
+        r = read(path, options)
+        assert (r.rate_hz, r.starts, r.times_s) == (1000.0, (0, 50), (0.0, 0.06))
+        assert [len(s.samples) for s in r.stretches] == [50, 40]
+        assert any("1 gap" in n for n in r.notes)
 
 
 def test_csv_of_only_a_header_is_empty(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,11 @@ def measure(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opti
     offset = _per_axis(options.offset, table, len(axes), "--offset")
     found = _units(table, axes, values, options)
     kinds = {unit.kind for unit, _ in found}
+    if options.sensitivity_v_per_g is not None and "voltage" not in kinds:
+        raise KilotuneError(
+            "bad_argument", f"{table.name}: nothing says that it is in volts, which alone have a sensitivity",
+            "say --unit V, or omit --sensitivity",
+        )  # fmt: skip
     if "counts" in kinds and len(kinds) > 1:
         told = ", ".join(f"{j.column.name} {u.name}" for j, (u, _) in zip(axes, found, strict=True))
         raise KilotuneError("ambiguous", f"{table.name} mixes counts and other units: {told}", "choose with --columns")
@@ -107,13 +113,15 @@ def _to_g(unit: Unit, options: ReadOptions, name: str) -> float:
             "ambiguous", f"{name} is in {unit.name}, which is no acceleration", "choose axes with --columns, or --unit"
         )
     sensitivity = options.sensitivity_v_per_g
-    if not sensitivity or abs(sensitivity) == float("inf") or sensitivity != sensitivity:
-        raise KilotuneError(
-            "bad_argument" if options.unit else "ambiguous",
-            f"{name} is in {unit.name}: volts need the sensor's sensitivity",
-            "such as --sensitivity 0.02 (volts per g)",
-        )
-    return unit.factor / sensitivity
+    if sensitivity and math.isfinite(sensitivity):
+        return unit.factor / sensitivity
+    what, hint = (
+        f"{name} is in {unit.name}: volts need the sensor's sensitivity",
+        "such as --sensitivity 0.02 (volts per g)",
+    )
+    if options.unit is not None:
+        raise KilotuneError("bad_argument", what, hint)
+    raise KilotuneError("ambiguous", what, hint)
 
 
 def _units(
@@ -154,8 +162,6 @@ def _guessed(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opt
     """The unit of numbers that come without one; an error where they fit several."""
     import numpy as np
 
-    if options.sensitivity_v_per_g:
-        return Unit("V", "voltage"), "--sensitivity"
     if table.full_scale is not None or values.dtype == np.int16:
         return COUNTS, "16-bit integers" if table.full_scale is None else "file format"
     if FIRST_ROW in table.constants:

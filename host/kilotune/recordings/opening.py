@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "npy"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
     (b"MATLAB 5.0 MAT-file", "mat"),
+    (b"MATLAB 7.3 MAT-file", "hdf5"),
     (b"TDSm", "tdms"),
     (b"PAR1", "parquet"),
     (b"ARROW1", "feather"),
@@ -36,8 +38,16 @@ _READERS = {
     "npz": "numpy_file:load_npz",
     "mat": "matlab:load",
     "wav": "wav_file:load",
+    "hdf5": "hdf5_file:load",
+    "tdms": "tdms_file:load",
+    "uff": "uff_file:load",
+    "parquet": "arrow_file:load_parquet",
+    "feather": "arrow_file:load_feather",
+    "xlsx": "excel_file:load",
+    "json": "edge_impulse:load_json",
+    "cbor": "edge_impulse:load_cbor",
 }
-FORMATS = tuple(ending for ending, form in _ENDINGS.items() if form in _READERS)
+FORMATS = tuple(_ENDINGS)
 _PROBE_ROWS = 20_000  # of text, from which rate and columns are known before the rest is read
 
 
@@ -59,7 +69,19 @@ def format_of(path: Path) -> str:
 
 
 def table_of_file(path: Path, options: ReadOptions) -> Table:
+    if path.is_dir():
+        from kilotune.recordings.formats.hsdatalog import load
+
+        return load(path, options)
     form = format_of(path)
+    if form == "gz":
+        from kilotune.recordings.formats.gzip_file import unpacked
+
+        with unpacked(path) as inner:
+            table = table_of_file(inner, options) if format_of(inner) != "gz" else None
+        if table is None:
+            raise KilotuneError("bad_file", f"{path.name} is packed more than once", "unpack it")
+        return replace(table, name=path.name)
     if form == "text":
         table = _text(path, options)
         if table.rows < 2 and path.suffix.lower() not in _ENDINGS:

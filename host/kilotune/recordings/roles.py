@@ -163,11 +163,11 @@ def choose_axes(table: Table, judged: Sequence[Judged], taken: frozenset[int]) -
             names = listed([judged[i].column.name for i in unsure])
             notes.append(f"guess: {names} {'is an axis' if len(unsure) == 1 else 'are axes'}; --columns says it")
         return unsure, notes
+    if not free:
+        raise KilotuneError("empty", f"{table.name} has time and nothing else", "choose with --columns")
+    told = "; ".join(f"{j.column.name[:40]} is {j.role.value}" for j in judged[:12])
     raise KilotuneError(
-        "empty" if not free else "no_column",
-        f"{table.name} has no column that looks like acceleration: "
-        + "; ".join(f"{j.column.name[:40]} is {j.role.value}" for j in judged[:12]),
-        "choose with --columns",
+        "no_column", f"{table.name} has no column that looks like acceleration: {told}", "choose with --columns"
     )
 
 

@@ -62,7 +62,6 @@ SIMULATED = ("stream", "synthetic:healthy", *TWIN)
         ((*STREAM, "--learn", "--learn-files", "1"), "--learn-files"),
         ((*STREAM, "--learn", "--guard", "all"), "--guard"),
         ((*STREAM, "--learn", "--passes", "0", "--lr", "0.1"), "--lr"),
-        ((*STREAM, "--sensitivity", "0.1"), "--sensitivity"),
         ((*STREAM, "--unit", "g", "--sensitivity", "0.1"), "--sensitivity"),
         ((*SIMULATED, "--start", "1"), "--start"),
         ((*SIMULATED, "--unit", "ms2", "--scale", "2"), "--unit, --scale"),

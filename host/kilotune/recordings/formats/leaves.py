@@ -34,10 +34,11 @@ class Leaf:
     unit: str = ""
     rate_hz: float | None = None
     sideways: bool = False  # stored column by column, as MATLAB 7.3 does
+    label: str = ""  # what to judge it by, where that is not the end of its path
 
     @property
     def title(self) -> str:
-        return self.path.rpartition(".")[2]
+        return self.label or self.path.rpartition(".")[2]
 
     @property
     def is_number(self) -> bool:

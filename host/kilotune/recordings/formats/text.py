@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -32,6 +33,24 @@ _SENSOR_LOGGER_FILES = (
 _END_OF_LVM_HEADER = "***end_of_header***"
 
 
+class Lines:
+    """Lines with their numbers, of which the first may be looked at before they are taken."""
+
+    def __init__(self, source: Iterator[str], name: str) -> None:
+        self._numbered = enumerate(source, 1)
+        self._name = name
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        for number, line in self._numbered:
+            if len(line) > MAX_LINE:
+                raise KilotuneError(
+                    "bad_file",
+                    f"{self._name}: row {number} has more than {MAX_LINE:,} characters",
+                    "is it a recording?",
+                )
+            yield number, line.rstrip("\r\n")
+
+
 def load(path: Path, options: ReadOptions, most_rows: int | None = None) -> Table:
     """At most `most_rows` rows of the file."""
     name = path.name
@@ -39,29 +58,43 @@ def load(path: Path, options: ReadOptions, most_rows: int | None = None) -> Tabl
     if encoding is None:
         raise KilotuneError("bad_file", f"{name} is not text", "is it a binary recording with the wrong ending?")
     with path.open(encoding=encoding, errors="replace", newline=None) as file:
-        lines = _numbered(file, name)
-        sample = _opening(lines)
-        texts = [text for _, text in sample]
-        if not any(text.strip() for text in texts):
-            raise KilotuneError("empty", f"{name} is empty", "check that the recording is complete")
-        layout = find_layout(texts, options, name)
-        by_number = bool(options.columns) and all(c.isdecimal() for c in options.columns)
-        preamble = read_preamble(texts[: layout.start], layout, name, by_number=by_number)
-        lvm = any(text.strip().lower().startswith(_END_OF_LVM_HEADER) for text in texts[: layout.start])
-        names = preamble.names or tuple(str(i) for i in range(layout.width))
-        used = [i for i, kind in enumerate(layout.kinds) if kind in ("number", "stamp")]
-        extra, begin = _longer_first_row(sample, layout, name)
-        reader = RowReader(layout, used, names, name)
-        values, complete = reader.read(chain(sample[begin:], lines), most_rows)
-    columns = tuple(_column(i, names, values[i], layout, preamble, lvm, name) for i in used)
+        table = load_lines(Lines(_bounded(file), name), options, name, most_rows)
+    notes = [] if encoding in ("utf-8-sig", "utf-8") else [f"text is in {encoding}"]
+    if not path.suffix:
+        notes.append("read as text, as it has no ending")
+    return replace(table, notes=(*table.notes, *notes))
+
+
+def _bounded(file: IO[str]) -> Iterator[str]:
+    """A line that has no end is not held as a whole."""
+    while line := file.readline(MAX_LINE + 1):
+        yield line
+
+
+def load_lines(source: Lines, options: ReadOptions, name: str, most_rows: int | None) -> Table:
+    """At most `most_rows` rows of these lines."""
     import numpy as np
 
+    lines = iter(source)
+    sample = _opening(lines)
+    texts = [text for _, text in sample]
+    if not any(text.strip() for text in texts):
+        raise KilotuneError("empty", f"{name} is empty", "check that the recording is complete")
+    layout = find_layout(texts, options, name)
+    by_number = bool(options.columns) and all(c.isdecimal() for c in options.columns)
+    preamble = read_preamble(texts[: layout.start], layout, name, by_number=by_number)
+    lvm = any(text.strip().lower().startswith(_END_OF_LVM_HEADER) for text in texts[: layout.start])
+    names = preamble.names or tuple(str(i) for i in range(layout.width))
+    used = [i for i, kind in enumerate(layout.kinds) if kind in ("number", "stamp")]
+    extra, begin = _longer_first_row(sample, layout)
+    values, complete = RowReader(layout, used, names, name).read(chain(sample[begin:], lines), most_rows)
+    columns = tuple(_column(i, names, values[i], layout, preamble, lvm, name) for i in used)
     constants = {key: np.array(value) for key, value in preamble.constants.items()}
     if extra:
         constants[FIRST_ROW] = np.array(extra)
     return Table(
         name, columns, preamble.rate_hz, preamble.rate_from, constants, sample[begin][0],
-        notes=_notes(names, layout, encoding, extra, path), complete=complete,
+        notes=_notes(names, layout, extra), complete=complete,
     )  # fmt: skip
 
 
@@ -92,22 +125,17 @@ def _sensor_logger(file_name: str, names: tuple[str, ...]) -> tuple[str, str]:
     return (known, "Sensor Logger") if known else ("of Sensor Logger", "Sensor Logger")
 
 
-def _notes(names: tuple[str, ...], layout: Layout, encoding: str, extra: list[float], path: Path) -> tuple[str, ...]:
-    notes = [
-        f"not read: column {n[:40]}, which is text" for n, k in zip(names, layout.kinds, strict=True) if k == "text"
-    ]
+def _notes(names: tuple[str, ...], layout: Layout, extra: list[float]) -> tuple[str, ...]:
+    away = [n for n, k in zip(names, layout.kinds, strict=True) if k == "text"]
+    notes = [f"not read: column {n[:40]}, which is text" for n in away]
     if layout.dialect.decimal == ",":
         notes.append("numbers have decimal commas")
-    if encoding not in ("utf-8-sig", "utf-8"):
-        notes.append(f"text is in {encoding}")
     if extra:
         notes.append(f"the first row has {len(extra)} more numbers, stored as {FIRST_ROW}: for --offset or --scale")
-    if not path.suffix:
-        notes.append("read as text, as it has no ending")
     return tuple(notes)
 
 
-def _longer_first_row(sample: list[tuple[int, str]], layout: Layout, name: str) -> tuple[list[float], int]:
+def _longer_first_row(sample: list[tuple[int, str]], layout: Layout) -> tuple[list[float], int]:
     """(numbers that only the first row has behind its columns, index of the row where data begins).
 
     Some loggers put constants of the whole recording there, such as the sensor's zeros.
@@ -144,18 +172,6 @@ def text_encoding(path: Path) -> str | None:
         high = sum(b >= 128 for b in head)
         return "cp1252" if high <= 0.2 * len(head) else None
     return "utf-8"
-
-
-def _numbered(file: IO[str], name: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; one that has no end is an error before it is held as a whole."""
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            raise KilotuneError(
-                "bad_file", f"{name}: row {number} has more than {MAX_LINE:,} characters", "is it a recording?"
-            )
-        yield number, line.rstrip("\r\n")
 
 
 def _opening(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -89,18 +89,19 @@ def split_healthy(
     """
     learn: list[Recording] = []
     test: list[Recording] = []
-    short = [r for r in recordings if not _splits(r, share, window)]
-    if len(short) == 1 or (short and all(not r.windows(window, window) for r in short)):
+    short = [k for k, r in enumerate(recordings) if not _splits(r, share, window)]
+    if len(short) == 1 or (short and all(not recordings[k].windows(window, window) for k in short)):
+        first = recordings[short[0]]
         raise KilotuneError(
             "too_few_windows",
-            f"{short[0].name} has {short[0].samples.shape[0]} samples; "
+            f"{first.name} has {first.samples.shape[0]} samples; "
             f"a part to learn from and one to test on need more windows of {window}",
             "give longer healthy recordings, or more of them",
         )
-    whole = max(1, round(len(short) * share)) if short else 0
-    for recording in recordings:
-        if recording in short:
-            (learn if short.index(recording) < whole else test).append(recording)
+    learned_whole = set(short[: max(1, round(len(short) * share))])
+    for k, recording in enumerate(recordings):
+        if k in short:
+            (learn if k in learned_whole else test).append(recording)
             continue
         at = int(recording.samples.shape[0] * share)
         learn.append(recording.part(0, at))

@@ -86,7 +86,7 @@ def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]
         g = [c * (config.full_scale_g / 32768.0) for c in counts]
         plain = [baselines.statistics(one, window=config.window, hop=config.hop) for one in g]
         found = [features(image, c) for c in counts]
-        yield Measured(recording.name, *(np.concatenate(each) for each in (found, plain, refused)))
+        yield Measured(recording.name, np.concatenate(found), np.concatenate(plain), np.concatenate(refused))
 
 
 def features(image: Image, counts: Any) -> npt.NDArray[np.int16]:

@@ -125,7 +125,9 @@ def _chosen(signals: list[Leaf], leaves: Sequence[Leaf], options: ReadOptions, n
     longest = max((leaf.standing[0] for leaf in free), default=0)
     long = [leaf for leaf in free if leaf.standing[0] == longest]
     axes = [leaf for leaf in long if leaf.standing[1] == 1 and _is_axis(leaf)]
-    if len(long) == 1 or (long and len(axes) == len(long)):
+    if len({leaf.title for leaf in axes}) < len(axes):
+        axes = []  # two x are those of two sensors
+    if len(long) == 1 or (axes and len(axes) == len(long)):
         return long
     if axes and all(leaf in axes or _is_time(leaf, name) for leaf in long):
         return axes

@@ -1,6 +1,6 @@
-"""Learning under attack, on real recordings and the device's own integer code (the twin); prints both tables.
+"""Learning under attack, on real recordings and the device's own integer code (the twin); prints all tables.
 
-    python tests/bench/poisoning.py [--seeds 3] [--passes 10] [--cap 256] [--tables poison,sensor] [--json FILE]
+    python tests/bench/poisoning.py [--seeds 3] [--passes 10] [--cap 256] [--tables poison,narrow,sensor] [--json FILE]
 
 poison: a device has learned from healthy windows and committed. Then it is fed windows of a fault as if they were
 healthy, in learn phases of 16 (40 where it re-calibrates; `resume`, each committed), until it detects half as many of
@@ -8,6 +8,10 @@ the fault's other windows as before. `flood` feeds fault windows; `creep` health
 min(1, k / 100) of the distance, in log2 energies and at the same speed, from healthy to the fault; `healthy` is the
 control: healthy windows that it has not learned from. Fault windows fed come from the first half of each recording,
 those tested from the second; a pool that is used up begins again.
+
+narrow: the same on the rig, also with the project's base model, in 48 phases of 16 windows of which only the 6 bands
+are moved where the fault shows most, as far as a twin of the device would keep (tests/support/narrow.py). Tested on the
+fault's windows, and (`alone`) on healthy windows that show the fault in these bands only.
 
 sensor: a broken or wrong sensor on healthy recordings, in a first learn phase and in a later one.
 """
@@ -25,21 +29,23 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import kilotune
 import numpy as np
 import numpy.typing as npt
-from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
-from kilotune.link.transport import InProcess
+from kilotune.image import metadata
+from kilotune.studies.base_models import base_model
 from kilotune.terms import Refusal, word_of
 
 from tests.bench import protocols
 from tests.bench.learning import DETECT, base_autoencoder
 from tests.bench.protocols import HEALTHY, LOADS, SPEEDS, Detection
+from tests.support.narrow import Narrow, Twin, largest_kept
 
 EARLY, PHASE = 8, 16
 AGE_PHASE = 40  # re-calibration needs 32 accepted windows
@@ -49,6 +55,8 @@ LEVELS: dict[str, dict[str, Any]] = {  # what holds later windows: nothing, the 
     "all": {"guard": "all"},
     "all, re-calibrating": {"guard": "all", "recalibrate": True},
 }
+NARROW_CAP = 48 * PHASE
+SHIPPED = "rig, the project's base model"
 LEAST_DETECTION = 0.5  # faults that the device hardly detects cannot be forgotten
 
 
@@ -85,15 +93,31 @@ class Sensor:
 # --- devices -----------------------------------------------------------------------------------------
 
 
-def device_of(tflite: bytes, reservoir: int) -> Device:
+def twin_of(tflite: bytes, reservoir: int) -> Twin:
     image = kilotune.compile(tflite, method="bias+head", reservoir=reservoir, early=EARLY)
-    session = _native.Session(image.content, bytearray(b"\xff" * (1 << 19)))
-    return Device(InProcess(session), image=image)
+    return Twin(image, bytearray(b"\xff" * (1 << 19)))
+
+
+@lru_cache(maxsize=1)
+def shipped_rig() -> dict[str, npt.NDArray[Any]]:
+    """The rig's windows as the project's base model takes them."""
+    config = metadata.read(base_model().read_bytes()).features
+    assert config is not None
+    data = protocols.data_dir() / "adi_cbm_adxl356"
+    return {p.stem: protocols.q10(config, protocols.adi(p)) for p in sorted(data.glob("*.npz"))}
+
+
+def rig(name: str) -> dict[str, npt.NDArray[Any]]:
+    return shipped_rig() if name == SHIPPED else protocols.rigs(protocols.q10)[0]
+
+
+def base_of(name: str, case: Detection, seed: int) -> bytes:
+    return base_model().read_bytes() if name == SHIPPED else base_autoencoder(case, seed)
 
 
 def cases() -> dict[str, Detection]:
-    """P2 without load (all speeds mixed) and the ceiling fan at each speed."""
-    found = {}
+    """P2 without load (all speeds mixed), also with the project's base model, and the ceiling fan at each speed."""
+    found = {SHIPPED: protocols.all_speeds(shipped_rig(), LOADS[0], "shipped")}
     for case in protocols.cases(protocols.q10):
         if case.protocol == "P2" and case.name == LOADS[0]:
             found["rig"] = case
@@ -112,15 +136,15 @@ class Pools:
 
 
 def pools_of(name: str, case: Detection) -> dict[str, Pools]:
-    if name != "rig":
+    if name.startswith("fan"):
         half = len(case.fault) // 2
         return {"weight on a blade": Pools([case.fault[: half - 5]], [case.healthy], case.fault[half + 5 :])}
-    rig = protocols.rigs(protocols.q10)[0]
-    kinds = sorted({k[4:-5] for k in rig if HEALTHY not in k})
-    healthy = [rig[f"{speed}{HEALTHY}{LOADS[0]}"][11:] for speed in SPEEDS]
+    recorded = rig(name)
+    kinds = sorted({k[4:-5] for k in recorded if HEALTHY not in k})
+    healthy = [recorded[f"{speed}{HEALTHY}{LOADS[0]}"][11:] for speed in SPEEDS]
     out = {}
     for kind in kinds:
-        records = [rig[f"{speed}{kind}_{LOADS[0]}"] for speed in SPEEDS]
+        records = [recorded[f"{speed}{kind}_{LOADS[0]}"] for speed in SPEEDS]
         half = len(records[0]) // 2
         out[kind.strip("_")] = Pools(
             [r[: half - 1] for r in records], healthy, np.concatenate([r[half + 1 :] for r in records])[::2]
@@ -159,42 +183,74 @@ def stream_of(attack: str, pools: Pools, cap: int, seed: int) -> npt.NDArray[Any
     return np.asarray(np.rint(found)).astype(np.int16)
 
 
+@dataclass
+class Watched:
+    """Detection of one test set, and when it had halved."""
+
+    attack: str
+    test: npt.NDArray[Any]
+    before: float
+    now: float
+    halved: int | None = None
+
+
+def learn_on(settings: dict[str, Any], device: Device, windows: npt.NDArray[Any]) -> list[bool]:
+    """One phase that resumes; which of the windows were refused."""
+    refused: list[bool] = []
+    device.learn(windows, resume=True, on_result=lambda result: refused.append(result.refused != 0), **settings)
+    return refused
+
+
 def poison(
     name: str, case: Detection, kind: str, attack: str, level: str, seed: int, passes: int, cap: int
-) -> Fed | None:
+) -> list[Fed]:
+    """One attack on one device; `narrow` counts twice: by the fault as it was recorded, and alone."""
     pools = pools_of(name, case)[kind]
-    test = pools.test
-    device = device_of(base_autoencoder(case, seed), len(case.learn) + len(case.held))
+    twin = twin_of(base_of(name, case, seed), len(case.learn) + len(case.held))
     hold = {"hold_period": case.hold_period, "hold_count": case.hold_count}
     common: dict[str, Any] = {**DETECT, **hold, "ready_features": True}
-    device.learn(case.stream(), seed=seed + 1, **common)
-    device.commit()
-    before, _ = rates(device, case, test)
-    if before < LEAST_DETECTION:
-        return None
-    stream = stream_of(attack, pools, cap, seed)
+    twin.device.learn(case.stream(), seed=seed + 1, **common)
+    twin.device.commit()
+    tests, narrow = {attack: pools.test}, None
+    if attack == "narrow":
+        narrow = Narrow.of(pools.feed, pools.healthy)
+        tests["narrow, alone"] = narrow.alone
+    found = [rates(twin.device, case, test)[0] for test in tests.values()]
+    watched = [Watched(a, t, d, d) for (a, t), d in zip(tests.items(), found, strict=True) if d >= LEAST_DETECTION]
+    stream = stream_of(attack, pools, cap, seed) if narrow is None else narrow.stream(cap, seed)
     refused: list[bool] = []
-    returned, reasons, found = 0, Counter[str](), None
+    returned, reasons, alarms = 0, Counter[str](), 0.0
     shifts: list[int] = []
-    now, alarms = before, 0.0
     phase = AGE_PHASE if "recalibrate" in LEVELS[level] else PHASE
+    if not watched:
+        return []
     for at in range(0, cap, phase):
-        settings: dict[str, Any] = {**common, "passes": passes, **LEVELS[level]}
-        device.learn(stream[at : at + phase], resume=True, seed=seed + 2 + at,
-                     on_result=lambda r: refused.append(r.refused != 0), **settings)  # fmt: skip
-        guard = device.status().guard
+        settings = {**common, "passes": passes, **LEVELS[level], "seed": seed + 2 + at}
+        windows = stream[at : at + phase]
+        if narrow is None:
+            refused += learn_on(settings, twin.device, windows)
+        else:
+            away = narrow.away[np.arange(at, at + len(windows)) % len(narrow.away)]
+            twin, bits = largest_kept(twin, windows, away, partial(learn_on, settings))
+            refused += bits
+        guard = twin.device.status().guard
         returned += guard.returned
         shifts.append(guard.shift)
         reasons.update(r.name or "" for r in kilotune.link.messages.Reason if guard.reasons & r)
         if not guard.returned:
-            device.commit()
-        now, alarms = rates(device, case, test)
-        if now <= before / 2:
-            found = at + phase
+            twin.device.commit()
+        for w in watched:
+            w.now, alarms = rates(twin.device, case, w.test)
+            if w.halved is None and w.now <= w.before / 2:
+                w.halved = at + phase
+        if all(w.halved is not None for w in watched):
             break
     told = ", ".join(f"{k} {v}" for k, v in reasons.most_common())
-    return Fed(name, kind, attack, level, seed, found, before, now, alarms, float(np.mean(refused)), returned, told,
-               tuple(shifts))  # fmt: skip
+    return [
+        Fed(name, kind, w.attack, level, seed, w.halved, w.before, w.now, alarms, float(np.mean(refused)), returned,
+            told, tuple(shifts))
+        for w in watched
+    ]  # fmt: skip
 
 
 # --- sensors -----------------------------------------------------------------------------------------
@@ -265,7 +321,7 @@ def shares(bits: list[int]) -> dict[str, float]:
 def broken(name: str, case: Detection, attack: str, seed: int) -> Sensor:
     """First phases learn from the first half of each recording, later ones from the second, as the sensor gives it."""
     tflite = base_autoencoder(case, seed)
-    device = device_of(tflite, 60)
+    device = twin_of(tflite, 60).device
     assert device.image is not None
     config = device.image.features
     change = sensors(config)[attack]
@@ -293,13 +349,13 @@ def broken(name: str, case: Detection, attack: str, seed: int) -> Sensor:
 
 def poison_table(found: list[Fed], cap: int) -> str:
     lines = [
-        "| data | attack | held by | fault windows until detection halves: median (least to most) | never within "
+        "| data | attack | held by | fed windows until detection halves: median (least to most) | never within "
         f"{cap:,} | refused % | phases undone | detection % before, after | false alarms % after |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     groups: dict[tuple[str, str, str], list[Fed]] = {}
     for f in found:
-        groups.setdefault((f.data.split(",")[0], f.attack, f.level), []).append(f)
+        groups.setdefault((f.data if f.data == SHIPPED else f.data.split(",")[0], f.attack, f.level), []).append(f)
     for (data, attack, level), group in groups.items():
         counts = sorted(cap + 1 if f.windows is None else f.windows for f in group)
         text = [f"> {cap:,}" if n > cap else f"{n:,}" for n in (int(np.median(counts)), counts[0], counts[-1])]
@@ -337,6 +393,13 @@ def jobs_of(tables: list[str], data: str, levels: list[str], seeds: int, passes:
     for name, case in cases().items():
         if not name.startswith(data):
             continue
+        if "narrow" in tables and name.startswith("rig"):
+            for seed in range(seeds):
+                for level in (level for level in levels if level in ("score", "all")):
+                    for kind in pools_of(name, case):
+                        yield name, kind, "narrow", level, seed, passes, NARROW_CAP
+        if name == SHIPPED:
+            continue
         if "poison" in tables:
             for seed in range(seeds):
                 for attack in ("healthy", "flood", "creep"):
@@ -345,17 +408,15 @@ def jobs_of(tables: list[str], data: str, levels: list[str], seeds: int, passes:
                             yield name, kind, attack, level, seed, passes, cap
         if "sensor" in tables:
             for seed in range(seeds):
-                image = device_of(base_autoencoder(case, 0), 60).image
-                assert image is not None
-                for attack in sensors(image.features):
+                for attack in sensors(twin_of(base_autoencoder(case, 0), 60).image.features):
                     yield name, "", attack, "", seed, 0, 0
 
 
-def work(job: Job) -> Fed | Sensor | None:
+def work(job: Job) -> list[Fed] | list[Sensor]:
     name, kind, attack, level, seed, passes, cap = job
     case = cases()[name]
     if not kind:
-        return broken(name, case, attack, seed)
+        return [broken(name, case, attack, seed)]
     return poison(name, case, kind, attack, level, seed, passes, cap)
 
 
@@ -364,7 +425,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=10, help="of training in each phase of an attack")
     parser.add_argument("--cap", type=int, default=256, help="fault windows fed at most")
-    parser.add_argument("--tables", default="poison,sensor")
+    parser.add_argument("--tables", default="poison,narrow,sensor")
     parser.add_argument("--data", default="", help="only data whose name begins so: rig, fan")
     parser.add_argument("--levels", default=";".join(LEVELS), help="of what holds later windows, by semicolons")
     parser.add_argument("--json", type=Path, help="also write every figure there")
@@ -376,17 +437,19 @@ def main() -> None:
             arguments.passes, arguments.cap,
         )
     )  # fmt: skip
-    found = []
+    found: list[Fed | Sensor] = []
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
         for done, result in enumerate(pool.imap(work, jobs), 1):
-            found += [result] if result is not None else []
+            found += result
             print(f"\r{done} of {len(jobs)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(f) for f in found], indent=1) + "\n")
     fed = [f for f in found if isinstance(f, Fed)]
-    if fed:
-        print(poison_table(fed, arguments.cap))
+    if others := [f for f in fed if not f.attack.startswith("narrow")]:
+        print(poison_table(others, arguments.cap))
+    if narrow := [f for f in fed if f.attack.startswith("narrow")]:
+        print("\n" + poison_table(narrow, NARROW_CAP))
     if sensed := [f for f in found if isinstance(f, Sensor)]:
         print("\n" + sensor_table(sensed))
 

@@ -181,14 +181,7 @@ def cases(of: Measure) -> Iterator[Detection]:
             "P1", speed, "adi", source, cat([x[:10] for x in target]), cat([x[10:13] for x in target]),
             cat([x[14:] for x in target]), fault, 8, 2,
         )  # fmt: skip
-    for load in LOADS:
-        source = cat([f[s + HEALTHY + o] for s in SPEEDS for o in LOADS if o != load])
-        target = [f[s + HEALTHY + load] for s in SPEEDS]
-        fault = cat([x for k, x in f.items() if k.endswith(load) and HEALTHY not in k])
-        yield Detection(
-            "P2", load, "adi", source, cat([x[:7] for x in target]), cat([x[7:10] for x in target]),
-            cat([x[11:] for x in target]), fault, 10, 3,
-        )  # fmt: skip
+    yield from (all_speeds(f, load) for load in LOADS)
     one_axis = slice(64, None) if of is q10 else slice(2, None)  # z
     yield from another_machine({k: x[:, one_axis] for k, x in f.items()}, "adi z", cat(other))
     for speed in FAN_SPEEDS:
@@ -200,6 +193,18 @@ def cases(of: Measure) -> Iterator[Detection]:
             "F", speed, "fan", source, some[~held], some[held], healthy[310:],
             blades[f"fan_0_{speed}_1_weight"], 5, 1,
         )  # fmt: skip
+
+
+def all_speeds(f: dict[str, Windows], load: str, features: str = "adi") -> Detection:
+    """P2 on features `f` of the rig."""
+    cat = np.concatenate
+    source = cat([f[s + HEALTHY + o] for s in SPEEDS for o in LOADS if o != load])
+    target = [f[s + HEALTHY + load] for s in SPEEDS]
+    fault = cat([x for k, x in f.items() if k.endswith(load) and HEALTHY not in k])
+    return Detection(
+        "P2", load, features, source, cat([x[:7] for x in target]), cat([x[7:10] for x in target]),
+        cat([x[11:] for x in target]), fault, 10, 3,
+    )  # fmt: skip
 
 
 def another_machine(f: dict[str, Windows], features: str, source: Windows) -> Iterator[Detection]:

@@ -193,12 +193,13 @@ def test_a_phase_of_which_more_is_refused_than_let_in_is_undone() -> None:
 
 def test_healthy_windows_of_the_same_machine_are_learned_without_objection() -> None:
     device = learned(image())
+    accepted = []
     for seed in range(20, 26):
         bits = refused(device, machine(40, seed), **{**SETTINGS, "recalibrate": True})
-        guard = device.status().guard
-        assert guard.returned == 0
-        assert (bits == 0).mean() > 0.85
+        assert device.status().guard.returned == 0
+        accepted.append((bits == 0).mean())
         device.commit()
+    assert np.mean(accepted) > 0.9
 
 
 def test_parameters_worse_on_early_windows_are_dropped() -> None:

@@ -1,13 +1,16 @@
 // Sampling of early windows, distances from them, re-calibration within its budget.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "kernel/fixed_log.h"
 #include "runtime/learn/guard.h"
 #include "runtime/learn/neighbours.h"
 #include "runtime/learn/reservoir.h"
+#include "runtime/learn/stored.h"
 
 using namespace kilotune;
 
@@ -102,8 +105,13 @@ TEST_CASE("a later phase takes no early windows and replaces at most half of eac
   }
   CHECK(learned == 6);
   CHECK(held == 2);
-  reservoir.resume(8, 2, 3, true);  // the next phase begins anew
-  for (uint32_t s = 0; s < 16; ++s) CHECK(block.view.labels()[s] == 0);
+  reservoir.resume(8, 2, 3, true);  // the next phase tells them from its own
+  uint32_t later = 0;
+  for (uint32_t s = 0; s < 16; ++s) {
+    CHECK(block.view.labels()[s] != kFresh);
+    later += block.view.labels()[s] == kLater;
+  }
+  CHECK(later == 8);
 }
 
 TEST_CASE("the nearest slots are found, without the one that is left out") {
@@ -116,6 +124,65 @@ TEST_CASE("the nearest slots are found, without the one that is left out") {
   CHECK(found.slot[1] == 2);
   CHECK(found.mean_distance == (kFeatures * 1 + kFeatures * 400) / 2);
   CHECK(nearest_slots(block.view, block.view.entry(0), {0, 1, 0}, 2).count == 0);
+}
+
+TEST_CASE("a window is as new as its distance from the nearest stored one, over that one's own") {
+  Block block(16, 4);
+  Reservoir reservoir;
+  reservoir.begin(&block.view, 8, 2, 1);
+  for (int w = 0; w < 16; ++w) (void)reservoir.offer(0);
+  for (uint32_t s = 0; s < 20; ++s) block.set(s, static_cast<int8_t>(12 * s - 120));
+  const auto newness = [&](int value) {
+    int8_t x[kFeatures];
+    std::memset(x, value, kFeatures);
+    return newness_q10(block.view, reservoir, x);
+  };
+  // Learned windows lie 12 apart; held-back (24 to 60) and early ones (72 to 108) count too.
+  for (const int value : {-108, -60, 0}) CHECK(newness(value) == -log2_q10(4 * 144 + 1));
+  for (const int value : {24, 60, 72, 108}) CHECK(newness(value) < -8 * 1024);
+  CHECK(newness(-60 + 3) == log2_q10(4 * 9 + 1) - log2_q10(4 * 144 + 1));
+  CHECK(newness(-60 + 6) == doctest::Approx(-2048).epsilon(0.02));
+  reservoir.begin(&block.view, 8, 2, 1);
+  CHECK(newness(-120) == 0);  // nothing is stored
+}
+
+TEST_CASE("all cautious phases together fill at most half of each share") {
+  Block block(16, 0);
+  Reservoir reservoir;
+  reservoir.begin(&block.view, 8, 2, 1);
+  for (int w = 0; w < 16; ++w) (void)reservoir.offer(0);
+  reservoir.set_calibrated();
+  for (uint32_t phase = 0; phase < 20; ++phase) {
+    reservoir.resume(8, 2, phase, true);
+    for (int w = 0; w < 40; ++w) (void)reservoir.offer(0);
+    const uint8_t* labels = block.view.labels();
+    const auto first = [&](uint32_t from, uint32_t n) {
+      return std::count(labels + from, labels + from + n, kFirst);
+    };
+    CHECK(reservoir.learned() == 12);
+    CHECK(reservoir.held() == 4);
+    CHECK(first(0, 12) >= 6);
+    CHECK(first(12, 4) >= 2);
+    if (phase == 19) CHECK(first(0, 12) == 6);
+  }
+}
+
+TEST_CASE("a share that the first phase has not filled holds only what was stored") {
+  Block block(16, 0);
+  Reservoir reservoir;
+  reservoir.begin(&block.view, 8, 2, 1);
+  for (int w = 0; w < 6; ++w) (void)reservoir.offer(0);  // all of them to learn from
+  reservoir.set_calibrated();
+  uint32_t stored = 6;
+  reservoir.resume(8, 2, 7, true);
+  for (int w = 0; w < 40; ++w) {
+    const Reservoir::Places places = reservoir.offer(0);
+    const uint32_t filled = reservoir.learned() + reservoir.held();
+    CHECK(filled - stored <= (places.slot >= 0 ? 1u : 0u));
+    stored = filled;
+  }
+  CHECK(reservoir.learned() == 12);
+  CHECK(reservoir.held() == 2);
 }
 
 TEST_CASE("a window drifts by its distance from the first calibration or from the early windows") {
@@ -152,7 +219,7 @@ TEST_CASE("the shift of a phase is 0 where its windows lie as the early ones, 10
   head.early = 4;
   head.early_limit = 11 * 1024;  // they lie at (0 + 32^2) / 2 = 2^9
   block.view.set_head(head);
-  Offered none = {1, 0, 8 * 1024, 9 * 1024}, full = {3, 0, 30 * 1024, 33 * 1024};
+  Offered none = {1, 0, 8 * 1024, 9 * 1024, 0}, full = {3, 0, 30 * 1024, 33 * 1024, 0};
   CHECK(std::abs(shift_q10(profile, block.view, none)) <= 4);
   CHECK(std::abs(shift_q10(profile, block.view, full) - 1024) <= 4);
   Offered sum = {};

@@ -1,5 +1,6 @@
 // Processing of one window: health, score, gate, reservoir.
 #include "runtime/engine/engine.h"
+#include "runtime/learn/stored.h"
 
 namespace kilotune {
 
@@ -37,8 +38,17 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
 void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
   profile_.normalise(view_, features_q10, trainer_.input());
   count_saturated(trainer_.input());
-  const bool broken = result.refused != 0;  // by the sensor: says nothing about the machine
   const bool judges = phase_ == Phase::learn && learn_.guard != Guard::none;
+  if (judges && profile_.outputs != 0 && result.refused == 0) {
+    const int32_t newness = newness_q10(view_, reservoir_, trainer_.input());
+    if (newness < kKnown_q10) {
+      result.refused = kKnown;
+      offered_.refused += kKnownWeight;
+    } else if (offered_.windows < kMostWindows) {
+      offered_.newness += newness;
+    }
+  }
+  const bool broken = result.refused != 0;  // or known: says nothing new about the machine
   // Before the forward pass, which may write over the input.
   if (judges && learn_.guard == Guard::all && !broken &&
       offer_drifted(profile_, view_, trainer_.input(), offered_)) {

@@ -77,8 +77,8 @@ bool offer_drifted(const Profile& profile, const AdapterView& view, const int8_t
     early = early_distance(view, x, head.early, kNoSlot);
     far = far || early > head.early_limit;
   }
-  // Distances are below 2^14, so that 2^16 windows fit; a longer phase is judged by its first ones.
-  if (sum.windows < 65536) {
+  // Distances are below 2^14, so that 2^16 windows fit.
+  if (sum.windows < kMostWindows) {
     sum.origin += origin;
     sum.early += early;
   }
@@ -94,7 +94,8 @@ int32_t shift_q10(const Profile& profile, const AdapterView& view, const Offered
     early += early_distance(view, view.entry(slot), head.early, slot);
   }
   const int32_t n = head.early;
-  const int32_t windows = static_cast<int32_t>(sum.windows < 65536 ? sum.windows : 65536);
+  const int32_t windows =
+      static_cast<int32_t>(sum.windows < kMostWindows ? sum.windows : kMostWindows);
   const auto part = [](int32_t now, int32_t mean, int32_t limit) {
     const int32_t room = limit - mean < 64 ? 64 : limit - mean;  // a foreign adapter may have none
     return clamp((now - mean) * 1024 / room, -4096, 4096);

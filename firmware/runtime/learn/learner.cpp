@@ -19,9 +19,9 @@ uint32_t Learner::work_bytes(const Profile& profile, uint32_t features) {
 }
 
 Status Learner::begin(const Parts& parts, const LearnConfig& config) {
-  learned_ = parts.reservoir->learned();
-  held_ = parts.reservoir->held();
-  early_ = parts.reservoir->early();
+  learned_ = static_cast<uint8_t>(parts.reservoir->learned());
+  held_ = static_cast<uint8_t>(parts.reservoir->held());
+  early_ = static_cast<uint8_t>(parts.reservoir->early());
   if (learned_ == 0 || (config.hold_count != 0 && held_ == 0)) return Status::too_few_windows;
   p_ = parts;
   config_ = &config;
@@ -33,6 +33,7 @@ Status Learner::begin(const Parts& parts, const LearnConfig& config) {
   round_ = Round::start;
   candidate_ = false;
   kept_steps_ = step_ = total_steps_ = 0;
+  count_windows();
   go(Stage::calibrate);
   return Status::ok;
 }
@@ -58,7 +59,7 @@ bool Learner::step() {
     case Stage::residuals:
       measure_residual();
       if (++index_ == learned_) {
-        p_.profile->calibrate_residuals(*p_.view, sums(), squares(), learned_);
+        p_.profile->calibrate_residuals(*p_.view, sums(), squares(), counted_);
         go(round_ == Round::start ? Stage::losses : Stage::held_scores);
       }
       break;
@@ -89,6 +90,10 @@ bool Learner::step() {
       break;
     case Stage::finish:
       finish();
+      break;
+    case Stage::parts:
+      measure_parts();
+      if (++index_ == learned_ + held_) check_early();
       break;
     case Stage::early:
       measure_early();
@@ -212,7 +217,9 @@ void Learner::judge() {
   }
 }
 
-// The combined scorer, unless another one tells pseudo-faults better by the profile's margin.
+// The combined scorer, unless another one tells pseudo-faults better by the profile's margin. A
+// later phase may return to the combined one, but not begin to look at a window from one side only:
+// whoever chooses its windows would choose the side.
 void Learner::choose() {
   struct Rival {
     uint16_t auc;
@@ -227,7 +234,9 @@ void Learner::choose() {
   };
   Rival best = {static_cast<uint16_t>(report_.auc_combined + p_.profile->margin_permille),
                 Scorer::combined, false};
+  const uint8_t before = p_.view->head().scorer;
   for (const Rival& r : rivals) {
+    if (bound() && before != static_cast<uint8_t>(r.scorer)) continue;
     if (r.auc > best.auc) best = r;
   }
   report_.scorer = best.scorer;
@@ -269,6 +278,7 @@ void Learner::finish() {
       }
     }
     head.threshold = to_i16(threshold_q10(*p_.profile, scores, n));
+    if (held_ != 0 && early_ == 0) compare_held(scores, head);
     if (config_->resume == 0) set_origin(head);
   }
   p_.view->set_head(head);
@@ -279,12 +289,10 @@ void Learner::finish() {
   const Drift drift = parameter_drift(*p_.model, p_.adapter);
   report_.guard.drift_weights = drift.weights;
   report_.guard.drift_biases = drift.biases;
-  tally().early_score = 0;
-  tally().early_told = 0;
-  if (early_ != 0) {
-    go(Stage::early);
+  if (bound() && !classifies()) {
+    go(Stage::parts);
   } else {
-    conclude();
+    check_early();
   }
 }
 

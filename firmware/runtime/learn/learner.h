@@ -93,6 +93,7 @@ class Learner {
     validate,
     replay,
     finish,
+    parts,
     early,
     done,
   };
@@ -109,7 +110,7 @@ class Learner {
     uint32_t wins_residual, wins_nearest, wins_combined;  // in half points
     uint32_t early_told;                                  // pseudo-faults above the threshold
     int32_t early_score;
-    int32_t reserved;  // keeps what follows at a multiple of 8
+    uint16_t later, first;  // windows that were compared by parts
   };
 
   void go(Stage stage) {
@@ -151,9 +152,17 @@ class Learner {
   void calibrate();
   [[nodiscard]] uint8_t objections();  // to the trained candidate, Reason bits
   void set_origin(CalibrationHead& head);
+  [[nodiscard]] bool bound() const;                  // to the first phase
+  [[nodiscard]] bool is_later(uint32_t slot) const;  // stored by a later phase
+  [[nodiscard]] bool counts(uint32_t slot) const { return counted_ == learned_ || !is_later(slot); }
+  void count_windows();
+  void measure_parts();
+  [[nodiscard]] int32_t parts_q10() const;
+  void compare_held(const int16_t* scores, CalibrationHead& head);
+  void check_early();
   void measure_early();
   void compare_early();
-  void lower_threshold(int32_t by_q10);
+  void move_threshold(int32_t by_q10);
   void conclude();
 
   // The work area, piece by piece.
@@ -175,13 +184,14 @@ class Learner {
   LearnReport report_{};
   Stage stage_ = Stage::done;
   Round round_ = Round::start;
-  uint32_t index_ = 0;                           // progress within the stage
-  uint32_t learned_ = 0, held_ = 0, early_ = 0;  // windows
-  uint32_t wide_ = 0;                            // the longer of features and outputs
-  uint32_t step_ = 0;                            // training steps since the start parameters
+  bool candidate_ = false;                      // trained parameters are in RAM
+  uint8_t learned_ = 0, held_ = 0, early_ = 0;  // windows, at most the reservoir's 255
+  uint8_t counted_ = 0;  // learned ones that count for what a healthy machine is
+  uint32_t index_ = 0;   // progress within the stage
+  uint32_t wide_ = 0;    // the longer of features and outputs
+  uint32_t step_ = 0;    // training steps since the start parameters
   uint32_t total_steps_ = 0;
   uint32_t kept_steps_ = 0;
-  bool candidate_ = false;  // trained parameters are in RAM
 };
 
 }  // namespace kilotune

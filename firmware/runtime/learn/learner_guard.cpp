@@ -55,6 +55,40 @@ void Learner::set_origin(CalibrationHead& head) {
   head.early_limit = to_i16(threshold_q10(*p_.profile, distance, early_));
 }
 
+bool Learner::bound() const { return config_->resume != 0 && config_->guard == Guard::all; }
+
+// Later windows are learned, but how far healthy ones spread is for the first ones to say: in a
+// band that a fault creeps into, the spread grows before anything else.
+void Learner::count_windows() {
+  uint32_t first = 0;
+  for (uint32_t s = 0; s < learned_; ++s) first += is_later(s) ? 0 : 1;
+  counted_ = static_cast<uint8_t>(bound() && !classifies() && first != 0 ? first : learned_);
+}
+
+// Where there are no early windows, the first phase's held-back ones stand for them, as far as they
+// are still there. Nothing was trained on them either.
+void Learner::compare_held(const int16_t* scores, CalibrationHead& head) {
+  int32_t sum = 0, n = 0;
+  for (uint32_t i = 0; i < held_; ++i) {
+    if (bound() && is_later(slot_of(learned_ + i))) continue;
+    sum += scores[i];
+    ++n;
+  }
+  report_.guard.margin_now = n == 0 ? head.early_margin : to_i16(head.threshold - sum / n);
+  if (config_->resume == 0) head.early_margin = report_.guard.margin_now;
+}
+
+void Learner::check_early() {
+  tally().early_score = 0;
+  tally().early_told = 0;
+  report_.guard.shift = to_i16(parts_q10());
+  if (early_ != 0) {
+    go(Stage::early);
+  } else {
+    conclude();
+  }
+}
+
 // One early window as it is, or one of the pseudo-faults made of it.
 void Learner::measure_early() {
   const CalibrationHead head = p_.view->head();
@@ -81,7 +115,7 @@ void Learner::measure_early() {
 void Learner::compare_early() {
   CalibrationHead head = p_.view->head();
   GuardReport& g = report_.guard;
-  g.early = static_cast<uint8_t>(early_);
+  g.early = early_;
   g.margin_now = to_i16(head.threshold - tally().early_score / static_cast<int32_t>(early_));
   g.told_now = static_cast<uint16_t>(tally().early_told * 1000 / (early_ * kFakesPerWindow));
   if (config_->resume == 0) {
@@ -89,16 +123,18 @@ void Learner::compare_early() {
     head.early_permille = g.told_now;
     p_.view->set_head(head);
   } else if (early_ >= kLeastEarly && p_.offered->windows != 0) {
-    g.shift = to_i16(shift_q10(*p_.profile, *p_.view, *p_.offered));
+    const int32_t shift = shift_q10(*p_.profile, *p_.view, *p_.offered);
+    if (shift > g.shift) g.shift = to_i16(shift);
   }
-  g.margin_first = head.early_margin;
   g.told_first = head.early_permille;
 }
 
 // Few held-back windows make a threshold that moves by chance, and many phases would move it far.
-void Learner::lower_threshold(int32_t by_q10) {
+// Windows that are like learned ones, such as those of a recording cut at another place, make one
+// that is too low for all others.
+void Learner::move_threshold(int32_t by_q10) {
   CalibrationHead head = p_.view->head();
-  head.threshold = to_i16(head.threshold - by_q10);
+  head.threshold = to_i16(head.threshold + by_q10);
   report_.threshold = head.threshold;
   p_.view->set_head(head);
 }
@@ -106,18 +142,26 @@ void Learner::lower_threshold(int32_t by_q10) {
 void Learner::conclude() {
   GuardReport& g = report_.guard;
   if (early_ != 0) compare_early();
+  g.margin_first = p_.view->head().early_margin;
   go(Stage::done);
   if (config_->resume == 0 || config_->guard != Guard::all) return;
   const auto mind = [&](bool holds, Reason reason) {
     if (holds) g.reasons = static_cast<uint8_t>(g.reasons | reason);
   };
-  mind(p_.offered->refused > p_.offered->windows / kRefusedShare, kUnlike);
+  const Offered& offered = *p_.offered;
+  const int32_t windows =
+      static_cast<int32_t>(offered.windows < kMostWindows ? offered.windows : kMostWindows);
+  mind(offered.refused > offered.windows / kRefusedShare, kUnlike);
+  mind(offered.newness < kLeastNewness_q10 * windows, kUnlike);
   mind(g.shift > kShiftLimit_q10, kShifted);
   mind(g.early_alarms > early_ / kAlarmShare, kEarlyAlarms);
   mind(g.told_now + kToldLoss_permille < g.told_first, kInsensitive);
   const int32_t growth = g.margin_now - g.margin_first;
-  mind(growth > kMarginGrowth_q10, kTolerant);
-  if (early_ != 0 && growth > kMarginKept_q10) lower_threshold(growth - kMarginKept_q10);
+  mind(early_ != 0 && growth > kMarginGrowth_q10, kTolerant);
+  if (early_ != 0 && growth > 0) move_threshold(-growth);
+  // Without early windows, those that stand for them may be like learned ones too: no slack then.
+  const int32_t lost = early_ != 0 ? kMarginLost_q10 : 0;
+  if (growth < -lost) move_threshold(-lost - growth);
   g.returned = (g.reasons & kReturning) != 0 ? 1 : 0;
 }
 

@@ -21,6 +21,7 @@ void Learner::measure_residual() {
     std::memset(sums(), 0, 4 * n);
     std::memset(squares(), 0, 8 * n);
   }
+  if (!counts(index_)) return;
   load(index_);
   const SquaredError differences = p_.scoring->differences();
   for (uint32_t o = 0; o < n; ++o) {

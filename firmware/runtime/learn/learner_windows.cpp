@@ -10,7 +10,7 @@ constexpr int32_t kIsolated = 4 * 1024;  // Q10 log2: 16 times the median square
 }  // namespace
 
 Neighbours Learner::neighbours(uint32_t slot) const {
-  const Slots others = {0, learned_, slot};
+  const Slots others = {0, learned_, slot, counted_ != learned_};
   return nearest_slots(*p_.view, p_.view->entry(slot), others, p_.profile->neighbours);
 }
 
@@ -36,7 +36,8 @@ void Learner::drop_isolated() {
       distance[s] = distance[p_.reservoir->learned()];
       ++report_.dropped;
     }
-    learned_ = p_.reservoir->learned();
+    learned_ = static_cast<uint8_t>(p_.reservoir->learned());
+    count_windows();
   }
   std::memset(sums(), 0, 4 * wide_);
   go(Stage::near_weights);
@@ -44,6 +45,7 @@ void Learner::drop_isolated() {
 
 // Sum over windows of (k x - sum of the k nearest others)^2: below 255 * (4 * 255 * 2)^2 < 2^31.
 void Learner::measure_locality() {
+  if (!counts(index_)) return;
   const Neighbours found = neighbours(index_);
   const int8_t* x = p_.view->entry(index_);
   for (uint32_t i = 0; i < p_.view->features(); ++i) {
@@ -61,7 +63,7 @@ void Learner::set_near_weights() {
   for (uint32_t i = 0; i < n; ++i) total += variance(i);
   // In sums over learned windows: mean variance times pseudo-windows = total / n * pseudo /
   // learned.
-  const uint64_t windows = learned_ == 0 ? 1 : learned_;
+  const uint64_t windows = counted_ == 0 ? 1 : counted_;
   const uint64_t prior = total * p_.profile->near_pseudo / (n * windows) + 1;
   uint64_t least = ~0ull;
   for (uint32_t i = 0; i < n; ++i)

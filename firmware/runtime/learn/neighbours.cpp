@@ -1,6 +1,8 @@
 // Insertion into a list of at most four.
 #include "runtime/learn/neighbours.h"
 
+#include "runtime/learn/reservoir.h"
+
 namespace kilotune {
 
 Neighbours nearest_slots(const AdapterView& view, const int8_t* x, const Slots& among, uint32_t k) {
@@ -8,7 +10,7 @@ Neighbours nearest_slots(const AdapterView& view, const int8_t* x, const Slots& 
   Neighbours found = {};
   uint32_t best[kMostNeighbours];
   for (uint32_t s = among.first; s < among.first + among.count; ++s) {
-    if (s == among.skip) continue;
+    if (s == among.skip || (among.first_only && view.labels()[s] != kFirst)) continue;
     const int8_t* e = view.entry(s);
     uint32_t distance = 0;
     for (uint32_t i = 0; i < n; ++i) {

@@ -14,6 +14,7 @@ constexpr uint32_t kNoSlot = 0xFFFFFFFFu;
 struct Slots {
   uint32_t first, count;
   uint32_t skip = kNoSlot;  // one that does not count: a window is at distance 0 of itself
+  bool first_only = false;  // of the reservoir: without what later phases have stored
 };
 
 struct Neighbours {

@@ -47,8 +47,16 @@ void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, b
   hold_count_ = hold_count;
   seed_ = seed;
   cautious_ = cautious;
-  count_ = fresh_learned_ = fresh_held_ = 0;
-  if (cautious) std::memset(view_->labels(), 0, view_->capacity());
+  count_ = later_learned_ = later_held_ = 0;
+  if (!cautious) return;
+  const auto age = [&](uint32_t slot, uint8_t& later) {
+    uint8_t& label = view_->labels()[slot];
+    if (label == kFirst) return;
+    label = kLater;
+    ++later;
+  };
+  for (uint32_t s = 0; s < learned_; ++s) age(s, later_learned_);
+  for (uint32_t s = 0; s < held_; ++s) age(learn_slots_ + s, later_held_);
 }
 
 void Reservoir::save(CalibrationHead& head) const {
@@ -68,35 +76,40 @@ Reservoir::Places Reservoir::offer(uint8_t label) {
   Places places = {-1, -1};
   if (slots != 0) {
     uint32_t& seen = hold ? held_seen_ : learned_seen_;
+    uint32_t& filled = hold ? held_ : learned_;
     ++seen;
-    places.slot = sample(hold ? held_ : learned_, slots, seen, seen * 2 + (hold ? 1 : 0));
-    if (places.slot >= 0) places.slot += static_cast<int32_t>(first);
-    if (places.slot >= 0 && cautious_ && !may_replace(static_cast<uint32_t>(places.slot), hold)) {
-      places.slot = -1;
-    }
-    if (places.slot >= 0) {
-      view_->labels()[places.slot] = cautious_ ? kFresh : label;
+    const int32_t at = sample(filled, slots, seen, seen * 2 + (hold ? 1 : 0));
+    const uint32_t slot = first + static_cast<uint32_t>(at);
+    if (at >= 0 && (!cautious_ || may_store(slot, hold, slots))) {
+      places.slot = static_cast<int32_t>(slot);
+      if (static_cast<uint32_t>(at) == filled) ++filled;
+      view_->labels()[slot] = cautious_ ? kFresh : label;
     }
   }
   if (hold && !calibrated_ && view_->early_capacity() != 0) {
     ++early_seen_;
-    places.early = sample(early_, view_->early_capacity(), early_seen_, early_seen_ ^ kEarlyStream);
-    if (places.early >= 0) places.early += static_cast<int32_t>(first_early());
+    const int32_t at =
+        sample(early_, view_->early_capacity(), early_seen_, early_seen_ ^ kEarlyStream);
+    if (at >= 0) places.early = static_cast<int32_t>(first_early()) + at;
+    if (static_cast<uint32_t>(at) == early_) ++early_;
   }
   return places;
 }
 
-bool Reservoir::may_replace(uint32_t slot, bool hold) {
-  if (view_->labels()[slot] == kFresh) return true;
-  uint8_t& fresh = hold ? fresh_held_ : fresh_learned_;
-  if (2u * fresh >= (hold ? held_ : learned_)) return false;
-  ++fresh;
+// A later window takes the place of a later one, or one of the half that later ones may have.
+bool Reservoir::may_store(uint32_t slot, bool hold, uint32_t slots) {
+  const bool empty = slot == (hold ? learn_slots_ + held_ : learned_);
+  if (!empty && view_->labels()[slot] != kFirst) return true;
+  uint8_t& later = hold ? later_held_ : later_learned_;
+  if (2u * later >= slots) return false;
+  ++later;
   return true;
 }
 
-// The slot of the `seen`-th window of a share of `slots`, -1: none.
-int32_t Reservoir::sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream) {
-  if (filled < slots) return static_cast<int32_t>(filled++);
+// The slot of the `seen`-th window of a share of `slots`, the next empty one if there is any; -1:
+// none.
+int32_t Reservoir::sample(uint32_t filled, uint32_t slots, uint32_t seen, uint32_t stream) {
+  if (filled < slots) return static_cast<int32_t>(filled);
   const uint32_t slot = Random(seed_, stream).below(seen);
   return slot < slots ? static_cast<int32_t>(slot) : -1;
 }

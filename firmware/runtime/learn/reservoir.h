@@ -15,9 +15,9 @@
 
 namespace kilotune {
 
-// Label of windows that a cautious phase has stored; classifiers, whose labels are classes, have
-// none.
-constexpr uint8_t kFresh = 1;
+// Labels of windows that cautious phases have stored: this one, and those before it. All others are
+// the first phase's. Classifiers, whose labels are classes, have none of this.
+constexpr uint8_t kFirst = 0, kFresh = 1, kLater = 2;
 
 class Reservoir {
  public:
@@ -25,8 +25,8 @@ class Reservoir {
   // last `hold_count` go to the held-back share, whose slots are the last capacity * hold_count /
   // hold_period. hold_count < hold_period.
   void begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count, uint32_t seed);
-  // Goes on with the calibrated entries that are there. `cautious`: at most half of each share is
-  // replaced, and new windows are told from old ones.
+  // Goes on with the calibrated entries that are there. `cautious`: all such phases together fill
+  // at most half of each share, and new windows are told from old ones.
   void resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious);
 
   // Where a window is to be stored: in a slot of its share, as an early window, both or (-1) not.
@@ -63,8 +63,8 @@ class Reservoir {
   void drop_learned(uint32_t slot);
 
  private:
-  [[nodiscard]] bool may_replace(uint32_t slot, bool hold);
-  [[nodiscard]] int32_t sample(uint32_t& filled, uint32_t slots, uint32_t seen, uint32_t stream);
+  [[nodiscard]] bool may_store(uint32_t slot, bool hold, uint32_t slots);
+  [[nodiscard]] int32_t sample(uint32_t filled, uint32_t slots, uint32_t seen, uint32_t stream);
   void widen(uint32_t feature, int32_t distance);
 
   AdapterView* view_ = nullptr;
@@ -75,7 +75,7 @@ class Reservoir {
   uint32_t learn_slots_ = 0, seed_ = 0;
   uint8_t hold_period_ = 1, hold_count_ = 0;
   bool calibrated_ = false, cautious_ = false;
-  uint8_t fresh_learned_ = 0, fresh_held_ = 0;
+  uint8_t later_learned_ = 0, later_held_ = 0;  // of a cautious phase
 };
 
 }  // namespace kilotune

@@ -29,13 +29,19 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
   const uint32_t k = profile_->neighbours < learned ? profile_->neighbours : learned;
   uint64_t best[kMaxNeighbours];  // ascending; a profile is opened with no more
   uint32_t found = 0;
+  uint64_t later = ~0ull;
   for (uint32_t s = 0; s < learned; ++s) {
-    if (old_only && view_->labels()[s] == kFresh) continue;
+    const uint8_t label = view_->labels()[s];
+    if (old_only && label == kFresh) continue;
     const int8_t* e = view_->entry(s);
     uint64_t distance = 0;
     for (uint32_t i = 0; i < n; ++i) {
       const int32_t d = x[i] - e[i];
       distance += static_cast<uint32_t>(d * d) * uint32_t{weight[i]};  // 255^2 * 65535 < 2^32
+    }
+    if (label != kFirst) {
+      later = distance < later ? distance : later;
+      continue;
     }
     uint32_t at = found;
     while (at > 0 && best[at - 1] > distance) --at;
@@ -43,6 +49,14 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
     if (found < k) ++found;
     for (uint32_t j = found - 1; j > at; --j) best[j] = best[j - 1];
     best[at] = distance;
+  }
+  if (later != ~0ull) {
+    if (found != 0 && later < best[0] / 2) later = best[0] / 2;
+    if (found < k) {
+      best[found++] = later;
+    } else if (later < best[k - 1]) {
+      best[k - 1] = later;
+    }
   }
   uint64_t sum = 0;
   for (uint32_t j = 0; j < found; ++j) sum += best[j];

@@ -36,7 +36,9 @@ class Scoring {
   // Mean over outputs of ((residual - mean) / scale)^2, Q10 log2. Runs forward.
   [[nodiscard]] int32_t residual() const;
   // Mean weighted squared distance of `x` to the nearest of the `learned` stored windows, Q10 log2;
-  // relative to an arbitrary unit, constant between two calibrations. learned >= 1.
+  // relative to an arbitrary unit, constant between two calibrations. learned >= 1. Of the windows
+  // that later phases have stored, only the nearest one counts, and no nearer than by half the
+  // squared distance of the nearest first one: what a fault can gain by it is less than one bit.
   [[nodiscard]] int32_t nearest(const int8_t* x, uint32_t learned, bool old_only = false) const;
   // Mean of the two, each levelled by its mean on the held-back windows.
   [[nodiscard]] static int32_t combine(int32_t residual, int32_t nearest,

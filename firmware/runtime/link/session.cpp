@@ -329,6 +329,7 @@ Status Session::on_status(const None&) {
     a.status_report_m = to_message(engine_.report());
     a.status_counters_m = to_message(engine_.counters());
     a.status_guard_m = to_message(engine_.report().guard, engine_.counters());
+    a.known = engine_.counters().refused[bit_of(kKnown)];
   }
   const FrameCounters& f = decoder_.counters();
   a.status_link_m.frames = f.frames;

@@ -19,8 +19,13 @@ REASONS = {
     Reason.tolerant: "returned to the checkpoint: the threshold rose too far above the early windows",
     Reason.insensitive: "returned to the checkpoint: pseudo-faults of the early windows are no longer detected",
     Reason.aged: "re-calibration refused: the machine has changed more than ageing explains",
-    Reason.unlike: "returned to the checkpoint: too many windows were refused, so the others are not trusted",
-    Reason.shifted: "returned to the checkpoint: on average, the windows are too far from the early ones",
+    Reason.unlike: (
+        "returned to the checkpoint: too many windows were refused, or known from earlier learning, so the others are "
+        "not trusted"
+    ),
+    Reason.shifted: (
+        "returned to the checkpoint: on average, the windows are too far from the first ones, in all or in a few bands"
+    ),
 }
 
 

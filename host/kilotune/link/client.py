@@ -166,7 +166,7 @@ class Client:
         """Sends a request, and repeats it until it is answered; the device executes it once, however often it arrives.
 
         Without the key, what needs the key is not asked of a locked device: a success could only be forged. A refused
-        request is never made again: refusals carry no tag, and the device may have executed it.
+        request is not made again: refusals carry no tag, and the device may have executed it.
         """
         refused = self.barred(kind) if self.barred is not None and self._key is None else None
         if refused is not None:

@@ -1,4 +1,4 @@
-"""How `kilotune evaluate` tells what it found."""
+"""How `kilotune evaluate` shows its results."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def evaluation_text(found: Evaluation) -> str:
         lines += [f"{shown.name}, file by file:", table(files, ("file", "is", "windows", "anomalous", "alarm")), ""]
     lines.append(f"recommended: {found.recommended}")
     if found.on_device not in (found.recommended, ""):
-        lines.append(f"of what a device can do: {found.on_device}")
+        lines.append(f"among what a device can do: {found.on_device}")
     lines += [f"because: {found.reason}", *(f"warning: {printable(w)}" for w in found.warnings)]
     return "\n".join(lines)
 

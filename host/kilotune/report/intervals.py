@@ -30,13 +30,13 @@ class Intervals:
 
 
 def wilson(share: float, trials: float) -> Interval:
-    """Wilson's interval of a share seen in so many independent trials; all of 0 to 1 where there are none."""
+    """Wilson's interval of a share seen in this many independent trials; 0 to 1 if there are none."""
     if not trials > 0 or math.isnan(share):
         return 0.0, 1.0
     z2 = _Z * _Z
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = _Z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
-    # At the ends, rounding must not leave the share itself outside.
+    # At the ends, rounding must not exclude the share itself.
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 

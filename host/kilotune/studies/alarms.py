@@ -1,16 +1,16 @@
-"""From windows above a threshold to alarms: the one rule of persistence, and how often alarms come."""
+"""From windows above a threshold to alarms: the persistence rule, and how often alarms occur."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# An alarm is sustained while so many of so many consecutive windows are above the threshold: what passes once, such as
-# a knock on the housing, raises none.
+# An alarm is sustained while this many of this many consecutive windows are above the threshold: a single event, such
+# as a knock on the housing, raises none.
 SUSTAINED, OF_WINDOWS = 3, 5
 
 
 def sustained(above: Sequence[bool]) -> list[bool]:
-    """(windows,) whether the alarm is sustained when that window has been judged."""
+    """(windows,) whether the alarm is sustained after that window."""
     return [sum(above[max(0, k + 1 - OF_WINDOWS) : k + 1]) >= SUSTAINED for k in range(len(above))]
 
 
@@ -21,7 +21,7 @@ def episodes(above: Sequence[bool]) -> int:
 
 
 def longest_run(above: Sequence[bool]) -> int:
-    """The most consecutive windows above the threshold."""
+    """The largest number of consecutive windows above the threshold."""
     most = run = 0
     for window in above:
         run = run + 1 if window else 0

@@ -1,7 +1,7 @@
 """Which method suits a machine: learns from its healthy recordings on the twin with each, and compares.
 
-Samples go through the twin once, which computes the features of every window and says which of them a dead or
-overdriven sensor spoiled. Every way then learns from, and scores, the same features.
+Samples go through the twin once. It computes the features of every window, and says which windows a dead or overdriven
+sensor has spoiled. Every method then learns from the same features, and scores the same features.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Files = list[list[float]]  # scores, file by file
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Windows to learn from: offered, refused for a broken sensor; and of those that the device kept."""
+    """Windows to learn from: offered, and refused because of a broken sensor; and those that the device kept."""
 
     offered: int
     refused: int
@@ -70,11 +70,11 @@ class Way:
     name: str
     method: Method
     scorer: Scorer
-    passes: int | None  # None: as asked for
+    passes: int | None  # None: as requested
     force: bool
 
 
-# In the order of what they cost: calibration before training, biases before weights.
+# In the order of cost: calibration before training, biases before weights.
 WAYS = (
     Way("calibration", Method.bias, Scorer.residual, 0, False),
     Way("nearest windows", Method.bias, Scorer.nearest, 0, False),
@@ -88,7 +88,7 @@ WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """All of a study, file by file, and what the device is asked to do with them."""
+    """All data of a study, file by file, and how the device is to learn."""
 
     learn: tuple[Measured, ...]
     test: tuple[Measured, ...]
@@ -109,9 +109,9 @@ def evaluate(
     reservoir: int | None = None,
     progress: Callable[[float, float, str], None] = lambda done, total, note: None,
 ) -> Evaluation:
-    """Compares every way of `WAYS`, the untouched model and plain baselines on these recordings.
+    """Compares every method of `WAYS`, the unchanged model and simple baselines on these recordings.
 
-    `healthy_test`: healthy recordings that nothing is learned from; without, `hold_out` chooses by `by` and `share`.
+    `healthy_test`: healthy recordings to test on only; without them, `hold_out` chooses by `by` and `share`.
     `reservoir`: windows that the device stores.
     """
     images = _images(model, reservoir)
@@ -129,9 +129,7 @@ def evaluate(
     recommended, reason = recommend(rows)
     warnings = [d.text for d in doubts] + _notes(found) + list(parts.notes)
     if because := judge(doubts):
-        reason = (
-            f"not to be believed: the sides differ in how they were recorded ({because}). The figures say: {reason}"
-        )
+        reason = f"do not trust this: the sides differ in how they were recorded ({because}). The figures say: {reason}"
         recommended = NO_RECOMMENDATION
     stored = reports[0] if reports else None
     learned = Learned(
@@ -173,13 +171,13 @@ def _windows(
 
 
 def _counts(found: Windows) -> tuple[int, int, int]:
-    """Windows that can be learned from, healthy and faulty ones that can be judged."""
+    """Numbers of windows: to learn from, and healthy and faulty ones to test on."""
     test, bad = (sum(int(m.alive.sum()) for m in side) for side in (found.test, found.fault))
     return sum(int(m.learnable.sum()) for m in found.learn), test, bad
 
 
 def _troubles(found: Windows) -> list[str]:
-    """What sensors did, file by file."""
+    """Notes on sensor faults, file by file."""
     out = []
     for side in (found.learn, found.test, found.fault):
         for m in side:
@@ -200,10 +198,10 @@ def _notes(found: Windows) -> list[str]:
     if min(sizes) < 50:
         notes.append(
             f"only {sizes[0]} healthy and {sizes[1]} faulty windows were tested: "
-            f"a rate is known to about {100 / min(sizes):.0f} points"
+            f"so rates are accurate to about {100 / min(sizes):.0f} percentage points"
         )
     if learned < 24:
-        notes.append(f"only {learned} windows were learned from: the threshold will be rough")
+        notes.append(f"only {learned} windows were learned from, so the threshold is rough")
     if missing := baselines.missing():
         notes.append(f"not compared: {', '.join(missing)}")
     return notes
@@ -233,7 +231,7 @@ def _untouched(image: Image, found: Windows) -> Row:
         limit = threshold(device)
         scores = _scores(device, found.test), _scores(device, found.fault)
     row = judged("nothing", "device", *scores, float("inf") if limit is None else limit, found)
-    return replace(row, ram_bytes=_ram(image), image_bytes=len(image.content), detail="the model as it was shipped")
+    return replace(row, ram_bytes=_ram(image), image_bytes=len(image.content), detail="the model as shipped")
 
 
 def _on_twin(image: Image, way: Way, found: Windows) -> tuple[Row, LearnReport]:
@@ -272,7 +270,7 @@ def _ram(image: Image) -> int:
 
 
 def baseline_rows(image: Image, found: Windows) -> list[Row]:
-    """Without a network, in floating point, on the same windows: as many held back, a threshold by the same rule."""
+    """Baselines without a network, in floating point, on the same windows, with the same hold-back and threshold."""
     learn = baselines.joined([m.only(m.learnable) for m in found.learn])
     options = found.options
     held = baselines.held_back(len(learn), options.hold_period, options.hold_count)
@@ -287,7 +285,7 @@ def baseline_rows(image: Image, found: Windows) -> list[Row]:
 
 
 def judged(name: str, where: str, healthy: Files, fault: Files, threshold: float, found: Windows) -> Row:
-    """Figures of one way of scoring, with their intervals, file by file."""
+    """Figures of one scoring method, with their intervals, file by file."""
     config = found.config
     tested, faulty = ([s for file in side for s in file] for side in (healthy, fault))
     files = []

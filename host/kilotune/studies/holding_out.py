@@ -1,6 +1,6 @@
-"""Which healthy windows are learned from and which are the test: whole files, or blocks of time, never single windows.
+"""Which healthy windows to learn from and which to test on: whole files or blocks of time, never single windows.
 
-Neighbouring windows share what was going on, and would flatter every figure.
+Neighbouring windows resemble each other, so they would make every figure too good.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from kilotune.errors import KilotuneError
 if TYPE_CHECKING:
     from kilotune.recordings import Recording
 
-SEVERAL = 3  # files: from so many on, some are held out as they are
+SEVERAL = 3  # files: from this number on, whole files are held out
 HOLD_OUT = ("auto", "files", "blocks")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Healthy recordings to learn from and to test on, and how they came apart, in words."""
+    """Healthy recordings to learn from and to test on, and a text on how they were divided."""
 
     learn: tuple[Recording, ...]
     test: tuple[Recording, ...]
@@ -38,7 +38,7 @@ def hold_out(
     window: int,
     by: str = "auto",
 ) -> Held:
-    """`test`: healthy recordings of their own to test on; else files of `healthy`, or the end of each.
+    """`test`: separate healthy recordings to test on; without them, files of `healthy`, or the end of each.
 
     `by` "files", "blocks", or "auto": files where there are several. KilotuneError `bad_argument` where a recording
     is on two sides.
@@ -52,25 +52,27 @@ def hold_out(
         return Held(tuple(own), tuple(other), f"{_files(other)} given for the test", (*notes, *more))
     if by == "files" and len(own) < 2:
         raise KilotuneError(
-            "bad_argument", "one healthy recording cannot be held out and learned from", "give more, or hold out blocks"
+            "bad_argument",
+            "a single healthy recording cannot be both held out and learned from",
+            "give more, or hold out blocks",
         )
     if by == "files" or (by == "auto" and len(own) >= SEVERAL):
         learn, rest = split_files(own, share)
         notes.append(
-            f"{', '.join(r.name for r in rest)} held out whole: if files are operating points of their own, "
-            "--hold-out blocks learns a part of each"
+            f"{', '.join(r.name for r in rest)} held out whole: if each file is a different operating point, "
+            "--hold-out blocks learns from a part of each"
         )
         return Held(tuple(learn), tuple(rest), f"{_files(rest)} of {len(own)} held out whole", tuple(notes))
     parts = split_healthy(own, share=share, window=window)
     where = "the same file" if len(own) == 1 else "the same files"
-    notes.append(f"the test is the end of {where} that were learned from: another day may differ more")
+    notes.append(f"the test is the end of {where} that the device learns from: another day may differ more")
     return Held(
         tuple(parts[0]), tuple(parts[1]), f"the last {100 * (1 - share):.0f} % of each file held out", tuple(notes)
     )
 
 
 def split_files(recordings: Sequence[Recording], share: float) -> tuple[list[Recording], list[Recording]]:
-    """(to learn from, to test on): whole files, those held out spread evenly over the order they came in."""
+    """(to learn from, to test on): whole files; those held out are spread evenly over the given order."""
     count = min(len(recordings) - 1, max(1, int(len(recordings) * (1 - share))))
     step = len(recordings) / count
     held = {int(step * k + step / 2) for k in range(count)}
@@ -83,9 +85,9 @@ def split_files(recordings: Sequence[Recording], share: float) -> tuple[list[Rec
 def split_healthy(
     recordings: Sequence[Recording], *, share: float, window: int
 ) -> tuple[list[Recording], list[Recording]]:
-    """(to learn from, to test on): the first `share` of each in time, a window between left out.
+    """(to learn from, to test on): the first `share` of each in time; a window in between is skipped.
 
-    Recordings that are too short to be split so are learned from or tested on whole: the first `share` of them.
+    Recordings that are too short to be divided are learned from or tested on whole: the first `share` of them.
     """
     learn: list[Recording] = []
     test: list[Recording] = []
@@ -115,13 +117,13 @@ def _splits(recording: Recording, share: float, window: int) -> bool:
 
 
 def _distinct(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
-    """Without those that have the samples of an earlier one: a copy held out would be no test."""
+    """Drops recordings with the samples of an earlier one, as a held-out copy would not be a test."""
     kept: dict[bytes, Recording] = {}
     notes = []
     for recording in recordings:
         first = kept.setdefault(_digest(recording), recording)
         if first is not recording:
-            notes.append(f"{recording.name} has the samples of {first.name}: it counts once")
+            notes.append(f"{recording.name} has the same samples as {first.name}, so it is used once")
     return list(kept.values()), notes
 
 
@@ -131,8 +133,8 @@ def _refuse_shared(one: Sequence[Recording], other: Sequence[Recording], first: 
         if (name := known.get(_digest(recording))) is not None:
             raise KilotuneError(
                 "bad_argument",
-                f"{recording.name} ({second}) has the samples of {name} ({first})",
-                "give each recording once: a test on what was learned, or on one state, says nothing",
+                f"{recording.name} ({second}) has the same samples as {name} ({first})",
+                "give each recording once: a test on learned samples, or with equal samples on both sides, is void",
             )
 
 

@@ -1,4 +1,4 @@
-"""Which of several ways of scoring to use: the plainest that is as good as the best, and why."""
+"""Which of several scoring methods to use: the simplest that is as good as the best, and why."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from kilotune.report.intervals import Intervals
     from kilotune.report.metrics import Separation
 
-AUC_TIE = 0.005  # rows this near in AUC are alike: false alarms decide
-RATE_TIE = 0.01  # rates this near are alike: detection decides, then cost
-OWN_CHOICE = "the device's own choice"  # never recommended itself: it is one of the other rows
+AUC_TIE = 0.005  # rows this close in AUC count as equal: false alarms decide
+RATE_TIE = 0.01  # rates this close count as equal: detection decides, then cost
+OWN_CHOICE = "the device's own choice"  # never recommended, as it is one of the other rows
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """What one way of scoring said of one file."""
+    """The result of one scoring method for one file."""
 
     name: str
     truth: str  # "healthy" or "fault"
@@ -28,7 +28,7 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way of scoring."""
+    """One scoring method."""
 
     name: str
     where: str  # "device" or "host" (a plain baseline)
@@ -49,7 +49,7 @@ class Row:
 
 
 def recommend(rows: Sequence[Row]) -> tuple[str, str]:
-    """(name, why): the plainest row that equals the best one, whose figures lie within its intervals."""
+    """(name, why): the simplest row with figures within the intervals of the best one."""
     choices = [r for r in rows if r.name != OWN_CHOICE] or list(rows)
     top = best(choices)
     chosen = plainest(choices, top)
@@ -63,20 +63,20 @@ def recommend(rows: Sequence[Row]) -> tuple[str, str]:
         parts.append(f"the model without learning {nothing.separation.auc:.3f}, {rates(nothing)}")
     parts += _against_baselines(choices)
     if top.separation.auc < 0.7:
-        parts.append("none separates well: is the fault in the measured band, and at this place?")
+        parts.append("none separates well: is the fault within the measured band, and near the sensor?")
     return chosen.name, "; ".join(parts)
 
 
 def on_device(rows: Sequence[Row]) -> str:
-    """The same among what a device can be told to do; empty where there is no such row."""
+    """The same among the methods that a device supports; empty if there are none."""
     own = [r for r in rows if r.where == "device" and r.name != OWN_CHOICE]
     return plainest(own, best(own)).name if own else ""
 
 
 def best(rows: Sequence[Row]) -> Row:
-    """By AUC; of equal ones by false alarms, then by detection, then by cost.
+    """The best by AUC; among equals by false alarms, then by detection, then by cost.
 
-    A row whose own threshold is of no use is no best row, however well another threshold would do.
+    A row with a useless threshold of its own is never best, however well another threshold would work.
     """
     useful = [r for r in rows if _gain(r) > 0] or list(rows)
     highest = max(r.separation.auc for r in useful)
@@ -93,7 +93,7 @@ def plainest(rows: Sequence[Row], top: Row) -> Row:
 
 
 def equals(row: Row, top: Row) -> bool:
-    """Whether the difference between them may be chance: what `top` shows lies within the intervals of `row`."""
+    """Whether the difference may be chance: the figures of `top` are within the intervals of `row`."""
     a, b = row.separation, top.separation
     if row.intervals is None:
         return (
@@ -103,17 +103,17 @@ def equals(row: Row, top: Row) -> bool:
         )
     i = row.intervals
     within = i.auc[1] >= b.auc and i.false_alarms[0] <= b.false_alarms and i.detection[1] >= b.detection
-    # Alarms for everything, or for nothing, equal no detector that tells the two apart.
+    # Alarms for everything, or for nothing, are not equal to a detector that separates the two.
     return within and (_gain(row) > 0 or _gain(top) <= 0)
 
 
 def _gain(row: Row) -> float:
-    """What the threshold is worth: detection less false alarms, 0 for one that tells nothing."""
+    """The value of the threshold: detection minus false alarms, 0 for a useless one."""
     return row.separation.detection - row.separation.false_alarms
 
 
 def _against_baselines(rows: Sequence[Row]) -> list[str]:
-    """Where a plain baseline does better than every row of the device, or as well: which, and by how much."""
+    """A note if a simple baseline is better than, or as good as, every row of the device: which, and by how much."""
     own, plain = ([r for r in rows if r.where == where] for where in ("device", "host"))
     if not own or not plain:
         return []
@@ -121,14 +121,14 @@ def _against_baselines(rows: Sequence[Row]) -> list[str]:
     more = host.separation.auc - device.separation.auc
     if more > AUC_TIE or (abs(more) <= AUC_TIE and _gain(host) - _gain(device) > RATE_TIE):
         return [
-            f"a plain baseline does better than the device here: {host.name}, AUC {host.separation.auc:.3f} against "
+            f"a simple baseline does better than the device here: {host.name}, AUC {host.separation.auc:.3f} against "
             f"{device.separation.auc:.3f} of {device.name} ({more:+.3f}), {rates(host)} against {rates(device)}"
         ]
     simple = plainest(rows, device)
     if simple.where == "host":
-        return [f"a plain baseline does as well as the device's best row here, {device.name}: {simple.name}"]
+        return [f"a simple baseline does as well as the device's best row here, {device.name}: {simple.name}"]
     return [
-        f"the best plain baseline, {host.name}, has AUC {host.separation.auc:.3f}, {rates(host)} "
+        f"the best simple baseline, {host.name}, has AUC {host.separation.auc:.3f}, {rates(host)} "
         f"({-more:+.3f} for {device.name})"
     ]
 

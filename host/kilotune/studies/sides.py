@@ -1,7 +1,7 @@
-"""Whether healthy and faulty recordings can be compared at all: what differs may be how they were recorded.
+"""Whether healthy and faulty recordings can be compared at all, or differ in how they were recorded.
 
 A fault raises some parts of the spectrum of some axes. A wrong unit raises all of them alike, a permuted axis makes
-each look like another, and a lower rate leaves the upper part empty. A detector tells all of these perfectly.
+each look like another, and a lower rate leaves the upper part empty. A detector separates all of these perfectly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BANDS, POINTS = 24, 1024  # of the spectra that are compared
 QUIETEST = 0.25  # quantile of the bands' differences: a fault leaves some bands as they were
-LOUDER = 2.0  # log2 of amplitude: all bands this much apart are no fault's
+LOUDER = 2.0  # log2 of amplitude: if all bands differ by this much, it is not a fault
 ALIKE = 0.35  # log2: spread of the bands' differences within which a factor is the same for all
 STEP_DC_G = 0.3  # g: an offset that a remounted or turned sensor has
 UNLIKE, BETTER = 0.7, 0.5  # log2: axes differ by so much, and in another order by less than this share of it
@@ -38,7 +38,7 @@ _FACTORS = (
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something that differs between the sides. `certain`: it is the recording's and not the machine's."""
+    """A difference between the sides. `certain`: it comes from the recording and not from the machine."""
 
     text: str
     certain: bool
@@ -56,7 +56,7 @@ class Side:
 
 
 def compare(healthy: Sequence[Recording], fault: Sequence[Recording], full_scale_g: float) -> list[Doubt]:
-    """All doubts about a comparison of the two; empty where there is none."""
+    """All doubts about a comparison of the two; empty if there are none."""
     a, b = (_side(recordings, full_scale_g) for recordings in (healthy, fault))
     doubts = []
     if a.unit != b.unit:
@@ -109,14 +109,14 @@ def _resampled(healthy: Sequence[Recording], fault: Sequence[Recording]) -> list
     return [
         Doubt(
             f"the sides come from different rates (healthy: {'; '.join(sorted(a))}. Faulty: {'; '.join(sorted(b))}): "
-            "the edge that resampling leaves is easy to tell",
+            "the edge that resampling leaves is easy to detect",
             False,
         )
     ]
 
 
 def _level(a: Side, b: Side) -> list[Doubt]:
-    """All bands of all axes raised or lowered, which no fault does; by one factor, which a unit does."""
+    """Doubts if all bands of all axes differ, which no fault causes, or by a single factor, as with a wrong unit."""
     import numpy as np
 
     difference = (b.spectrum - a.spectrum).ravel()
@@ -130,14 +130,16 @@ def _level(a: Side, b: Side) -> list[Doubt]:
     text = f"every part of the spectrum of every axis is about {factor:.3g} times louder on the {louder} side"
     named = [words for size, words in _FACTORS if abs(math.log2(factor / size)) < ALIKE]
     if named and even:
-        return [Doubt(f"{text}: {named[0]}? Say the unit of each side, or convert one", True)]
+        return [Doubt(f"{text}: {named[0]}? State the unit of each side, or convert one", True)]
     if even:
-        return [Doubt(f"{text}, by one factor: a unit, a gain or a sensor's range, and no fault", True)]
-    return [Doubt(f"{text}: is it the unit, the gain or the speed, and not the fault?", bool(named) and _heavy(a, b))]
+        return [Doubt(f"{text}, by a single factor: a unit, a gain or a sensor's range, not a fault", True)]
+    return [
+        Doubt(f"{text}: is this the unit, the gain or the speed rather than the fault?", bool(named) and _heavy(a, b))
+    ]
 
 
 def _heavy(a: Side, b: Side) -> bool:
-    """Whether gravity itself is not one g on one side."""
+    """Whether gravity is not 1 g on one side."""
     import numpy as np
 
     sizes = sorted(float(np.linalg.norm(side.dc_g)) for side in (a, b))
@@ -145,14 +147,14 @@ def _heavy(a: Side, b: Side) -> bool:
 
 
 def _axes(a: Side, b: Side) -> list[Doubt]:
-    """The order of axes in which the faulty side is most like the healthy one."""
+    """The order of axes that makes the faulty side most similar to the healthy one."""
     import numpy as np
 
     if a.axes < 2 or a.axes != b.axes:
         return []
 
     def distance(order: Sequence[int]) -> float:
-        # The shape and the level of each axis; the median is deaf to the bands that a fault raises.
+        # The shape and the level of each axis; the median ignores the bands that a fault raises.
         spectra = np.abs(b.spectrum[list(order)] - a.spectrum)
         return float(np.mean(np.median(spectra, axis=1)))
 
@@ -164,7 +166,7 @@ def _axes(a: Side, b: Side) -> list[Doubt]:
     return [
         Doubt(
             f"the axes seem to be in another order on the faulty side (healthy {words}): the spectra then differ by "
-            f"{distance(order):.2f} instead of {same:.2f} (log2). Give both sides one order, with --columns",
+            f"{distance(order):.2f} instead of {same:.2f} (log2). Give both sides the same order, with --columns",
             distance(order) < 0.3 * same,
         )
     ]
@@ -179,15 +181,15 @@ def _offset(a: Side, b: Side) -> list[Doubt]:
     shown = [", ".join(f"{v:+.2f}" for v in side.dc_g) for side in (a, b)]
     return [
         Doubt(
-            f"the constant part differs: healthy {shown[0]} g, faulty {shown[1]} g. Was the sensor mounted anew, or is "
-            "the unit another? A new mounting changes what the device learned",
+            f"the constant part differs: healthy {shown[0]} g, faulty {shown[1]} g. Was the sensor remounted, or is "
+            "the unit different? Remounting changes what the device has learned",
             False,
         )
     ]
 
 
 def _edge(a: Side, b: Side) -> list[Doubt]:
-    """What one side lacks at the top of the band, as after resampling elsewhere."""
+    """A doubt if one side lacks the top of the band, as after resampling elsewhere."""
     import numpy as np
 
     def drop(side: Side) -> float:
@@ -201,7 +203,7 @@ def _edge(a: Side, b: Side) -> list[Doubt]:
     empty = "healthy" if drops[0] > drops[1] else "faulty"
     return [
         Doubt(
-            f"the {empty} side has next to nothing at the top of the band, the other side has: was it recorded at a "
+            f"the {empty} side has almost nothing at the top of the band, unlike the other side: was it recorded at a "
             "lower rate, or filtered?",
             True,
         )
@@ -209,5 +211,5 @@ def _edge(a: Side, b: Side) -> list[Doubt]:
 
 
 def judge(doubts: Sequence[Doubt]) -> str:
-    """What forbids a recommendation; empty where nothing does."""
+    """What forbids a recommendation; empty if nothing does."""
     return "; ".join(d.text for d in doubts if d.certain)

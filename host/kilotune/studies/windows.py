@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kilotune.image.image import Image
     from kilotune.recordings import Recording
 
-# What a sensor did, not the machine: such windows say nothing about it.
+# Caused by the sensor, not the machine: such windows say nothing about the machine.
 DEAD = Refusal.constant | Refusal.stuck
 # A device learns from none of these; yet it scores what is clipped, since a violent fault may do that.
 UNLEARNED = DEAD | Refusal.clipped
@@ -39,7 +39,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of one recording."""
+    """The windows of one recording."""
 
     name: str
     features_q10: npt.NDArray[np.int16]  # (windows, features), as the device computes them
@@ -62,16 +62,16 @@ class Measured:
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """What a sensor did in any window."""
+        """Sensor faults in any window."""
         return tuple(word_of(bit) for bit in Refusal if (self.refused & bit & UNLEARNED).any())
 
     def only(self, which: npt.NDArray[np.bool_]) -> baselines.Measured:
-        """What baselines use, of some windows."""
+        """What baselines use, for some windows."""
         return baselines.Measured(self.statistics[which], self.features_q10[which].astype(float) / 1024)
 
 
 def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]:
-    """One a recording, in order."""
+    """One per recording, in order."""
     import numpy as np
 
     from kilotune.device.samples import to_counts

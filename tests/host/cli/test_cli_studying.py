@@ -85,7 +85,7 @@ def test_evaluate_recommends_nothing_where_the_recordings_differ(
     assert any(word in w for w in told["warnings"])
     if change == "ms2":
         assert told["recommended"] == "none"
-        assert "not to be believed" in told["reason"]
+        assert "do not trust this" in told["reason"]
 
 
 def test_evaluate_says_that_a_sensor_is_dead(tflite: Path, files: tuple[list[Path], list[Path]]) -> None:

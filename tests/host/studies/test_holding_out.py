@@ -57,7 +57,7 @@ def test_a_copy_under_another_name_counts_once() -> None:
     copy = Recording(own[0].samples.copy(), 1000.0, "copy.csv")
     held = hold_out([*own, copy], window=WINDOW)
     assert [r.name for r in held.learn] == ["0.csv", "1.csv"]
-    assert any("copy.csv has the samples of 0.csv" in n for n in held.notes)
+    assert any("copy.csv has the same samples as 0.csv" in n for n in held.notes)
 
 
 @pytest.mark.parametrize("pair", ["healthy and test", "healthy and fault", "test and fault"])
@@ -66,11 +66,11 @@ def test_one_recording_on_two_sides_is_refused(pair: str) -> None:
     sides = {"healthy": [a], "test": [b], "fault": [c]}
     first, second = pair.split(" and ")
     sides[second] = [*sides[second], Recording(sides[first][0].samples, 1000.0, "again.csv")]
-    with pytest.raises(KilotuneError, match=r"again\.csv.*has the samples of") as refused:
+    with pytest.raises(KilotuneError, match=r"again\.csv.*has the same samples as") as refused:
         hold_out(sides["healthy"], sides["test"], fault=sides["fault"], window=WINDOW)
     assert refused.value.code == "bad_argument"
 
 
 def test_one_file_cannot_be_held_out_whole() -> None:
-    with pytest.raises(KilotuneError, match="one healthy recording"):
+    with pytest.raises(KilotuneError, match="a single healthy recording"):
         hold_out(recordings(1), window=WINDOW, by="files")

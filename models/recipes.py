@@ -7,6 +7,7 @@ device's own code, so what the model was trained on is what the device will comp
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -14,6 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from kilotune.base.features import band_energies, compute_features
+from kilotune.base.training import (
+    LEAST_STD,
+    NOISE,
+    STEPS,
+    Trained,
+    dense,
+    fit,
+    representative,
+    run_int8,
+    standardise,
+    train_autoencoder,
+)
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import Profile
@@ -23,6 +37,8 @@ from kilotune.recordings.simulator import FAULTS, Fault, Machine, Sensor
 from kilotune.terms import Loss
 from kilotune.tflite import convert as quantize
 
+__all__ = ["band_energies", "compute_features", "dense", "fit", "representative", "run_int8", "standardise"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -30,11 +46,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-INPUT_SCALE = 6 / 127  # six deviations to either side
-NOISE = 0.5  # added to training inputs, in deviations
-LEAST_STD = 0.01  # log2; a band that never leaves the floor
 UNSEEN = 1_000_000  # machines from this seed on are never trained on
-SECTION_AT = 4  # where the feature section stands in the bytes given to the device's code
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class Autoencoder:
     machines: int = 150
     records: int = 5  # a machine, each at a speed and load of its own
     windows: int = 38  # a record
-    steps: int = 6000
+    steps: int = STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +86,6 @@ class Built:
 
     tflite: bytes
     metrics: dict[str, Any]
-
-
-def band_energies(rate_hz: float, axes: int, full_scale_g: float) -> FeatureConfig:
-    """The features of all base models: 32 triangular bands an axis, from 3/4 of a bin to half the rate.
-
-    The floor is 1e-6 g^2 of mean square; the energies of SPEC 1.6 are 3/8 of it, the mean square of the Hann
-    window.
-    """
-    return FeatureConfig(
-        rate_hz=rate_hz,
-        window=1024,
-        hop=512,
-        fft_points=1024,
-        axes=axes,
-        bands=32,
-        low_hz=0.75 * rate_hz / 1024,
-        shape="triangle",
-        full_scale_g=full_scale_g,
-        floor_g2=0.375e-6,
-    )
-
-
-def compute_features(config: FeatureConfig, g: NDArray[Any]) -> Floats:
-    """Acceleration in g, (n, axes), to log2 features, (windows, inputs), through the device's code."""
-    from kilotune import _native
-
-    counts = np.clip(np.rint(np.asarray(g, np.float64) / config.full_scale_g * 32768), -32768, 32767)
-    image = bytes(SECTION_AT) + config.section(SECTION_AT)
-    q10 = _native.features(image, SECTION_AT, np.ascontiguousarray(counts, np.int16))
-    return np.asarray(q10, np.float32) / np.float32(1024)
-
-
-def standardise(x: Floats, mean: NDArray[Any], std: NDArray[Any]) -> Floats:
-    """Features to the model's input, clipped to what its int8 can say."""
-    return np.asarray(np.clip((x - mean) / std, -6, 6), np.float32)
 
 
 # --- recordings -------------------------------------------------------------------------------------------
@@ -150,57 +127,6 @@ def read_healthy(config: FeatureConfig, files: Sequence[Path]) -> Floats:
     return np.concatenate(found)
 
 
-# --- training ---------------------------------------------------------------------------------------------
-
-
-def dense(tf: Any, widths: Sequence[int], softmax: bool = False) -> Any:
-    layers = tf.keras.layers
-    hidden = [layers.Dense(w, "relu") for w in widths[1:-1]]
-    return tf.keras.Sequential(
-        [layers.Input((widths[0],)), *hidden, layers.Dense(widths[-1])] + [layers.Softmax()] * softmax
-    )
-
-
-def fit(tf: Any, model: Any, loss: Any, x: Floats, y: NDArray[Any], steps: int, seed: int) -> None:
-    """Adam with a rate that falls to zero along a cosine; noise on the inputs, not on the targets."""
-    optimizer = tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(2e-3, steps))
-    inputs, targets = tf.constant(x), tf.constant(y)
-    noise = tf.random.Generator.from_seed(seed)
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def step() -> None:
-        rows = noise.uniform((32,), 0, len(x), tf.int32)
-        batch, wanted = tf.gather(inputs, rows), tf.gather(targets, rows)
-        with tf.GradientTape() as tape:
-            value = loss(wanted, model(batch + NOISE * noise.normal(tf.shape(batch))))
-        weights = model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(value, weights), weights, strict=True))
-
-    for _ in range(steps):
-        step()
-
-
-def representative(x: Floats, count: int = 2000, seed: int = 5) -> Floats:
-    """Inputs that set the scales, with both ends of the input's range among them."""
-    rows = np.random.default_rng(seed).choice(len(x), min(count, len(x)), replace=False)
-    chosen: Floats = x[rows].copy()
-    chosen[0, 0], chosen[-1, -1] = -128 * INPUT_SCALE, 127 * INPUT_SCALE
-    return chosen
-
-
-def run_int8(tf: Any, tflite: bytes, x: Floats) -> Floats:
-    """Outputs of the int8 model in real units: (n, inputs) to (n, outputs)."""
-    interpreter = tf.lite.Interpreter(model_content=tflite)
-    entry, leave = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    interpreter.resize_tensor_input(entry["index"], x.shape)
-    interpreter.allocate_tensors()
-    scale, zero = entry["quantization"]
-    interpreter.set_tensor(entry["index"], np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8))
-    interpreter.invoke()
-    scale, zero = leave["quantization"]
-    return np.asarray((interpreter.get_tensor(leave["index"]).astype(np.float32) - zero) * scale, np.float32)
-
-
 def auc(healthy: NDArray[Any], fault: NDArray[Any]) -> float:
     """Share of pairs in which the faulty window scores higher."""
     from scipy.stats import rankdata
@@ -213,41 +139,34 @@ def auc(healthy: NDArray[Any], fault: NDArray[Any]) -> float:
 
 
 def build_autoencoder(recipe: Autoencoder, *, quick: bool, healthy: Sequence[Path] = ()) -> Built:
-    tf = quantize.import_tensorflow()
-    tf.keras.utils.set_random_seed(1)
     if healthy:
         x = read_healthy(recipe.features, healthy)
     else:
         machines = 12 if quick else recipe.machines
         x = np.concatenate([simulate(recipe, m, take, None) for m in range(machines) for take in range(recipe.records)])
-    mean, std = x.mean(0), np.maximum(x.std(0), LEAST_STD)
-    z = standardise(x, mean, std)
-    model = dense(tf, recipe.widths)
-    fit(tf, model, lambda a, b: tf.reduce_mean((a - b) ** 2), z, z, 300 if quick else recipe.steps, seed=2)
-    tflite = quantize.quantize(model, representative(z), output_scale=INPUT_SCALE)
-    residual = run_int8(tf, tflite, z) - z
-    spread = np.maximum(residual.std(0), 1e-3)
-    threshold = float(np.log2(np.quantile(((residual / spread) ** 2).mean(1), 0.99)))
-    profile = Profile(mean, std, spread, round(threshold, 3))
-    described = metadata.ModelMetadata(features=recipe.features, profile=profile, loss=Loss.reconstruction)
+    trained = train_autoencoder(x, recipe.features, recipe.widths, steps=300 if quick else recipe.steps)
     metrics = {
-        "windows": len(z),
-        "residual_variance": round(float((residual**2).mean()), 4),
-        "float_residual_variance": round(float(((model(z).numpy() - z) ** 2).mean()), 4),
-        **detection(tf, recipe, tflite, profile, 3 if quick else 40),
+        "windows": len(x),
+        "residual_variance": trained.residual_variance,
+        "float_residual_variance": trained.float_residual_variance,
+        **detection(trained, functools.partial(simulate, recipe), 3 if quick else 40),
     }
-    return Built(metadata.write(tflite, described), metrics)
+    return Built(trained.tflite, metrics)
 
 
-def detection(tf: Any, recipe: Autoencoder, tflite: bytes, profile: Profile, machines: int) -> dict[str, Any]:
-    """AUC on unseen machines at one speed and load each: 20 healthy windows calibrate, nothing is trained."""
+def detection(trained: Trained, record: Callable[[int, int, Fault | None], Floats], machines: int) -> dict[str, Any]:
+    """AUC on unseen machines at one speed and load each: 20 healthy windows calibrate, nothing is trained.
+
+    `record`: features of a machine (seed, take, fault).
+    """
+    tf = quantize.import_tensorflow()
     found: dict[str, list[float]] = {fault: [] for fault in FAULTS}
     for seed in range(UNSEEN, UNSEEN + machines):
-        healthy = simulate(recipe, seed, 0, None)
-        score = calibrated_score(tf, tflite, profile, healthy[:20])
+        healthy = record(seed, 0, None)
+        score = calibrated_score(tf, trained.tflite, trained.profile, healthy[:20])
         normal = score(healthy[21:])
         for fault in FAULTS:
-            found[fault].append(auc(normal, score(simulate(recipe, seed, 0, fault))))
+            found[fault].append(auc(normal, score(record(seed, 0, fault))))
     values = {f"auc_{fault}": round(float(np.mean(v)), 3) for fault, v in found.items()}
     return {"unseen_machines": machines, "auc": round(float(np.mean(list(found.values()))), 3), **values}
 

@@ -16,6 +16,7 @@ _MODULES = {
     "running": ("stream", "infer", "train", "bench"),
     "sensors": ("record", "record-to-resd"),
     "looking": ("look",),
+    "training": ("base",),
     "studying": ("evaluate", "report", "demo"),
     "packaging": ("library",),
 }
@@ -34,6 +35,7 @@ _PANELS = {
     "Running": "running",
     "Sensors": "sensors",
     "Recordings": "looking",
+    "Base models": "training",
     "Studying": "studying",
     "Packaging": "packaging",
 }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kilotune.errors import KilotuneError
+from kilotune.tflite.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +40,7 @@ def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | 
             yield [row[None]]
 
     try:
-        with redirect_stdout(sys.stderr):  # Keras prints while it exports
+        with quiet():  # both Keras and the converter print
             converter = _converter(tf, model)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = samples
@@ -62,7 +61,8 @@ def import_tensorflow() -> Any:
     """The tensorflow module with its log messages off; raises KilotuneError `no_tensorflow`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow
+        with quiet():
+            import tensorflow
     except ImportError as error:
         raise KilotuneError(
             "no_tensorflow",

@@ -74,8 +74,8 @@ def base_from_recordings(
         raise KilotuneError(
             "too_few_windows",
             f"the recordings give {len(learned)} windows to train on, and a base model takes {LEAST_WINDOWS} or more",
-            f"give at least {math.ceil(seconds)} s of healthy recordings; windows of {features.window / rate_hz:.3g} s are "
-            "cut within each file",
+            f"give at least {math.ceil(seconds)} s of healthy recordings; windows of {features.window / rate_hz:.3g} s "
+            "are cut within each file",
         )
     widths = widths_for(features.inputs)
     trained = train_autoencoder(learned, features, widths, steps=steps, seed=seed)

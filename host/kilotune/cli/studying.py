@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def held_out(function: Decorated) -> Decorated:
 @click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
 @held_out
-@click.option("--model", type=EXISTING, help="Base model (.tflite) with features [default: the shipped one].")
+@click.option("--model", type=EXISTING, help="Base model (.tflite) with features [default: the shipped one that fits].")
 @click.option("--reservoir", type=click.IntRange(1, 255), help="Windows that the device stores [default: 32].")
 @source_options
 @learn_options.only("passes", "lr", "seed")
@@ -90,12 +91,11 @@ def evaluate_command(
     """
     from kilotune.cli.evaluation import evaluation_json, evaluation_text
     from kilotune.recordings import read_all
-    from kilotune.studies.base_models import base_model
     from kilotune.studies.evaluation import evaluate
     from kilotune.studies.streaming import features_of
 
     refuse_unread((*healthy, *healthy_test, *fault))
-    chosen = model or base_model()
+    chosen = model or _model_for(out, healthy, read)
     config = features_of(chosen)
     rate_hz = config.rate_hz
     ok, test, bad = _alike(read_all(part, read, model_rate_hz=rate_hz) for part in (healthy, healthy_test, fault))
@@ -113,6 +113,18 @@ def evaluate_command(
             progress=bar,
         )
     out.result(evaluation_json(found, chosen), evaluation_text(found))
+
+
+def _model_for(out: Output, healthy: tuple[str, ...], read: ReadOptions) -> Path:
+    """The shipped anomaly model for the first of these recordings."""
+    from kilotune.recordings import expand
+    from kilotune.recordings import read as read_file
+    from kilotune.studies.base_models import anomaly_model_for
+
+    first = read_file(expand(healthy)[0], replace(read, seconds=min(read.seconds or 1.0, 1.0)))
+    chosen = anomaly_model_for(first.rate_hz, first.axes)
+    out.say(f"model: {chosen.stem}, the shipped one for {first.axes} axes at {first.rate_hz:g} Hz (or give --model)")
+    return chosen
 
 
 def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernel/status.h"
+
 namespace kilotune {
 
 // Unchecked loads, for fields that were validated before. Every supported core is little-endian.
@@ -29,15 +31,44 @@ inline const uint8_t* aligned4(const uint8_t* p) {
 inline void store_u16(uint8_t* p, uint16_t v) { std::memcpy(p, &v, sizeof v); }
 inline void store_u32(uint8_t* p, uint32_t v) { std::memcpy(p, &v, sizeof v); }
 
+// True when `n` bytes at `off` lie within `size`, without overflow.
+inline bool spans(uint32_t size, uint32_t off, uint32_t n) {
+  return off <= size && n <= size - off;
+}
+// True when `count` items of `item` > 0 bytes do, at a multiple of 4.
+inline bool holds(uint32_t size, uint32_t off, uint32_t count, uint32_t item) {
+  return off % 4 == 0 && off <= size && count <= (size - off) / item;
+}
+
 // A bounds-checked view of untrusted bytes.
 struct Bytes {
   const uint8_t* data = nullptr;
   uint32_t size = 0;
 
-  // True when `count` items of `item` bytes lie inside, at a multiple of `align`, without overflow.
-  [[nodiscard]] bool holds(uint32_t off, uint32_t count, uint32_t item, uint32_t align = 1) const {
-    if (off % align != 0 || off > size) return false;
-    return item == 0 || count <= (size - off) / item;
+  [[nodiscard]] bool holds(uint32_t off, uint32_t count, uint32_t item) const {
+    return kilotune::holds(size, off, count, item);
+  }
+};
+
+// Whether words may be loaded from there: M0 faults on others, and so do M3 and M4 on pairs of
+// words.
+inline bool is_aligned4(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 3u) == 0; }
+
+// RAM that the caller gives, at a multiple of 4, with its length: an array knows its own. {}: none.
+struct Memory {
+  uint8_t* data = nullptr;
+  uint32_t size = 0;
+
+  Memory() = default;
+  Memory(uint8_t* bytes, uint32_t n) : data(bytes), size(n) {}
+  template <std::size_t N>
+  Memory(uint8_t (&array)[N]) : data(array), size(N) {}  // NOLINT(google-explicit-constructor)
+
+  // Whether `bytes` fit in: no_memory, or bad_argument for a place that nothing can be written to.
+  [[nodiscard]] Status holds(uint32_t bytes) const {
+    if (size < bytes) return Status::no_memory;
+    const bool good = bytes == 0 || (data != nullptr && is_aligned4(data));
+    return good ? Status::ok : Status::bad_argument;
   }
 };
 

@@ -8,17 +8,25 @@
 
 namespace kilotune {
 
-// What a window is compared with.
+constexpr uint16_t kNoCategory = 0xFFFFu;
+
+// What a window is compared with; as it is made, for autoencoders: the input itself.
 struct Target {
-  // Regression: (outputs,) in the output's quantisation. Reconstruction: (outputs,) in the input's;
-  // null: the input itself. It differs from the input where that carries noise.
+  // Regression: in the output's quantisation. Reconstruction: in the input's, where the input
+  // carries noise and the target does not.
   const int8_t* values = nullptr;
-  uint16_t category = 0;  // cross-entropy: below Training::classes
+  uint16_t count = 0;               // of `values`: the loss tensor's
+  uint16_t category = kNoCategory;  // cross-entropy: below Training::classes
+
+  static Target of_values(const int8_t* values, uint16_t count) {
+    return {values, count, kNoCategory};
+  }
+  static Target of_class(uint16_t category) { return {nullptr, 0, category}; }
 };
 
 // Value of the loss on what the last forward pass left in the arena. Squared error: sum of d^2 /
 // 2^11 (d as in the training section). Cross-entropy: -log2 p in Q20. Comparable between windows of
-// one model only.
+// one model only. As all that is declared below, it trusts what Trainer checks: the target fits.
 uint64_t loss_value(const Execution& run, const Training& training, const Target& target);
 
 // Writes the gradient of the loss tensor. Squared error is a mean over outputs. Outputs that the

@@ -8,12 +8,6 @@ namespace {
 
 constexpr uint16_t kVersion = 2;
 
-#define KILOTUNE_TRY(expression)               \
-  do {                                         \
-    const Status status_ = (expression);       \
-    if (status_ != Status::ok) return status_; \
-  } while (false)
-
 constexpr Status check(bool good) { return good ? Status::ok : Status::bad_image; }
 
 constexpr uint16_t kHalf = 0x8000u;  // the least mantissa
@@ -32,16 +26,21 @@ bool real_valid(Real r) { return r.mantissa >= kHalf && r.exponent >= -1000 && r
 bool factor_valid(Real r) { return real_valid({r.is_zero() ? kHalf : r.mantissa, r.exponent}); }
 
 Status Model::open(const uint8_t* image, uint32_t bytes, OpTable ops) {
+  if (is_open()) return Status::wrong_state;
+  if (bytes < kHeaderBytes) return Status::truncated;
+  if (image == nullptr || !is_aligned4(image) || ops == nullptr) return Status::bad_argument;
   image_ = {image, bytes};
   ops_ = ops;
-  KILOTUNE_TRY(check_header(bytes));
-  KILOTUNE_TRY(check_tensors());
-  KILOTUNE_TRY(check_ops());
-  return check_training();
+  Status status = check_header(bytes);
+  if (status == Status::ok) status = check_sections();
+  if (status == Status::ok) status = check_tensors();
+  if (status == Status::ok) status = check_ops();
+  if (status == Status::ok) status = check_training();
+  if (status != Status::ok) image_.data = nullptr;
+  return status;
 }
 
 Status Model::check_header(uint32_t bytes) {
-  if (bytes < kHeaderBytes) return Status::truncated;
   const uint8_t* h = image_.data;
   if (load_u32(h) != kImageMagic) return Status::bad_magic;
   if (load_u16(h + 4) != kVersion || load_u16(h + 6) != kHeaderBytes) return Status::bad_version;
@@ -64,29 +63,34 @@ Status Model::check_header(uint32_t bytes) {
   arena_bytes = load_u32(h + 116);
   adapter_bytes = load_u32(h + 120);
   state_bytes = load_u32(h + 124);
-  const bool good = image_.holds(tensors_, tensor_count, kTensorBytes, 4) &&
-                    image_.holds(op_entries_, op_count, kOpBytes, 4) &&
-                    image_.holds(load_u32(h + 108), load_u32(h + 112), 1) && input < tensor_count &&
-                    output < tensor_count && op_count > 0 && (features == 0) == (profile == 0) &&
-                    arena_bytes <= 0x10000000u && adapter_bytes <= 0x10000000u &&
-                    state_bytes <= 0x10000000u && adapter_bytes % 4 == 0 && state_bytes % 4 == 0;
+  return Status::ok;
+}
+
+Status Model::check_sections() const {
+  const uint8_t* h = image_.data;
+  const bool good = image_.holds(tensors_, tensor_count, kTensorBytes) &&
+                    image_.holds(op_entries_, op_count, kOpBytes) &&
+                    (!trainable() || image_.holds(training_offset_, 1, kTrainingBytes)) &&
+                    spans(image_.size, load_u32(h + 108), load_u32(h + 112)) &&
+                    input < tensor_count && output < tensor_count && op_count > 0 &&
+                    (features == 0) == (profile == 0) && arena_bytes <= kMaxRamBytes &&
+                    adapter_bytes <= kMaxRamBytes && state_bytes <= kMaxRamBytes &&
+                    (adapter_bytes | state_bytes) % 4 == 0;
   return check(good);
 }
 
 // Exponents, then `each` bytes per element.
 bool Model::holds_gradient(const Tensor& t, uint32_t each) const {
-  const Bytes arena = {nullptr, arena_bytes};
   const uint64_t bytes = 2ull * ((t.positions() + 1) & ~1u) + uint64_t{each} * t.elements();
-  return bytes <= arena_bytes && arena.holds(t.gradient, static_cast<uint32_t>(bytes), 1, 4);
+  return bytes <= arena_bytes && holds(arena_bytes, t.gradient, static_cast<uint32_t>(bytes), 1);
 }
 
 Status Model::check_tensors() const {
-  const Bytes arena = {nullptr, arena_bytes};
   for (uint16_t i = 0; i < tensor_count; ++i) {
     const Tensor t = tensor(i);
     const uint64_t elements = uint64_t{t.positions()} * t.channels;
     if (elements == 0 || elements > arena_bytes) return Status::bad_image;
-    if (!arena.holds(t.data, t.elements(), 1)) return Status::bad_image;
+    if (!spans(arena_bytes, t.data, t.elements())) return Status::bad_image;
     if (t.gradient == kNone) {
       if (t.mantissa_bits != 0) return Status::bad_image;
     } else {
@@ -96,7 +100,7 @@ Status Model::check_tensors() const {
     if (t.mask != kNone) {
       const uint64_t row = (uint32_t{t.channels} + 7) / 8;
       if (row * t.positions() > arena_bytes) return Status::bad_image;
-      if (!arena.holds(t.mask, static_cast<uint32_t>(row * t.positions()), 1))
+      if (!spans(arena_bytes, t.mask, static_cast<uint32_t>(row * t.positions())))
         return Status::bad_image;
     }
   }
@@ -111,9 +115,7 @@ const OpKernel* Model::kernel(uint8_t opcode) const {
 }
 
 Status Model::check_ops() const {
-  const Bytes adapter = {nullptr, adapter_bytes}, state = {nullptr, state_bytes};
-  const bool planned = trainable() && image_.holds(training_offset_, 1, kTrainingBytes, 4);
-  const uint32_t bias_state_bytes = planned && training().adam ? 2 : 4;
+  const uint32_t bias_state_bytes = trainable() && training().adam ? 2 : 4;
   // Parameters lie in the order of the ops, biases before weights: none shares bytes with another,
   // which has another range.
   uint32_t end = 0;
@@ -125,27 +127,27 @@ Status Model::check_ops() const {
     if (o.input2 != kNoTensor && o.input2 >= tensor_count) return Status::bad_image;
     if (o.act_min > o.act_max) return Status::bad_image;
     if (o.training != 0) {
-      if (!image_.holds(o.training, 1, kOpTrainingBytes, 4)) return Status::bad_image;
+      if (!image_.holds(o.training, 1, kOpTrainingBytes)) return Status::bad_image;
       const OpTraining t = op_training(o);
-      const uint32_t channels = tensor(o.output).channels;
+      const Tensor y = tensor(o.output);
+      const uint32_t channels = y.channels;
       const uint32_t scales = o.has(kPerChannel) ? channels : 1;
-      if (!image_.holds(t.kb, scales, 4, 4) || !reals_valid(at(t.kb), scales))
+      if (!image_.holds(t.kb, scales, 4) || !reals_valid(at(t.kb), scales))
         return Status::bad_image;
       if (!real_valid(t.kw_ratio) || !factor_valid(t.factor) || !factor_valid(t.factor2))
         return Status::bad_image;
-      if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2, 4)) return Status::bad_image;
+      if (t.rescale != 0 && !image_.holds(t.rescale, channels, 2)) return Status::bad_image;
       if (t.bias_fraction_bits < 2 || t.bias_fraction_bits > 24) return Status::bad_image;
       if (o.has(kBiasTrained)) {
-        if (o.bias_param < end || !adapter.holds(o.bias_param, channels, 4, 4))
+        if (o.bias_param < end || !holds(adapter_bytes, o.bias_param, channels, 4))
           return Status::bad_image;
         end = o.bias_param + 4 * channels;
       }
-      if (t.bias_state != kNone && !state.holds(t.bias_state, channels, bias_state_bytes, 4))
+      if (t.bias_state != kNone && !holds(state_bytes, t.bias_state, channels, bias_state_bytes))
         return Status::bad_image;
       if ((o.has(kBackwardToInput2) && o.input2 == kNoTensor) ||
           (o.has(kBackwardToInput) && tensor(o.input).gradient == kNone) ||
-          (o.has(kBackwardToInput2) && tensor(o.input2).gradient == kNone) ||
-          tensor(o.output).gradient == kNone)
+          (o.has(kBackwardToInput2) && tensor(o.input2).gradient == kNone) || y.gradient == kNone)
         return Status::bad_image;
     } else if (o.has(kBiasTrained) || o.has(kWeightsTrained) || o.has(kBackwardToInput) ||
                o.has(kBackwardToInput2)) {
@@ -156,30 +158,30 @@ Status Model::check_ops() const {
       if (k->weights == nullptr) return Status::bad_image;
       const uint32_t count = k->weights->count(*this, o);
       const uint32_t own = op_training(o).weight_state;
-      if (o.weight_param < end || !adapter.holds(o.weight_param, count, 2, 4))
+      if (o.weight_param < end || !holds(adapter_bytes, o.weight_param, count, 2))
         return Status::bad_image;
       end = o.weight_param + 2 * count;
-      if (own != kNone && !state.holds(own, count, 2, 4)) return Status::bad_image;
+      if (own != kNone && !holds(state_bytes, own, count, 2)) return Status::bad_image;
     }
   }
   return Status::ok;
 }
 
-Training Model::training() const {
+void Model::read(Training& out) const {
   const uint8_t* p = aligned4(at(training_offset_));
-  return {static_cast<Loss>(p[0]), p[1],
-          load_u16(p + 2),         load_u16(p + 4),
-          load_u16(p + 6),         load_i32(p + 8),
-          load_i32(p + 12),        load_u32(p + 16),
-          load_u16(p + 24),        load_u16(p + 26) == 1,
-          load_u32(p + 28),        load_u32(p + 32)};
+  out = {static_cast<Loss>(p[0]), p[1],
+         load_u16(p + 2),         load_u16(p + 4),
+         load_u16(p + 6),         load_i32(p + 8),
+         load_i32(p + 12),        load_u32(p + 16),
+         load_u16(p + 24),        load_u16(p + 26) == 1,
+         load_u32(p + 28),        load_u32(p + 32)};
 }
 
 // An op runs again only before an op that reads its output, hence never with parameters that this
 // step has changed.
 Status Model::check_reruns(const Training& t) const {
   if (t.rerun_count == 0) return Status::ok;
-  if (!image_.holds(t.reruns, t.rerun_count, kRerunBytes, 4)) return Status::bad_image;
+  if (!image_.holds(t.reruns, t.rerun_count, kRerunBytes)) return Status::bad_image;
   uint32_t last = t.first_op;
   for (uint32_t i = 0; i < t.rerun_count; ++i) {
     const uint8_t* p = at(t.reruns + kRerunBytes * i);
@@ -192,8 +194,7 @@ Status Model::check_reruns(const Training& t) const {
 }
 
 Status Model::check_training() const {
-  if (training_offset_ == 0) return Status::ok;
-  if (!image_.holds(training_offset_, 1, kTrainingBytes, 4)) return Status::bad_image;
+  if (!trainable()) return Status::ok;
   const Training t = training();
   if (t.first_op >= op_count || t.last_op > t.first_op) return Status::bad_image;
   if (t.tensor >= tensor_count || op(t.first_op).output != t.tensor) return Status::bad_image;
@@ -210,12 +211,12 @@ Status Model::check_training() const {
   if (op(t.last_op).training == 0) return Status::bad_image;
   for (uint16_t i = t.first_op + 1; i-- > t.last_op;) {
     const Op o = op(i);
-    if (o.training != 0 && kernel(o.opcode)->backward == nullptr) return Status::bad_image;
+    if (o.training == 0) continue;
+    if (kernel(o.opcode)->backward == nullptr) return Status::bad_image;
+    if (!o.has(kBackwardToInput)) continue;
     // One position may be filled as int32.
-    if (o.training != 0 && o.has(kBackwardToInput) && tensor(o.input).positions() == 1 &&
-        !holds_gradient(tensor(o.input), 4)) {
-      return Status::bad_image;
-    }
+    const Tensor x = tensor(o.input);
+    if (x.positions() == 1 && !holds_gradient(x, 4)) return Status::bad_image;
   }
   switch (t.loss) {
     case Loss::reconstruction:
@@ -227,7 +228,7 @@ Status Model::check_training() const {
       return check(t.a >= 0 && t.a <= 1 << 14 && t.b >= 0 && t.b <= 1 << 14);
     case Loss::cross_entropy:
       return check(holds_gradient(y, 4) && t.classes == y.channels && t.classes >= 2 &&
-                   t.classes <= 256 && image_.holds(t.exp_table, 256, 4, 4) &&
+                   t.classes <= 256 && image_.holds(t.exp_table, 256, 4) &&
                    load_u32(at(t.exp_table)) == 1u << 23);
   }
   return Status::bad_image;

@@ -23,6 +23,7 @@ constexpr uint32_t kHashBytes = 32;
 // Fields of the header that are read before there is a model of it; the CRC is of all from the
 // image hash on.
 constexpr uint32_t kImageBytesAt = 8, kImageCrcAt = 12, kImageHashAt = 16, kBaseHashAt = 48;
+constexpr uint32_t kMaxRamBytes = 1u << 28;  // of arena, adapter and state each
 // An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
 // below 1.5 * 2^30: no op may have more inputs per position than this.
 constexpr uint32_t kMaxFanIn = 65535;
@@ -111,9 +112,12 @@ using OpTable = const OpKernel* const*;
 
 class Model {
  public:
-  // Validates every field of `image` (4-aligned, stays mapped as long as the model is used). On
-  // error the model must not be used. Reads the whole image once.
+  // Validates every field of `image` (at a multiple of 4: bad_argument; stays mapped as long as the
+  // model is used). Reads the whole image once. Where it refuses, the model stays closed: only
+  // is_open() may be asked. wrong_state: it is open, and trainers may rely on it; assign Model()
+  // to it first.
   [[nodiscard]] Status open(const uint8_t* image, uint32_t bytes, OpTable ops);
+  [[nodiscard]] bool is_open() const { return image_.data != nullptr; }
 
   [[nodiscard]] const uint8_t* at(uint32_t offset) const { return image_.data + offset; }
   [[nodiscard]] const Bytes& image() const { return image_; }
@@ -130,7 +134,12 @@ class Model {
   // Whether a tensor's gradient has room for `each` bytes per element; 2 are for mantissas.
   [[nodiscard]] bool holds_gradient(const Tensor& t, uint32_t each) const;
   [[nodiscard]] bool trainable() const { return training_offset_ != 0; }
-  [[nodiscard]] Training training() const;
+  [[nodiscard]] Training training() const {
+    Training t;
+    read(t);
+    return t;
+  }
+  void read(Training& out) const;  // the same, without a copy
 
   uint16_t tensor_count = 0, op_count = 0, input = 0, output = 0;
   uint32_t features = 0, profile = 0;  // image offsets, 0: none
@@ -138,6 +147,7 @@ class Model {
 
  private:
   [[nodiscard]] Status check_header(uint32_t bytes);
+  [[nodiscard]] Status check_sections() const;
   [[nodiscard]] Status check_tensors() const;
   [[nodiscard]] Status check_ops() const;
   [[nodiscard]] Status check_training() const;

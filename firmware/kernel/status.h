@@ -12,6 +12,13 @@ enum class Status : uint8_t {
 #undef KILOTUNE_STATUS
 };
 
+// Leaves the function with what `expression` gives, unless that is ok.
+#define KILOTUNE_TRY(expression)                           \
+  do {                                                     \
+    const ::kilotune::Status status_ = (expression);       \
+    if (status_ != ::kilotune::Status::ok) return status_; \
+  } while (false)
+
 }  // namespace kilotune
 
 #endif  // KILOTUNE_KERNEL_STATUS_H_

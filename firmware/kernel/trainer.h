@@ -37,42 +37,50 @@ extern const Methods kPlainSquaredError;
 
 class Trainer {
  public:
-  // All memory is 4-aligned: `arena` of model.arena_bytes, `adapter` of model.adapter_bytes,
-  // `state` of model.state_bytes (null if 0). The adapter's parameters stay as they are: see
-  // reset_parameters(). Never fails with kAllMethods.
-  Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
-              const Observer* observer = nullptr) {
+  // `arena` of model.arena_bytes at least, `adapter` of model.adapter_bytes, `state` of
+  // model.state_bytes. Every trained parameter becomes the base model's. Refused, and nothing is
+  // written: no_memory, a block is too short; bad_argument, one is null or not at a multiple of 4,
+  // or the model is not open. The trainer is closed then: calls give wrong_state, places null.
+  [[nodiscard]] Status open(const Model& model, const Memory& arena, const Memory& adapter,
+                            const Memory& state, const Observer* observer = nullptr) {
     return open(model, arena, adapter, state, kAllMethods, observer);
   }
-  // Refuses an image whose training needs more than `methods`: unsupported_op.
-  [[nodiscard]] Status open(const Model& model, uint8_t* arena, uint8_t* adapter, uint8_t* state,
-                            const Methods& methods, const Observer* observer = nullptr);
+  // Refuses an image whose training needs more than `methods`, too: unsupported_op.
+  [[nodiscard]] Status open(const Model& model, const Memory& arena, const Memory& adapter,
+                            const Memory& state, const Methods& methods,
+                            const Observer* observer = nullptr);
 
-  // Sets every trained parameter back to the base model's.
-  void reset_parameters();
-
-  // Copies the trained parameters of another adapter of this model.
-  void copy_parameters(const uint8_t* adapter);
-  // Whether all trained parameters of `adapter` are in range.
-  [[nodiscard]] bool parameters_valid(const uint8_t* adapter) const;
+  // Sets every trained parameter back to the base model's. Ends training, as other parameters do.
+  [[nodiscard]] Status reset_parameters();
+  // Takes over the trained parameters of another adapter of this model, `bytes` long. bad_argument:
+  // they are not valid, and the present ones stay.
+  [[nodiscard]] Status copy_parameters(const uint8_t* adapter, uint32_t bytes);
+  // Whether `adapter` has the right length, and all of its trained parameters are in range.
+  [[nodiscard]] bool parameters_valid(const uint8_t* adapter, uint32_t bytes) const;
 
   // Validates `config` and starts counting steps from 0. not_trainable: the image is for inference.
-  // bad_argument: a field is out of range, or the image has no state, or `methods` no code, for it.
+  // bad_argument: a field is out of range, nothing would be learned, or the image has no state, or
+  // `methods` no code, for it. Where it refuses, no training is under way.
   [[nodiscard]] Status begin(const TrainConfig& config);
+  // Steps need another begin() from now on.
+  void end() { config_.accumulate = 0; }
 
-  [[nodiscard]] int8_t* input() { return run_.data(model_->tensor(model_->input)); }
-  [[nodiscard]] const int8_t* output() const { return run_.data(model_->tensor(model_->output)); }
+  // Null while closed.
+  [[nodiscard]] int8_t* input();
+  [[nodiscard]] const int8_t* output() const;
 
   // Scales the learning rate from the next step on, for schedules; begin() sets it back to 1.
-  void scale_rate(Real factor);
+  // wrong_state: no training is under way.
+  [[nodiscard]] Status scale_rate(Real factor);
 
   // One forward pass over what input() holds. `recording`: for a training step, up to the loss.
-  void forward(bool recording = false);
+  [[nodiscard]] Status forward(bool recording = false);
   // One training step on input(). The same (parameters, input, step count, seed) gives the same
-  // bits.
-  void step(const Target& target);
-  // Loss of the present parameters on input(), in the units of loss_value(); runs forward.
-  [[nodiscard]] uint64_t loss(const Target& target);
+  // bits. wrong_state: no training is under way; bad_argument: `target` is not one for this loss.
+  [[nodiscard]] Status step(const Target& target);
+  // Loss of the present parameters on input(), in the units of loss_value(); runs forward. `out` is
+  // untouched where it refuses: not_trainable, bad_argument as step().
+  [[nodiscard]] Status loss(const Target& target, uint64_t& out);
 
   // Since begin(): windows trained on, and updates that a parameter's range has clipped.
   [[nodiscard]] uint32_t steps() const { return steps_; }
@@ -80,13 +88,18 @@ class Trainer {
   [[nodiscard]] const Execution& execution() const { return run_; }
 
  private:
-  void run_op(uint16_t index, bool recording);
+  [[nodiscard]] Status trains() const;
+  [[nodiscard]] Status check(const Target& target) const;
+  [[nodiscard]] int8_t* place(uint16_t Model::*tensor) const;
+  void run(uint32_t first, uint32_t end, bool recording);
 
-  const Model* model_ = nullptr;
-  const Methods* methods_ = nullptr;
-  Execution run_{};
+  // Narrow fields first: they are read with short instructions near the start only.
   Training training_{};
-  TrainConfig config_{{}, {}, 0, 0, 0};  // zeros take no room in a program
+  // Zeros take no room in a program; accumulate 0: no training is under way.
+  TrainConfig config_{{}, {}, 0, 0, 0};
+  uint16_t outputs_ = 0;  // values of the loss tensor; 0: closed, or the image is for inference
+  Execution run_{};       // its model is null while the trainer is closed
+  const Methods* methods_ = nullptr;
   Real step_rate_, step_decay_;
   Adam adam_;  // its kernel is null where the image does not use it
   uint32_t steps_ = 0, saturated_ = 0;

@@ -30,9 +30,7 @@ class Kernel {
     adapter_.resize(model_.adapter_bytes);
     state_.resize(model_.state_bytes);
     observer_ = {this, on_tensor, on_gradient};
-    check(trainer_.open(model_, arena_.data(), adapter_.data(),
-                        state_.empty() ? nullptr : state_.data(), &observer_));
-    trainer_.reset_parameters();
+    check(trainer_.open(model_, arena_.memory(), adapter_.memory(), state_.memory(), &observer_));
   }
   Kernel(const Kernel&) = delete;
 
@@ -45,7 +43,7 @@ class Kernel {
       nb::gil_scoped_release release;
       for (size_t i = 0; i < rows; ++i) {
         std::memcpy(trainer_.input(), x.data() + i * in, in);
-        trainer_.forward();
+        (void)trainer_.forward();  // open
         std::memcpy(y.data() + i * out, trainer_.output(), out);
       }
     }
@@ -58,7 +56,7 @@ class Kernel {
     nb::list seen;
     seen.append(nb::make_tuple(model_.input, copy(model_.input, trainer_.input())));
     seen_tensors_ = &seen;
-    trainer_.forward();
+    (void)trainer_.forward();
     seen_tensors_ = nullptr;
     return seen;
   }
@@ -69,7 +67,7 @@ class Kernel {
 
   void step(const Int8Row& x, uint16_t label, std::optional<Int8Row> target) {
     load(x);
-    trainer_.step(make_target(label, target));
+    check(trainer_.step(make_target(label, target)));
   }
 
   // One training step that also returns what went backward: [(op index, mantissas, exponents)], and
@@ -80,8 +78,9 @@ class Kernel {
     tensors.append(nb::make_tuple(model_.input, copy(model_.input, trainer_.input())));
     seen_tensors_ = &tensors;
     seen_gradients_ = &gradients;
-    trainer_.step(make_target(label, target));
+    const Status status = trainer_.step(make_target(label, target));
     seen_tensors_ = seen_gradients_ = nullptr;
+    check(status);
     return nb::make_tuple(tensors, gradients);
   }
 
@@ -92,8 +91,9 @@ class Kernel {
     load(x);
     event_ = &event;
     next_forward_ = 0;
-    trainer_.step(make_target(label, target));
+    const Status status = trainer_.step(make_target(label, target));
     event_ = nullptr;
+    check(status);
   }
   // The arena itself, not a copy; `guards_intact` says that nothing was written beyond its ends,
   // nor beyond those of adapter and state.
@@ -105,7 +105,9 @@ class Kernel {
 
   uint64_t loss(const Int8Row& x, uint16_t label, std::optional<Int8Row> target) {
     load(x);
-    return trainer_.loss(make_target(label, target));
+    uint64_t loss = 0;
+    check(trainer_.loss(make_target(label, target), loss));
+    return loss;
   }
 
   nb::bytes adapter() const { return nb::bytes(adapter_.data(), adapter_.size()); }
@@ -113,7 +115,7 @@ class Kernel {
     if (blob.size() != adapter_.size()) throw nb::value_error("the adapter has the wrong length");
     std::memcpy(adapter_.data(), blob.data(), blob.size());
   }
-  void reset() { trainer_.reset_parameters(); }
+  void reset() { check(trainer_.reset_parameters()); }
   uint32_t steps() const { return trainer_.steps(); }
   uint32_t saturated() const { return trainer_.saturated(); }
 
@@ -127,16 +129,11 @@ class Kernel {
 
   Target make_target(uint16_t label, const std::optional<Int8Row>& target) const {
     if (!model_.trainable()) check(Status::not_trainable);
-    const Training training = model_.training();
-    if (training.loss == Loss::cross_entropy && label >= training.classes)
-      check(Status::bad_argument);
-    if (training.loss == Loss::regression) {
-      if (!target || target->shape(0) != model_.tensor(training.tensor).elements()) {
-        check(Status::bad_argument);
-      }
-      return {target->data(), 0};
-    }
-    return {nullptr, label};
+    const Loss loss = model_.training().loss;
+    if (loss == Loss::cross_entropy) return Target::of_class(label);
+    if (loss == Loss::reconstruction || !target) return {};
+    const size_t n = target->shape(0);
+    return Target::of_values(target->data(), static_cast<uint16_t>(n > 0xFFFF ? 0 : n));
   }
 
   nb::object copy(uint16_t index, const int8_t* data) const {

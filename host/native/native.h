@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernel/bytes.h"
 #include "kernel/status.h"
 
 namespace kilotune::native {
@@ -50,7 +51,7 @@ class Guarded {
   [[nodiscard]] uint8_t* data() { return memory_.data() + kZone; }
   [[nodiscard]] const uint8_t* data() const { return memory_.data() + kZone; }
   [[nodiscard]] size_t size() const { return size_; }
-  [[nodiscard]] bool empty() const { return size_ == 0; }
+  [[nodiscard]] Memory memory() { return {data(), static_cast<uint32_t>(size_)}; }
   [[nodiscard]] bool intact() const {
     for (size_t i = 0; i < kZone; ++i) {
       if (memory_[i] != kPattern || memory_[kZone + size_ + i] != kPattern) return false;

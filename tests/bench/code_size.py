@@ -19,7 +19,7 @@ from pathlib import Path
 KERNEL = Path(__file__).parents[2] / "firmware" / "kernel"
 CORES = {"M0": ["-mcpu=cortex-m0"], "M4": ["-mcpu=cortex-m4"]}
 FIRST = "kFullyConnected"
-ALL_METHODS, PLAIN = "state", "nullptr, kilotune::kPlainSquaredError"
+ALL_METHODS, PLAIN = "{state, 4096}", "{}, kilotune::kPlainSquaredError"
 FLAGS = ["-std=c++17", "-mthumb", "--specs=nano.specs", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
          "-ffunction-sections", "-fdata-sections", f"-I{KERNEL.parent}", f"-I{KERNEL / 'include'}"]  # fmt: skip
 # The model and its RAM lie at addresses that the linker is told: they are not part of the program.
@@ -33,13 +33,15 @@ int main() {
   static kilotune::Model model;
   static kilotune::Trainer trainer;
   if (model.open(model_image, 4096, ops) != kilotune::Status::ok) return 1;
-  if (trainer.open(model, arena, adapter, %s) != kilotune::Status::ok) return 1;
-  trainer.reset_parameters();
+  if (trainer.open(model, {arena, 32768}, {adapter, 16384}, %s) != kilotune::Status::ok) return 1;
   kilotune::TrainConfig config;
   config.rate = kilotune::make_real(1, -3);
   if (trainer.begin(config) != kilotune::Status::ok) return 1;
-  for (int i = 0; i < 200; ++i) trainer.step({});
-  return trainer.loss({}) != 0;
+  for (int i = 0; i < 200; ++i) {
+    if (trainer.step({}) != kilotune::Status::ok) return 1;
+  }
+  uint64_t loss = 0;
+  return trainer.loss({}, loss) == kilotune::Status::ok && loss != 0;
 }
 """
 

@@ -115,6 +115,7 @@ class Exact {
   }
   [[nodiscard]] uint8_t* data() const { return data_.get(); }
   [[nodiscard]] uint32_t size() const { return static_cast<uint32_t>(size_); }
+  [[nodiscard]] Memory memory() const { return {data(), size()}; }
 
  private:
   std::unique_ptr<uint8_t[]> data_;

@@ -58,17 +58,15 @@ void train(const Exact& image, Input& in) {
     return;
   Exact arena(model.arena_bytes), adapter(model.adapter_bytes), state(model.state_bytes);
   Trainer trainer;
-  REQUIRE(trainer.open(model, arena.data(), adapter.data(),
-                       model.state_bytes == 0 ? nullptr : state.data()) == Status::ok);
-  trainer.reset_parameters();
-  REQUIRE(trainer.parameters_valid(adapter.data()));
+  REQUIRE(trainer.open(model, arena.memory(), adapter.memory(), state.memory()) == Status::ok);
+  REQUIRE(trainer.parameters_valid(adapter.data(), adapter.size()));
   const uint32_t inputs = model.tensor(model.input).elements();
   Noise noise(in.u8());
   const auto fill = [&] {
     for (uint32_t i = 0; i < inputs; ++i) trainer.input()[i] = static_cast<int8_t>(noise.next());
   };
   fill();
-  trainer.forward();
+  REQUIRE(trainer.forward() == Status::ok);
   TrainConfig config = read_train_config(in);
   if (trainer.begin(config) != Status::ok) {  // most images have no room for more than plain steps
     config.momentum_q15 = 0;
@@ -77,14 +75,18 @@ void train(const Exact& image, Input& in) {
   }
   const Training t = model.training();
   const std::vector<int8_t> values(model.tensor(t.tensor).elements(), 17);
-  const Target target = {t.loss == Loss::regression ? values.data() : nullptr, 1};
+  Target target;
+  if (t.loss == Loss::regression)
+    target = Target::of_values(values.data(), static_cast<uint16_t>(values.size()));
+  if (t.loss == Loss::cross_entropy) target = Target::of_class(1);
   for (int step = 0; step < 3; ++step) {
     fill();
-    trainer.step(target);
+    REQUIRE(trainer.step(target) == Status::ok);
   }
-  REQUIRE(trainer.parameters_valid(adapter.data()));
+  REQUIRE(trainer.parameters_valid(adapter.data(), adapter.size()));
   fill();
-  (void)trainer.loss(target);
+  uint64_t loss = 0;
+  REQUIRE(trainer.loss(target, loss) == Status::ok);
 }
 
 void learn(const Exact& image, Input& in) {

@@ -31,12 +31,12 @@ bool slots_valid(const AdaptedWeights& weights, uint32_t out) {
 Status check_adaptation(const Model& model, const Op& op, uint32_t out, uint64_t fan_in) {
   const Bytes& image = model.image();
   const uint32_t at = op.words[kAdaptationWord];
-  if (!image.holds(at, 1, kAdaptationBytes, 4)) return Status::bad_image;
+  if (!image.holds(at, 1, kAdaptationBytes)) return Status::bad_image;
   const Adaptation entry = {model.at(at)};
   const uint32_t rank = entry.rank();
   if (rank > kMaxRank || entry.channels() > out) return Status::bad_image;
   const uint32_t bytes = rank == 0 ? 2 * out : rank * static_cast<uint32_t>(fan_in);
-  if (!image.holds(entry.table(), bytes, 1, 4)) return Status::bad_image;
+  if (!image.holds(entry.table(), bytes, 1)) return Status::bad_image;
   if (rank == 0) {
     const AdaptedWeights weights(model, op, out, static_cast<uint32_t>(fan_in));
     return slots_valid(weights, out) ? Status::ok : Status::bad_image;

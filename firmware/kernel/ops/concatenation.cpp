@@ -27,7 +27,7 @@ uint32_t extent(const Tensor& t, uint32_t axis) {
 Status validate(const Model& model, const Op& op) {
   const Tensor y = model.tensor(op.output);
   const uint32_t count = op.words[kCountWord], axis = op.words[kAxisWord];
-  if (axis > 2 || count < 1 || !model.image().holds(op.weights, count, kEntryBytes, 4) ||
+  if (axis > 2 || count < 1 || !model.image().holds(op.weights, count, kEntryBytes) ||
       op.has(kBiasTrained) || op.has(kWeightsTrained) || op.has(kBackwardToInput) ||
       op.has(kBackwardToInput2))
     return Status::bad_image;

@@ -55,7 +55,7 @@ bool shapes_valid(const Model& model, const Op& op) {
   const uint64_t elements = uint64_t{b.height} * b.width * b.channels;
   if (op.input2 == kNoTensor &&
       (elements > model.image().size ||
-       !model.image().holds(op.weights, static_cast<uint32_t>(elements), 1, 4)))
+       !model.image().holds(op.weights, static_cast<uint32_t>(elements), 1)))
     return false;
   return first_of(model, op).fits(y) && b.fits(y) &&
          only_passes_gradients(op, kBackwardToInput | kBackwardToInput2) &&

@@ -18,7 +18,7 @@ struct Maps {
 };
 
 bool map_valid(const Model& model, uint32_t at, uint32_t count, uint32_t extent) {
-  if (!model.image().holds(at, count, 2, 4)) return false;
+  if (!model.image().holds(at, count, 2)) return false;
   for (uint32_t i = 0; i < count; ++i) {
     const uint16_t v = load_u16(model.at(at) + 2 * i);
     if (v != kFill && v >= extent) return false;

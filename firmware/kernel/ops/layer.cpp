@@ -9,9 +9,9 @@ Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t 
   const uint32_t out = model.tensor(op.output).channels;
   const uint32_t scales = op.has(kPerChannel) ? out : 1;
   const bool good = fan_in >= 1 && fan_in <= kMaxFanIn && weights <= image.size &&
-                    image.holds(op.weights, static_cast<uint32_t>(weights), 1, 4) &&
-                    image.holds(op.bias, out, 4, 4) && image.holds(op.multipliers, scales, 4, 4) &&
-                    image.holds(op.shifts, scales, 1, 4);
+                    image.holds(op.weights, static_cast<uint32_t>(weights), 1) &&
+                    image.holds(op.bias, out, 4) && image.holds(op.multipliers, scales, 4) &&
+                    image.holds(op.shifts, scales, 1);
   if (!good) return Status::bad_image;
   for (uint32_t o = 0; o < out; ++o) {
     const int32_t b = load_i32(model.at(op.bias) + 4 * o);
@@ -26,8 +26,8 @@ Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t 
 }
 
 bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes) {
-  const Bytes arena = {nullptr, model.arena_bytes};
-  return bytes <= model.arena_bytes && arena.holds(offset, static_cast<uint32_t>(bytes), 1, 4);
+  return bytes <= model.arena_bytes &&
+         holds(model.arena_bytes, offset, static_cast<uint32_t>(bytes), 1);
 }
 
 bool backward_scratch_holds(const Model& model, const Op& op, uint64_t bytes) {

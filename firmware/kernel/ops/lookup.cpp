@@ -10,8 +10,8 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const Bytes& image = model.image();
   const bool good = x.height == y.height && x.width == y.width && x.channels == y.channels &&
-                    image.holds(op.weights, kEntries, 1, 4) && only_passes_gradients(op) &&
-                    (!op.has(kBackwardToInput) || image.holds(op.bias, kEntries, 2, 4)) &&
+                    image.holds(op.weights, kEntries, 1) && only_passes_gradients(op) &&
+                    (!op.has(kBackwardToInput) || image.holds(op.bias, kEntries, 2)) &&
                     backward_scratch_holds(model, op, 4ull * x.channels);
   return good ? Status::ok : Status::bad_image;
 }

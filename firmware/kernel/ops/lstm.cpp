@@ -51,7 +51,7 @@ bool biases_valid(const Model& model, const Op& op, uint32_t count) {
 }
 // A table that never falls: what lies between its entries fits 16 bits too.
 bool table_valid(const Model& model, uint32_t at) {
-  if (!model.image().holds(at, kTableEntries, 2, 4)) return false;
+  if (!model.image().holds(at, kTableEntries, 2)) return false;
   for (uint32_t i = 1; i < kTableEntries; ++i) {
     if (load_u16(model.at(at) + 2 * i) < load_u16(model.at(at) + 2 * i - 2)) return false;
   }
@@ -66,10 +66,10 @@ Status validate(const Model& model, const Op& op) {
   const uint64_t weights = kGates * units * fan_in;
   const bool good =
       x.positions() == y.positions() && fan_in <= kMaxFanIn && op.training == 0 &&
-      weights <= image.size && image.holds(op.weights, static_cast<uint32_t>(weights), 1, 4) &&
-      image.holds(op.bias, static_cast<uint32_t>(2 * kGates * units), 4, 4) &&
+      weights <= image.size && image.holds(op.weights, static_cast<uint32_t>(weights), 1) &&
+      image.holds(op.bias, static_cast<uint32_t>(2 * kGates * units), 4) &&
       biases_valid(model, op, static_cast<uint32_t>(2 * kGates * units)) &&
-      image.holds(op.multipliers, 2 * kGates, 4, 4) && image.holds(op.shifts, 2 * kGates, 1, 4) &&
+      image.holds(op.multipliers, 2 * kGates, 4) && image.holds(op.shifts, 2 * kGates, 1) &&
       scales_valid(model, op) && s.output_multiplier >= 0 && s.output_shift >= -31 &&
       s.output_shift <= 30 && s.cell_power >= kCellPowerMin && s.cell_power <= kCellPowerMax &&
       s.cell_limit <= 32767 && table_valid(model, s.table) &&

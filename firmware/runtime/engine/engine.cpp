@@ -64,17 +64,18 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   counters_ = {};
   results_end_ = 0;
   features_ = {};
+  model_ = Model();  // of the image before, where there was one
   Status status = open_image(image, image_bytes, model_, features_, profile_);
   if (status != Status::ok) return status;
   const Layout l = layout_of(model_, features_, profile_);
   if (l.total() > ram_size) return Status::no_memory;
   adapter_ = ram;
-  uint8_t* state = model_.state_bytes == 0 ? nullptr : adapter_ + l.adapter;
+  uint8_t* state = adapter_ + l.adapter;
   uint8_t* work = adapter_ + l.adapter + l.state;
   ring_memory_ = work + l.work;
   q10_ = reinterpret_cast<int16_t*>(ring_memory_ + l.ring);
   scratch_ = work;
-  status = trainer_.open(model_, work, adapter_, state);
+  status = trainer_.open(model_, {work, l.work}, {adapter_, l.adapter}, {state, l.state});
   if (status != Status::ok) return status;
   if (model_.features != 0) {
     view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
@@ -100,13 +101,13 @@ bool Engine::is_open() const { return open_; }
 
 void Engine::base_adapter() {
   std::memset(adapter_, 0, model_.adapter_bytes);
-  trainer_.reset_parameters();
+  (void)trainer_.reset_parameters();
   if (model_.features != 0) profile_.reset(view_);
   windows_ = steps_ = 0;
 }
 
 bool Engine::acceptable(const uint8_t* adapter) const {
-  if (!trainer_.parameters_valid(adapter)) return false;
+  if (!trainer_.parameters_valid(adapter, model_.adapter_bytes)) return false;
   if (model_.features == 0) return true;
   // Only read: the view's type does not distinguish.
   const AdapterView view(const_cast<uint8_t*>(adapter), view_.features(), view_.outputs(),
@@ -115,6 +116,7 @@ bool Engine::acceptable(const uint8_t* adapter) const {
 }
 
 void Engine::load_adapter() {
+  trainer_.end();
   if (store_.payload() != nullptr) {
     std::memcpy(adapter_, store_.payload(), model_.adapter_bytes);
     windows_ = store_.current().windows;
@@ -215,8 +217,11 @@ Status Engine::learn_begin(const LearnConfig& config) {
                     (config.labelled != 0) == classifies && config.scorer <= Scorer::combined &&
                     config.guard <= Guard::none;
   if (!good) return Status::bad_argument;
-  const Status status = trainer_.begin(config.train);
-  if (status != Status::ok) return status;
+  // Where nothing is to be trained, any rate will do.
+  TrainConfig train = config.train;
+  if (config.passes == 0) train.rate = make_real(1, 0);
+  KILOTUNE_TRY(trainer_.begin(train));
+  trainer_.end();
   // Learning starts from what flash holds, so that training can be repeated from there exactly.
   if (config.resume != 0) load_adapter();
   const bool resume =
@@ -278,6 +283,7 @@ void Engine::end_training() {
   counters_.train_steps += learner_.kept_steps();
   counters_.saturated += trainer_.saturated();
   window_.reset();
+  trainer_.end();
   phase_ = Phase::detect;
   for (uint32_t i = 0; i < kReasonCount; ++i) {
     uint16_t& count = counters_.objections[i];
@@ -321,8 +327,7 @@ uint32_t Engine::output_bytes() const {
 Status Engine::infer() {
   if (!open_) return Status::no_model;
   if (phase_ == Phase::train) return Status::busy;
-  trainer_.forward();
-  return Status::ok;
+  return trainer_.forward();
 }
 
 Status Engine::train_begin(const TrainConfig& config) {
@@ -332,15 +337,20 @@ Status Engine::train_begin(const TrainConfig& config) {
   return trainer_.begin(config);
 }
 
+// What the model's loss takes of the two.
+Target Engine::wanted(uint16_t label, const int8_t* target) const {
+  if (!model_.trainable()) return {};
+  const Loss loss = model_.training().loss;
+  if (loss == Loss::cross_entropy) return Target::of_class(label);
+  if (loss == Loss::reconstruction) return {};
+  return Target::of_values(target, static_cast<uint16_t>(output_bytes()));
+}
+
 Status Engine::train_step(uint16_t label, const int8_t* target) {
   if (!open_) return Status::no_model;
-  if (!model_.trainable()) return Status::not_trainable;
   if (phase_ == Phase::train) return Status::busy;
   if (phase_ == Phase::learn) return Status::wrong_state;
-  const Training t = model_.training();
-  if (t.loss == Loss::cross_entropy && label >= t.classes) return Status::bad_argument;
-  if (t.loss == Loss::regression && target == nullptr) return Status::bad_argument;
-  trainer_.step({t.loss == Loss::regression ? target : nullptr, label});
+  KILOTUNE_TRY(trainer_.step(wanted(label, target)));
   ++counters_.train_steps;
   ++steps_;
   return Status::ok;

@@ -106,7 +106,8 @@ class Engine {
   Status infer();
   Status train_begin(const TrainConfig& config);  // step counter to 0, optimiser state cleared
   // One step on input(); `label` for cross-entropy, `target` (output_bytes) for regression, else
-  // ignored. wrong_state: a learn phase collects; bad_argument: label or target.
+  // ignored. wrong_state: a learn phase collects, or nothing has begun since another adapter came;
+  // bad_argument: label or target.
   Status train_step(uint16_t label, const int8_t* target);
   [[nodiscard]] uint32_t train_steps() const;  // since train_begin
 
@@ -153,6 +154,7 @@ class Engine {
   void follow_trend(const int16_t* features_q10, const int8_t* input);
   void count_saturated(const int8_t* input);
   void end_training();
+  [[nodiscard]] Target wanted(uint16_t label, const int8_t* target) const;
   void read_note();
   void write_note(const GuardReport& guard);
   void score_window(const int16_t* features_q10, WindowResult& result);

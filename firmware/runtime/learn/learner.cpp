@@ -25,8 +25,7 @@ Status Learner::begin(const Parts& parts, const LearnConfig& config) {
   if (learned_ == 0 || (config.hold_count != 0 && held_ == 0)) return Status::too_few_windows;
   p_ = parts;
   config_ = &config;
-  const Status status = p_.trainer->begin(config.train);
-  if (status != Status::ok) return status;
+  if (config.passes != 0) KILOTUNE_TRY(p_.trainer->begin(config.train));
   report_ = {};
   tally() = {};
   wide_ = p_.view->features() > p_.profile->outputs ? p_.view->features() : p_.profile->outputs;
@@ -80,8 +79,7 @@ bool Learner::step() {
       if (step_ % learned_ == 0) after_pass();
       break;
     case Stage::validate:
-      load(slot_of(learned_ + index_));
-      tally().held += p_.trainer->loss(target_of(slot_of(learned_ + index_)));
+      tally().held += loss_of(slot_of(learned_ + index_));
       if (++index_ == held_) after_pass();
       break;
     case Stage::replay:
@@ -118,13 +116,16 @@ void Learner::load(uint32_t slot) {
 }
 
 Target Learner::target_of(uint32_t slot) const {
-  Target t;
-  if (classifies()) {
-    t.category = p_.view->labels()[slot];
-  } else {
-    t.values = p_.view->entry(slot);
-  }
-  return t;
+  if (classifies()) return Target::of_class(p_.view->labels()[slot]);
+  return Target::of_values(p_.view->entry(slot), p_.view->features());
+}
+
+// Refused for labels that no such model can have; offers and adapters were checked for them.
+uint64_t Learner::loss_of(uint32_t slot) {
+  uint64_t loss = 0;
+  load(slot);
+  (void)p_.trainer->loss(target_of(slot), loss);
+  return loss;
 }
 
 // --- what comes after --------------------------------------------------------------------------

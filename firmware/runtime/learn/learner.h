@@ -124,6 +124,7 @@ class Learner {
   [[nodiscard]] uint32_t slot_of(uint32_t i) const;  // i over learned, held, then early windows
   void load(uint32_t slot);
   [[nodiscard]] Target target_of(uint32_t slot) const;
+  [[nodiscard]] uint64_t loss_of(uint32_t slot);
 
   void measure_isolation();
   void drop_isolated();

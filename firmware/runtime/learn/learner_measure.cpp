@@ -34,8 +34,7 @@ void Learner::measure_residual() {
 void Learner::measure_loss() {
   if (index_ == 0) tally().learned = tally().held = tally().early = 0;
   const uint32_t slot = slot_of(index_);
-  load(slot);
-  const uint64_t loss = p_.trainer->loss(target_of(slot));
+  const uint64_t loss = loss_of(slot);
   (index_ < learned_ ? tally().learned
                      : (index_ < learned_ + held_ ? tally().held : tally().early)) += loss;
 }

@@ -29,12 +29,12 @@ uint32_t order(uint32_t seed, uint32_t pass, uint32_t i, uint32_t n) {
 void Learner::train(uint32_t step) {
   // The rate falls linearly to 0: what is left of the noise averages out.
   const uint64_t left = total_steps_ - step;
-  p_.trainer->scale_rate(make_real(static_cast<uint32_t>((left << 31) / total_steps_), -31));
+  (void)p_.trainer->scale_rate(make_real(static_cast<uint32_t>((left << 31) / total_steps_), -31));
   const uint32_t slot = order(config_->train.seed, step / learned_, step % learned_, learned_);
   augment(slot, step);
   Target target = target_of(slot);
   if (!classifies()) target.values = clean();
-  p_.trainer->step(target);
+  (void)p_.trainer->step(target);
 }
 
 // clean(): the window with gain and jitter; the trainer's input: that and noise.
@@ -104,9 +104,9 @@ void Learner::after_pass() {
 
 void Learner::restart_parameters() {
   if (p_.committed != nullptr && config_->resume != 0) {
-    p_.trainer->copy_parameters(p_.committed);
+    (void)p_.trainer->copy_parameters(p_.committed, p_.model->adapter_bytes);
   } else {
-    p_.trainer->reset_parameters();
+    (void)p_.trainer->reset_parameters();
   }
   (void)p_.trainer->begin(config_->train);  // valid: begin() of this learner has checked it
   candidate_ = false;

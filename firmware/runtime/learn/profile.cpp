@@ -35,7 +35,7 @@ uint32_t square_root(uint64_t v) {
 Status Profile::open(const Model& model, const FeatureConfig& features) {
   const Bytes& image = model.image();
   image_ = image.data;
-  if (!image.holds(model.profile, 1, kProfileBytes, 4)) return Status::bad_image;
+  if (!image.holds(model.profile, 1, kProfileBytes)) return Status::bad_image;
   const uint8_t* p = at(model.profile);
   capacity = load_u16(p);
   outputs = load_u16(p + 2);
@@ -73,9 +73,9 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   sigma_lsb = inverse_input_ < 128 ? 1 : (inverse_input_ + 64) >> 7;
   classes = classifies ? t.classes : uint16_t{0};
   const uint32_t mean = load_u32(p + 28), scale = load_u32(p + 32), residual = load_u32(p + 36);
-  if (!image.holds(mean, features_, 2, 4) || !image.holds(scale, features_, 2, 4))
+  if (!image.holds(mean, features_, 2) || !image.holds(scale, features_, 2))
     return Status::bad_image;
-  if (!image.holds(residual, outputs, 2, 4)) return Status::bad_image;
+  if (!image.holds(residual, outputs, 2)) return Status::bad_image;
   mean_ = at(mean);
   scale_ = at(scale);
   residual_scale_ = at(residual);

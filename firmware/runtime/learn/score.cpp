@@ -6,7 +6,7 @@
 
 namespace kilotune {
 SquaredError Scoring::differences() const {
-  trainer_->forward(true);
+  (void)trainer_->forward(true);  // the engine opens trainers that can
   return {trainer_->execution(), model_->training(), {}};
 }
 
@@ -64,7 +64,7 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
 }
 
 Score Scoring::classify() const {
-  trainer_->forward(true);
+  (void)trainer_->forward(true);
   const Training t = model_->training();
   const Execution& run = trainer_->execution();
   const int8_t* logits = run.data(model_->tensor(t.tensor));
@@ -72,7 +72,7 @@ Score Scoring::classify() const {
   for (uint16_t i = 1; i < t.classes; ++i) {
     if (logits[i] > logits[winner]) winner = static_cast<uint8_t>(i);
   }
-  const uint64_t loss = loss_value(run, t, {nullptr, winner});  // -log2 p, Q20
+  const uint64_t loss = loss_value(run, t, Target::of_class(winner));  // -log2 p, Q20
   return {to_i16(-static_cast<int32_t>(loss >> 10)), winner, false};
 }
 

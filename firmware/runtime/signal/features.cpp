@@ -211,7 +211,7 @@ Status features_open(const uint8_t* image, uint32_t image_bytes, uint32_t sectio
                      FeatureConfig& out) {
   const Bytes bytes{image, image_bytes};
   if (section_off == 0) return Status::no_features;
-  if (!bytes.holds(section_off, 1, kSectionBytes, 4)) return Status::bad_image;
+  if (!bytes.holds(section_off, 1, kSectionBytes)) return Status::bad_image;
   const uint8_t* p = image + section_off;
   FeatureConfig c;
   c.window = load_u16(p);
@@ -231,8 +231,7 @@ Status features_open(const uint8_t* image, uint32_t image_bytes, uint32_t sectio
   const uint32_t bands_off = load_u32(p + 20), tables_off = load_u32(p + 24);
   const uint32_t sines = c.fft_points / 4u + 1;
   const uint32_t hanns = c.window == c.fft_points ? 0 : c.window / 2u + 1;
-  if (!bytes.holds(bands_off, c.bands, kBandBytes, 4) ||
-      !bytes.holds(tables_off, sines + hanns, 4, 4)) {
+  if (!bytes.holds(bands_off, c.bands, kBandBytes) || !bytes.holds(tables_off, sines + hanns, 4)) {
     return Status::bad_image;
   }
   c.band_table = image + bands_off;

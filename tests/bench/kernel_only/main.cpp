@@ -20,8 +20,9 @@ Trainer trainer;
 
 int main() {
   if (model.open(model_image, model_image_bytes, kOperators) != Status::ok) return 1;
-  if (trainer.open(model, arena, adapter, nullptr, kPlainSquaredError) != Status::ok) return 1;
-  trainer.reset_parameters();
+  if (trainer.open(model, arena, adapter, {}, kPlainSquaredError) != Status::ok) return 1;
   if (trainer.begin({make_real(1, -6), {}}) != Status::ok) return 1;
-  for (;;) trainer.step({});
+  while (trainer.step({}) == Status::ok) {
+  }
+  return 1;
 }

@@ -87,7 +87,7 @@ void add_operators() {
   add<&kLstm>();
 }
 
-alignas(4) uint8_t arena[1 << 20], adapter[1 << 18], state[4];
+alignas(4) uint8_t arena[1 << 20], adapter[1 << 18], state[1 << 18];
 Model model;
 Trainer trainer;
 
@@ -110,6 +110,14 @@ void write(uint64_t n) {
   write(" ");
 }
 
+Target wanted(uint32_t run, const int8_t* target) {
+  const Training training = model.training();
+  if (training.loss == Loss::cross_entropy)
+    return Target::of_class(static_cast<uint16_t>(run & 1u));
+  if (training.loss == Loss::reconstruction) return {};
+  return Target::of_values(target, model.tensor(training.tensor).channels);
+}
+
 bool measure() {
   measured = &model;
   add_operators();
@@ -119,7 +127,6 @@ bool measure() {
       model.op_count > kMaxOps)
     return false;
   if (trainer.open(model, arena, adapter, state) != Status::ok) return false;
-  trainer.reset_parameters();
   TrainConfig config;
   config.rate = make_real(1, -8);
   const bool trains = model.trainable();
@@ -132,14 +139,8 @@ bool measure() {
       random = random * 1664525u + 1013904223u;
       trainer.input()[i] = static_cast<int8_t>(random >> 24);
     }
-    Target wanted;
-    wanted.category = static_cast<uint16_t>(run & 1u);
-    if (trains && model.training().loss == Loss::regression) wanted.values = target;
-    if (trains) {
-      trainer.step(wanted);
-    } else {
-      trainer.forward();
-    }
+    const Status status = trains ? trainer.step(wanted(run, target)) : trainer.forward();
+    if (status != Status::ok) return false;
   }
   return true;
 }

@@ -58,8 +58,8 @@ def smaller(folder: Path) -> Path:
     """The example with what biases of an autoencoder need and no more; its main.cpp."""
     shutil.copytree(EXAMPLE, folder)
     text = (folder / "learn.h").read_text()
-    plain = "adapter, nullptr, kilotune::kPlainSquaredError)"
-    for full, less in (("kFullyConnected", "kDenseBiases"), ("adapter, nullptr)", plain)):
+    plain = "adapter, {}, kilotune::kPlainSquaredError)"
+    for full, less in (("kFullyConnected", "kDenseBiases"), ("adapter, {})", plain)):
         assert text.count(full) == 1
         text = text.replace(full, less)
     (folder / "learn.h").write_text(text)
@@ -81,7 +81,7 @@ int main() {
   kilotune::Status status = model.open(kModel, sizeof kModel, kOps);
   std::printf("%d", static_cast<int>(status));
   if (status != kilotune::Status::ok) return 0;
-  status = trainer.open(model, arena, adapter, kModelStateBytes ? state : nullptr, kilotune::kPlainSquaredError);
+  status = trainer.open(model, arena, adapter, state, kilotune::kPlainSquaredError);
   std::printf(" %d", static_cast<int>(status));
   if (status == kilotune::Status::ok) std::printf(" %d", static_cast<int>(trainer.begin(config)));
 }

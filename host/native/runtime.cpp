@@ -204,6 +204,12 @@ class Device {
   std::unique_ptr<Session> session_;
 };
 
+int image_status(nb::bytes image) {
+  const AlignedBytes bytes(image);
+  Engine::Needs needs;
+  return static_cast<int>(Engine::measure(bytes.data(), bytes.size(), needs));
+}
+
 // Keyed BLAKE2s over `pieces` one after another, as the device computes it.
 nb::bytes blake2s(nb::list pieces, nb::bytes key, uint32_t digest_bytes) {
   if (digest_bytes < 1 || digest_bytes > Blake2s::kMaxDigestBytes ||
@@ -228,6 +234,8 @@ void bind_runtime(nb::module_& m) {
         "int16 counts (n, axes) to int16 Q10 log2 features (windows, features)");
   m.def("refusals", &refusals, nb::arg("image"), nb::arg("samples"),
         "int16 counts (n, axes) to uint8 (windows,): what of each window its sensor spoiled, bits");
+  m.def("image_status", &image_status, nb::arg("image"),
+        "What a device would say of the image when it opens it: a status code");
   m.def("blake2s", &blake2s, nb::arg("pieces"), nb::arg("key"), nb::arg("digest_bytes"),
         "Keyed BLAKE2s of the pieces, one after another");
   nb::class_<Device>(m, "Session")

@@ -1,31 +1,32 @@
 // Memory layout, streams, phases and persistence; the learning itself is in learner.cpp.
 #include "runtime/engine/engine.h"
 
+#include "kernel/pool.h"
 #include "runtime/engine/operators.h"
 
 namespace kilotune {
 namespace {
 
-uint32_t align8(uint32_t n) { return (n + 7) & ~7u; }
-
-// What one image needs, piece by piece; all multiples of 8.
+// What one image needs, piece by piece.
 struct Layout {
   uint32_t adapter, state, work, ring, features, trend;
-  [[nodiscard]] uint32_t total() const { return adapter + state + work + ring + features + trend; }
+  [[nodiscard]] uint32_t total() const {
+    return Pool::room(adapter) + Pool::room(state) + Pool::room(work) + Pool::room(ring) +
+           Pool::room(features) + Pool::room(trend);
+  }
 };
 
 Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& profile) {
-  Layout l = {
-      align8(model.adapter_bytes), align8(model.state_bytes), align8(model.arena_bytes), 0, 0, 0};
+  Layout l = {model.adapter_bytes, model.state_bytes, model.arena_bytes, 0, 0, 0};
   if (model.features != 0) {
     // The FFT and the network never run at the same time.
-    const uint32_t fft = align8(feature_scratch_bytes(f));
+    const uint32_t fft = feature_scratch_bytes(f);
     l.work = l.work > fft ? l.work : fft;
     // While training, no samples are taken, so the learner uses the sample window's memory.
-    const uint32_t ring = align8(Window::bytes(f.window, f.axes));
+    const uint32_t ring = Window::bytes(f.window, f.axes);
     const uint32_t work = Learner::work_bytes(profile, f.features_total);
     l.ring = ring > work ? ring : work;
-    l.features = align8(2u * f.features_total);
+    l.features = 2u * f.features_total;
     l.trend = profile.early == 0 ? 0 : l.features;
   }
   return l;
@@ -61,6 +62,7 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   open_ = false;
   phase_ = Phase::idle;
   streaming_ = false;
+  learner_.end();
   counters_ = {};
   results_end_ = 0;
   features_ = {};
@@ -69,20 +71,23 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   if (status != Status::ok) return status;
   const Layout l = layout_of(model_, features_, profile_);
   if (l.total() > ram_size) return Status::no_memory;
-  adapter_ = ram;
-  uint8_t* state = adapter_ + l.adapter;
-  uint8_t* work = adapter_ + l.adapter + l.state;
-  ring_memory_ = work + l.work;
-  q10_ = reinterpret_cast<int16_t*>(ring_memory_ + l.ring);
-  scratch_ = work;
-  status = trainer_.open(model_, {work, l.work}, {adapter_, l.adapter}, {state, l.state});
+  if (reinterpret_cast<uintptr_t>(ram) % 8 != 0) return Status::bad_argument;
+  Pool pool({ram, ram_size});
+  const Memory adapter = pool.take(l.adapter), state = pool.take(l.state);
+  const Memory work = pool.take(l.work);
+  adapter_ = adapter.data;
+  scratch_ = work.data;
+  status = trainer_.open(model_, work, adapter, state);
   if (status != Status::ok) return status;
   if (model_.features != 0) {
     view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
                         profile_.early);
-    trend_.open(l.trend == 0 ? nullptr : q10_ + l.features / 2);
+    ring_memory_ = pool.take(l.ring).data;
     window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
                  features_.axes);
+    q10_ = reinterpret_cast<int16_t*>(pool.take(l.features).data);
+    uint8_t* const means = pool.take(l.trend).data;
+    trend_.open(l.trend == 0 ? nullptr : reinterpret_cast<int16_t*>(means));
     scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
   }
   // Without flash, or with one too small for this adapter, everything but persistence works.
@@ -117,6 +122,7 @@ bool Engine::acceptable(const uint8_t* adapter) const {
 
 void Engine::load_adapter() {
   trainer_.end();
+  learner_.end();
   if (store_.payload() != nullptr) {
     std::memcpy(adapter_, store_.payload(), model_.adapter_bytes);
     windows_ = store_.current().windows;
@@ -284,6 +290,7 @@ void Engine::end_training() {
   counters_.saturated += trainer_.saturated();
   window_.reset();
   trainer_.end();
+  learner_.end();
   phase_ = Phase::detect;
   for (uint32_t i = 0; i < kReasonCount; ++i) {
     uint16_t& count = counters_.objections[i];

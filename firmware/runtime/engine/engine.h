@@ -55,8 +55,8 @@ class Engine {
   static uint32_t ram_bytes(const uint8_t* image, uint32_t image_bytes);  // 0: not valid
 
   // Validates the image, lays out `ram` (8-aligned), loads the newest checkpoint if there is one.
-  // `flash` may be null: then nothing persists. On error (no_memory, or what Model::open gives for
-  // the image) the engine stays closed.
+  // `flash` may be null: then nothing persists. On error (no_memory, bad_argument for RAM at
+  // another address, or what Model::open gives for the image) the engine stays closed.
   // Calls below give no_model while it is closed, and busy if they cannot run during training.
   Status open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, uint32_t ram_size,
               const Flash* flash);

@@ -15,7 +15,25 @@ int16_t mean_of(const int16_t* v, uint32_t n) {
 
 uint32_t Learner::work_bytes(const Profile& profile, uint32_t features) {
   const uint32_t wide = features > profile.outputs ? features : profile.outputs;
-  return (sizeof(Tally) + 12 * wide + 4u * profile.capacity + features + 7) & ~7u;
+  const uint32_t gaps = kWorkRegions * kGapBytes;
+  return (sizeof(Tally) + 12 * wide + 4u * profile.capacity + features + gaps + 7) & ~7u;
+}
+
+void Learner::share_out() {
+  const uint32_t scores = 2u * p_.profile->capacity;
+  forbid(p_.work, work_bytes(*p_.profile, p_.view->features()));
+  allow(p_.work, sizeof(Tally));
+  allow(squares(), 8 * wide_);
+  allow(sums(), 4 * wide_);
+  allow(held_residual(), scores);
+  allow(held_nearest(), scores);
+  allow(clean(), p_.view->features());
+}
+
+void Learner::end() {
+  if (p_.work != nullptr) allow(p_.work, work_bytes(*p_.profile, p_.view->features()));
+  p_.work = nullptr;
+  stage_ = Stage::done;
 }
 
 Status Learner::begin(const Parts& parts, const LearnConfig& config) {
@@ -27,8 +45,9 @@ Status Learner::begin(const Parts& parts, const LearnConfig& config) {
   config_ = &config;
   if (config.passes != 0) KILOTUNE_TRY(p_.trainer->begin(config.train));
   report_ = {};
-  tally() = {};
   wide_ = p_.view->features() > p_.profile->outputs ? p_.view->features() : p_.profile->outputs;
+  share_out();
+  tally() = {};
   round_ = Round::start;
   candidate_ = false;
   kept_steps_ = step_ = total_steps_ = 0;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernel/pool.h"
 #include "kernel/trainer.h"
 #include "runtime/learn/guard.h"
 #include "runtime/learn/neighbours.h"
@@ -74,6 +75,8 @@ class Learner {
   [[nodiscard]] Status begin(const Parts& parts, const LearnConfig& config);
   // One bounded piece (a window's score, or a training step); true while more remains.
   bool step();
+  // The work area is somebody else's again.
+  void end();
 
   [[nodiscard]] const LearnReport& report() const { return report_; }
   [[nodiscard]] uint32_t kept_steps() const {
@@ -169,16 +172,23 @@ class Learner {
   // The work area, piece by piece.
   [[nodiscard]] Tally& tally() const { return *reinterpret_cast<Tally*>(p_.work); }
   [[nodiscard]] uint64_t* squares() const {
-    return reinterpret_cast<uint64_t*>(p_.work + sizeof(Tally));
+    return reinterpret_cast<uint64_t*>(p_.work + sizeof(Tally) + kGapBytes);
   }
-  [[nodiscard]] int32_t* sums() const { return reinterpret_cast<int32_t*>(squares() + wide_); }
-  [[nodiscard]] int16_t* held_residual() const {
-    return reinterpret_cast<int16_t*>(sums() + wide_);
+  [[nodiscard]] int32_t* sums() const { return behind<int32_t>(squares() + wide_); }
+  [[nodiscard]] int16_t* held_residual() const { return behind<int16_t>(sums() + wide_); }
+  [[nodiscard]] int16_t* held_nearest() const {
+    return behind<int16_t>(held_residual() + p_.profile->capacity);
   }
-  [[nodiscard]] int16_t* held_nearest() const { return held_residual() + p_.profile->capacity; }
   [[nodiscard]] int8_t* clean() const {
-    return reinterpret_cast<int8_t*>(held_nearest() + p_.profile->capacity);
+    return behind<int8_t>(held_nearest() + p_.profile->capacity);
   }
+  static constexpr uint32_t kWorkRegions = 6;
+  // The region that begins where the one before ends.
+  template <typename T>
+  [[nodiscard]] static T* behind(void* end) {
+    return reinterpret_cast<T*>(static_cast<uint8_t*>(end) + kGapBytes);
+  }
+  void share_out();  // forbids what lies between the regions, until end()
 
   Parts p_{};
   const LearnConfig* config_ = nullptr;

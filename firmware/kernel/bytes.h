@@ -35,8 +35,9 @@ inline void store_u32(uint8_t* p, uint32_t v) { std::memcpy(p, &v, sizeof v); }
 inline bool spans(uint32_t size, uint32_t off, uint32_t n) {
   return off <= size && n <= size - off;
 }
-// True when `count` items of `item` > 0 bytes do, at a multiple of 4.
-inline bool holds(uint32_t size, uint32_t off, uint32_t count, uint32_t item) {
+// True when `count` items of `item` > 0 bytes do, at a multiple of 4. Once per program: an image is
+// full of such places.
+[[gnu::noinline]] inline bool holds(uint32_t size, uint32_t off, uint32_t count, uint32_t item) {
   return off % 4 == 0 && off <= size && count <= (size - off) / item;
 }
 
@@ -65,7 +66,7 @@ struct Memory {
   Memory(uint8_t (&array)[N]) : data(array), size(N) {}  // NOLINT(google-explicit-constructor)
 
   // Whether `bytes` fit in: no_memory, or bad_argument for a place that nothing can be written to.
-  [[nodiscard]] Status holds(uint32_t bytes) const {
+  [[nodiscard, gnu::noinline]] Status holds(uint32_t bytes) const {
     if (size < bytes) return Status::no_memory;
     const bool good = bytes == 0 || (data != nullptr && is_aligned4(data));
     return good ? Status::ok : Status::bad_argument;

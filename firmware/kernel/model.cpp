@@ -13,8 +13,10 @@ constexpr Status check(bool good) { return good ? Status::ok : Status::bad_image
 constexpr uint16_t kHalf = 0x8000u;  // the least mantissa
 
 bool reals_valid(const uint8_t* p, uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) {
-    if (!real_valid(load_real(p + 4 * i))) return false;
+  for (; count > 0; --count, p += 4) {
+    Real r;
+    std::memcpy(&r, aligned4(p), sizeof r);
+    if (!real_valid(r)) return false;
   }
   return true;
 }

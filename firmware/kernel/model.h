@@ -112,10 +112,15 @@ using OpTable = const OpKernel* const*;
 
 class Model {
  public:
+  Model() = default;
+  // Trainers keep its address, and what they have checked.
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
   // Validates every field of `image` (at a multiple of 4: bad_argument; stays mapped as long as the
   // model is used). Reads the whole image once. Where it refuses, the model stays closed: only
-  // is_open() may be asked. wrong_state: it is open, and trainers may rely on it; assign Model()
-  // to it first.
+  // is_open() may be asked. wrong_state: it is open, and trainers rely on it; another image needs a
+  // model of its own.
   [[nodiscard]] Status open(const uint8_t* image, uint32_t bytes, OpTable ops);
   [[nodiscard]] bool is_open() const { return image_.data != nullptr; }
 

@@ -41,13 +41,14 @@ class Pool {
   [[nodiscard]] static constexpr uint32_t room(uint32_t bytes) {
     return bytes == 0 ? 0 : ((bytes + 7) & ~7u) + kGapBytes;
   }
-  // The next region; {} where it does not fit any more.
-  [[nodiscard]] Memory take(uint32_t bytes) {
+  // The next region; null where it does not fit any more. Called for one region after the other:
+  // small before fast.
+  [[nodiscard, gnu::noinline]] uint8_t* take(uint32_t bytes) {
     const uint32_t taken = room(bytes);
-    if (taken < bytes || taken > left_.size) return {};
-    const Memory region = {left_.data, bytes};
-    allow(region.data, bytes);
-    left_ = {left_.data + taken, left_.size - taken};
+    if (taken < bytes || taken > left_.size) return nullptr;
+    uint8_t* const region = left_.data;
+    allow(region, bytes);
+    left_ = {region + taken, left_.size - taken};
     return region;
   }
 

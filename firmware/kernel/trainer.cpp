@@ -25,7 +25,7 @@ const Methods kPlainSquaredError = {squared_error_value, squared_error_gradient,
 
 Status Trainer::open(const Model& model, const Memory& arena, const Memory& adapter,
                      const Memory& state, const Methods& methods, const Observer* observer) {
-  run_.model = nullptr;
+  close();
   outputs_ = 0;
   end();
   if (!model.is_open()) return Status::bad_argument;
@@ -37,8 +37,11 @@ Status Trainer::open(const Model& model, const Memory& arena, const Memory& adap
     if (training_.loss == Loss::cross_entropy && !methods.classifies) return Status::unsupported_op;
     outputs_ = model.tensor(training_.tensor).channels;  // it has one position
   }
-  uint8_t* const used = model.state_bytes == 0 ? nullptr : state.data;
-  run_ = {&model, arena.data, adapter.data, used, observer};
+  run_.model = &model;
+  run_.arena = arena.data;
+  run_.adapter = adapter.data;
+  run_.state = model.state_bytes == 0 ? nullptr : state.data;
+  run_.observer = observer;
   methods_ = &methods;
   steps_ = saturated_ = 0;
   return reset_parameters();

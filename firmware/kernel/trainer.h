@@ -49,6 +49,7 @@ class Trainer {
   [[nodiscard]] Status open(const Model& model, const Memory& arena, const Memory& adapter,
                             const Memory& state, const Methods& methods,
                             const Observer* observer = nullptr);
+  void close() { run_.model = nullptr; }
 
   // Sets every trained parameter back to the base model's. Ends training, as other parameters do.
   [[nodiscard]] Status reset_parameters();
@@ -90,7 +91,7 @@ class Trainer {
  private:
   [[nodiscard]] Status trains() const;
   [[nodiscard]] Status check(const Target& target) const;
-  [[nodiscard]] int8_t* place(uint16_t Model::*tensor) const;
+  [[nodiscard, gnu::noinline]] int8_t* place(uint16_t Model::*tensor) const;
   void run(uint32_t first, uint32_t end, bool recording);
 
   // Narrow fields first: they are read with short instructions near the start only.

@@ -1,6 +1,8 @@
 // Memory layout, streams, phases and persistence; the learning itself is in learner.cpp.
 #include "runtime/engine/engine.h"
 
+#include <new>
+
 #include "kernel/pool.h"
 #include "runtime/engine/operators.h"
 
@@ -66,28 +68,29 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   counters_ = {};
   results_end_ = 0;
   features_ = {};
-  model_ = Model();  // of the image before, where there was one
+  trainer_.close();
+  new (&model_) Model;  // its image may be another
   Status status = open_image(image, image_bytes, model_, features_, profile_);
   if (status != Status::ok) return status;
   const Layout l = layout_of(model_, features_, profile_);
   if (l.total() > ram_size) return Status::no_memory;
   if (reinterpret_cast<uintptr_t>(ram) % 8 != 0) return Status::bad_argument;
   Pool pool({ram, ram_size});
-  const Memory adapter = pool.take(l.adapter), state = pool.take(l.state);
-  const Memory work = pool.take(l.work);
-  adapter_ = adapter.data;
-  scratch_ = work.data;
-  status = trainer_.open(model_, work, adapter, state);
+  adapter_ = pool.take(l.adapter);
+  uint8_t* const state = pool.take(l.state);
+  uint8_t* const work = pool.take(l.work);
+  scratch_ = work;
+  status = trainer_.open(model_, {work, l.work}, {adapter_, l.adapter}, {state, l.state});
   if (status != Status::ok) return status;
   if (model_.features != 0) {
     view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
                         profile_.early);
-    ring_memory_ = pool.take(l.ring).data;
+    ring_memory_ = pool.take(l.ring);
     window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
                  features_.axes);
-    q10_ = reinterpret_cast<int16_t*>(pool.take(l.features).data);
-    uint8_t* const means = pool.take(l.trend).data;
-    trend_.open(l.trend == 0 ? nullptr : reinterpret_cast<int16_t*>(means));
+    q10_ = reinterpret_cast<int16_t*>(pool.take(l.features));
+    int16_t* const means = reinterpret_cast<int16_t*>(pool.take(l.trend));
+    trend_.open(l.trend == 0 ? nullptr : means);
     scoring_ = Scoring(&model_, &trainer_, &profile_, &view_);
   }
   // Without flash, or with one too small for this adapter, everything but persistence works.
@@ -346,11 +349,15 @@ Status Engine::train_begin(const TrainConfig& config) {
 
 // What the model's loss takes of the two.
 Target Engine::wanted(uint16_t label, const int8_t* target) const {
-  if (!model_.trainable()) return {};
+  Target wanted;
+  if (!model_.trainable()) return wanted;
   const Loss loss = model_.training().loss;
-  if (loss == Loss::cross_entropy) return Target::of_class(label);
-  if (loss == Loss::reconstruction) return {};
-  return Target::of_values(target, static_cast<uint16_t>(output_bytes()));
+  if (loss == Loss::cross_entropy) wanted.category = label;
+  if (loss == Loss::regression) {
+    wanted.values = target;
+    wanted.count = static_cast<uint16_t>(output_bytes());
+  }
+  return wanted;
 }
 
 Status Engine::train_step(uint16_t label, const int8_t* target) {

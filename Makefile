@@ -1,6 +1,6 @@
 # `make` names the targets. Each sets up what it needs (host/setup.sh); PYTHON=python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint format fuzz power bench presets locks wheel clean distclean
+.PHONY: help demo check test lint format fuzz power bench presets locks wheel sbom clean distclean
 SHELL := /bin/sh
 SOURCES := pyproject.toml CMakeLists.txt host/setup.sh $(wildcard host/locks/*.txt) host/kilotune/version.py \
   $(shell find firmware host/native -name '*.cpp' -o -name '*.h' -o -name '*.def' -o -name '*.cddl' -o -name 'CMakeLists.txt') \
@@ -47,6 +47,9 @@ locks: ## the newest releases that pyproject.toml allows, with their hashes: hos
 
 wheel: .venv/set-up-for-demo ## a wheel for this computer, in dist
 	.venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+sbom: .venv/set-up-for-check ## bills of materials (CycloneDX) of the wheel and of each board's firmware, in build/sbom
+	$(WITH_TOOLS) .venv/bin/python host/sbom.py
 
 # What is set up for more serves less, too.
 .venv/set-up-for-test: $(SOURCES)

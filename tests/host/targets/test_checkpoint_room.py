@@ -22,7 +22,7 @@ from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link.status import RefusedError
 from kilotune.link.transport import InProcess
-from kilotune.studies.base_models import base_model
+from kilotune.studies.base_models import shipped
 from kilotune.targets.boards import boards
 from kilotune.targets.fit import fits, require_fit
 from kilotune.targets.flash_records import OVERHEAD, capacity
@@ -30,14 +30,13 @@ from kilotune.targets.flash_records import OVERHEAD, capacity
 from tests.support import small_models
 from tests.support.paths import ROOT
 
-SHIPPED = ("vibration_ae_20k", "vibration_ae_1k6", "vibration_classifier")
 WIDE = small_models.chain(300, 300, seed=1)  # with its head, it fits RAM where it does not fit checkpoints
 
 
 @pytest.mark.parametrize("method", ["bias", "bias+head", "head", "lora", "channels"])
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_board_that_runs_a_shipped_model_keeps_what_it_learns(name: str, method: str) -> None:
-    image = kilotune.compile(base_model(name), method=method)
+@pytest.mark.parametrize("model", shipped(), ids=lambda path: path.stem)
+def test_a_board_that_runs_a_shipped_model_keeps_what_it_learns(model: Path, method: str) -> None:
+    image = kilotune.compile(model, method=method)
     running = [f for f in fits(image) if f.runs]
     assert {f.board for f in running} >= {"stm32f4_discovery", "nucleo_f446re", "nrf52840dk", "rpi_pico"}
     assert [f.board for f in running if not f.keeps] == []

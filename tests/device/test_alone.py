@@ -401,6 +401,26 @@ def test_a_sensor_that_stays_silent_stays_failed(rows: Path, tmp_path: Path) -> 
     assert [name for name, _ in lights(tmp_path)][-1] == "trouble"
 
 
+def test_a_commit_that_flash_does_not_take_shows_on_the_light_and_in_the_status(
+    ae: Image, life: Path, tmp_path: Path
+) -> None:
+    """Three sectors of 16 KB are too small for this adapter. The device detects with what it learned nevertheless."""
+    with (
+        run(tmp_path, ae, Feed("lis2dw12", str(life), virtual=True), "--flash-chip", "stm32f4-16k") as (port, _),
+        Device(open_port(port, timeout_s=10), image=ae) as device,
+    ):
+        settled(device, frames_of(ae, 80))
+        status = device.status()
+        assert statuses()[status.sensor.commit_state].name == "no_checkpoint_room"
+        assert (status.checkpoint.sequence, status.phase) == (0, Phase.detect)
+        with pytest.raises(RefusedError, match=r"17,344 bytes.*16,272"):
+            device.commit()
+    names = [name for name, _ in lights(tmp_path)]
+    assert names[0] == "learn"
+    assert names.count("detect") <= 1  # for the moment before the commit
+    assert "detect" not in names[names.index("trouble") :]
+
+
 def test_a_device_without_a_sensor_says_so(tmp_path: Path) -> None:
     image = small()
     with (

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kilotune.device.device import Device
 from kilotune.link.messages import Chip, Phase
+from kilotune.link.status import statuses
 from kilotune.link.transport import open_port
 from kilotune.targets import rp2040js
 from kilotune.targets.build import build
@@ -44,3 +45,26 @@ def test_a_sensor_is_sensed_on_each_bus(target: str, bus: str, option: str, rate
     assert len(raw) > 50
     # At 1600 Hz the chip leaves a digit's last bit away: steps of 1/128 g, towards the lower one.
     assert off_by_g(raw, life, FULL_SCALE_G) < 1 / 128 + 1 / 512 + 0.001
+
+
+RESET_S, WATERMARK_S, RETRY_S = 6.0, 16 / 800, 1.0
+
+
+def test_a_sensor_that_resets_itself_is_told_and_set_up_anew(target: str, state: Path) -> None:
+    if target != "rp2040js:rpi_pico":
+        pytest.skip(f"{target}: this sensor is rp2040js's")
+    image, life = noise_model(800.0, seconds=60)
+    state.mkdir()
+    recording = state / "sensor.raw"
+    recording.write_bytes(np.round(life * (32768 / RAW_FULL_SCALE_G)).astype("<i2").tobytes())
+    options = [f"adxl345={recording}", str(round(RESET_S * 1000))]
+    with (
+        rp2040js.run("rpi_pico", state, image.content, options=options) as (port, _),
+        Device(open_port(port, timeout_s=60), image=image, timeout_s=60) as device,
+    ):
+        failed = wait_until(device, lambda s: s.sensor.sensor_state != 0, timeout_s=240)
+        assert statuses()[failed.sensor.sensor_state].name == "sensor_failed"
+        again = wait_until(device, lambda s: s.sensor.sensor_state == 0, timeout_s=240)
+        assert again.uptime_ms < (RESET_S + 3 * WATERMARK_S + RETRY_S + 2 * WATERMARK_S) * 1000 + 500
+        sensed = wait_until(device, lambda s: s.sensor.samples > again.sensor.samples + 500, timeout_s=240)
+    assert sensed.sensor.sensing == 1

@@ -190,6 +190,27 @@ TEST_CASE_FIXTURE(Fixture, "a damaged payload or header falls back to the record
   expect(1);
 }
 
+// A start that was cut as it confirmed, then one that was cut as it revoked: both words are torn.
+TEST_CASE_FIXTURE(Fixture, "a torn seal word does not outweigh a revocation that was begun") {
+  commit(1);
+  commit(2);
+  const uint32_t second = 112 + 112;
+  uint8_t* commit_word = flash.bytes().data() + second + 80;
+  uint8_t* seal_word = flash.bytes().data() + second + 96;
+  std::fill_n(seal_word, 4, uint8_t{0xFF});
+  seal_word[0] = 0xFE;    // one bit of the zeros that confirm
+  commit_word[0] = 0x53;  // torn: one bit too many
+  const std::vector<uint8_t> confirmed = flash.bytes();
+  expect(2);
+  CHECK(load_u32(seal_word) == 0);
+  flash.bytes() = confirmed;
+  commit_word[3] &= 0x0F;  // and then some of those that revoke
+  port = flash.port();
+  expect(1);
+  CHECK(load_u32(commit_word) == 0);
+  expect(1);
+}
+
 TEST_CASE_FIXTURE(Fixture, "a record behind a newer one is not written over") {
   commit(1);
   commit(2);

@@ -53,7 +53,7 @@ MUTATIONS = (
     Mutation("the seal word does not outweigh a torn commit word", "storage/record.cpp",
              "commit == kCommitted || (seal == 0 ? commit != 0 : seal != kErased && whole)", "commit == kCommitted"),
     Mutation("a torn seal word outweighs a torn revocation", "storage/record.cpp",
-             "seal != kErased && whole", "seal != kErased && commit != 0"),
+             "seal != kErased && whole", "seal != kErased && (commit != 0 || whole)"),
     Mutation("revoking begins with the seal word", "storage/record.cpp",
              "Status status = flash_program_word(flash, record.off + kCommitAt, 0);\n  return status == Status::ok ? "
              "flash_program_word(flash, record.off + kSealAt, 0) : status;",

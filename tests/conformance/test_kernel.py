@@ -49,7 +49,7 @@ def test_every_tensor_is_that_of_the_reference(spec: small_models.DenseSpec) -> 
 def test_gradients_follow_the_float64_reference(network: str, method: Any) -> None:
     content = kilotune.compile(NETWORKS[network], method=method).content
     kernel = _native.Kernel(content)
-    kernel.begin(real(0.0))
+    kernel.begin(real(2.0**-100))  # too little to change a parameter: the reference has the base model's
     reference = Reference(content)
     worst: dict[int, float] = {}
     for i, x in enumerate(inputs(content, 20)):

@@ -112,7 +112,7 @@ class ModelDevice:
 
     def _status(self) -> list[object]:
         head = (self.phase, self._generation, 1, self._stream, self._learned, self._steps, self._steps, 40)
-        return [*head, *[0] * (6 + 17 + 7 + 6 + 3 + 3 + 27 + 7 + 1 + 3)]
+        return [*head, *[0] * (messages._width(cast(Any, messages.DeviceStatus)) - len(head))]
 
     def _reset(self) -> list[object]:
         self.log.append("reset")

@@ -17,6 +17,7 @@ from kilotune.device.wording import guard_in_words
 from kilotune.errors import KilotuneError
 from kilotune.link.messages import EARLIER_RUN, GuardStatus, Reason
 from kilotune.terms import Refusal
+from kilotune.tflite import model as tflite_model
 
 from tests.support.learning_twin import CONFIG, FEATURES, PROFILE, SETTINGS, TFLITE, calibration_of, machine, twin
 
@@ -250,6 +251,36 @@ def test_drift_is_that_of_the_adapter() -> None:
             ratios.append(np.sqrt(((a - b) ** 2).sum() / ((b - 128) ** 2).sum()))
     assert guard.drift_weights > 0
     assert guard.drift_weights == pytest.approx(1000 * max(ratios), abs=1)
+
+
+def learned_drift(method: str) -> tuple[int, kilotune.Adapter, kilotune.Adapter]:
+    """Reported drift of weights, and the adapter before and after."""
+    model = kilotune.compile(TFLITE, method=method, features=CONFIG, profile=PROFILE, reservoir=32, early=EARLY)
+    device = learned(model, passes=40, lr=0.5, noise=8)
+    drift = device.status().guard.drift_weights
+    assert drift > 0
+    return drift, kilotune.Adapter.base(model), device.pull()
+
+
+def test_drift_of_a_low_rank_layer_is_that_of_its_merged_weights() -> None:
+    drift, _, now = learned_drift("lora")
+    ratios = []
+    before, after = (tflite_model.read(m) for m in (TFLITE, kilotune.merge(TFLITE, now)))
+    for old, new in zip(before.tensors, after.tensors, strict=True):
+        if old.dtype == "int8" and len(old.data) and (old.data != new.data).any():
+            a, b = (t.data.view(np.int8).astype(float) for t in (old, new))
+            ratios.append(np.sqrt(((a - b) ** 2).sum() / (a**2).sum()))
+    assert drift == pytest.approx(1000 * max(ratios), abs=1)
+
+
+def test_drift_of_channels_is_that_of_the_trained_ones() -> None:
+    drift, base, now = learned_drift("channels")
+    ratios = []
+    for layer in now.config.layers:
+        count = layer.weight_count
+        a, b = (np.frombuffer(x.blob, "<i2", count, layer.weight_offset).astype(float) for x in (now, base))
+        ratios.append(np.sqrt(((a - b) ** 2).sum() / ((b - 128) ** 2).sum()))
+    assert drift == pytest.approx(1000 * max(ratios), abs=1)
 
 
 def test_an_ageing_machine_is_followed_within_a_budget_and_no_further() -> None:

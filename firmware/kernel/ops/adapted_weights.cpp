@@ -4,6 +4,8 @@
 namespace kilotune {
 namespace {
 
+constexpr uint32_t kPiece = 32;  // weights made at a time
+
 uint32_t even(uint32_t n) { return (n + 1) & ~1u; }
 
 uint32_t count(const Model& model, const Op& op) { return AdaptedLayer(model, op).weights.count(); }
@@ -39,9 +41,31 @@ bool valid(const Model& model, const Op& op, const uint8_t* values) {
   return true;
 }
 
+// Of a low-rank sum, what it adds to the int8 weights; of channels, their own values.
+WeightChange change(const Model& model, const Op& op, const uint8_t* values) {
+  const AdaptedLayer l(model, op);
+  WeightChange sum;
+  for (uint32_t o = 0; o < l.y.channels; ++o) {
+    if (!l.weights.trained(o)) continue;
+    const int8_t* const base = l.weights.base(o);
+    if (l.weights.rank() == 0) {
+      add_change(base, l.fan_in, values, sum);
+      values += 2 * l.fan_in;
+      continue;
+    }
+    for (uint32_t i = 0; i < l.fan_in; i += kPiece) {
+      const uint32_t n = l.fan_in - i < kPiece ? l.fan_in - i : kPiece;
+      int8_t now[kPiece];
+      l.weights.fill(reinterpret_cast<const int16_t*>(values), o, i, n, now);
+      for (uint32_t k = 0; k < n; ++k) sum.add(base[i + k] * 256, now[k] * 256);
+    }
+  }
+  return sum;
+}
+
 }  // namespace
 
-const TrainedWeights kAdaptedWeights = {count, reset, valid};
+const TrainedWeights kAdaptedWeights = {count, reset, valid, change};
 
 Window adapted_window(const Op& op, const Tensor& x, const Tensor& y) {
   if (op.words[0] != 0) return window_of(op, x, y);

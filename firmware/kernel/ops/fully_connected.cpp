@@ -149,8 +149,13 @@ void reset_weights(const Model& model, const Op& op, int16_t* values) {
 bool weights_valid(const Model& model, const Op& op, const uint8_t* values) {
   return weights_in_range(frozen_weights(model, op), weight_count(model, op), values);
 }
+WeightChange weight_change(const Model& model, const Op& op, const uint8_t* values) {
+  WeightChange sum;
+  add_change(frozen_weights(model, op), weight_count(model, op), values, sum);
+  return sum;
+}
 
-constexpr TrainedWeights kWeights = {weight_count, reset_weights, weights_valid};
+constexpr TrainedWeights kWeights = {weight_count, reset_weights, weights_valid, weight_change};
 
 }  // namespace
 

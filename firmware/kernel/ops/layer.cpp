@@ -61,6 +61,13 @@ bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values) {
   return true;
 }
 
+void add_change(const int8_t* base, uint32_t n, const uint8_t* values, WeightChange& sum) {
+  for (uint32_t k = 0; k < n; ++k) {
+    const int64_t from = base[k] * 256;
+    sum.add(from, load_i16(values + 2 * k) - 128);  // the middle of an int8 step is its value
+  }
+}
+
 void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y) {
   if (plan.rescale == 0) return;
   const uint8_t* r = aligned4(run.model->at(plan.rescale));

@@ -105,6 +105,7 @@ bool rescale_valid(const Model& model, const Op& op);
 // `values` (bytes) are in the range that training keeps.
 void start_weights(const int8_t* base, uint32_t n, int16_t* values);
 bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values);
+void add_change(const int8_t* base, uint32_t n, const uint8_t* values, WeightChange& sum);
 
 // m'(o) = m(o) * s_w(o) / max s_w in place, at all positions of the output's gradient.
 void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y);

@@ -72,6 +72,16 @@ struct Execution {
   }
 };
 
+// How far trained weights have moved from the base model's: sums of squares over the trained rows.
+// In 1/256 of an int8 step; n < 2^24 weights, squares below 2^34.
+struct WeightChange {
+  void add(int64_t from, int64_t to) {
+    moved += static_cast<uint64_t>((to - from) * (to - from));
+    size += static_cast<uint64_t>(from * from);
+  }
+  uint64_t moved = 0, size = 0;
+};
+
 // What an operator trains beside biases: int16 values at Op::weight_param of the adapter.
 struct TrainedWeights {
   uint32_t (*count)(const Model& model, const Op& op);
@@ -79,6 +89,8 @@ struct TrainedWeights {
   void (*reset)(const Model& model, const Op& op, int16_t* values);
   // Whether all of `values`, little-endian bytes, are in the range that training keeps.
   bool (*valid)(const Model& model, const Op& op, const uint8_t* values);
+  // What `values` have changed, which are valid.
+  WeightChange (*change)(const Model& model, const Op& op, const uint8_t* values);
 };
 
 struct OpKernel {

@@ -3,6 +3,7 @@
 
 #include "kernel/fixed_log.h"
 #include "kernel/fixed_point.h"
+#include "kernel/ops/op.h"
 #include "runtime/learn/neighbours.h"
 
 namespace kilotune {
@@ -19,16 +20,9 @@ int32_t age_step(const Profile& profile, const Trend& trend, uint32_t i) {
 }
 
 uint16_t weight_drift(const Model& model, const Op& op, const uint8_t* adapter) {
-  const uint32_t n = model.tensor(op.output).channels * model.tensor(op.input).elements();
-  const int8_t* base = reinterpret_cast<const int8_t*>(model.at(op.weights));
-  uint64_t moved = 0, size = 0;  // n < 2^24, squares below 2^34
-  for (uint32_t k = 0; k < n; ++k) {
-    const int64_t b = base[k] * 256;
-    const int64_t d = load_i16(adapter + op.weight_param + 2 * k) - (b + 128);
-    moved += static_cast<uint64_t>(d * d);
-    size += static_cast<uint64_t>(b * b);
-  }
-  return to_u16(uint64_t{square_root(moved)} * 1000 / (uint64_t{square_root(size)} + 1));
+  const WeightChange c =
+      model.kernel(op.opcode)->weights->change(model, op, adapter + op.weight_param);
+  return to_u16(uint64_t{square_root(c.moved)} * 1000 / (uint64_t{square_root(c.size)} + 1));
 }
 
 uint16_t bias_drift(const Model& model, const Op& op, const uint8_t* adapter) {

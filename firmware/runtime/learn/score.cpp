@@ -54,8 +54,8 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
     if (found != 0 && later < best[0] / 2) later = best[0] / 2;
     if (found < k) {
       best[found++] = later;
-    } else if (later < best[k - 1]) {
-      best[k - 1] = later;
+    } else if (found != 0 && later < best[found - 1]) {
+      best[found - 1] = later;
     }
   }
   uint64_t sum = 0;

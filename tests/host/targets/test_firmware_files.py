@@ -58,11 +58,11 @@ def test_what_a_firmware_loads_lies_in_the_chips_program_memory(board_id: str) -
 
 @needs_arm
 @pytest.mark.parametrize("board_id", ["stm32f4_discovery", "nucleo_f446re"])
-def test_the_stm32_starts_from_its_first_sector_and_leaves_three_to_checkpoints(board_id: str) -> None:
+def test_the_stm32_starts_from_its_first_sector_and_leaves_five_to_key_and_checkpoints(board_id: str) -> None:
     segments = load_segments(Path(firmware.build(board_id).firmware))
     assert segments[0][0] == 0x08000000
     assert len(segments[0][1]) <= 0x4000
-    assert segments[1][0] == 0x08040000
+    assert segments[1][0] == 0x08060000  # sector 7: 2 and 3 keep the key, 4 to 6 checkpoints
 
 
 @needs_arm

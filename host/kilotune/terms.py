@@ -25,6 +25,7 @@ from kilotune.wire_terms import (
 )
 
 __all__ = [
+    "COUNTS_AT_FULL_SCALE",
     "FIXED_METHODS",
     "Q10",
     "Chip",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 Q10 = 1024.0  # scores, losses and thresholds on the wire are log2 in 1/1024
+COUNTS_AT_FULL_SCALE = 32768  # what a sample of a sensor's full scale counts
 
 
 class Word(str, Enum):

@@ -16,9 +16,9 @@ from kilotune.errors import KilotuneError
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.targets import renode_program, rp2040js
-from kilotune.targets import target as registry
 from kilotune.targets.boards import board, boards
 from kilotune.targets.connect import connect
+from kilotune.targets.target import parse_target
 from kilotune.targets.twin import Twin
 
 from tests.support import small_models
@@ -102,7 +102,7 @@ def device(target: str, image: Image, state: Path) -> Iterator[Device]:
         image.save(file)
         pytest.skip(f"{target} runs another model: kilotune flash --board ID --model {file}")
     with opened:
-        if registry.parse_target(target).kind == "port":
+        if parse_target(target).kind == "port":
             with Twin(image) as twin:
                 opened.push(twin.pull())
         yield opened
@@ -111,7 +111,7 @@ def device(target: str, image: Image, state: Path) -> Iterator[Device]:
 @pytest.fixture
 def flash(target: str) -> str:
     """What happens to a commit: "file" and "chip" keep it, "memory" until the end, "read-only" never."""
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind == "port":
         return "chip"
     return "file" if parsed.kind in ("native", "renode") else board(parsed.board).emulator.flash

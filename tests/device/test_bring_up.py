@@ -17,10 +17,10 @@ from kilotune.link.messages import DeviceStatus, RestartCause
 from kilotune.link.status import RefusedError, statuses
 from kilotune.link.transport import open_port
 from kilotune.targets import flashfile, native, qemu, renode
-from kilotune.targets import target as registry
 from kilotune.targets.boards import board
 from kilotune.targets.connect import connect
 from kilotune.targets.process import DeviceProcess
+from kilotune.targets.target import parse_target, state_folder
 
 from tests.device.spoiled import BENCH, spoil
 
@@ -42,7 +42,7 @@ def status_name(code: int) -> str:
 
 def test_a_device_introduces_itself(device: Device, target: str, image: Image) -> None:
     info = device.info()
-    wanted = registry.parse_target(target)
+    wanted = parse_target(target)
     assert wanted.kind == "port" or info.board == wanted.board
     assert device.status().uptime_ms < 60_000
 
@@ -148,8 +148,8 @@ def test_memory_is_told_and_the_stack_has_room(device: Device, image: Image, tar
     train(device, image, 5)
     memory = device.status().memory
     assert memory.static_bytes > image.adapter_bytes
-    if registry.parse_target(target).kind in EMULATORS:
-        reserved = board(registry.parse_target(target).board).stack_bytes
+    if parse_target(target).kind in EMULATORS:
+        reserved = board(parse_target(target).board).stack_bytes
         assert memory.stack_bytes == reserved
         assert 100 < memory.stack_peak <= reserved - 256
 
@@ -163,7 +163,7 @@ def test_a_fault_is_told_after_the_restart(
     target: str, image: Image, state: Path, code: bytes, cause: int | None
 ) -> None:
     """The firmware with other code where the bench request begins."""
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind not in EMULATORS:
         pytest.skip("needs an emulator that runs a spoiled firmware")
     address, spoiled = spoil(BENCH, code, parsed.board, state)
@@ -185,7 +185,7 @@ HANG = b"\xfe\xe7"  # b .
 
 def test_a_hang_ends_with_the_watchdog(target: str, image: Image, state: Path) -> None:
     """Within the board's time, 8 s, or 20 s if the emulator uses the computer's time."""
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind != "renode" and not parsed.board.startswith("mps2"):
         pytest.skip("this target models no watchdog")
     address, hung = spoil(BENCH, HANG, parsed.board, state)
@@ -214,7 +214,7 @@ def _after_the_restart(port: str) -> DeviceStatus:
 
 
 def test_instructions_are_counted_alike_in_two_runs(target: str, image: Image) -> None:
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind != "qemu" or not board(parsed.board).emulator.counts:
         pytest.skip("this target does not count instructions")
     counts = []
@@ -250,8 +250,8 @@ class started:  # lower case: a context manager
     """A device and its process, on flash with these raw bytes in its model partition."""
 
     def __init__(self, target: str, state: Path, content: bytes | None) -> None:
-        parsed = registry.parse_target(target)
-        folder = registry.state_folder(parsed, state)
+        parsed = parse_target(target)
+        folder = state_folder(parsed, state)
         if parsed.kind == "native":
             self._run: AbstractContextManager[tuple[str, DeviceProcess]] = native.run(folder, content)
         elif parsed.kind in EMULATORS:

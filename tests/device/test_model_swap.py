@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from kilotune.device.device import Device
-from kilotune.device.model_swap import replace
+from kilotune.device.model_swap import swap_model
 from kilotune.device.results import Progress
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.link.status import RefusedError
 from kilotune.link.transport import open_port
 from kilotune.targets import native
-from kilotune.targets import target as registry
+from kilotune.targets.target import parse_target
 from kilotune.targets.twin import Twin
 
 pytestmark = pytest.mark.usefixtures("needs_flash")
@@ -36,7 +36,7 @@ def outputs(image: Image) -> bytes:
 
 def stays_on_a_chip(target: str, flash: str) -> bool:
     """QEMU puts the model that it was started with into its chip's flash again at every reset."""
-    return not (flash == "memory" and registry.parse_target(target).kind == "qemu")
+    return not (flash == "memory" and parse_target(target).kind == "qemu")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_what_the_device_cannot_run_is_refused_before_the_switch(
     device = swappable
     content = make(other_image)
     with pytest.raises(RefusedError) as refused:
-        replace(device.client, content, content[16:48], device.info().chunk, lambda _: None)
+        swap_model(device.client, content, content[16:48], device.info().chunk, lambda _: None)
     assert refused.value.code == code
     assert refused.value.hint
     assert device.info().image_hash == image.image_hash.hex()
@@ -147,7 +147,7 @@ def test_what_the_device_cannot_run_is_refused_before_the_switch(
 def test_one_that_is_too_large_is_refused_before_it_is_sent(swappable: Device, image: Image) -> None:
     sent: list[int] = []
     with pytest.raises(RefusedError) as refused:
-        replace(swappable.client, bytes(64 << 20), bytes(32), 320, sent.append)
+        swap_model(swappable.client, bytes(64 << 20), bytes(32), 320, sent.append)
     assert refused.value.code == "no_room"
     assert refused.value.detail >= len(image.content)
     assert sent == []

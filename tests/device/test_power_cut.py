@@ -13,7 +13,7 @@ from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.link.transport import open_port
 from kilotune.targets import renode
-from kilotune.targets import target as registry
+from kilotune.targets.target import parse_target
 
 WORD = 4
 
@@ -31,7 +31,7 @@ def _operations(image: Image) -> list[int]:
 def test_a_commit_that_power_cuts_leaves_the_old_checkpoint_or_the_new(
     target: str, image: Image, tmp_path: Path
 ) -> None:
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind != "renode":
         pytest.skip("needs an emulator whose power can fail at a flash word")
     x = rows(image, 5)

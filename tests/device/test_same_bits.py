@@ -7,8 +7,8 @@ from typing import Any
 import kilotune
 import numpy as np
 import pytest
-from kilotune.targets import target as registry
 from kilotune.targets.connect import connect
+from kilotune.targets.target import parse_target
 from kilotune.targets.twin import Twin
 
 from tests.support import small_models
@@ -40,7 +40,7 @@ NETWORKS |= {
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_gives_the_twins_bits(target: str, network: str) -> None:
-    if registry.parse_target(target).kind == "port":
+    if parse_target(target).kind == "port":
         pytest.skip("needs a model of its own on the board")
     content, method = NETWORKS[network]
     image = kilotune.compile(content, method=method, **OPTIONS.get(network, {}))

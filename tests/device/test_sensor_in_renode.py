@@ -17,10 +17,10 @@ from kilotune.link.transport import open_port
 from kilotune.recordings.simulator import Machine
 from kilotune.studies.base_models import base_model
 from kilotune.targets import renode
-from kilotune.targets import target as registry
 from kilotune.targets.build import build
 from kilotune.targets.resd import encode_resd
 from kilotune.targets.sensors import SensorChoice
+from kilotune.targets.target import parse_target
 
 from tests.device.sensing import FULL_SCALE_G, WINDOWS, noise_model, off_by_g, wait_until
 
@@ -57,7 +57,7 @@ def resd(life: npt.NDArray[np.float32], tmp_path: Path) -> Path:
 def test_a_board_with_a_sensor_learns_commits_and_detects_alone(
     target: str, ae: Image, life: npt.NDArray[np.float32], resd: Path, state: Path
 ) -> None:
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind != "renode" or not renode.script_of(parsed.board, "lis2dw12").is_file():
         pytest.skip(f"{target}: Renode has a sensor on the I2C of the nRF52840 alone")
     state.mkdir()
@@ -91,7 +91,7 @@ SPI_SELECT = {"stm32f4_discovery": "gpioPortB", "nucleo_f446re": "gpioPortB", "n
 
 
 def test_a_sensor_on_spi_is_sensed(target: str, state: Path) -> None:
-    parsed = registry.parse_target(target)
+    parsed = parse_target(target)
     if parsed.kind != "renode" or parsed.board not in SPI_SELECT:
         pytest.skip(f"{target}: a sensor of Renode on SPI is tested with {', '.join(SPI_SELECT)}")
     sensor = (

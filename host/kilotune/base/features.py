@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilotune.image.features import FeatureConfig
+from kilotune.terms import COUNTS_AT_FULL_SCALE
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def band_energies(rate_hz: float, axes: int, full_scale_g: float) -> FeatureConf
 
 def compute_features(config: FeatureConfig, g: NDArray[Any]) -> Floats:
     """Acceleration in g, shape (n, axes), to log2 features, shape (windows, inputs)."""
-    counts = np.clip(np.rint(np.asarray(g, np.float64) / config.full_scale_g * 32768), -32768, 32767)
+    counts = np.clip(np.rint(np.asarray(g, np.float64) / config.full_scale_g * COUNTS_AT_FULL_SCALE), -32768, 32767)
     image = bytes(_SECTION_AT) + config.section(_SECTION_AT)
     q10 = twin_library().features(image, _SECTION_AT, np.ascontiguousarray(counts, np.int16))
     return np.asarray(q10, np.float32) / np.float32(1024)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kilotune.device import claims, learning
 from kilotune.device.learning import LearnOptions, TrainOptions
-from kilotune.device.model_swap import replace
+from kilotune.device.model_swap import swap_model
 from kilotune.device.ready_inputs import ReadyInputs
 from kilotune.device.results import (
     BenchResult,
@@ -541,10 +541,10 @@ class Device:
         model, config = self.require_model(), adapter.config
         if config.image_hash != model.image_hash.hex():
             raise local_error("wrong_base")
-        load = transfer.Load(adapter.blob, model.image_hash, config.windows_seen, config.steps)
+        outgoing = transfer.OutgoingAdapter(adapter.blob, model.image_hash, config.windows_seen, config.steps)
         size, chunk = len(adapter.blob), self._hello.chunk
         with self._room_told():
-            return transfer.push(self._client, load, chunk, lambda n: tell(progress, "push", n, size))
+            return transfer.push(self._client, outgoing, chunk, lambda n: tell(progress, "push", n, size))
 
     # --- model -----------------------------------------------------------------------------------
 
@@ -556,11 +556,13 @@ class Device:
         when that model returns. After an interruption, call it again: the transfer continues where it stopped.
         """
         size, chunk = len(image.content), self._hello.chunk
-        told = replace(self._client, image.content, image.image_hash, chunk, lambda n: tell(progress, "model", n, size))
-        if told.image_hash != image.image_hash:
+        running = swap_model(
+            self._client, image.content, image.image_hash, chunk, lambda n: tell(progress, "model", n, size)
+        )
+        if running.image_hash != image.image_hash:
             raise KilotuneError(
                 "other_image",
-                f"the device runs image {told.image_hash.hex()[:12]} after another was sent",
+                f"the device runs image {running.image_hash.hex()[:12]} after another was sent",
                 "send the model again",
             )
         self._image = image

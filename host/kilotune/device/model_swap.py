@@ -21,7 +21,7 @@ _OF_SENSOR = {
 }
 
 
-def replace(
+def swap_model(
     client: Client, content: bytes, image_hash: bytes, chunk: int, done: Callable[[int], None]
 ) -> messages.Model:
     """Sends `content`; returns the device's description of it when it runs. If anything fails, the old model runs on.
@@ -52,21 +52,21 @@ def _explained(error: RefusedError, size: int) -> KilotuneError:
     flash = "write it with `kilotune flash`, which overwrites the present model and must not be interrupted"
     if error.code == "no_room" and error.detail == 0:
         text = "the flash of this board cannot hold two models: its model partition has too few parts to erase"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_room" and size > error.detail:
         text = f"the model image has {size:,} bytes, but next to another this device has room for {error.detail:,}"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_room":
         text = f"the running model has more than the {error.detail:,} bytes that this device can keep next to another"
-        return _told(error, text, flash)
+        return _in_words(error, text, flash)
     if error.code == "no_memory":
         text = f"the model needs {error.detail:,} bytes of RAM, more than this firmware has for it"
-        return _told(error, text, "build and flash the firmware for this model, or choose a smaller one")
+        return _in_words(error, text, "build and flash the firmware for this model, or choose a smaller one")
     if error.code in _OF_SENSOR:
         text = f"the device's sensor {_OF_SENSOR[error.code]}"
-        return _told(error, text, "compile the model for this sensor; `kilotune flash` takes any model")
+        return _in_words(error, text, "compile the model for this sensor; `kilotune flash` takes any model")
     return error
 
 
-def _told(error: RefusedError, text: str, hint: str) -> RefusedError:
+def _in_words(error: RefusedError, text: str, hint: str) -> RefusedError:
     return RefusedError(error.status, error.detail, error.doing, text, hint)

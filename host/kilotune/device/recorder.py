@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.common.files import write_atomically
-from kilotune.device.samples import COUNTS_AT_FULL_SCALE
 from kilotune.errors import KilotuneError
 from kilotune.link.cbor import bad_message
 from kilotune.link.pace import Pace
 from kilotune.link.status import RefusedError, statuses
+from kilotune.terms import COUNTS_AT_FULL_SCALE
 
 if TYPE_CHECKING:
     from kilotune.device.device import Device

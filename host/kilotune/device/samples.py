@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
+from kilotune.terms import COUNTS_AT_FULL_SCALE
 
 if TYPE_CHECKING:
     from kilotune.recordings import Recording
 
-COUNTS_AT_FULL_SCALE = 32768
 SampleArray = npt.NDArray[np.int16] | npt.NDArray[np.floating[Any]]
 Samples = SampleArray | Sequence[SampleArray]  # one gap-free recording, or several
 
@@ -80,15 +80,11 @@ def to_features(values: Samples, *, features: int) -> list[Segment]:
 
 def to_counts(recording: Recording, full_scale_g: float) -> Any:
     """(n, axes) int16 as the device's sensor would give them, clipped at the full scale."""
-    from kilotune.device.samples import to_segments
-
     return to_segments([recording.samples], axes=recording.axes, full_scale_g=full_scale_g)[0].counts
 
 
 def to_g(recording: Recording, full_scale_g: float) -> Any:
     """(n, axes) in g."""
-    import numpy as np
-
     if recording.unit == "g":
         return recording.samples
-    return recording.samples.astype(np.float32) * np.float32(full_scale_g / 32768.0)
+    return recording.samples.astype(np.float32) * np.float32(full_scale_g / COUNTS_AT_FULL_SCALE)

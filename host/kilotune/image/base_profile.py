@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kilotune.errors import KilotuneError
 from kilotune.image.features import checked_fields
 from kilotune.image.real16 import to_real
-from kilotune.terms import Loss
+from kilotune.terms import Q10, Loss
 
 Vector = npt.NDArray[np.float32]
 PROFILE_SECTION_BYTES = 64
@@ -129,7 +129,7 @@ class Profile:
             )
         residual_units = self.residual_std.astype(np.float64) * 64.0 / loss_scale
         tables = [
-            np.clip(np.rint(self.feature_mean * 1024.0), -32768, 32767).astype("<i2"),
+            np.clip(np.rint(self.feature_mean * Q10), -32768, 32767).astype("<i2"),
             np.clip(np.rint(self.feature_std * 4096.0), LEAST_FEATURE_SCALE, 65535).astype("<u2"),
             np.clip(np.rint(residual_units), LEAST_RESIDUAL_SCALE, 65535).astype("<u2"),
         ]
@@ -141,9 +141,9 @@ class Profile:
         head = struct.pack(
             "<HH8BiHHHHhHIIIHHHh16x",
             s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
-            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * 1024),
-            round(s.quantile * 1024), round(s.quantile_tail * 1024), round(s.margin * 1000),
-            round(self.base_threshold * 1024), 0, *places,
+            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * Q10),
+            round(s.quantile * Q10), round(s.quantile_tail * Q10), round(s.margin * 1000),
+            round(self.base_threshold * Q10), 0, *places,
             s.alone_windows, s.alone_passes, *to_real(s.alone_learning_rate, "the learning rate"),
         )  # fmt: skip
         return head + content

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from kilotune.errors import KilotuneError
+from kilotune.terms import COUNTS_AT_FULL_SCALE, Q10
 
 FEATURE_SECTION_BYTES = 32
 STATISTICS = {"rms": 1, "peak": 2, "crest": 4, "kurtosis": 8}
-LOG2_ONE = 1024  # Q10
 MAX_FEATURES = 1024
 
 
@@ -45,7 +45,7 @@ class FeatureConfig:
     edges_hz: tuple[float, ...] = ()
     shape: str = "flat"
     statistics: tuple[str, ...] = ()
-    full_scale_g: float = 16.0  # at 32768 counts
+    full_scale_g: float = 16.0  # at COUNTS_AT_FULL_SCALE
     reference_g2: float = 1e-4
     floor_g2: float = 1e-10
 
@@ -114,17 +114,17 @@ class FeatureConfig:
 
     @property
     def counts2_per_g2(self) -> float:
-        return (32768.0 / self.full_scale_g) ** 2
+        return (COUNTS_AT_FULL_SCALE / self.full_scale_g) ** 2
 
     @property
     def reference_q10(self) -> int:
         """Q10 log2 of the reference in counts^2."""
-        return round(LOG2_ONE * math.log2(self.reference_g2 * self.counts2_per_g2))
+        return round(Q10 * math.log2(self.reference_g2 * self.counts2_per_g2))
 
     @property
     def floor_q10(self) -> int:
         """Q10 log2 of the floor over the reference."""
-        return round(LOG2_ONE * math.log2(self.floor_g2 / self.reference_g2))
+        return round(Q10 * math.log2(self.floor_g2 / self.reference_g2))
 
     @property
     def statistics_bits(self) -> int:
@@ -184,21 +184,21 @@ class FeatureConfig:
             result.append((first, end, int(centre), int(half)))
         return result
 
-    def _band_records(self) -> bytes:
+    def _band_table(self) -> bytes:
         if self.shape == "flat":
             flat = ((a, b, 0, 0, float(b - a)) for a, b in self.bins())
-            records = list(flat)
+            bands = list(flat)
         else:
             weights = [np.maximum(h - np.abs(32 * np.arange(a, b) - c), 0).sum() for a, b, c, h in self.triangles()]
-            records = [(*band, float(w)) for band, w in zip(self.triangles(), weights, strict=True)]
+            bands = [(*band, float(w)) for band, w in zip(self.triangles(), weights, strict=True)]
         return b"".join(
-            struct.pack("<HHHHhH", a, b, centre, half, round(LOG2_ONE * math.log2(weight)), 0)
-            for a, b, centre, half, weight in records
+            struct.pack("<HHHHhH", a, b, centre, half, round(Q10 * math.log2(weight)), 0)
+            for a, b, centre, half, weight in bands
         )
 
     def section(self, offset: int) -> bytes:
         """Feature section and its tables (SPEC 1.6), to be placed at `offset` of the image."""
-        bands = self._band_records()
+        bands = self._band_table()
         bands_at = offset + FEATURE_SECTION_BYTES
         head = struct.pack(
             "<HHHBBIIHHIIhh",

@@ -18,7 +18,7 @@ _U32 = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class OutgoingAdapter:
     """An adapter to push, with the image that it belongs to and its training counts."""
 
     blob: bytes
@@ -75,15 +75,15 @@ def _piece(client: Client, size: int, at: int, most: int) -> messages.PullChunk:
     return piece
 
 
-def push(client: Client, load: Load, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:
+def push(client: Client, outgoing: OutgoingAdapter, chunk: int, done: Callable[[int], None]) -> messages.Checkpoint:
     """Returns the new checkpoint when the device has verified it in its flash."""
-    blob = load.blob
+    blob = outgoing.blob
     announced = messages.PushBeginRequest(
-        image_hash=load.image_hash,
+        image_hash=outgoing.image_hash,
         total=len(blob),
         crc=zlib.crc32(blob),
-        windows=load.windows & _U32,
-        steps=load.steps & _U32,
+        windows=outgoing.windows & _U32,
+        steps=outgoing.steps & _U32,
     )
     begun = client.ask(messages.PushNext, Kind.push_begin, announced)
     send(client, Kind.push, blob, begun.next, chunk, "adapter", done)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kilotune.studies import baselines
-from kilotune.terms import Refusal, word_of
+from kilotune.terms import COUNTS_AT_FULL_SCALE, Q10, Refusal, word_of
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Measured:
 
     def only(self, which: npt.NDArray[np.bool_]) -> baselines.Measured:
         """What baselines use, for some windows."""
-        return baselines.Measured(self.statistics[which], self.features_q10[which].astype(float) / 1024)
+        return baselines.Measured(self.statistics[which], self.features_q10[which].astype(float) / Q10)
 
 
 def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]:
@@ -83,7 +83,7 @@ def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]
         parts = [s for s in recording.stretches if len(s.samples) >= config.window] or [recording.stretches[0]]
         counts = [to_counts(part, config.full_scale_g) for part in parts]
         refused = [np.asarray(twin_library().refusals(image.content, c), np.int64) for c in counts]
-        g = [c * (config.full_scale_g / 32768.0) for c in counts]
+        g = [c * (config.full_scale_g / COUNTS_AT_FULL_SCALE) for c in counts]
         plain = [baselines.statistics(one, window=config.window, hop=config.hop) for one in g]
         found = [features(image, c) for c in counts]
         yield Measured(recording.name, np.concatenate(found), np.concatenate(plain), np.concatenate(refused))

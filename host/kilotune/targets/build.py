@@ -1,4 +1,4 @@
-"""Builds the firmware with CMake, reads its sizes, and puts model and firmware onto boards."""
+"""Builds the firmware with CMake and reads its sizes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kilotune.common.files import lock_file
 from kilotune.errors import KilotuneError
 from kilotune.targets.boards import Board, board, source_root
 from kilotune.targets.elf import section_sizes
-from kilotune.targets.sensors import SensorChoice
-
-if TYPE_CHECKING:
-    pass
+from kilotune.targets.sensors import AS_THE_BOARD, SensorChoice
 
 _BUNDLED = Path(__file__).parent / "bin" / "kilotune-native"
 _BUILD_S = 600.0
-_AS_THE_BOARD = SensorChoice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +46,7 @@ def build(
     image: Path | None = None,
     out: Path | None = None,
     source: Path | None = None,
-    sensors: SensorChoice = _AS_THE_BOARD,
+    sensors: SensorChoice = AS_THE_BOARD,
 ) -> FirmwareBuild:
     """Builds a board's firmware, or rebuilds it if sources changed; with `image`, with exactly the RAM of the model.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kilotune.errors import KilotuneError
 from kilotune.targets.boards import board
-from kilotune.targets.build import _AS_THE_BOARD, build, native_program
-from kilotune.targets.sensors import SensorChoice
+from kilotune.targets.build import build, native_program
+from kilotune.targets.sensors import AS_THE_BOARD, SensorChoice
 
 if TYPE_CHECKING:
     from kilotune.targets.target import Target
@@ -36,7 +36,7 @@ def flash(
     probe: str | None = None,
     drive: Path | None = None,
     erase_locked: bool = False,
-    sensors: SensorChoice = _AS_THE_BOARD,
+    sensors: SensorChoice = AS_THE_BOARD,
 ) -> Flashed:
     """Builds the firmware with these sensors, and writes it and the model to a real board.
 
@@ -60,7 +60,7 @@ def flash(
         require_fit(model, target.board if target is not None else board_id)
         content, image_hash = model.content, model.image_hash.hex()
     if target is not None:
-        if sensors != _AS_THE_BOARD:
+        if sensors != AS_THE_BOARD:
             raise KilotuneError(
                 "bad_argument",
                 f"'{target.name}' starts the firmware with the board's own sensors",
@@ -94,7 +94,5 @@ def _flash_emulated(target: Target, content: bytes | None, image_hash: str, stat
         )
     chosen = board(target.board)
     firmware = native_program() if target.kind == "native" else Path(build(target.board).firmware)
-    file = state_folder(target, state) / "flash.bin"
-    with flashfile.locked(file):
-        flashfile.prepare(file, chosen.flash, content)
-    return Flashed(target.name, str(firmware), str(file), image_hash)
+    with flashfile.held(state_folder(target, state), chosen.flash, content) as (file, _):
+        return Flashed(target.name, str(firmware), str(file), image_hash)

@@ -15,15 +15,25 @@ from kilotune.targets import partition as partition_of
 from kilotune.targets.boards import FlashLayout
 
 ERASED = 0xFF
+NAME = "flash.bin"  # in the folder of a target
 PATIENCE_S = 1.0
 _PIECE = 1 << 20
 
 
-def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, erase_checkpoints: bool = False) -> None:
+@contextlib.contextmanager
+def held(folder: Path, layout: FlashLayout, image: bytes | None = None) -> Iterator[tuple[Path, int]]:
+    """The flash file in the folder of a target, `locked` and then prepared; gives it and the lock's descriptor."""
+    path = folder / NAME
+    with locked(path) as lock:
+        prepare(path, layout, image)
+        yield path, lock
+
+
+def prepare(path: Path, layout: FlashLayout, image: bytes | None = None) -> None:
     """Creates the file if it is missing; writes `image` to the model partition if the device does not run it yet.
 
-    Only its owner can read the file, as it holds the key of a locked device. Checkpoints stay unless
-    `erase_checkpoints`; the device itself ignores those of other images.
+    Only its owner can read the file, as it holds the key of a locked device. Checkpoints stay; the device
+    itself ignores those of other images.
     Raises KilotuneError `too_large`: the image does not fit the partition; `bad_state`: the file is not a flash file of
     this board, and is left unchanged.
     """
@@ -37,9 +47,6 @@ def prepare(path: Path, layout: FlashLayout, image: bytes | None = None, *, eras
         with path.open("r+b") as file, mmap.mmap(file.fileno(), layout.bytes) as memory:
             if image is not None:
                 _write_model(memory, layout, image)
-            if erase_checkpoints:
-                start = layout.checkpoint_offset
-                memory[start : start + layout.checkpoint_bytes] = bytes([ERASED]) * layout.checkpoint_bytes
     except OSError as error:
         raise KilotuneError(
             "bad_state",

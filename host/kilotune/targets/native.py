@@ -29,12 +29,9 @@ def run(
     `options`: of the program, such as `--uart` (see `kilotune-native --help`). `program`: another build of it.
     `terminal`: the port is a pseudo-terminal.
     """
-    layout = board("native").flash
-    flash = state / "flash.bin"
     port_file = state / "port"
     program = native_program() if program is None else program
-    with flashfile.locked(flash) as lock:
-        flashfile.prepare(flash, layout, image)
+    with flashfile.held(state, board("native").flash, image) as (flash, lock):
         port_file.unlink(missing_ok=True)
         command = [
             str(program),

@@ -37,9 +37,7 @@ def run(
     chosen = emulated(board_id)
     program = find_qemu(chosen)
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
-    flash = state / "flash.bin"
-    with flashfile.locked(flash) as lock:
-        flashfile.prepare(flash, chosen.flash, image)
+    with flashfile.held(state, chosen.flash, image) as (flash, lock):
         port = None if terminal else free_port()
         if chosen.emulator.flash == "file":
             memory = _flash_in_file(chosen, flash)

@@ -47,9 +47,7 @@ def run(
     chosen = emulated(board_id, chip)
     program = renode_program.require()
     elf = firmware if firmware is not None else Path(build(board_id).firmware)
-    flash = state / "flash.bin"
-    with flashfile.locked(flash) as lock, PlainPaths() as plain:
-        flashfile.prepare(flash, chosen.flash, image)
+    with flashfile.held(state, chosen.flash, image) as (flash, lock), PlainPaths() as plain:
         port = free_port()
         folder = plain.of(state)
         of_board = script_of(board_id, chip)

@@ -34,9 +34,7 @@ def run(
     """
     chosen = emulated(board_id)
     node = find_node()
-    flash = state / "flash.bin"
-    with flashfile.locked(flash) as lock:
-        flashfile.prepare(flash, chosen.flash, image)
+    with flashfile.held(state, chosen.flash, image) as (flash, lock):
         model = flashfile.model_partition(flash.read_bytes(), chosen.flash) or None
         file = state / "kilotune.uf2"
         elf = firmware if firmware is not None else Path(build(board_id).firmware)

@@ -59,6 +59,9 @@ class SensorChoice:
             )
 
 
+AS_THE_BOARD = SensorChoice()
+
+
 def _no_bus(board: Board, what: str, wanted: tuple[str, ...]) -> KilotuneError:
     able = [b.id for b in boards() if any(bus in b.sensors.pins for bus in wanted)]
     has = ", ".join(board.sensors.pins)

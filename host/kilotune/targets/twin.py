@@ -45,9 +45,7 @@ class _Flashed:
         self._path: Path | None = None
         with contextlib.ExitStack() as stack:
             if state is not None:
-                self._path = state / "flash.bin"
-                stack.enter_context(flashfile.locked(self._path))
-                flashfile.prepare(self._path, layout, image)
+                self._path, _ = stack.enter_context(flashfile.held(state, layout, image))
                 content = self._path.read_bytes()
                 start = layout.checkpoint_offset
                 self._checkpoints[:] = content[start : start + layout.checkpoint_bytes]

@@ -160,8 +160,8 @@ def test_sizes_are_held_against_the_image(image: Image) -> None:
         assert error.value.code == "bad_message"
 
 
-def load() -> transfer.Load:
-    return transfer.Load(bytes(ADAPTER_BYTES), bytes(range(32)), 0, 0)
+def load() -> transfer.OutgoingAdapter:
+    return transfer.OutgoingAdapter(bytes(ADAPTER_BYTES), bytes(range(32)), 0, 0)
 
 
 def push(device: Device) -> object:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kilotune.errors import KilotuneError
 from kilotune.targets import renode
-from kilotune.targets import target as registry
 from kilotune.targets.connect import connect
+from kilotune.targets.target import parse_target
 
 from tests.support.errors import code_of
 
@@ -64,7 +64,7 @@ def test_renodes_platforms_have_memory_for_the_firmware_and_flash_for_the_rest(b
 
 
 def test_renodes_sensor_gets_a_recording_and_its_script(tmp_path: Path) -> None:
-    feed = registry.parse_target("renode:nrf52840dk,lis2dw12=synthetic:healthy,seconds=1").feed
+    feed = parse_target("renode:nrf52840dk,lis2dw12=synthetic:healthy,seconds=1").feed
     assert feed is not None
     resd = feed.resd(tmp_path, 1600.0)
     assert resd.stat().st_size == 8 + 37 + 1600 * 12

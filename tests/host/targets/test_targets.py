@@ -9,8 +9,8 @@ import pytest
 from kilotune.errors import KilotuneError
 from kilotune.image.image import Image
 from kilotune.targets import flashfile
-from kilotune.targets import target as registry
 from kilotune.targets.connect import connect
+from kilotune.targets.target import parse_target, state_folder
 from kilotune.targets.twin import Twin
 
 from tests.support.errors import code_of
@@ -30,7 +30,7 @@ from tests.support.errors import code_of
     ],
 )
 def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
-    target = registry.parse_target(name)
+    target = parse_target(name)
     assert (target.kind, target.board) == (kind, board_id)
 
 
@@ -54,13 +54,13 @@ def test_names_of_targets(name: str, kind: str, board_id: str) -> None:
 )
 def test_names_that_mean_nothing_are_refused(name: str, code: str) -> None:
     with pytest.raises(KilotuneError) as error:
-        registry.parse_target(name)
+        parse_target(name)
     assert code_of(error) == code
 
 
 @pytest.mark.parametrize("words", ["", "virtual,", "spi,", "virtual,spi,", "spi,virtual,"])
 def test_the_sensor_of_a_target_is_told_in_words(words: str) -> None:
-    feed = registry.parse_target(f"native:{words}adxl345=synthetic:healthy,seconds=1").feed
+    feed = parse_target(f"native:{words}adxl345=synthetic:healthy,seconds=1").feed
     assert feed is not None
     assert (feed.chip, feed.source) == ("adxl345", "synthetic:healthy,seconds=1")
     assert (feed.virtual, feed.spi) == ("virtual" in words, "spi" in words)
@@ -92,5 +92,5 @@ def test_a_twin_without_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError) as error:
         connect("twin", state=tmp_path)
     assert code_of(error) == "no_model"
-    with flashfile.locked(registry.state_folder(registry.parse_target("twin"), tmp_path) / "flash.bin"):
+    with flashfile.locked(state_folder(parse_target("twin"), tmp_path) / "flash.bin"):
         pass  # the failed open let go of it

@@ -9,6 +9,7 @@
 
 #include "native.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/operators.h"
 #include "runtime/keys/blake2s.h"
 #include "runtime/keys/key_store.h"
 #include "runtime/link/session.h"
@@ -204,10 +205,15 @@ class Device {
   std::unique_ptr<Session> session_;
 };
 
+// What a device says of an image that trains, and the kernel of one for inference.
 int image_status(nb::bytes image) {
   const AlignedBytes bytes(image);
+  Model model;
+  Status status = model.open(bytes.data(), bytes.size(), operator_table());
   Engine::Needs needs;
-  return static_cast<int>(Engine::measure(bytes.data(), bytes.size(), needs));
+  if (status == Status::ok && model.trainable())
+    status = Engine::measure(bytes.data(), bytes.size(), needs);
+  return static_cast<int>(status);
 }
 
 // Keyed BLAKE2s over `pieces` one after another, as the device computes it.

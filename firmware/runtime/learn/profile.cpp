@@ -68,7 +68,8 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
   const AloneConfig config = alone(model);
-  const bool normal = config.rate.is_zero() || config.rate.mantissa >= 0x8000;
+  const bool trains = config.windows != 0 && config.passes != 0;
+  const bool normal = config.rate.is_zero() ? !trains : config.rate.mantissa >= 0x8000;
   if (!normal || (classifies && config.windows != 0)) return Status::bad_image;
   sigma_lsb = inverse_input_ < 128 ? 1 : (inverse_input_ + 64) >> 7;
   classes = classifies ? t.classes : uint16_t{0};

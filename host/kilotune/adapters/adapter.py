@@ -25,7 +25,8 @@ from kilotune.adapters.config import (
 from kilotune.adapters.trust import Trust, trust
 from kilotune.common.files import current, write_together
 from kilotune.errors import KilotuneError
-from kilotune.image.image import Image, Layer
+from kilotune.image.contents import Layer
+from kilotune.image.image import Image
 from kilotune.link.keys import KeyRing
 from kilotune.operators.adapted import FACTOR_START, effective
 

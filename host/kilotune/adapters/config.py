@@ -10,7 +10,7 @@ import numpy as np
 from kilotune.common.json_records import typed
 from kilotune.errors import KilotuneError
 from kilotune.image.calibration_block import Place, calibration_arrays, calibration_bytes
-from kilotune.image.image import Layer
+from kilotune.image.contents import Layer
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.terms import Loss, Method
 

@@ -17,7 +17,8 @@ from kilotune.adapters.config import bad_adapter
 from kilotune.common.files import write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
-from kilotune.image.image import Layer, shared_error
+from kilotune.image.contents import Layer
+from kilotune.image.image import shared_error
 from kilotune.tflite import edit as flatbuffer_edit
 from kilotune.tflite import model as tflite_model
 from kilotune.tflite.model import Operator, TfliteModel

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from kilotune.compiler.options import CompileOptions
     from kilotune.compiler.search import Found
     from kilotune.compiler.selection import Trainability
-    from kilotune.image.image import Image, Layer
+    from kilotune.image.contents import Layer
+    from kilotune.image.image import Image
 
 
 @command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")

@@ -21,9 +21,10 @@ from kilotune.errors import KilotuneError
 from kilotune.image import metadata
 from kilotune.image.base_profile import CalibrationSettings, Profile
 from kilotune.image.calibration_block import calibration_bytes
+from kilotune.image.contents import Layer
 from kilotune.image.envelope import seal
 from kilotune.image.features import FeatureConfig
-from kilotune.image.image import Image, Layer
+from kilotune.image.image import Image
 from kilotune.image.layout import HEADER_BYTES, NONE, OP_BYTES, TENSOR_BYTES, Header, TensorEntry, TrainingSection
 from kilotune.operators.base import SectionWriter
 from kilotune.terms import Loss, Method, named

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,11 +9,12 @@ import numpy.typing as npt
 
 from kilotune.errors import KilotuneError
 from kilotune.image.features import checked_fields
+from kilotune.image.layout import ProfileSection
 from kilotune.image.real16 import to_real
 from kilotune.terms import Q10, Loss
 
 Vector = npt.NDArray[np.float32]
-PROFILE_SECTION_BYTES = 64
+PROFILE_SECTION_BYTES = ProfileSection.LAYOUT.size
 MAX_WINDOWS = 255
 LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
@@ -121,12 +121,6 @@ class Profile:
 
         `loss_scale`: the larger of the loss tensor's and the target's scale; a residual unit is 1/64 of it.
         """
-        inverse = round(2**7 / input_scale)
-        if not 1 <= inverse <= 2**14:
-            raise _refuse(
-                f"the model's input scale is {input_scale:g}",
-                "inputs are in sigma: quantise the model with an input range of about +-6 sigma",
-            )
         residual_units = self.residual_std.astype(np.float64) * 64.0 / loss_scale
         tables = [
             np.clip(np.rint(self.feature_mean * Q10), -32768, 32767).astype("<i2"),
@@ -137,16 +131,47 @@ class Profile:
         for table in tables:
             places.append(offset + PROFILE_SECTION_BYTES + len(content))
             content += table.tobytes() + bytes(-table.nbytes % 4)
+        means, scales, residual_scales = places
+        head = self.head(settings, (means, scales, residual_scales), input_scale=input_scale)
+        return head.pack() + content
+
+    def head(
+        self, settings: CalibrationSettings, places: tuple[int, int, int], *, input_scale: float
+    ) -> ProfileSection:
+        """What stands in front of the tables, which lie at these places of the image."""
+        inverse = round(2**7 / input_scale)
+        if not 1 <= inverse <= 2**14:
+            raise _refuse(
+                f"the model's input scale is {input_scale:g}",
+                "inputs are in sigma: quantise the model with an input range of about +-6 sigma",
+            )
         s = settings
-        head = struct.pack(
-            "<HH8BiHHHHhHIIIHHHh16x",
-            s.windows, self.residual_std.size, s.mean_pseudo, s.feature_pseudo, s.residual_pseudo,
-            s.near_pseudo, s.threshold_pseudo, s.neighbours, int(s.level), s.early, inverse, round(s.spread * Q10),
-            round(s.quantile * Q10), round(s.quantile_tail * Q10), round(s.margin * 1000),
-            round(self.base_threshold * Q10), 0, *places,
-            s.alone_windows, s.alone_passes, *to_real(s.alone_learning_rate, "the learning rate"),
-        )  # fmt: skip
-        return head + content
+        mantissa, exponent = to_real(s.alone_learning_rate, "the learning rate")
+        return ProfileSection(
+            windows=s.windows,
+            residual_outputs=self.residual_std.size,
+            mean_pseudo=s.mean_pseudo,
+            feature_pseudo=s.feature_pseudo,
+            residual_pseudo=s.residual_pseudo,
+            near_pseudo=s.near_pseudo,
+            threshold_pseudo=s.threshold_pseudo,
+            neighbours=s.neighbours,
+            level=int(s.level),
+            early=s.early,
+            inverse_input=inverse,
+            spread_q10=round(s.spread * Q10),
+            quantile_q10=round(s.quantile * Q10),
+            quantile_tail_q10=round(s.quantile_tail * Q10),
+            margin_permille=round(s.margin * 1000),
+            base_threshold_q10=round(self.base_threshold * Q10),
+            means=places[0],
+            scales=places[1],
+            residual_scales=places[2],
+            alone_windows=s.alone_windows,
+            alone_passes=s.alone_passes,
+            alone_mantissa=mantissa,
+            alone_exponent=exponent,
+        )
 
     def to_json(self) -> dict[str, object]:
         names = ("feature_mean", "feature_std", "residual_std")
@@ -158,7 +183,8 @@ class Profile:
         values = checked_fields(cls, data, "profile")
         threshold = values.pop("base_threshold", 1.0)
         try:
-            arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                arrays = {name: np.asarray(v, dtype=np.float32) for name, v in values.items()}
             return cls(**arrays, base_threshold=float(threshold))
         except (TypeError, ValueError, OverflowError) as error:
             raise _refuse("the profile holds a value of a wrong type", "create it with this release") from error

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from kilotune.errors import KilotuneError
+from kilotune.image.layout import FeatureSection
 from kilotune.terms import COUNTS_AT_FULL_SCALE, Q10
 
-FEATURE_SECTION_BYTES = 32
+FEATURE_SECTION_BYTES = FeatureSection.LAYOUT.size
 STATISTICS = {"rms": 1, "peak": 2, "crest": 4, "kurtosis": 8}
 MAX_FEATURES = 1024
 
@@ -200,23 +201,25 @@ class FeatureConfig:
         """Feature section and its tables (SPEC 1.6), to be placed at `offset` of the image."""
         bands = self._band_table()
         bands_at = offset + FEATURE_SECTION_BYTES
-        head = struct.pack(
-            "<HHHBBIIHHIIhh",
-            self.window,
-            self.hop,
-            self.fft_points,
-            self.axes,
-            self.statistics_bits,
-            round(self.rate_hz * 1000),
-            round(self.full_scale_g * 1e6),
-            self.bands,
-            self.features_per_axis,
-            bands_at,
-            bands_at + len(bands),
-            self.reference_q10,
-            self.floor_q10,
+        return self.head(bands_at, bands_at + len(bands)).pack() + bands + self._tables()
+
+    def head(self, band_table: int, tables: int) -> FeatureSection:
+        """What stands in front of the tables, which lie at these offsets of the image."""
+        return FeatureSection(
+            window=self.window,
+            hop=self.hop,
+            fft_points=self.fft_points,
+            axes=self.axes,
+            statistics=self.statistics_bits,
+            rate_mhz=round(self.rate_hz * 1000),
+            full_scale_ug=round(self.full_scale_g * 1e6),
+            bands=self.bands,
+            features_per_axis=self.features_per_axis,
+            band_table=band_table,
+            tables=tables,
+            reference_q10=self.reference_q10,
+            floor_q10=self.floor_q10,
         )
-        return head + bands + self._tables()
 
     def _tables(self) -> bytes:
         n = self.fft_points

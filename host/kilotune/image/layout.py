@@ -132,6 +132,7 @@ class OpEntry(Structure):
 
 _WORDS = struct.Struct("<6I")
 ADAPTATION_WORD: Final = 4  # of an op whose weights are partly trained
+BIAS_TRAINED, WEIGHTS_TRAINED = 1, 2  # flags of an op
 
 
 def pack_words(words: tuple[int, ...]) -> bytes:
@@ -188,6 +189,58 @@ class TrainingSection(Structure):
     optimiser: int
     reruns: int
     rerun_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSection(Structure):
+    """SPEC 1.6, without its tables."""
+
+    LAYOUT = struct.Struct("<HHHBBIIHHIIhh")
+
+    window: int
+    hop: int
+    fft_points: int
+    axes: int
+    statistics: int
+    rate_mhz: int
+    full_scale_ug: int
+    bands: int
+    features_per_axis: int
+    band_table: int
+    tables: int
+    reference_q10: int
+    floor_q10: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSection(Structure):
+    """SPEC 1.7, without its tables."""
+
+    LAYOUT = struct.Struct("<HH8BiHHHHhxxIIIHHHh16x")
+
+    windows: int
+    residual_outputs: int
+    mean_pseudo: int
+    feature_pseudo: int
+    residual_pseudo: int
+    near_pseudo: int
+    threshold_pseudo: int
+    neighbours: int
+    level: int
+    early: int
+    inverse_input: int
+    spread_q10: int
+    quantile_q10: int
+    quantile_tail_q10: int
+    margin_permille: int
+    base_threshold_q10: int
+    means: int
+    scales: int
+    residual_scales: int
+    alone_windows: int
+    alone_passes: int
+    alone_mantissa: int
+    alone_exponent: int
 
 
 TENSOR_BYTES: Final = TensorEntry.LAYOUT.size

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kilotune.errors import KilotuneError
-from kilotune.image.layout import NO_TENSOR, NONE, OpEntry, OpTraining, pack_words
+from kilotune.image.layout import BIAS_TRAINED, NO_TENSOR, NONE, WEIGHTS_TRAINED, OpEntry, OpTraining, pack_words
 from kilotune.image.real16 import is_power_of_two, pack_factor, pack_real
 from kilotune.tflite.model import Operator, Tensor, TfliteModel
 
-# Flags of an op (SPEC 1.3).
-BIAS_TRAINED = 1
-WEIGHTS_TRAINED = 2
+# Flags of an op (SPEC 1.3), beside those of image/layout.py.
 PER_CHANNEL = 4
 RECORDS_MASK = 8
 BACKWARD_TO_INPUT = 16

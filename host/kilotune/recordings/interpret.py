@@ -64,6 +64,13 @@ def _opened(judged: Judged) -> Judged:
 
 def interpret(table: Table, options: ReadOptions) -> Recording:
     """The recording; KilotuneError where a table does not say what it is, or says what cannot be."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # damaged numbers may be of any size; what is not finite is refused
+        return _interpreted(table, options)
+
+
+def _interpreted(table: Table, options: ReadOptions) -> Recording:
     found = understand(table, options)
     timing = found.timing
     rate_hz = timing.rate_hz

@@ -37,6 +37,8 @@ def unreadable(
     name: str, error: BaseException, hint: str = "it is damaged, cut off, or of another format"
 ) -> KilotuneError:
     """A library's complaint as `bad_file`, in one short line."""
+    if isinstance(error, MemoryError):
+        return KilotuneError("no_memory", f"{name} takes more memory than there is", "read a part, or split the file")
     words = str(error).strip().splitlines()
     what = words[0][:160] if words else type(error).__name__
     return KilotuneError("bad_file", f"{name} could not be read: {what}", hint)

@@ -1,10 +1,18 @@
-"""MATLAB's .mat up to version 7: arrays and structures, which may be nested; 7.3 is HDF5 by another name."""
+"""MATLAB's .mat up to version 7: arrays and structures, which may be nested; 7.3 is HDF5 by another name.
+
+SciPy reads them, in a process of its own: a damaged file can crash it.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import struct
+import subprocess
+import sys
+import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,28 +26,47 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _COMPRESSED = 15
-_DEEPEST = 12  # structures in structures
-_MOST_LEAVES = 20_000
+_PATIENCE_S = 120.0
 
 
 def load(path: Path, options: ReadOptions) -> Table:
-    from scipy.io import loadmat, whosmat
-
-    name = path.name
     _require_modest_elements(path)
+    with tempfile.TemporaryDirectory(prefix="kilotune-") as folder:
+        _convert(path, Path(folder))
+        return table_of(_leaves(Path(folder)), options, path.name)
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Has every array of the file stored in the folder, by a process that may crash."""
+    command = [sys.executable, "-m", "kilotune.recordings.formats.matlab_child", str(path.absolute()), str(folder)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
-        for _, shape, _ in whosmat(path):
-            count = 1
-            for n in shape:
-                count *= int(n)
-            require_unpackable(path.stat().st_size, 8 * count, name)
-        loaded = loadmat(path, simplify_cells=True)
-    except KilotuneError:
-        raise
-    except Exception as error:  # of the library: whatever a damaged file makes of it
-        raise unreadable(name, error) from None
-    leaves = list(_leaves({k: v for k, v in loaded.items() if not k.startswith("__")}, "", 0))
-    return table_of(leaves, options, name)
+        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=False, env=environment)
+    except subprocess.TimeoutExpired:
+        raise KilotuneError(
+            "bad_file", f"{path.name} could not be read within {_PATIENCE_S:g} s", "store it again, without compression"
+        ) from None
+    except OSError as error:
+        raise unreadable(path.name, error) from None
+    if done.returncode != 0:
+        told = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        crashed = done.returncode < 0 or not told
+        raise unreadable(path.name, ValueError("its parts do not go together" if crashed else told[-1]))
+
+
+def _leaves(folder: Path) -> list[Leaf]:
+    import numpy as np
+
+    listed = json.loads((folder / "leaves.json").read_text(encoding="utf-8"))
+    out = []
+    for number, path in enumerate(listed):
+        array = np.load(folder / f"{number}.npy", mmap_mode="r", allow_pickle=False)
+        out.append(Leaf(path, array.shape, array.dtype, _given(array)))
+    return out
+
+
+def _given(array: npt.NDArray[Any]) -> Callable[[], npt.NDArray[Any]]:
+    return lambda: array
 
 
 def _require_modest_elements(path: Path) -> None:
@@ -67,30 +94,3 @@ def _require_modest_elements(path: Path) -> None:
                 require_unpackable(length, min(8 * claimed, max(claimed, MAX_UNPACKED_BYTES)), path.name)
             file.seek(at + length)
     require_unpackable(size, unpacked, path.name)
-
-
-def _leaves(value: Any, path: str, depth: int) -> Iterator[Leaf]:
-    import numpy as np
-
-    if depth > _DEEPEST:
-        return
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key), depth + 1)
-    elif isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
-        for i, inner in enumerate(list(np.ravel(np.asarray(value, object)))[:_MOST_LEAVES]):
-            yield from _leaves(*_item(inner, path, i), depth + 1)
-    else:
-        array: npt.NDArray[Any] = np.asarray(value)
-        if array.dtype.kind in "iufb":
-            yield Leaf(path, array.shape, array.dtype, lambda: array)
-
-
-def _item(inner: Any, path: str, index: int) -> tuple[Any, str]:
-    """(value, path) of one of several structures: those with a `Name` go by it, and their `Data` is what counts."""
-    if isinstance(inner, Mapping):
-        name = inner.get("Name", inner.get("name"))
-        label = name if isinstance(name, str) and name else str(index)
-        data = inner.get("Data", inner.get("data"))
-        return (data, f"{path}.{label}") if data is not None else (inner, f"{path}.{label}")
-    return inner, f"{path}.{index}"

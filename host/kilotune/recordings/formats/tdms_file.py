@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from kilotune.errors import KilotuneError
+from kilotune.recordings.formats.clipped import clipped
 from kilotune.recordings.formats.leaves import Leaf, table_of
 from kilotune.recordings.formats.packages import optional
 from kilotune.recordings.limits import require_modest, unreadable
@@ -18,7 +20,8 @@ _UNITS = ("unit_string", "NI_UnitDescription", "Unit", "unit", "Units", "NI_Unit
 def load(path: Path, options: ReadOptions) -> Table:
     nptdms = optional("nptdms", "npTDMS", path.name)
     try:
-        with nptdms.TdmsFile.open(path) as file:
+        optional("nptdms.log", "npTDMS", path.name).log_manager.set_level(logging.CRITICAL)  # tells of every damage
+        with clipped(path) as content, nptdms.TdmsFile.open(content) as file:
             leaves = [_leaf(group, channel, path) for group in file.groups() for channel in group.channels()]
             return table_of(leaves, options, path.name)
     except KilotuneError:

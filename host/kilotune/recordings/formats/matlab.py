@@ -31,7 +31,8 @@ _PATIENCE_S = 120.0
 
 def load(path: Path, options: ReadOptions) -> Table:
     _require_modest_elements(path)
-    with tempfile.TemporaryDirectory(prefix="kilotune-") as folder:
+    # Windows keeps files that are still mapped.
+    with tempfile.TemporaryDirectory(prefix="kilotune-", ignore_cleanup_errors=True) as folder:
         _convert(path, Path(folder))
         return table_of(_leaves(Path(folder)), options, path.name)
 

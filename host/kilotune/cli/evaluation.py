@@ -19,7 +19,7 @@ def evaluation_json(found: Evaluation, model: Path) -> dict[str, object]:
         "model": str(model),
         "learned": plain(found.learned),
         "test": found.how,
-        "rows": [_row_json(r) for r in found.rows],
+        "rows": [row_json(r) for r in found.rows],
         "recommended": found.recommended,
         "recommended_on_device": found.on_device,
         "reason": found.reason,
@@ -27,7 +27,7 @@ def evaluation_json(found: Evaluation, model: Path) -> dict[str, object]:
     }
 
 
-def _row_json(row: Row) -> dict[str, object]:
+def row_json(row: Row) -> dict[str, object]:
     known = row.threshold is not None and math.isfinite(row.threshold)
     return {
         "name": row.name,

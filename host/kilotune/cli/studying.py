@@ -144,13 +144,7 @@ def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:
 @device_options()
 @click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
 @click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
-@click.option(
-    "--share",
-    type=Real(0.1, 0.9),
-    default=0.5,
-    show_default=True,
-    help="Share of each healthy recording to learn from.",
-)
+@held_out
 @click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
 @click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
 @source_options
@@ -160,6 +154,8 @@ def report_command(
     where: Where,
     healthy: tuple[str, ...],
     fault: tuple[str, ...],
+    healthy_test: tuple[str, ...],
+    hold_out: str,
     share: float,
     title: str,
     page: Path,
@@ -170,44 +166,51 @@ def report_command(
 
     Nothing is committed: at the end, the device is back at its last checkpoint.
     """
+    from kilotune.cli.evaluation import row_json
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
     from kilotune.recordings import read_all, require_alike
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
-    from kilotune.studies.before_after import report_data, study
+    from kilotune.studies.before_after import study
     from kilotune.studies.benchmark import benchmark, firmware_for
-    from kilotune.studies.evaluation import split_healthy
+    from kilotune.studies.findings import findings
+    from kilotune.studies.holding_out import hold_out as split
+    from kilotune.studies.reporting import report_data
 
-    refuse_unread((*healthy, *fault))
+    refuse_unread((*healthy, *healthy_test, *fault))
     if where.image is None:
         raise KilotuneError("bad_argument", "a report needs the model image", "give it with --image model.ktm")
-    keep_apart({"--out": page}, {"the image": where.image, **{name: Path(name) for name in (*healthy, *fault)}})
+    keep_apart(
+        {"--out": page}, {"the image": where.image, **{name: Path(name) for name in (*healthy, *healthy_test, *fault)}}
+    )
     image = Image.load(where.image)
     config = image.features
     if config is None:
         raise KilotuneError("no_features", "the image takes ready inputs, not samples", "use an image with features")
-    ok, bad = (read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, fault))
-    alike = require_alike((*ok, *bad), read)
-    notes = tuple(dict.fromkeys([*(n for r in (*ok, *bad) for n in r.notes), *alike]))
-    to_learn, test = split_healthy(ok, share=share, window=config.window)
+    ok, other, bad = _alike(
+        read_all(part, read, model_rate_hz=config.rate_hz) for part in (healthy, healthy_test, fault)
+    )
+    alike = require_alike((*ok, *other, *bad), read)
+    notes = tuple(dict.fromkeys([*(n for r in (*ok, *other, *bad) for n in r.notes), *alike]))
+    parts = split(ok, other, fault=bad, share=share, window=config.window, by=hold_out)
     require_writable(page)
     with (
         where.connect(image) as device,
         out.progress("studying") as bar,
     ):
-        found = study(device, to_learn=to_learn, healthy=test, fault=bad, options=learning, progress=bar)
+        found = study(device, to_learn=parts.learn, healthy=parts.test, fault=bad, options=learning, progress=bar)
         built = firmware_for(where.named(), where.image)
         budgets = report_budgets(image, benchmark(device, image, firmware=built), built)
+    told = findings(found, image, learn=parts.learn, healthy=parts.test, fault=bad, options=learning)
     data = report_data(
         found,
         image,
         title=title,
         subtitle=where.named(),
-        healthy=test,
-        fault=bad,
+        findings=told,
         budgets=budgets,
-        notes=notes,
+        notes=(f"The test: {parts.how}.", *notes, *parts.notes),
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
     write_atomically(page, render(data).encode(errors="replace"))
@@ -215,8 +218,11 @@ def report_command(
         "report": str(page),
         "before": plain(found.before.separation),
         "after": plain(found.after.separation),
+        "test": parts.how,
+        "rows": [row_json(r) for r in told.rows],
+        "warnings": [*parts.notes, *told.notes],
     }
-    out.result(result, f"{data.story[0]}\n{page}")
+    out.result(result, "\n".join((*data.story, *(f"warning: {n}" for n in told.notes), str(page))))
 
 
 @command("demo", example="kilotune demo\nkilotune demo --target twin -o build/demo --json")

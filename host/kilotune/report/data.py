@@ -48,6 +48,18 @@ class Spectrum:
     freq_hz: tuple[float, ...]
     healthy_g: tuple[float, ...]  # amplitude per bin, g rms
     anomalous_g: tuple[float, ...]
+    healthy_name: str = ""  # which windows: file and time
+    anomalous_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows and columns."""
+
+    title: str
+    about: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class ReportData:
     before: Scores | None = None
     after: Scores | None = None
     spectra: tuple[Spectrum, ...] = ()
+    tables: tuple[Table, ...] = ()
     budgets: tuple[Budget, ...] = ()
     scorer: str = ""  # residual, nearest or combined
     scorer_why: str = ""

@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from kilotune.report import charts
-from kilotune.report.data import Budget, ReportData, Scores
+from kilotune.report.data import Budget, ReportData, Scores, Table
 from kilotune.report.metrics import Separation, separation
 from kilotune.version import __version__
 
@@ -21,6 +21,7 @@ def render(data: ReportData) -> str:
         _timeline(data),
         _distributions(data),
         _separation(data),
+        *(_table(t) for t in data.tables),
         _spectra(data),
         _learned(data),
         _budgets(data),
@@ -180,8 +181,21 @@ def _spectra(data: ReportData) -> str:
     for one in data.spectra:
         body += f"<h3>Axis {escape(one.axis)}</h3>" if len(data.spectra) > 1 else ""
         body += charts.both(charts.spectrum, one)
-    body += _key([("healthy", "a healthy window"), ("fault", "an anomalous window")])
-    return _section("Spectrum of two windows", "Amplitude of each frequency, mean removed, Hann window.", body)
+    one = data.spectra[0]
+    names = (("healthy", "a healthy window", one.healthy_name), ("fault", "an anomalous window", one.anomalous_name))
+    body += _key([(colour, f"{words}: {name}" if name else words) for colour, words, name in names])
+    return _section(
+        "Spectrum of two windows at the nearest operating point",
+        "Amplitude of each frequency, mean removed, Hann window.",
+        body,
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    body = f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return _section(table.title, table.about, body)
 
 
 def _learned(data: ReportData) -> str:

@@ -393,11 +393,16 @@ def _report(
     checks: list[Check],
     notes: list[str],
 ) -> Path:
+    from kilotune.device.learning import LearnOptions
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
-    from kilotune.studies.before_after import report_data
+    from kilotune.studies.findings import findings
+    from kilotune.studies.reporting import report_data
 
     budgets = report_budgets(image, board.benchmark, board.built)
+    told = findings(
+        found, image, learn=streams.learn, healthy=streams.healthy, fault=streams.fault, options=LearnOptions(seed=SEED)
+    )
     adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     facts = [("learned from", f"{found.learned_s:.1f} s of healthy vibration"), ("machine", streams.words)]
     if "sha256" in adapter:
@@ -407,8 +412,7 @@ def _report(
         image,
         title="A machine that the model had never seen",
         subtitle=f"{target}, {board.name}, firmware {board.firmware}",
-        healthy=streams.healthy,
-        fault=streams.fault,
+        findings=told,
         budgets=budgets,
         checks=tuple((c.name, c.ok, c.detail) for c in checks),
         notes=tuple(notes),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-BANDS, POINTS = 24, 1024  # of the spectra that are compared
+BANDS, POINTS, LEAST_POINTS = 24, 1024, 64  # of the spectra that are compared
+LEAST_BANDS = 12  # to see where a band ends
 QUIETEST = 0.25  # quantile of the bands' differences: a fault leaves some bands as they were
 LOUDER = 2.0  # log2 of amplitude: if all bands differ by this much, it is not a fault
 ALIKE = 0.35  # log2: spread of the bands' differences within which a factor is the same for all
@@ -49,7 +50,6 @@ class Side:
     """What one side's recordings look like."""
 
     spectrum: Floats  # (axes, BANDS) log2 of amplitude, median over windows
-    spread: Floats  # (axes, BANDS) of the files' own medians
     dc_g: Floats  # (axes,) median offset
     unit: tuple[str, ...]
     axes: int
@@ -57,7 +57,13 @@ class Side:
 
 def compare(healthy: Sequence[Recording], fault: Sequence[Recording], full_scale_g: float) -> list[Doubt]:
     """All doubts about a comparison of the two; empty if there are none."""
-    a, b = (_side(recordings, full_scale_g) for recordings in (healthy, fault))
+    # A spectrum crosses no gap, and all have one resolution; recordings too short for any say nothing.
+    sides = [[max(r.stretches, key=lambda s: len(s.samples)) for r in side] for side in (healthy, fault)]
+    sides = [[s for s in side if len(s.samples) >= LEAST_POINTS] for side in sides]
+    if not all(sides):
+        return []
+    points = min(POINTS, *(len(s.samples) for side in sides for s in side))
+    a, b = (_side(side, full_scale_g, points) for side in sides)
     doubts = []
     if a.unit != b.unit:
         doubts.append(
@@ -73,24 +79,22 @@ def compare(healthy: Sequence[Recording], fault: Sequence[Recording], full_scale
     return doubts
 
 
-def _side(recordings: Sequence[Recording], full_scale_g: float) -> Side:
+def _side(recordings: Sequence[Recording], full_scale_g: float, points: int) -> Side:
     import numpy as np
 
     from kilotune.device.samples import to_g
 
-    longest = [max(r.stretches, key=lambda s: len(s.samples)) for r in recordings]  # a spectrum crosses no gap
-    files = [np.asarray(to_g(r, full_scale_g), np.float64) for r in longest]
-    spectra = np.stack([_spectrum(g) for g in files])
+    files = [np.asarray(to_g(r, full_scale_g), np.float64) for r in recordings]
+    spectra = np.stack([_spectrum(g, points) for g in files])
     dc = np.median([np.median(g, axis=0) for g in files], axis=0)
     units = tuple(sorted({r.unit for r in recordings}))
-    return Side(np.median(spectra, 0), spectra.std(0), np.asarray(dc), units, files[0].shape[1])
+    return Side(np.median(spectra, 0), np.asarray(dc), units, files[0].shape[1])
 
 
-def _spectrum(g: Any) -> Any:
+def _spectrum(g: Any, n: int) -> Any:
     """(axes, BANDS) log2 of the rms amplitude of a bin, in bands of equal ratio; median over windows."""
     import numpy as np
 
-    n = min(POINTS, len(g))
     cut = np.lib.stride_tricks.sliding_window_view(g, n, axis=0)[:: max(1, n // 2)]
     window = np.hanning(n)
     power = np.abs(np.fft.rfft((cut - cut.mean(-1, keepdims=True)) * window, axis=-1)) ** 2
@@ -197,6 +201,8 @@ def _edge(a: Side, b: Side) -> list[Doubt]:
         upper, below = side.spectrum[:, -1], side.spectrum[:, top // 2 : -3]
         return float(np.median(2 * (np.median(below, axis=1) - upper)))
 
+    if a.spectrum.shape[1] < LEAST_BANDS:
+        return []
     drops = drop(a), drop(b)
     if abs(drops[0] - drops[1]) < EDGE:
         return []

@@ -82,3 +82,13 @@ def test_counts_beside_g_are_a_warning() -> None:
     doubts = compare(healthy(1), [replace(fault, samples=counts, unit="counts")], FULL_SCALE_G)
     assert any("counts" in d.text for d in doubts)
     assert judge(doubts) == ""
+
+
+@pytest.mark.parametrize("samples", [10, 70, 200, 900])
+def test_recordings_of_any_length_can_be_compared(samples: int) -> None:
+    """As of slow sensors with small windows: each side has its own length, and files of one side differ too."""
+    a, b = healthy(1)
+    short = changed(a, a.samples[:samples])
+    fault = changed(b, b.samples[: samples + 33])
+    for sides in (([a, short], [fault]), ([short], [b])):
+        assert judge(compare(*sides, FULL_SCALE_G)) == ""

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilotune.common.files import write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.report.metrics import Separation
+from kilotune.studies.demo_machine import PICKED, CaseResult, Streams, judge_cases, own, simulated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from kilotune.adapters.adapter import Adapter
     from kilotune.image.image import Image
-    from kilotune.recordings import ReadOptions, Recording
-    from kilotune.report.data import Benchmark
+    from kilotune.recordings import ReadOptions
+    from kilotune.report.data import Benchmark, Table
     from kilotune.studies.before_after import Stage, Study
     from kilotune.targets.build import FirmwareBuild
 
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
 
 METHOD = "bias+head"
 SEED = 1
-# Of the simulator; the base models are trained on machines below 1,000,000. The fault and the two operating
-# points were picked after trying several, the machine is the first of five: a demonstration, no measure.
-MACHINE = 1_000_101
-LEARN_WINDOWS, TEST_WINDOWS, FAULT_WINDOWS = 80, 40, 40
-FAULT, SEVERITY = "outer", 0.5
 MERGE_ROWS = 200  # random inputs on which the merged model is compared
 
 
@@ -57,6 +53,7 @@ class DemoResult:
     seconds: float
     before: Separation
     after: Separation
+    cases: tuple[CaseResult, ...]
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
     image: Path
@@ -64,16 +61,6 @@ class DemoResult:
     adapter_sha256: str
     merged: Path
     report: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What the machine gives, at the model's rate."""
-
-    learn: list[Recording]
-    healthy: list[Recording]
-    fault: list[Recording]
-    words: str
 
 
 def run(
@@ -88,6 +75,7 @@ def run(
 ) -> DemoResult:
     """Runs the whole story and leaves all that it made in `folder`, which is emptied first."""
     from kilotune.compiler.compile import compile as compile_model
+    from kilotune.device.learning import LearnOptions
     from kilotune.studies.base_models import base_model
 
     began = time.monotonic()
@@ -96,23 +84,22 @@ def run(
     image = compile_model(model, method="bias+head")
     image.save(folder / "model.ktm")
     say(f"1. Compiled {model.name} for the device: {len(image.content):,} bytes of flash, method {METHOD}.")
-    streams = _own(image, healthy, fault, read) if healthy else _simulated(image)
+    streams = own(image, healthy, fault, read) if healthy else simulated(image)
     say(f"2. The machine: {streams.words}.")
     chosen, notes = available(target)
     for note in notes:
         say(f"   {note}")
     if not healthy:
-        notes.append(
-            "The machine is simulated. It, its fault and the learning rate were picked after trying ten "
-            "machines and four faults, to show learning clearly: AUC after it was 0.65 to 1.00 in those. "
-            "What learning is worth on yours, kilotune evaluate tells from your recordings."
-        )
+        notes.append(PICKED)
     checks: list[Check] = []
     found, adapter, board = _on_device(chosen, image, folder / "flash", streams, timeout_s, checks, say)
     adapter.save(folder / "adapter")
     _compare_with_twin(image, streams, folder, found, checks, say)
     merged = _merge(model, image, adapter, folder, checks, notes, timeout_s, say)
-    page = _report(found, image, streams, folder, chosen, board, checks, notes)
+    cases, tables = judge_cases(found, image, streams, LearnOptions(seed=SEED))
+    for case in cases:
+        say(f"   {case.words}.")
+    page = _report(found, image, streams, folder, chosen, board, checks, notes, cases, tables)
     seconds = time.monotonic() - began
     say(f"8. Report: {page} ({seconds:.0f} s in all).")
     result = DemoResult(
@@ -121,6 +108,7 @@ def run(
         seconds=seconds,
         before=found.before.separation,
         after=found.after.separation,
+        cases=cases,
         checks=tuple(checks),
         notes=tuple(notes),
         image=folder / "model.ktm",
@@ -158,50 +146,6 @@ def available(target: str) -> tuple[str, list[str]]:
         f"{' and '.join(missing)} missing, so no emulated board: the same firmware runs as a process of this "
         "computer instead (`kilotune doctor` says what to install)"
     ]
-
-
-def _simulated(image: Image) -> Streams:
-    """A machine that the base model was not trained on, healthy and then with a damaged inner race."""
-    config = image.features
-    if config is None:
-        raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
-    from kilotune.recordings import read
-
-    def record(kind: str, windows: int, seed: int, speed: float, load: float) -> Recording:
-        seconds = (config.window + (windows - 1) * config.hop) / config.rate_hz
-        spec = f"synthetic:{kind},machine={MACHINE},seed={seed},seconds={seconds!r},rpm={speed:g},load={load:g}"
-        return read(spec, model_rate_hz=config.rate_hz)
-
-    # A machine that runs slow and idle or fast and loaded, in all three: what is told apart is the fault, not
-    # the operating point. A mean and a scale alone cannot describe it, so that training pays.
-    points = ((600.0, 0.1), (3400.0, 0.9))
-    each = len(points)
-    learn = [record("healthy", LEARN_WINDOWS // each, 10 + k, *p) for k, p in enumerate(points)]
-    healthy = [record("healthy", TEST_WINDOWS // each, 20 + k, *p) for k, p in enumerate(points)]
-    damage = f"{FAULT},severity={SEVERITY}"
-    fault = [record(damage, FAULT_WINDOWS // each, 30 + k, *p) for k, p in enumerate(points)]
-    words = (
-        f"simulated, never seen by the model, at two speeds and loads; {config.axes} axes at {config.rate_hz:g} Hz, "
-        f"{LEARN_WINDOWS} healthy windows to learn from; later a defect of the bearing's outer race, "
-        f"severity {SEVERITY}"
-    )
-    return Streams(learn, healthy, fault, words)
-
-
-def _own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadOptions | None) -> Streams:
-    from kilotune.recordings import ReadOptions, read_all, require_alike
-    from kilotune.studies.evaluation import split_healthy
-
-    config = image.features
-    if config is None:
-        raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
-    ok = read_all(healthy, read, model_rate_hz=config.rate_hz)
-    bad = read_all(fault, read, model_rate_hz=config.rate_hz)
-    require_alike((*ok, *bad), read or ReadOptions())
-    learn, test = split_healthy(ok, share=0.5, window=config.window)
-    return Streams(
-        learn, test, bad, f"your recordings; half of {len(ok)} healthy ones to learn from, {len(bad)} faulty"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +336,8 @@ def _report(
     board: Board,
     checks: list[Check],
     notes: list[str],
+    cases: tuple[CaseResult, ...],
+    tables: tuple[Table, ...],
 ) -> Path:
     from kilotune.device.learning import LearnOptions
     from kilotune.report import render
@@ -407,6 +353,7 @@ def _report(
     facts = [("learned from", f"{found.learned_s:.1f} s of healthy vibration"), ("machine", streams.words)]
     if "sha256" in adapter:
         facts.append(("adapter, SHA-256", str(adapter["sha256"])))
+    told = replace(told, tables=(*tables, *told.tables[1:]) if tables else told.tables)
     data = report_data(
         found,
         image,
@@ -416,7 +363,7 @@ def _report(
         budgets=budgets,
         checks=tuple((c.name, c.ok, c.detail) for c in checks),
         notes=tuple(notes),
-        facts=tuple(facts),
+        facts=(*facts, *((case.name, case.words) for case in cases)),
         commands=(shlex.join(["kilotune", *sys.argv[1:]]),),
     )
     page = folder / "report.html"

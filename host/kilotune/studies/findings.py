@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kilotune.report.data import Spectrum, Table
+from kilotune.studies.baselines import missing
 from kilotune.studies.evaluation import Windows, baseline_rows, judged
 from kilotune.studies.recommending import Row, rates, recommend
 from kilotune.studies.sides import compare
@@ -61,7 +62,8 @@ def findings(
     tables = (
         against_baselines(rows), file_by_file(device[1]), measures(windows, (*healthy, *fault)), matched.bands(config),
     )  # fmt: skip
-    doubts = tuple(d.text for d in compare([*learn, *healthy], fault, config.full_scale_g))
+    absent = tuple(f"not compared: {name}" for name in missing())
+    doubts = absent + tuple(d.text for d in compare([*learn, *healthy], fault, config.full_scale_g))
     _, why = recommend([*plain, device[1]])
     return Findings(rows, tuple(t for t in tables if t.rows), matched.spectra(config), doubts, why)
 

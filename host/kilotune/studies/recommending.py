@@ -78,7 +78,7 @@ def best(rows: Sequence[Row]) -> Row:
 
     A row with a useless threshold of its own is never best, however well another threshold would work.
     """
-    useful = [r for r in rows if _gain(r) > 0] or list(rows)
+    useful = [r for r in rows if gain(r) > 0] or list(rows)
     highest = max(r.separation.auc for r in useful)
     tied = [r for r in useful if highest - r.separation.auc <= AUC_TIE]
     least = min(r.separation.false_alarms for r in tied)
@@ -104,10 +104,10 @@ def equals(row: Row, top: Row) -> bool:
     i = row.intervals
     within = i.auc[1] >= b.auc and i.false_alarms[0] <= b.false_alarms and i.detection[1] >= b.detection
     # Alarms for everything, or for nothing, are not equal to a detector that separates the two.
-    return within and (_gain(row) > 0 or _gain(top) <= 0)
+    return within and (gain(row) > 0 or gain(top) <= 0)
 
 
-def _gain(row: Row) -> float:
+def gain(row: Row) -> float:
     """The value of the threshold: detection minus false alarms, 0 for a useless one."""
     return row.separation.detection - row.separation.false_alarms
 
@@ -119,7 +119,7 @@ def _against_baselines(rows: Sequence[Row]) -> list[str]:
         return []
     device, host = best(own), best(plain)
     more = host.separation.auc - device.separation.auc
-    if more > AUC_TIE or (abs(more) <= AUC_TIE and _gain(host) - _gain(device) > RATE_TIE):
+    if more > AUC_TIE or (abs(more) <= AUC_TIE and gain(host) - gain(device) > RATE_TIE):
         return [
             f"a simple baseline does better than the device here: {host.name}, AUC {host.separation.auc:.3f} against "
             f"{device.separation.auc:.3f} of {device.name} ({more:+.3f}), {rates(host)} against {rates(device)}"

@@ -63,8 +63,8 @@ bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values) {
 
 void add_change(const int8_t* base, uint32_t n, const uint8_t* values, WeightChange& sum) {
   for (uint32_t k = 0; k < n; ++k) {
-    const int64_t from = base[k] * 256;
-    sum.add(from, load_i16(values + 2 * k) - 128);  // the middle of an int8 step is its value
+    sum.add(base[k] * 256,
+            load_i16(values + 2 * k) - 128);  // the middle of an int8 step is its value
   }
 }
 

@@ -73,11 +73,12 @@ struct Execution {
 };
 
 // How far trained weights have moved from the base model's: sums of squares over the trained rows.
-// In 1/256 of an int8 step; n < 2^24 weights, squares below 2^34.
+// In 1/256 of an int8 step: a difference is below 2^16, its square below 2^32.
 struct WeightChange {
-  void add(int64_t from, int64_t to) {
-    moved += static_cast<uint64_t>((to - from) * (to - from));
-    size += static_cast<uint64_t>(from * from);
+  void add(int32_t from, int32_t to) {
+    const uint32_t by = static_cast<uint32_t>(to > from ? to - from : from - to);
+    moved += static_cast<uint64_t>(by) * by;
+    size += static_cast<uint32_t>(from * from);
   }
   uint64_t moved = 0, size = 0;
 };

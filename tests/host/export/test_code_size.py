@@ -32,4 +32,4 @@ def test_code_size_has_a_row_for_every_operator(sizes: Any) -> None:
 def test_a_program_that_trains_biases_of_dense_layers_has_at_most_8_kilobytes(sizes: Any) -> None:
     """The whole program at -Os, with its parts of libc and libgcc: 7,886 bytes with gcc 12.2."""
     assert sizes["biases"]["M4"] <= 8000
-    assert sizes["program"]["M4"] <= 11000  # with trained weights, sums, every loss and rule
+    assert sizes["program"]["M4"] <= 11200  # with trained weights and their drift, sums, every loss and rule

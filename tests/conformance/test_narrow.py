@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from kilotune.device.device import Device
 
+from tests.bench import narrow_sweep
 from tests.conformance.test_guardrails import image as machine_image
 from tests.support import rig
 from tests.support.learning_twin import FEATURES, SETTINGS, machine
-from tests.support.narrow import Narrow, Twin, largest_kept
-
-PHASE = 16
-
-
-def learn(settings: dict[str, Any], device: Device, windows: npt.NDArray[Any]) -> list[bool]:
-    refused: list[bool] = []
-    device.learn(windows, resume=True, on_result=lambda r: refused.append(r.refused != 0), **settings)
-    return refused
-
-
-def detected(device: Device, windows: npt.NDArray[Any]) -> float:
-    return float(device.score(windows, ready_features=True).anomalous.mean())
-
-
-def least_detection(twin: Twin, attack: Narrow, phases: int, settings: dict[str, Any]) -> float:
-    """Of the fault in the attacked bands, in any phase."""
-    stream = attack.stream(phases * PHASE, 0)
-    least = 1.0
-    for at in range(0, len(stream), PHASE):
-        away = attack.away[np.arange(at, at + PHASE) % len(attack.away)]
-        twin, _ = largest_kept(twin, stream[at : at + PHASE], away, partial(learn, {**settings, "seed": 2 + at}))
-        twin.device.commit()
-        least = min(least, detected(twin.device, attack.alone))
-    return least
+from tests.support.narrow import Narrow, Twin, detected, least_detection
 
 
 @pytest.mark.parametrize("early", [0, 8])
@@ -69,3 +43,12 @@ def test_a_real_fault_in_six_bands_is_not_learned_step_by_step(kind: str) -> Non
     before = detected(twin.device, attack.alone)
     assert before > 0.85
     assert least_detection(twin, attack, 12, settings) > before / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", narrow_sweep.PLACES)
+def test_six_bands_anywhere_are_not_blinded_within_48_phases(place: str) -> None:
+    """The fault is as small as can be and still be detected; `tests/bench/narrow_sweep.py` tries other widths."""
+    swept = list(narrow_sweep.sweep(48, 8, [place], widths=(6,), steps=("largest",)))
+    assert len(swept) == 1
+    assert swept[0].least > swept[0].before / 2

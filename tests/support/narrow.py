@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import kilotune
@@ -18,7 +19,7 @@ from kilotune import _native
 from kilotune.device.device import Device
 from kilotune.link.transport import InProcess
 
-BANDS = 6
+BANDS, PHASE = 6, 16  # bands moved; windows of a phase
 MOST, TRIES = 1.5, 6  # of the fault's distance; bisections
 
 Pool = npt.NDArray[Any]  # (windows, features) of one speed
@@ -44,12 +45,24 @@ class Narrow:
     alone: npt.NDArray[Any]  # (windows, features): a fault in these bands and nowhere else
 
     @staticmethod
+    def in_bands(bands: list[int], size: float, healthy: list[Pool]) -> Narrow:
+        """Of a fault that moves these features up by `size` of their standard deviations at one speed."""
+        spread = np.mean([h.std(0) for h in healthy], 0)
+        away = np.zeros((len(healthy), len(spread)))
+        away[:, bands] = size * spread[bands]
+        return Narrow._with(away, healthy)
+
+    @staticmethod
     def of(feed: list[Pool], healthy: list[Pool]) -> Narrow:
         """From windows of the fault and healthy ones at each speed; half of the latter become `alone`."""
         pairs = list(zip(feed, healthy, strict=True))
         away = np.stack([f.mean(0) - h.mean(0) for f, h in pairs])
         shown = np.mean([np.abs(a) / h.std(0) for a, (_, h) in zip(away, pairs, strict=True)], 0)
         away[:, np.argsort(-shown)[BANDS:]] = 0
+        return Narrow._with(away, healthy)
+
+    @staticmethod
+    def _with(away: npt.NDArray[Any], healthy: list[Pool]) -> Narrow:
         halves = [len(h) // 2 for h in healthy]
         rest = [h[n + 1 :] for h, n in zip(healthy, halves, strict=True)]
         alone = np.concatenate([r + a for r, a in zip(rest, away, strict=True)])
@@ -75,6 +88,18 @@ def rounded(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 Learn = Callable[[Device, npt.NDArray[Any]], list[bool]]  # one phase; which windows were refused
+
+
+def learn(settings: dict[str, Any], device: Device, windows: npt.NDArray[Any]) -> list[bool]:
+    """One later phase; which of the windows were refused."""
+    refused: list[bool] = []
+    device.learn(windows, resume=True, on_result=lambda r: refused.append(r.refused != 0), **settings)
+    return refused
+
+
+def detected(device: Device, windows: npt.NDArray[Any]) -> float:
+    """Share of windows above the threshold."""
+    return float(device.score(windows, ready_features=True).anomalous.mean())
 
 
 def largest_kept(
@@ -104,3 +129,36 @@ def largest_kept(
         else:
             high = middle
     return best
+
+
+Step = Callable[[Twin, npt.NDArray[Any], npt.NDArray[Any], Learn], tuple[Twin, list[bool]]]  # as `largest_kept`
+
+
+class Creep:
+    """A step of set size: each phase by `by` further than the last one that was kept."""
+
+    def __init__(self, by: float) -> None:
+        self._by, self._share = by, 0.0
+
+    def __call__(
+        self, twin: Twin, windows: npt.NDArray[Any], away: npt.NDArray[Any], learn: Learn
+    ) -> tuple[Twin, list[bool]]:
+        share = min(MOST, self._share + self._by)
+        refused = learn(twin.device, rounded(windows + share * away))
+        if not twin.device.status().guard.returned:
+            self._share = share
+        return twin, refused
+
+
+def least_detection(
+    twin: Twin, attack: Narrow, phases: int, settings: dict[str, Any], step: Step = largest_kept
+) -> float:
+    """Of the fault in the attacked bands, in any phase."""
+    stream = attack.stream(phases * PHASE, 0)
+    least = 1.0
+    for at in range(0, len(stream), PHASE):
+        away = attack.away[np.arange(at, at + PHASE) % len(attack.away)]
+        twin, _ = step(twin, stream[at : at + PHASE], away, partial(learn, {**settings, "seed": 2 + at}))
+        twin.device.commit()
+        least = min(least, detected(twin.device, attack.alone))
+    return least

@@ -111,13 +111,13 @@ def _bounds(rows: int, options: ReadOptions, rate_hz: float, name: str) -> tuple
     start, seconds = options.start_s, options.seconds
     if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise KilotuneError(
-            "bad_argument", "--start must be 0 or more, --seconds above 0", "leave them away for all of it"
+            "bad_argument", "--start must be 0 or more, --seconds above 0", "omit them to read all of it"
         )
     first = round(min(start * rate_hz, rows))
     if first >= rows:
         raise KilotuneError(
             "bad_argument",
-            f"{name} has {rows / rate_hz:.3f} s: nothing is left from {start:g} s on",
+            f"{name} has {rows / rate_hz:.3f} s: nothing is left after {start:g} s",
             "choose a smaller --start",
         )
     wanted = rows if seconds is None else round(min(seconds * rate_hz, rows))

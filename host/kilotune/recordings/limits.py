@@ -28,8 +28,8 @@ def require_unpackable(packed: int, unpacked: int, name: str) -> None:
     if unpacked > MAX_UNPACKED_BYTES or bomb:
         raise KilotuneError(
             "too_large",
-            f"{name}: {packed:,} bytes would become {unpacked:,}, which is no recording that is read here",
-            "unpack it yourself, if you trust it, and give the parts",
+            f"{name}: {packed:,} bytes would become {unpacked:,}, which is too much for a recording",
+            "if you trust it, unpack it yourself and give the parts",
         )
 
 

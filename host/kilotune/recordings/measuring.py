@@ -44,7 +44,7 @@ def measure(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opti
     kinds = {unit.kind for unit, _ in found}
     if options.sensitivity_v_per_g is not None and "voltage" not in kinds:
         raise KilotuneError(
-            "bad_argument", f"{table.name}: nothing says that it is in volts, which alone have a sensitivity",
+            "bad_argument", f"{table.name}: a sensitivity is for volts, and nothing says that this file is in volts",
             "say --unit V, or omit --sensitivity",
         )  # fmt: skip
     if "counts" in kinds and len(kinds) > 1:
@@ -90,7 +90,7 @@ def _as_counts(table: Table, values: Any, scaled: bool) -> tuple[Any, list[str]]
         if np.abs(values).max() > table.full_scale:
             raise KilotuneError(
                 "ambiguous",
-                f"{table.name}: values up to {np.abs(values).max():g} are no parts of a full scale of 1",
+                f"{table.name}: values up to {np.abs(values).max():g} are not fractions of a full scale of 1",
                 "say what they are with --unit, or with --scale",
             )
         values = np.clip(values * (32768.0 / table.full_scale), -32768, 32767)
@@ -110,7 +110,9 @@ def _to_g(unit: Unit, options: ReadOptions, name: str) -> float:
         return unit.factor
     if unit.kind != "voltage":
         raise KilotuneError(
-            "ambiguous", f"{name} is in {unit.name}, which is no acceleration", "choose axes with --columns, or --unit"
+            "ambiguous",
+            f"{name} is in {unit.name}, which is not an acceleration",
+            "choose axes with --columns, or give --unit",
         )
     sensitivity = options.sensitivity_v_per_g
     if sensitivity and math.isfinite(sensitivity):
@@ -140,7 +142,7 @@ def _units(
             listed([j.column.name for j, u in zip(axes, own, strict=True) if bool(u) is b]) for b in (True, False)
         )
         raise KilotuneError(
-            "ambiguous", f"{table.name} says the unit of {told}, and not that of {silent}", "say it with --unit"
+            "ambiguous", f"{table.name} gives the unit of {told}, but not of {silent}", "give it with --unit"
         )
     return [unit or _guessed(table, axes, values, options) for unit in own]
 
@@ -152,8 +154,8 @@ def _own_unit(table: Table, judged: Judged) -> tuple[Unit, str] | None:
     if unit is None or unit.kind == "time":
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: nobody here knows the unit {judged.unit[:30]!r} of column {judged.column.name[:40]}",
-            "say what it is with --unit",
+            f"{table.name}: the unit {judged.unit[:30]!r} of column {judged.column.name[:40]} is unknown",
+            "give one of the known units with --unit",
         )
     return unit, judged.unit_from
 
@@ -167,7 +169,7 @@ def _guessed(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opt
     if FIRST_ROW in table.constants:
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: its first row has further numbers, as files in volts have, and nothing says the unit",
+            f"{table.name}: its first row has further numbers, as files in volts have, and no unit is given",
             f"say --unit and, if those are zeros, --offset {FIRST_ROW}",
         )
     numbers = np.asarray(values, np.float64)
@@ -177,7 +179,7 @@ def _guessed(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opt
     if moving and most > _LEAST_COUNTS and bool((numbers == np.rint(numbers)).all()):
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: {names} are whole numbers up to {most:g}, and nothing says of what",
+            f"{table.name}: {names} are whole numbers up to {most:g}, and no unit is given",
             "say --unit counts, mg or g; or --scale, the g of one count",
         )
     # Gravity, where it is in the recording, tells g from m/s^2 and mg.
@@ -187,14 +189,14 @@ def _guessed(table: Table, axes: Sequence[Judged], values: npt.NDArray[Any], opt
         if low <= total <= high or bool(((dc >= low) & (dc <= high)).any()):
             raise KilotuneError(
                 "ambiguous",
-                f"{table.name}: nothing says the unit of {names}, and a mean of {max(total, float(dc.max())):.4g} "
+                f"{table.name}: the unit of {names} is not given, and a mean of {max(total, float(dc.max())):.4g} "
                 f"looks like gravity in {other}",
                 f"say --unit {other}, or --unit g",
             )
     if most > _MOST_G:
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: nothing says the unit of {names}, and values up to {most:g} are hardly g",
+            f"{table.name}: the unit of {names} is not given, and values up to {most:g} are unlikely to be g",
             "say --unit counts, mg, m/s^2 or g; or --scale, the g of one count",
         )
     return G, "guess"
@@ -238,6 +240,6 @@ def _per_axis(given: tuple[str, ...], table: Table, axes: int, option: str) -> n
         raise KilotuneError("bad_argument", f"{option} gives {numbers}, which are not all finite", "correct it")
     if len(numbers) not in (1, axes):
         raise KilotuneError(
-            "bad_argument", f"{option} gives {len(numbers)} values for {axes} columns", "give one, or one a column"
+            "bad_argument", f"{option} gives {len(numbers)} values for {axes} columns", "give one, or one per column"
         )
     return np.array(numbers, np.float64)

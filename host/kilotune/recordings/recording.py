@@ -97,7 +97,7 @@ class Recording:
         if start_s < 0 or part.samples.shape[0] == 0:
             raise KilotuneError(
                 "bad_argument",
-                f"{self.name} is {self.seconds:.3f} s long: nothing is left from {start_s:g} s on",
+                f"{self.name} is {self.seconds:.3f} s long: nothing is left after {start_s:g} s",
                 "choose a smaller --start, or a longer --seconds",
             )
         return part

@@ -151,7 +151,7 @@ def choose_axes(table: Table, judged: Sequence[Judged], taken: frozenset[int]) -
     if axes and unsure:
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: {listed([judged[i].column.name for i in axes])} look like axes, and nothing says what "
+            f"{table.name}: {listed([judged[i].column.name for i in axes])} look like axes, but it is unclear what "
             f"{listed([judged[i].column.name for i in unsure])} {'is' if len(unsure) == 1 else 'are'}",
             "name the axes with --columns",
         )

@@ -86,7 +86,7 @@ def simulate(spec: str, *, rate_hz: float, seconds: float | None = None) -> Reco
         raise KilotuneError("bad_argument", f"{spec!r}: rate and seconds must be above 0", "correct the source")
     if AXES * length_s * rate > MAX_VALUES:
         raise KilotuneError(
-            "too_large", f"{spec!r}: {length_s:g} s at {rate:g} Hz are too much to hold at once", "give fewer seconds"
+            "too_large", f"{spec!r}: {length_s:g} s at {rate:g} Hz is too much to hold at once", "give fewer seconds"
         )
     machine = Machine.random(wish.machine)
     samples = machine.record(

@@ -63,10 +63,10 @@ def find_timing(table: Table, judged: Sequence[Judged], options: ReadOptions) ->
     readings = [r for r in (_read(judged[i], i, options) for i in candidates) if r is not None]
     if options.time_column is not None and not readings:
         raise KilotuneError(
-            "bad_samples", f"{table.name}: column {options.time_column} does not run like time", "name another"
+            "bad_samples", f"{table.name}: column {options.time_column} does not run like time", "name another column"
         )
     dead = [i for i in candidates if i not in {r.index for r in readings}]
-    notes = tuple(f"column {judged[i].column.name} is named like time but does not run like it" for i in dead)
+    notes = tuple(f"column {judged[i].column.name} has a name for time but does not run like time" for i in dead)
     if not readings:
         return _stated(table, options, taken, notes[0] if notes else "")
     return _timing(table, _best(table, readings, options), taken, options, notes)
@@ -129,7 +129,9 @@ def _best(table: Table, readings: list[_Reading], options: ReadOptions) -> _Read
     if rates and max(rates) > min(rates) * (1 + _AGREE) and options.rate_hz is None:
         told = ", ".join(f"{r.name} {rate_of(r.ticks, r.second):g} Hz" for r in known if r.second is not None)
         raise KilotuneError(
-            "ambiguous", f"{table.name} has several columns of time that disagree: {told}", "choose with --time-column"
+            "ambiguous",
+            f"{table.name} has several columns of time, which disagree: {told}",
+            "choose with --time-column",
         )
     return min(known, key=lambda r: (r.ticks.resolution > 0, r.ticks.jitter))
 
@@ -182,7 +184,7 @@ def _settle(
     raise KilotuneError(
         "ambiguous",
         f"{table.name} states {table.rate_hz:g} Hz ({table.rate_from}), but its {where} has {measured:g} Hz",
-        "say which with --rate",
+        "give the true one with --rate",
     )
 
 
@@ -209,7 +211,7 @@ def require_no_lone_ramp(
         names = listed([judged[i].column.name for i in ramps])
         raise KilotuneError(
             "ambiguous",
-            f"{table.name}: column {names} rises evenly, as time does, and is named like an axis",
+            f"{table.name}: column {names} rises evenly, as time does, but has the name of an axis",
             f"say --time-column {names}, or name the axes with --columns",
         )
 

@@ -156,14 +156,14 @@ def _decide(one: Layout, other: Layout, lines: Sequence[str], name: str) -> Layo
         sample = lines[one.start].strip()[:30]
         raise KilotuneError(
             "ambiguous",
-            f"{name}: {sample!r} may be {decimal[0].width} or {commas[0].width} numbers",
+            f"{name}: {sample!r} could be {decimal[0].width} or {commas[0].width} numbers",
             "say --decimal , or --delimiter ,",
         )
     if one.width == other.width and one.dialect.delimiter == other.dialect.delimiter:
         return one  # no decimals at all
     raise KilotuneError(
         "ambiguous",
-        f"{name}: its rows may have {one.width} or {other.width} columns",
+        f"{name}: its rows could have {one.width} or {other.width} columns",
         "say --delimiter, such as tab, space or ;",
     )
 

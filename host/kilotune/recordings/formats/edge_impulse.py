@@ -46,7 +46,7 @@ def _table(content: Any, name: str) -> Table:
     payload = content.get("payload") if isinstance(content, Mapping) else None
     if not isinstance(payload, Mapping) or not isinstance(payload.get("sensors"), list):
         raise KilotuneError(
-            "bad_file", f"{name} is none of Edge Impulse's: it has no payload with sensors", "export it as csv"
+            "bad_file", f"{name} is not one of Edge Impulse's: it has no payload with sensors", "export it as csv"
         )
     sensors = payload["sensors"]
     if not all(isinstance(s, Mapping) for s in sensors) or not 0 < len(sensors) <= MAX_COLUMNS:

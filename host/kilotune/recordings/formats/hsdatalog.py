@@ -117,7 +117,7 @@ def _read(stream: _Stream, name: str) -> Table:
     steps = np.diff(stamps)
     if frames.size < 2 or not np.isfinite(stamps).all() or not (steps > 0).all():
         raise KilotuneError(
-            "bad_file", f"{name}: the stamps of {stream.name} do not rise", "it is damaged, or of a form not read here"
+            "bad_file", f"{name}: the stamps of {stream.name} do not rise", "it is damaged, or of an unknown form"
         )
     counts = frames["counts"].reshape(-1, stream.axes)
     usual = float(np.median(steps))
@@ -151,8 +151,8 @@ def _unpacked(stream: _Stream, content: npt.NDArray[np.uint8], name: str) -> npt
         fitting = [f for f in fitting if len(f[1]) > 1][:1] or fitting[:1]
     if not fitting:
         raise KilotuneError(
-            "bad_file", f"{name}: the packets of {stream.name} have no size that its description names",
-            "it is damaged, or of a form not read here",
+            "bad_file", f"{name}: the packets of {stream.name} have none of the sizes in its description",
+            "it is damaged, or of an unknown form",
         )  # fmt: skip
     size, whole, counters = fitting[0]
     if (np.diff(counters) != size).any():

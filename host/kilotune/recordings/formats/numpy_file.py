@@ -40,7 +40,7 @@ def load_npy(path: Path, options: ReadOptions) -> Table:
         raise KilotuneError(
             "bad_file",
             f"{name}: the array has shape {array.shape}, not (samples,) or (samples, axes)",
-            "reshape it: one row a sample, one column an axis",
+            "reshape it: one row per sample, one column per axis",
         )
     if array.size == 0:
         raise KilotuneError("empty", f"{name} holds no samples", "check that the recording is complete")
@@ -49,7 +49,7 @@ def load_npy(path: Path, options: ReadOptions) -> Table:
         raise KilotuneError(
             "bad_file",
             f"{name}: the array has {matrix.shape[0]} rows and {matrix.shape[1]} columns",
-            "transpose it: one row a sample, one column an axis",
+            "transpose it: one row per sample, one column per axis",
         )
     return Table(name, tuple(Column(str(i), matrix[:, i], named=False) for i in range(matrix.shape[1])))
 
@@ -103,7 +103,7 @@ def _require_whole(shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: i
     if count < 0 or count * dtype.itemsize > stored_bytes:
         raise KilotuneError(
             "bad_file",
-            f"{name} claims {count:,} numbers and holds {stored_bytes:,} bytes of them",
+            f"{name} claims {count:,} numbers but holds {stored_bytes:,} bytes of them",
             "it is damaged or cut off",
         )
     require_modest(count, name)
@@ -159,7 +159,9 @@ def _with_stretches(table: Table, stretches: tuple[int, ...]) -> Table:
     rising = all(a < b for a, b in pairwise(stretches))
     if stretches[0] != 0 or not rising or stretches[-1] >= table.rows:
         raise KilotuneError(
-            "bad_file", f"{table.name}: its stretches do not go with its samples", "record it again, or remove them"
+            "bad_file",
+            f"{table.name}: its stretches do not match its samples",
+            "record it again, or remove the stretches",
         )
     time = next((c for c in table.columns if c.name.startswith("time")), None)
     times = tuple(float(time.values[i] - time.values[0]) for i in stretches) if time is not None else ()

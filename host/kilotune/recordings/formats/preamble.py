@@ -142,5 +142,5 @@ def _refuse_other_width(line: str, cells: list[str], layout: Layout, name: str) 
         "ambiguous",
         f"{name}: its header names {len(cells)} columns ({', '.join(c[:20] for c in cells[:6])}), "
         f"its rows have {layout.width}",
-        "say which columns are the axes by their numbers from 0, such as --columns 1,2,3",
+        "give the axes by their column numbers, counted from 0, such as --columns 1,2,3",
     )

@@ -6,7 +6,9 @@ sensor has spoiled. Every method then learns from the same features, and scores 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,13 +121,16 @@ def evaluate(
     config = plainest.features
     if config is None:
         raise KilotuneError("no_features", "the model takes ready inputs, not samples", "use a model with features")
-    progress(0, len(WAYS) + 2, "windows")
+    steps = len(WAYS) + 2
+    progress(0, steps, "windows")
     parts = hold_out(healthy, healthy_test, fault=fault, share=share, window=config.window, by=by)
     doubts = compare([*parts.learn, *parts.test], fault, config.full_scale_g)
     found = _windows(plainest, parts, fault, doubts, options)
-    rows, reports = _device_rows(images, found, progress)
-    progress(len(WAYS) + 1, len(WAYS) + 2, "baselines")
-    rows = baseline_rows(plainest, found) + rows
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the twin and NumPy leave Python to the others
+        plain = pool.submit(baseline_rows, plainest, found)
+        rows, reports = _device_rows(images, found, pool, lambda done, note: progress(done, steps, note))
+        progress(len(WAYS) + 1, steps, "baselines")
+        rows = plain.result() + rows
     recommended, reason = recommend(rows)
     warnings = [d.text for d in doubts] + _notes(found) + list(parts.notes)
     if because := judge(doubts):
@@ -211,13 +216,15 @@ def _notes(found: Windows) -> list[str]:
 
 
 def _device_rows(
-    images: dict[Method, Image], found: Windows, progress: Callable[[float, float, str], None]
+    images: dict[Method, Image], found: Windows, pool: Executor, progress: Callable[[float, str], None]
 ) -> tuple[list[Row], list[LearnReport]]:
-    rows = [_untouched(images[Method.bias], found)]
+    untouched = pool.submit(_untouched, images[Method.bias], found)
+    learning = [pool.submit(_on_twin, images[way.method], way, found) for way in WAYS]
+    rows = [untouched.result()]
     reports = []
-    for k, way in enumerate(WAYS, 1):
-        progress(k, len(WAYS) + 2, way.name)
-        row, report = _on_twin(images[way.method], way, found)
+    for k, (way, learned) in enumerate(zip(WAYS, learning, strict=True), 1):
+        progress(k, way.name)
+        row, report = learned.result()
         rows.append(row)
         reports.append(report)
     return rows, reports

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 AUC_TIE = 0.005  # rows this close in AUC count as equal: false alarms decide
 RATE_TIE = 0.01  # rates this close count as equal: detection decides, then cost
+# Few windows leave wide intervals, and few files wider ones. Beyond these the figures themselves say which is better,
+# although chance cannot be excluded: a row that finds half of what another finds is not as good.
+AUC_MATTERS, GAIN_MATTERS = 0.05, 0.1
 OWN_CHOICE = "the device's own choice"  # never recommended, as it is one of the other rows
 
 
@@ -93,7 +96,7 @@ def plainest(rows: Sequence[Row], top: Row) -> Row:
 
 
 def equals(row: Row, top: Row) -> bool:
-    """Whether the difference may be chance: the figures of `top` are within the intervals of `row`."""
+    """Whether the difference may be chance, the figures of `top` being within the intervals of `row`, and is small."""
     a, b = row.separation, top.separation
     if row.intervals is None:
         return (
@@ -103,8 +106,9 @@ def equals(row: Row, top: Row) -> bool:
         )
     i = row.intervals
     within = i.auc[1] >= b.auc and i.false_alarms[0] <= b.false_alarms and i.detection[1] >= b.detection
+    small = b.auc - a.auc <= AUC_MATTERS and gain(top) - gain(row) <= GAIN_MATTERS
     # Alarms for everything, or for nothing, are not equal to a detector that separates the two.
-    return within and (gain(row) > 0 or gain(top) <= 0)
+    return within and small and (gain(row) > 0 or gain(top) <= 0)
 
 
 def gain(row: Row) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kilotune.studies import baselines
@@ -72,21 +75,25 @@ class Measured:
 
 def measure(image: Image, recordings: Sequence[Recording]) -> Iterator[Measured]:
     """One per recording, in order."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the twin and NumPy leave Python to the others
+        yield from pool.map(partial(_measured, image), recordings)
+
+
+def _measured(image: Image, recording: Recording) -> Measured:
     import numpy as np
 
     from kilotune.device.samples import to_counts
 
     config = image.features
     assert config is not None
-    for recording in recordings:
-        # No window crosses a gap.
-        parts = [s for s in recording.stretches if len(s.samples) >= config.window] or [recording.stretches[0]]
-        counts = [to_counts(part, config.full_scale_g) for part in parts]
-        refused = [np.asarray(twin_library().refusals(image.content, c), np.int64) for c in counts]
-        g = [c * (config.full_scale_g / COUNTS_AT_FULL_SCALE) for c in counts]
-        plain = [baselines.statistics(one, window=config.window, hop=config.hop) for one in g]
-        found = [features(image, c) for c in counts]
-        yield Measured(recording.name, np.concatenate(found), np.concatenate(plain), np.concatenate(refused))
+    # No window crosses a gap.
+    parts = [s for s in recording.stretches if len(s.samples) >= config.window] or [recording.stretches[0]]
+    counts = [to_counts(part, config.full_scale_g) for part in parts]
+    refused = [np.asarray(twin_library().refusals(image.content, c), np.int64) for c in counts]
+    g = [c * (config.full_scale_g / COUNTS_AT_FULL_SCALE) for c in counts]
+    plain = [baselines.statistics(one, window=config.window, hop=config.hop) for one in g]
+    found = [features(image, c) for c in counts]
+    return Measured(recording.name, np.concatenate(found), np.concatenate(plain), np.concatenate(refused))
 
 
 def features(image: Image, counts: Any) -> npt.NDArray[np.int16]:

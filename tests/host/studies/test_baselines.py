@@ -10,7 +10,7 @@ import pytest
 from kilotune.studies import baselines
 from kilotune.studies.alarms import episodes, longest_run, sustained
 from kilotune.studies.baselines import Measured, fitted, held_back, statistics, student_threshold
-from scipy import stats
+from scipy import signal, stats
 
 Floats = npt.NDArray[Any]
 RATE_HZ, WINDOW, HOP = 20_000.0, 1024, 512
@@ -45,6 +45,15 @@ def test_strikes_raise_the_envelope_and_a_tone_does_not() -> None:
     assert np.median(figures(struck, "envelope energy")) > 5 * plain
     assert np.median(figures(tone, "envelope energy")) < 1.5 * plain
     assert np.median(figures(struck, "envelope kurtosis")) > 1.5 * np.median(figures(noise(), "envelope kurtosis"))
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.25, 0.4, 0.47])
+def test_the_envelope_of_a_tone_is_its_amplitude_times_the_gain_of_the_filter(share: float) -> None:
+    tone = 3 * np.sin(2 * np.pi * share * np.arange(20_011))[:, None]
+    _, gain = signal.sosfreqz(signal.butter(4, [0.2, 0.8], "band", output="sos"), [2 * np.pi * share])
+    found = baselines.envelope(tone)[2000:-2000]
+    assert found.shape == (16_011, 1)
+    assert found == pytest.approx(3 * abs(gain[0]), abs=0.01)
 
 
 def test_a_dead_axis_gives_finite_numbers() -> None:

@@ -43,6 +43,13 @@ def test_rows_within_chance_of_the_best_are_as_good() -> None:
     assert "AUC 0.960" in why
 
 
+def test_half_of_the_faults_is_not_as_good_however_wide_the_intervals_of_a_few_files_are() -> None:
+    anything = Intervals((0.0, 1.0), (0.0, 1.0), (0.0, 1.0))
+    plain = replace(row("RMS", 0.75, 0, 0.5, where="host"), intervals=anything)
+    trained = replace(row("bias", 1, 0.05, 1, cost=9), intervals=anything)
+    assert recommend([plain, trained])[0] == "bias"
+
+
 @pytest.mark.parametrize(("false_alarms", "detection"), [(1.0, 1.0), (0.0, 0.0), (0.4, 0.4)])
 def test_alarms_for_all_or_for_none_equal_no_detector(false_alarms: float, detection: float) -> None:
     rows = [

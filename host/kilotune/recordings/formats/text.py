@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -41,8 +42,9 @@ class Lines:
         self._name = name
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
+        most = MAX_LINE
         for number, line in self._numbered:
-            if len(line) > MAX_LINE:
+            if len(line) > most:
                 raise KilotuneError(
                     "bad_file",
                     f"{self._name}: row {number} has more than {MAX_LINE:,} characters",
@@ -67,8 +69,7 @@ def load(path: Path, options: ReadOptions, most_rows: int | None = None) -> Tabl
 
 def _bounded(file: IO[str]) -> Iterator[str]:
     """A line that has no end is not held as a whole."""
-    while line := file.readline(MAX_LINE + 1):
-        yield line
+    return iter(partial(file.readline, MAX_LINE + 1), "")
 
 
 def load_lines(source: Lines, options: ReadOptions, name: str, most_rows: int | None) -> Table:

@@ -78,4 +78,7 @@ def _judged(scored: Sequence[Window], above: Sequence[bool], on: Sequence[bool],
             "changed; if this is a fault, it is below what this model tells with certainty. Learn from more healthy "
             "windows, or compare methods with `kilotune evaluate`"
         )
-    return "healthy", f"as the machine was when it was learned: {counted}, none sustained; about 1 in 100 is usual"
+    return "healthy", (
+        f"as the machine was when it was learned: {counted}, none sustained; about 1 in 100 is usual. A fault that is "
+        "below what this model sees would look the same"
+    )

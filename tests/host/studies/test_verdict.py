@@ -72,3 +72,4 @@ def test_a_device_that_has_learned_nothing_says_so() -> None:
 
 def test_a_faint_fault_is_said_to_be_below_what_the_model_sees() -> None:
     assert "below what this model tells" in judged(scattered(390, 22)).text
+    assert "below what this model sees" in judged([False] * 100).text

@@ -47,7 +47,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "record": [("record", "-o", "recorded.npz", "--seconds", "1")],
     "flash-model": [("flash-model", "other.ktm"), ("flash-model", "--rollback")],
     "report": [
-        ("report", "--image", "m.ktm", "--healthy", "samples.npy", "--fault", "samples.npy", "--rate", "1600",
+        ("report", "--image", "m.ktm", "--healthy", "samples.npy", "--fault", "fault.npy", "--rate", "1600",
          "-o", "report.html"),
     ],
 }  # fmt: skip
@@ -85,7 +85,8 @@ class Desk:
         kilotune.compile(chain(24, 12, 24, seed=9), method="bias+head").save(folder / "other.ktm")
         Adapter.base(image).save(folder / "adapter")
         rng = np.random.default_rng(4)
-        np.save(folder / "samples.npy", rng.normal(size=(3000, 3)).astype(np.float32))
+        for name in ("samples", "fault"):
+            np.save(folder / f"{name}.npy", rng.normal(size=(3000, 3)).astype(np.float32))
         np.save(folder / "rows.npy", np.zeros((2, 24), np.int8))
         keys_module.write(folder / "config" / "kilotune" / "keys" / self.key_name(), KEY)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from kilotune.recordings import ReadOptions, read
 from kilotune.recordings.units import parse_unit, split_name
+from scipy.io import savemat
 
 from tests.support.recordings import refused
 from tests.support.tables import RATE_HZ, noise, seconds, table, write
@@ -102,3 +104,41 @@ def test_numbers_behind_the_first_row_are_constants_for_the_offset(tmp_path: Pat
     r = read(path, ReadOptions(offset=("first_row",), unit="volts", sensitivity_v_per_g=0.02))
     np.testing.assert_allclose(r.samples, SIGNAL, atol=1e-6)
     assert r.rate_hz == RATE_HZ
+
+
+def of_arrays(form: str, path: Path, arrays: dict[str, Any]) -> None:
+    """Words and arrays, by their paths."""
+    if form == "npz":
+        np.savez(path, **arrays)
+    elif form == "mat":
+        nested: dict[str, Any] = {}
+        for key, value in arrays.items():
+            at, _, name = key.rpartition(".")
+            (nested.setdefault(at, {}) if at else nested)[name] = value
+        savemat(path, nested)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            for key, value in arrays.items():
+                file[key.replace(".", "/")] = value
+
+
+@pytest.mark.parametrize("form", ["npz", "mat", "h5"])
+def test_a_word_in_a_file_of_arrays_says_the_unit(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"run.{form}"
+    of_arrays(form, path, {"rig.acc": SIGNAL * 9.80665, "rig.fs": 1600.0, "about.unit": "m/s^2"})
+    np.testing.assert_allclose(read(path).samples, SIGNAL, atol=1e-6)
+    of_arrays(form, path, {"rig.acc": SIGNAL * 1000, "rig.fs": 1600.0, "rig.unit": "mg", "thermometer.unit": "degC"})
+    np.testing.assert_allclose(read(path).samples, SIGNAL, atol=1e-6)  # the word beside the signal counts
+    of_arrays(form, path, {"acc": SIGNAL, "fs": 1600.0, "a.unit": "mg", "b.unit": "g"})
+    assert "--unit" in refused(path, code="ambiguous").hint
+    assert read(path, ReadOptions(unit="g")).samples.shape == SIGNAL.shape
+
+
+def test_characters_of_matlab_7_3_say_the_unit(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "new.mat", "w") as file:
+        file.create_dataset("acc", data=(SIGNAL * 1000).T).attrs["MATLAB_class"] = np.bytes_("double")
+        file["fs"] = np.array([[1600.0]])
+        file["unit"] = np.array([[ord(c)] for c in "mg"], np.uint16)
+    np.testing.assert_allclose(read(tmp_path / "new.mat").samples, SIGNAL, atol=1e-6)

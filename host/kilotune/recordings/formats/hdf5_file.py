@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.formats.leaves import Leaf, table_of
+from kilotune.recordings.formats.leaves import UNIT_NAMES, Leaf, table_of
 from kilotune.recordings.formats.packages import optional
 from kilotune.recordings.limits import require_modest, require_unpackable, unreadable
 from kilotune.recordings.options import ReadOptions
 from kilotune.recordings.table import RATE_NAMES, Table
 
 _MOST_OBJECTS = 20_000
+_LONGEST_WORD = 64
 _UNIT_NAMES = ("unit", "units", "Unit", "Units", "unit_string", "UNIT", "UNITS")
 
 
@@ -56,6 +57,8 @@ def _dataset(name: str, item: Any, path: Path) -> list[Leaf]:
     shape = tuple(int(n) for n in item.shape)
     matlab = "MATLAB_class" in item.attrs
     unit = next((_text(item.attrs[n]) for n in _UNIT_NAMES if n in item.attrs), "")
+    if name.rpartition(".")[2].lower() in UNIT_NAMES:
+        return _word(name, item, shape)
     if dtype.kind not in "iuf" and not dtype.names:
         return []
 
@@ -73,6 +76,24 @@ def _dataset(name: str, item: Any, path: Path) -> list[Leaf]:
         return [Leaf(f"{name}.{n}", whole[n].shape, whole[n].dtype, _given(whole[n]), unit) for n in fields]
     sideways = matlab and len(shape) == 2 and shape[0] < shape[1]
     return [Leaf(name, shape, dtype, load, unit, _own_rate(item), sideways)]
+
+
+def _word(name: str, item: Any, shape: tuple[int, ...]) -> list[Leaf]:
+    """Text, of MATLAB its characters' numbers."""
+    import numpy as np
+
+    count = 1
+    for n in shape:
+        count *= n
+    if not 0 < count <= _LONGEST_WORD:
+        return []
+    value = np.ravel(np.asarray(item[()]))
+    if value.dtype.kind in "iu":
+        text = "".join(chr(int(v)) for v in value if 0 < v < 0x10000)
+    else:
+        text = _text(value[0]) if isinstance(value[0], (bytes, str)) else ""
+    word = np.array(text[:_LONGEST_WORD])
+    return [Leaf(name, (), word.dtype, _given(word))]
 
 
 def _given(array: Any) -> Any:

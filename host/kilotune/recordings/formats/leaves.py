@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SHORTEST = 16  # an array with fewer rows is a constant, not a signal: the shortest window of a model
+UNIT_NAMES = ("unit", "units", "unit_string")
 _MOST_AXES = 64  # columns of one array
 _LYING = (1, 2, 3, 4)  # rows of an array that lies on its side
 
@@ -43,6 +44,11 @@ class Leaf:
     @property
     def is_number(self) -> bool:
         return self.dtype.kind in "iufb"
+
+    @property
+    def is_unit(self) -> bool:
+        """A word that says the unit of the arrays beside it."""
+        return self.dtype.kind in "US" and self.size == 1 and self.path.rpartition(".")[2].lower() in UNIT_NAMES
 
     @property
     def size(self) -> int:
@@ -86,7 +92,7 @@ def table_of(leaves: Sequence[Leaf], options: ReadOptions, name: str) -> Table:
 
     constants = {leaf.path: np.ravel(leaf.load()) for leaf in leaves if leaf.is_number and 0 < leaf.size <= SHORTEST}
     signals = [leaf for leaf in leaves if leaf.is_signal and leaf.size > SHORTEST]
-    chosen = _chosen(signals, leaves, options, name)
+    chosen = [_with_unit(leaf, leaves, options, name) for leaf in _chosen(signals, leaves, options, name)]
     rows = {leaf.standing[0] for leaf in chosen}
     if len(rows) > 1:
         told = ", ".join(f"{leaf.path} {leaf.standing[0]}" for leaf in chosen[:6])
@@ -103,6 +109,26 @@ def table_of(leaves: Sequence[Leaf], options: ReadOptions, name: str) -> Table:
     sideways = [leaf.path for leaf in chosen if leaf.lies and not leaf.sideways]
     notes = tuple(f"{path} lies on its side: its {len(_LYING)} rows at most are axes" for path in sideways[:1])
     return Table(name, (*times, *columns), rate_hz, rate_from, constants, notes=notes)
+
+
+def _with_unit(leaf: Leaf, leaves: Sequence[Leaf], options: ReadOptions, name: str) -> Leaf:
+    """The unit that a word beside the signal says, or else the only one that the file says."""
+    if leaf.unit or options.unit is not None:
+        return leaf
+    words = [(word.path.rpartition(".")[0], _word(word)) for word in leaves if word.is_unit]
+    above = leaf.path.rpartition(".")[0]
+    told = {unit for at, unit in words if at == above} or {unit for _, unit in words}
+    told.discard("")
+    if len(told) > 1:
+        raise KilotuneError(
+            "ambiguous", f"{name}: the unit of {leaf.path} may be {listed(sorted(told))}", "say which with --unit"
+        )
+    return replace(leaf, unit=told.pop()) if told else leaf
+
+
+def _word(leaf: Leaf) -> str:
+    value = leaf.load().ravel()[0]
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip("\0 ")[:40]
 
 
 def _columns(leaf: Leaf, matrix: npt.NDArray[Any]) -> list[Column]:
@@ -177,8 +203,9 @@ def _is_time(leaf: Leaf, name: str) -> bool:
 def _times(signals: list[Leaf], chosen: list[Leaf], rows: int, name: str) -> list[Column]:
     """Arrays beside the signal that are its time: of its length, and running evenly."""
     out = []
+    taken = {leaf.path for leaf in chosen}
     for leaf in signals:
-        if leaf in chosen or leaf.standing != (rows, 1):
+        if leaf.path in taken or leaf.standing != (rows, 1):
             continue
         named = role_of_name(split_name(leaf.title)[0]) is Role.time
         if named or _is_time(leaf, name):

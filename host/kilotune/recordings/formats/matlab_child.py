@@ -48,7 +48,7 @@ def _limit_memory() -> None:
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """(path, array) of all numbers; a bounded part of what is nested too deep or too often."""
+    """(path, array) of all numbers and words; a bounded part of what is nested too deep or too often."""
     if depth > _DEEPEST:
         return
     if isinstance(value, Mapping):
@@ -59,7 +59,7 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _leaves(*_item(inner, path, i), depth + 1)
     else:
         array = np.asarray(value)
-        if array.dtype.kind in "iufb":
+        if array.dtype.kind in "iufb" or (array.dtype.kind == "U" and array.size == 1):
             yield path, array
 
 

@@ -110,14 +110,15 @@ def _require_whole(shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: i
 
 
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> list[Leaf]:
-    """What one member of an .npz holds; nothing where it is no array of numbers."""
+    """What one member of an .npz holds; nothing where it is neither an array of numbers nor a word."""
     if not member.filename.endswith(".npy"):
         return []
     key = member.filename.removesuffix(".npy")
     with archive.open(member) as file:
         shape, _, dtype = _header(file)
         stored = member.file_size - file.tell()
-    if dtype.hasobject or (dtype.kind not in "iufb" and not dtype.names):
+    word = dtype.kind in "US" and shape in ((), (1,))
+    if dtype.hasobject or (dtype.kind not in "iufb" and not dtype.names and not word):
         return []
     _require_whole(shape, dtype, stored, f"{name}, array {key}")
 

@@ -14,6 +14,7 @@ from kilotune.compiler import compile as compiler
 from kilotune.errors import KilotuneError
 
 from tests.support import small_models
+from tests.support.killed import Killed, cut_after
 
 MODEL = small_models.chain(12, 8, 12, seed=4)
 IMAGE = compiler.compile(MODEL, method="bias+head")
@@ -39,6 +40,30 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, method: Any) -> None:
     adapter.save(tmp_path / "a")
     assert Adapter.load(tmp_path / "a") == adapter
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [CONFIG_FILE, MODEL_FILE]
+
+
+def test_a_save_that_is_killed_leaves_the_old_adapter_or_the_new_one(tmp_path: Path) -> None:
+    """Wherever that is: a folder with one file of each could be read by nobody."""
+    old, new = random_adapter(0), random_adapter(1)
+    seen: list[Adapter] = []
+    for steps in range(100):
+        folder = tmp_path / str(steps)
+        old.save(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            cut_after(steps, patch)
+            try:
+                new.save(folder)
+                finished = True
+            except Killed:
+                finished = False
+        seen.append(Adapter.load(folder))
+        if finished:
+            break
+    assert finished
+    assert steps >= 2  # both files were still to be replaced
+    assert seen[0] == old
+    assert seen[-1] == new
+    assert all(adapter in (old, new) for adapter in seen)
 
 
 def test_the_arrays_depend_on_the_parameters_alone(tmp_path: Path) -> None:

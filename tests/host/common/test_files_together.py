@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,42 +11,14 @@ from kilotune.common import files
 from kilotune.common.files import current, make_private, write_together
 from kilotune.errors import KilotuneError
 
+from tests.support.killed import Killed, cut_after
+
 OLD = {"a": b"old a", "b": b"old b"}
 NEW = {"a": b"new a", "b": b"new b"}
 
 
-class Killed(BaseException):
-    """The process ends here: nothing after this runs, not even cleanup."""
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {name: current(folder, name).read_bytes() for name in OLD}
-
-
-def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Ends the process before its step number `steps` on the disk: a rename or a removal."""
-    done = 0
-    rename, unlink = Path.replace, Path.unlink
-
-    def count() -> None:
-        nonlocal done
-        if done >= steps:
-            raise Killed
-        done += 1
-
-    def counted_replace(self: Path, target: Path) -> Path:
-        count()
-        return rename(self, target)
-
-    def counted_unlink(self: Path, missing_ok: bool = False) -> None:
-        if done >= steps:
-            return  # a process that is dead removes no temporary file
-        count()
-        unlink(self, missing_ok=missing_ok)
-
-    monkeypatch.setattr(Path, "replace", counted_replace)
-    monkeypatch.setattr(Path, "unlink", counted_unlink)
-    return lambda: done
 
 
 def test_files_are_replaced_as_one_wherever_the_process_is_killed(tmp_path: Path) -> None:

@@ -62,10 +62,8 @@ bool weights_in_range(const int8_t* base, uint32_t n, const uint8_t* values) {
 }
 
 void add_change(const int8_t* base, uint32_t n, const uint8_t* values, WeightChange& sum) {
-  for (uint32_t k = 0; k < n; ++k) {
-    sum.add(base[k] * 256,
-            load_i16(values + 2 * k) - 128);  // the middle of an int8 step is its value
-  }
+  // The middle of an int8 step is its value.
+  for (uint32_t k = 0; k < n; ++k) sum.add(base[k] * 256, load_i16(values + 2 * k) - 128);
 }
 
 void rescale_gradient(const Execution& run, const OpTraining& plan, const Tensor& y) {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilotune.image.features import FeatureConfig
-from kilotune.terms import COUNTS_AT_FULL_SCALE
+from kilotune.terms import COUNTS_AT_FULL_SCALE, Q10
 from kilotune.twin_library import twin_library
 
 if TYPE_CHECKING:
@@ -44,4 +44,4 @@ def compute_features(config: FeatureConfig, g: NDArray[Any]) -> Floats:
     counts = np.clip(np.rint(np.asarray(g, np.float64) / config.full_scale_g * COUNTS_AT_FULL_SCALE), -32768, 32767)
     image = bytes(_SECTION_AT) + config.section(_SECTION_AT)
     q10 = twin_library().features(image, _SECTION_AT, np.ascontiguousarray(counts, np.int16))
-    return np.asarray(q10, np.float32) / np.float32(1024)
+    return np.asarray(q10, np.float32) / np.float32(Q10)

@@ -13,7 +13,9 @@ from kilotune.image.contents import Contents, Layer, settings_of
 from kilotune.image.envelope import bad_image
 from kilotune.image.layout import (
     ADAPTATION_WORD,
+    ADAPTED,
     BIAS_TRAINED,
+    DENSE,
     WEIGHTS_TRAINED,
     Adaptation,
     FeatureSection,
@@ -27,7 +29,6 @@ from kilotune.image.memory import Piece
 from kilotune.terms import Method
 from kilotune.twin_library import twin_library
 
-DENSE, ADAPTED = 1, 15  # opcodes of layers whose weights can be trained: SPEC 1.3
 PIECE = re.compile(r"(data|mask|gradient|scratch|backward scratch) \d{1,5}")
 
 

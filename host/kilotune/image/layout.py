@@ -133,6 +133,7 @@ class OpEntry(Structure):
 _WORDS = struct.Struct("<6I")
 ADAPTATION_WORD: Final = 4  # of an op whose weights are partly trained
 BIAS_TRAINED, WEIGHTS_TRAINED = 1, 2  # flags of an op
+DENSE, ADAPTED = 1, 15  # opcodes of layers whose weights can be trained: SPEC 1.3
 
 
 def pack_words(words: tuple[int, ...]) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from kilotune.image.layout import ADAPTED
 from kilotune.operators.base import OpPlan
 
-OPCODE = 15
+OPCODE = ADAPTED
 MAX_FAN_IN = 32767  # keeps the accumulator of trained weights in int32 on the device
 MAX_RANK = 8
 NO_SLOT = 0xFFFF

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from kilotune.image.layout import DENSE
 from kilotune.operators import adapted
 from kilotune.operators.base import Activation, Lowering, OpPlan
 from kilotune.operators.weighted import Weighted, check_types, layer_fields, widest_mantissa
 from kilotune.tflite import fixed_point
 
-OPCODE = 1
+OPCODE = DENSE
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
     from kilotune.image.image import Image
     from kilotune.recordings import ReadOptions
-    from kilotune.report.data import Benchmark, Table
+    from kilotune.report.data import Benchmark
     from kilotune.studies.before_after import Stage, Study
+    from kilotune.studies.findings import Findings
     from kilotune.targets.build import FirmwareBuild
 
     Say = Callable[[str], None]
@@ -77,6 +78,7 @@ def run(
     from kilotune.compiler.compile import compile as compile_model
     from kilotune.device.learning import LearnOptions
     from kilotune.studies.base_models import base_model
+    from kilotune.studies.findings import findings
 
     began = time.monotonic()
     _prepare(folder)
@@ -96,10 +98,14 @@ def run(
     adapter.save(folder / "adapter")
     _compare_with_twin(image, streams, folder, found, checks, say)
     merged = _merge(model, image, adapter, folder, checks, notes, timeout_s, say)
-    cases, tables = judge_cases(found, image, streams, LearnOptions(seed=SEED))
+    options = LearnOptions(seed=SEED)
+    told = findings(found, image, learn=streams.learn, healthy=streams.healthy, fault=streams.fault, options=options)
+    cases, tables = judge_cases(found, image, streams, options, told)
+    if tables:
+        told = replace(told, tables=(*tables, *told.tables[1:]))
     for case in cases:
         say(f"   {case.words}.")
-    page = _report(found, image, streams, folder, chosen, board, checks, notes, cases, tables)
+    page = _report(found, image, streams, folder, chosen, board, checks, notes, cases, told)
     seconds = time.monotonic() - began
     say(f"8. Report: {page} ({seconds:.0f} s in all).")
     result = DemoResult(
@@ -337,23 +343,17 @@ def _report(
     checks: list[Check],
     notes: list[str],
     cases: tuple[CaseResult, ...],
-    tables: tuple[Table, ...],
+    told: Findings,
 ) -> Path:
-    from kilotune.device.learning import LearnOptions
     from kilotune.report import render
     from kilotune.report.budgets import report_budgets
-    from kilotune.studies.findings import findings
     from kilotune.studies.reporting import report_data
 
     budgets = report_budgets(image, board.benchmark, board.built)
-    told = findings(
-        found, image, learn=streams.learn, healthy=streams.healthy, fault=streams.fault, options=LearnOptions(seed=SEED)
-    )
     adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     facts = [("learned from", f"{found.learned_s:.1f} s of healthy vibration"), ("machine", streams.words)]
     if "sha256" in adapter:
         facts.append(("adapter, SHA-256", str(adapter["sha256"])))
-    told = replace(told, tables=(*tables, *told.tables[1:]) if tables else told.tables)
     data = report_data(
         found,
         image,

@@ -10,11 +10,12 @@ from kilotune.errors import KilotuneError
 from kilotune.report.data import Table
 from kilotune.report.metrics import Separation
 from kilotune.studies.before_after import Stage, Study
-from kilotune.studies.findings import AFTER, findings
+from kilotune.studies.findings import AFTER, Findings, findings
 from kilotune.studies.recommending import Row, best, gain, rates
 
 if TYPE_CHECKING:
     from kilotune.device.learning import LearnOptions
+    from kilotune.image.features import FeatureConfig
     from kilotune.image.image import Image
     from kilotune.recordings import ReadOptions, Recording
 
@@ -74,9 +75,7 @@ class CaseResult:
 
 def simulated(image: Image) -> Streams:
     """A machine that the base model was not trained on, healthy and then with each fault."""
-    config = image.features
-    if config is None:
-        raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
+    config = _features(image)
     from kilotune.recordings import read
 
     def records(kind: str, windows: int, seed: int) -> list[Recording]:
@@ -105,9 +104,7 @@ def own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadOp
     from kilotune.recordings import ReadOptions, read_all, require_alike
     from kilotune.studies.holding_out import hold_out
 
-    config = image.features
-    if config is None:
-        raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
+    config = _features(image)
     ok = read_all(healthy, read, model_rate_hz=config.rate_hz)
     bad = read_all(fault, read, model_rate_hz=config.rate_hz)
     require_alike((*ok, *bad), read or ReadOptions())
@@ -116,19 +113,29 @@ def own(image: Image, healthy: Sequence[str], fault: Sequence[str], read: ReadOp
     return Streams([*parts.learn], [*parts.test], bad, words, (Case("your fault", 0, len(bad)),))
 
 
+def _features(image: Image) -> FeatureConfig:
+    if image.features is None:
+        raise KilotuneError("no_features", "the base model takes ready inputs", "use a model with features")
+    return image.features
+
+
 def judge_cases(
-    found: Study, image: Image, streams: Streams, options: LearnOptions
+    found: Study, image: Image, streams: Streams, options: LearnOptions, whole: Findings
 ) -> tuple[tuple[CaseResult, ...], tuple[Table, ...]]:
-    """Fault by fault: whether a plain threshold suffices, and the table that shows it."""
+    """Fault by fault: whether a plain threshold suffices, and the table that shows it.
+
+    `whole`: of all faults together.
+    """
+    if len(streams.cases) == 1:
+        return (_judged(streams.cases[0].name, whole.rows),), ()
     results, tables = [], []
     for case in streams.cases:
         fault = streams.fault[case.first : case.first + case.count]
         part = replace(found, before=_only(found.before, case, streams), after=_only(found.after, case, streams))
         told = findings(part, image, learn=streams.learn, healthy=streams.healthy, fault=fault, options=options)
         results.append(_judged(case.name, told.rows))
-        if len(streams.cases) > 1:
-            title = f"Beside plain baselines: {case.name}"
-            tables.append(replace(told.tables[0], title=title, about=results[-1].words))
+        title = f"Beside plain baselines: {case.name}"
+        tables.append(replace(told.tables[0], title=title, about=results[-1].words))
     return tuple(results), tuple(tables)
 
 

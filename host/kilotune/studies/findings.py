@@ -12,6 +12,7 @@ from kilotune.studies.evaluation import Windows, baseline_rows, judged
 from kilotune.studies.recommending import Row, rates, recommend
 from kilotune.studies.sides import compare
 from kilotune.studies.windows import measure
+from kilotune.terms import Q10
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,7 +173,7 @@ class Matched:
         values, places = [], []
         for side, recordings in ((windows.test, healthy), (windows.fault, fault)):
             live = [(m, np.flatnonzero(m.alive), r) for m, r in zip(side, recordings, strict=True)]
-            values.append(np.concatenate([m.features_q10[at].astype(float) / 1024 for m, at, _ in live]))
+            values.append(np.concatenate([m.features_q10[at].astype(float) / Q10 for m, at, _ in live]))
             places.append(tuple(Place(r, int(k)) for _, at, r in live for k in at))
         return cls(values[0], values[1], (places[0], places[1]))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.formats.leaves import UNIT_NAMES, Leaf, table_of
+from kilotune.recordings.formats.leaves import UNIT_NAMES, Leaf, stored, table_of
 from kilotune.recordings.formats.packages import optional
 from kilotune.recordings.limits import require_modest, require_unpackable, unreadable
 from kilotune.recordings.options import ReadOptions
@@ -63,9 +64,7 @@ def _dataset(name: str, item: Any, path: Path) -> list[Leaf]:
         return []
 
     def load() -> Any:
-        count = 1
-        for n in shape:
-            count *= n
+        count = math.prod(shape)
         require_modest(count, path.name)
         require_unpackable(path.stat().st_size, count * dtype.itemsize, path.name)
         return np.asarray(item[()])
@@ -73,7 +72,7 @@ def _dataset(name: str, item: Any, path: Path) -> list[Leaf]:
     if dtype.names:
         whole = load()
         fields = [n for n in dtype.names if whole[n].dtype.kind in "iuf"]
-        return [Leaf(f"{name}.{n}", whole[n].shape, whole[n].dtype, _given(whole[n]), unit) for n in fields]
+        return [stored(f"{name}.{n}", whole[n], unit) for n in fields]
     sideways = matlab and len(shape) == 2 and shape[0] < shape[1]
     return [Leaf(name, shape, dtype, load, unit, _own_rate(item), sideways)]
 
@@ -82,9 +81,7 @@ def _word(name: str, item: Any, shape: tuple[int, ...]) -> list[Leaf]:
     """Text, of MATLAB its characters' numbers."""
     import numpy as np
 
-    count = 1
-    for n in shape:
-        count *= n
+    count = math.prod(shape)
     if not 0 < count <= _LONGEST_WORD:
         return []
     value = np.ravel(np.asarray(item[()]))
@@ -93,11 +90,7 @@ def _word(name: str, item: Any, shape: tuple[int, ...]) -> list[Leaf]:
     else:
         text = _text(value[0]) if isinstance(value[0], (bytes, str)) else ""
     word = np.array(text[:_LONGEST_WORD])
-    return [Leaf(name, (), word.dtype, _given(word))]
-
-
-def _given(array: Any) -> Any:
-    return lambda: array
+    return [stored(name, word)]
 
 
 def _own_rate(item: Any) -> float | None:
@@ -122,7 +115,7 @@ def _attributes(name: str, item: Any) -> list[Leaf]:
         except (OSError, TypeError, ValueError):
             continue
         if value.dtype.kind in "iuf" and value.size == 1:
-            out.append(Leaf(f"{name}.{key}" if name else str(key), value.shape, value.dtype, _given(value)))
+            out.append(stored(f"{name}.{key}" if name else str(key), value))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,7 @@ class Leaf:
 
     @property
     def size(self) -> int:
-        count = 1
-        for n in self.shape:
-            count *= n
-        return count
+        return math.prod(self.shape)
 
     @property
     def lies(self) -> bool:
@@ -84,6 +82,11 @@ class Leaf:
         if array.ndim == 1:
             return array[:, None]
         return array.T if self.lies else array
+
+
+def stored(path: str, array: npt.NDArray[Any], unit: str = "", rate_hz: float | None = None) -> Leaf:
+    """An array that is in memory, or mapped, already."""
+    return Leaf(path, array.shape, array.dtype, lambda: array, unit, rate_hz)
 
 
 def table_of(leaves: Sequence[Leaf], options: ReadOptions, name: str) -> Table:

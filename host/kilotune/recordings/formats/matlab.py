@@ -12,18 +12,13 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.formats.leaves import Leaf, table_of
+from kilotune.recordings.formats.leaves import Leaf, stored, table_of
 from kilotune.recordings.limits import MAX_UNPACKED_BYTES, require_unpackable, unreadable
 from kilotune.recordings.options import ReadOptions
 from kilotune.recordings.table import Table
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 _COMPRESSED = 15
 _PATIENCE_S = 120.0
@@ -62,12 +57,8 @@ def _leaves(folder: Path) -> list[Leaf]:
     out = []
     for number, path in enumerate(listed):
         array = np.load(folder / f"{number}.npy", mmap_mode="r", allow_pickle=False)
-        out.append(Leaf(path, array.shape, array.dtype, _given(array)))
+        out.append(stored(path, array))
     return out
-
-
-def _given(array: npt.NDArray[Any]) -> Callable[[], npt.NDArray[Any]]:
-    return lambda: array
 
 
 def _require_modest_elements(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,9 +24,7 @@ def main() -> None:
     path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     _limit_memory()
     for _, shape, _ in whosmat(path):
-        count = 1
-        for n in shape:
-            count *= int(n)
+        count = math.prod(map(int, shape))
         require_unpackable(path.stat().st_size, 8 * count, path.name)
     loaded = loadmat(path, simplify_cells=True)
     names: list[str] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.formats.leaves import Leaf, table_of
+from kilotune.recordings.formats.leaves import Leaf, stored, table_of
 from kilotune.recordings.limits import require_modest, require_unpackable, unreadable
 from kilotune.recordings.options import ReadOptions
 from kilotune.recordings.table import Column, Table
@@ -97,9 +98,7 @@ def _require_numbers(dtype: np.dtype[Any], name: str) -> None:
 
 def _require_whole(shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: int, name: str) -> None:
     """That the header claims no more than there is."""
-    count = 1
-    for n in shape:
-        count *= n
+    count = math.prod(shape)
     if count < 0 or count * dtype.itemsize > stored_bytes:
         raise KilotuneError(
             "bad_file",
@@ -139,7 +138,7 @@ def _fields(key: str, array: npt.NDArray[Any]) -> list[Leaf]:
 
     def leaf(field: str) -> Leaf:
         values = array[field]
-        return Leaf(f"{key}.{field}" if key else field, values.shape, values.dtype, lambda: values)
+        return stored(f"{key}.{field}" if key else field, values)
 
     return [leaf(field) for field in array.dtype.names or () if array[field].dtype.kind in "iufb"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recordings.formats.leaves import Leaf, table_of
+from kilotune.recordings.formats.leaves import Leaf, stored, table_of
 from kilotune.recordings.formats.packages import optional
 from kilotune.recordings.limits import MAX_UNPACKED_BYTES, unreadable
 from kilotune.recordings.options import ReadOptions
@@ -63,4 +63,4 @@ def _leaf(one: dict[str, Any], index: int) -> Leaf | None:
     unit = "" if unit.upper() in ("NONE", "") else unit
     if not unit and int(one.get("ordinate_spec_data_type", 0) or 0) == _SI_ACCELERATION:
         unit = "m/s^2"
-    return Leaf(name, data.shape, data.dtype, lambda: data, unit, rate_hz)
+    return stored(name, data, unit, rate_hz)

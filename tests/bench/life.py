@@ -34,10 +34,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from kilotune.image.base_profile import LifeSettings
+from kilotune.terms import Phase
 
 from tests.bench import learning, protocols
 from tests.bench.life_data import Life, lives_of
-from tests.bench.life_policies import FIRST, HOLD, HOST, POLICIES, TWIN, Watch, image, watch
+from tests.bench.life_policies import FIRST, HOST, POLICIES, TWIN, Watch, image, watch
 
 SUSTAINED = (3, 5)  # alarmed records of consecutive ones
 
@@ -62,16 +64,22 @@ class Marks:
 
 
 def watch_device(life: Life, seed: int, stored: int) -> Watch:
-    """A device that learns from the first records and keeps what it has learned: all that it does about time."""
-    device = learning.twin(image(seed % 2, life.config, "bias+head", stored))
-    records = list(life.features)
-    options = {**learning.DETECT, "hold_period": HOLD, "hold_count": 1, "scorer": "automatic"}
-    device.learn(records[:FIRST], ready_features=True, seed=seed + 1, **options)
-    threshold = device.status().report.threshold / 1024
-    scores = device.score(records[FIRST:], ready_features=True)
-    above = np.full(life.features.shape[:2], np.nan)
-    above[FIRST:] = scores.values.reshape(-1, life.features.shape[1]) - threshold
-    return Watch(above, np.median(np.nan_to_num(above, nan=-1), axis=1) > 0, FIRST)
+    """A device that is fed record by record, and decides everything by itself once its first phase has ended."""
+    records, windows = life.features.shape[:2]
+    settings = LifeSettings(record=windows, first=FIRST)
+    device = learning.twin(image(seed % 2, life.config, "bias+head", stored, settings))
+    device.learn(list(life.features[:FIRST]), ready_features=True, seed=seed + 1, lives=True, **learning.DETECT)
+    above, alarmed, begin = np.full((records, windows), np.nan), np.zeros(records, bool), records
+    for t in range(FIRST, records):
+        while (status := device.status()).phase is Phase.train:
+            pass  # every exchange is time for the twin to learn
+        before = device.life()
+        scores = device.score(life.features[t], ready_features=True).values
+        if before.settled:
+            begin = min(begin, t)
+            above[t] = scores - (status.report.threshold + before.allowance) / 1024
+            alarmed[t] = device.life().alarmed & 1
+    return Watch(above, alarmed, begin)
 
 
 # --- marks ---------------------------------------------------------------------------------------------

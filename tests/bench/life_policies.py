@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from kilotune.device.device import Device
 from kilotune.image import metadata
+from kilotune.image.base_profile import LifeSettings
 from kilotune.image.features import FeatureConfig
 from kilotune.studies.baselines import shrunk, student_threshold
 
@@ -77,8 +78,10 @@ def base_model(seed: int, config: FeatureConfig) -> bytes:
 
 
 @cache
-def image(seed: int, config: FeatureConfig, method: str, stored: int) -> kilotune.Image:
-    return kilotune.compile(base_model(seed, config), method=method, reservoir=stored)
+def image(
+    seed: int, config: FeatureConfig, method: str, stored: int, life: LifeSettings | None = None
+) -> kilotune.Image:
+    return kilotune.compile(base_model(seed, config), method=method, reservoir=stored, life=life)
 
 
 @dataclass

@@ -197,7 +197,9 @@ inline LearnConfig read_learn_config(Input& in, bool labelled) {
     c.noise = in.u8();
     c.gain = in.u8();
     c.guard = static_cast<Guard>(in.u8() % 3);
-    c.recalibrate = in.u8() & 1;
+    const uint8_t after = in.u8();
+    c.recalibrate = after & 1;
+    c.lives = (after >> 1) & 1;
   }
   return c;
 }

@@ -79,7 +79,7 @@ void learn(Device& device, Input& in) {
   begin.number(c.passes).number(c.patience).number(c.hold_period).number(c.hold_count);
   begin.number(c.labelled).number(c.resume).number(static_cast<uint32_t>(c.scorer)).number(c.force);
   begin.number(c.noise).number(c.gain).number(c.jitter);
-  begin.number(static_cast<uint32_t>(c.guard)).number(c.recalibrate);
+  begin.number(static_cast<uint32_t>(c.guard)).number(c.recalibrate).number(c.lives);
   device.send(Kind::learn_begin, begin.finish());
   const uint8_t kind = in.u8() % 4 == 0 ? 0 : 1;
   const uint8_t label = in.u8() % 6;

@@ -20,7 +20,7 @@ constexpr uint16_t kFeatures = 4;
 
 // A calibration block in memory of exactly its size.
 struct Block {
-  Block(uint16_t capacity, uint16_t early)
+  Block(uint16_t capacity, uint8_t early)
       : words(AdapterView::bytes(kFeatures, kFeatures, capacity, early) / 4),
         view(reinterpret_cast<uint8_t*>(words.data()), kFeatures, kFeatures, capacity, early) {
     for (uint32_t i = 0; i < kFeatures; ++i) view.feature_scale()[i] = 4096;

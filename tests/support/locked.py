@@ -39,7 +39,7 @@ _native = pytest.importorskip("kilotune._native", reason="the compiled module is
 KEY, OTHER_KEY = Key(bytes(range(32))), Key(bytes(range(1, 33)))
 LAYOUT = board("native").flash
 ANYONE = frozenset({Kind.hello, Kind.challenge})
-READERS = frozenset({Kind.model, Kind.status, Kind.results})
+READERS = frozenset({Kind.model, Kind.status, Kind.results, Kind.life})
 OWNERS = frozenset(Kind) - ANYONE - READERS  # new requests belong here until decided otherwise
 _SYNC_VERSION = 9  # answered with `bad_version` and without any effect
 CONFIG = TrainOptions().train_config(2.0**-10)

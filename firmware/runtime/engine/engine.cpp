@@ -11,15 +11,15 @@ namespace {
 
 // What one image needs, piece by piece.
 struct Layout {
-  uint32_t adapter, state, work, ring, features, trend;
+  uint32_t adapter, state, work, ring, features, trend, life;
   [[nodiscard]] uint32_t total() const {
     return Pool::room(adapter) + Pool::room(state) + Pool::room(work) + Pool::room(ring) +
-           Pool::room(features) + Pool::room(trend);
+           Pool::room(features) + Pool::room(trend) + (life == 0 ? 0 : Pool::room(life));
   }
 };
 
 Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& profile) {
-  Layout l = {model.adapter_bytes, model.state_bytes, model.arena_bytes, 0, 0, 0};
+  Layout l = {model.adapter_bytes, model.state_bytes, model.arena_bytes, 0, 0, 0, 0};
   if (model.features != 0) {
     // The FFT and the network never run at the same time.
     const uint32_t fft = feature_scratch_bytes(f);
@@ -30,6 +30,7 @@ Layout layout_of(const Model& model, const FeatureConfig& f, const Profile& prof
     l.ring = ring > work ? ring : work;
     l.features = 2u * f.features_total;
     l.trend = profile.early == 0 ? 0 : l.features;
+    l.life = kHasLife && Profile::life(model).of != 0 ? sizeof(Life) : 0;
   }
   return l;
 }
@@ -65,6 +66,7 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   phase_ = Phase::idle;
   streaming_ = false;
   learner_.end();
+  life_ = nullptr;
   counters_ = {};
   results_end_ = 0;
   features_ = {};
@@ -83,8 +85,13 @@ Status Engine::open(const uint8_t* image, uint32_t image_bytes, uint8_t* ram, ui
   status = trainer_.open(model_, {work, l.work}, {adapter_, l.adapter}, {state, l.state});
   if (status != Status::ok) return status;
   if (model_.features != 0) {
+    const LifeConfig life = Profile::life(model_);
     view_ = AdapterView(adapter_, features_.features_total, profile_.outputs, profile_.capacity,
-                        profile_.early);
+                        profile_.early, life.of != 0);
+    if (view_.lives()) {
+      life_ = new (pool.take(l.life)) Life;
+      life_->open(life);
+    }
     ring_memory_ = pool.take(l.ring);
     window_.open(reinterpret_cast<int16_t*>(ring_memory_), features_.window, features_.hop,
                  features_.axes);
@@ -119,7 +126,7 @@ bool Engine::acceptable(const uint8_t* adapter) const {
   if (model_.features == 0) return true;
   // Only read: the view's type does not distinguish.
   const AdapterView view(const_cast<uint8_t*>(adapter), view_.features(), view_.outputs(),
-                         view_.capacity(), view_.early_capacity());
+                         view_.capacity(), view_.early_capacity(), view_.lives());
   return profile_.accepts(view);
 }
 
@@ -138,6 +145,8 @@ void Engine::load_adapter() {
   if (model_.features != 0) {
     const CalibrationHead head = view_.head();
     reservoir_.restore(&view_, head);
+    if (view_.lives()) life_->load(view_.life());
+    if (lives()) reservoir_.live(life_->state().seed);
     if (head.calibrated != 0) phase_ = Phase::detect;
   }
 }
@@ -156,6 +165,7 @@ Status Engine::stream_begin(StreamKind kind, uint32_t rate_mhz, uint8_t axes, ui
   const Training t = model_.training();
   if (phase_ == Phase::learn && learn_.labelled != 0 && label >= t.classes)
     return Status::bad_argument;
+  if (lives()) end_record();
   stream_kind_ = kind;
   stream_label_ = label;
   streaming_ = true;
@@ -224,7 +234,8 @@ Status Engine::learn_begin(const LearnConfig& config) {
   const bool classifies = model_.training().loss == Loss::cross_entropy;
   const bool good = config.hold_period >= 1 && config.hold_count < config.hold_period &&
                     (config.labelled != 0) == classifies && config.scorer <= Scorer::combined &&
-                    config.guard <= Guard::none;
+                    config.guard <= Guard::none &&
+                    (config.lives == 0 || (view_.lives() && config.resume == 0));
   if (!good) return Status::bad_argument;
   // Where nothing is to be trained, any rate will do.
   TrainConfig train = config.train;
@@ -235,12 +246,20 @@ Status Engine::learn_begin(const LearnConfig& config) {
   if (config.resume != 0) load_adapter();
   const bool resume =
       config.resume != 0 && store_.payload() != nullptr && view_.head().calibrated != 0;
-  if (resume) {
+  if (kHasLife && config.lives != 0) {
+    base_adapter();
+    reservoir_.begin(&view_, kHoldRecords, 1, config.train.seed);
+    life_->begin(config.train.seed);
+  } else if (resume) {
     reservoir_.resume(config.hold_period, config.hold_count, config.train.seed,
                       config.guard == Guard::all && !classifies);
   } else {
     base_adapter();
     reservoir_.begin(&view_, config.hold_period, config.hold_count, config.train.seed);
+  }
+  if (config.lives == 0 && view_.lives()) {
+    life_->stop();
+    life_->save(view_.life());
   }
   learn_ = config;
   learn_.resume = resume ? 1 : 0;
@@ -256,12 +275,19 @@ LearnConfig Engine::alone_config() const {
   LearnConfig config;
   config.train.rate = alone.rate;
   config.passes = alone.passes;
+  config.lives = view_.lives() ? 1 : 0;
   return config;
 }
 
 Status Engine::learn_end() {
   if (!open_) return Status::no_model;
   if (phase_ != Phase::learn) return Status::wrong_state;
+  if (lives()) end_record();
+  if (lives()) life_->begin_phase();
+  return begin_learner();
+}
+
+Status Engine::begin_learner() {
   const Learner::Parts parts = {
       &model_,  &trainer_,    &profile_,
       &view_,   &reservoir_,  &scoring_,
@@ -302,7 +328,8 @@ void Engine::end_training() {
   if (guard.reasons != 0) write_note(guard);
   // Only a phase that continued from a checkpoint is undone: that is still the newest one.
   if (guard.returned != 0) return load_adapter();
-  steps_ += learner_.kept_steps();
+  steps_ = lives() ? learner_.kept_steps() : steps_ + learner_.kept_steps();
+  if (lives()) end_life_phase();
 }
 
 // The objections of guardrails survive a restart in the note of the checkpoint (docs/SPEC.md,

@@ -71,7 +71,10 @@ class Engine {
   // per frame. Computes each completed window and appends its result. wrong_state: no stream.
   Status stream_push(const uint8_t* bytes, uint32_t n);
   [[nodiscard]] uint32_t frame_bytes() const;  // of the present stream
-  void stream_gap() { window_.gap(); }         // the next frame does not follow the last one
+  void stream_gap() {                          // the next frame does not follow the last one
+    window_.gap();
+    if (lives()) end_record();
+  }
   // Number of frames in the present stream of samples; and a copy of those from index `from` on, or
   // from the oldest one kept: as many whole frames as `max_bytes` hold. Returns the bytes, 0 while
   // training.
@@ -95,6 +98,12 @@ class Engine {
   // Calibrates, then goes to phase train (or detect, with 0 passes). too_few_windows: none to learn
   // from, or none held back although requested; the phase continues.
   Status learn_end();
+  // True where the device is to learn on by itself; the owner of the loop begins the phase when
+  // there is time, and background() ends it with a commit.
+  [[nodiscard]] bool phase_is_due() const {
+    return phase_ == Phase::detect && lives() && life_->due();
+  }
+  Status phase_begin();
   Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
   bool background();      // one bounded piece of training; true while more remains
 
@@ -140,6 +149,8 @@ class Engine {
   [[nodiscard]] const FeatureConfig& features() const;  // axes 0: the model takes ready inputs
   [[nodiscard]] const Counters& counters() const;
   [[nodiscard]] const LearnReport& report() const;
+  [[nodiscard]] const LifeState& life() const;
+  [[nodiscard]] bool lives() const { return kHasLife && life_ != nullptr && life_->on(); }
   [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
   [[nodiscard]] bool checkpoint_is_stable() const { return store_.current_is_stable(); }
   [[nodiscard]] uint32_t windows_learned() const;  // into the present adapter
@@ -154,6 +165,13 @@ class Engine {
   void follow_trend(const int16_t* features_q10, const int8_t* input);
   void count_saturated(const int8_t* input);
   void end_training();
+  // engine_life.cpp
+  void live(const int16_t* features_q10, WindowResult& result);
+  void end_record();
+  void end_life_phase();
+  Status begin_learner();
+  [[nodiscard]] int32_t level() const;
+  [[nodiscard]] int32_t anchor_distance(const int16_t* features_q10) const;
   [[nodiscard]] Target wanted(uint16_t label, const int8_t* target) const;
   void read_note();
   void write_note(const GuardReport& guard);
@@ -170,6 +188,7 @@ class Engine {
   Offered offered_{};
   Scoring scoring_;
   Learner learner_;
+  Life* life_ = nullptr;  // in the engine's RAM, where the image has room for one
   RecordStore store_;
   uint32_t checkpoint_room_ = 0;  // where the flash is too small for the adapter: what it takes
   LearnConfig learn_;

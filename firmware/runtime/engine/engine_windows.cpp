@@ -28,6 +28,7 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
   // In a new learn phase the old calibration is gone, so there is nothing to score with.
   if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
   if (phase_ == Phase::learn) learn_window(features_q10, result);
+  if (phase_ == Phase::detect && lives()) live(features_q10, result);
   for (uint32_t i = 0; i < kRefusalCount; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
   if ((result.flags & kAnomaly) != 0) ++counters_.anomalies;
   results_[results_end_ % kResultRing] = {result.score, result.refused, result.flags,
@@ -69,7 +70,12 @@ void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
 
 void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {
   if (result.refused != 0) return;
-  const Reservoir::Places places = reservoir_.offer(stream_label_);
+  if (lives() && !life_->next_window()) {
+    if (life_->full()) end_record();
+    return;
+  }
+  const Reservoir::Places places = lives() ? reservoir_.offer_of_record(0, life_->holds_back())
+                                           : reservoir_.offer(stream_label_);
   result.flags |= kLearned;
   ++windows_;
   if (learn_.resume != 0) {
@@ -84,6 +90,7 @@ void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {
   if (places.slot >= 0) reservoir_.store_raw(static_cast<uint32_t>(places.slot), features_q10);
   if (places.early >= 0) reservoir_.store_raw(static_cast<uint32_t>(places.early), features_q10);
   follow_trend(features_q10, nullptr);
+  if (lives() && life_->full()) end_record();
 }
 
 // In a first phase of the features themselves, then of model inputs, less the zero point, Q6.

@@ -6,6 +6,7 @@
 
 #include "kernel/bytes.h"
 #include "kernel/status.h"
+#include "runtime/learn/life.h"
 
 namespace kilotune {
 
@@ -37,15 +38,23 @@ struct CalibrationHead {
 class AdapterView {
  public:
   AdapterView() = default;
-  AdapterView(uint8_t* base, uint16_t features, uint16_t outputs, uint16_t capacity, uint16_t early)
-      : base_(base), features_(features), outputs_(outputs), capacity_(capacity), early_(early) {}
+  AdapterView(uint8_t* base, uint16_t features, uint16_t outputs, uint16_t capacity, uint8_t early,
+              bool lives = false)
+      : base_(base),
+        features_(features),
+        outputs_(outputs),
+        capacity_(capacity),
+        early_(early),
+        lives_(lives) {}
 
   // Bytes of the block, a multiple of 4: the trained parameters follow.
   [[nodiscard]] static uint32_t bytes(uint32_t features, uint32_t outputs, uint32_t capacity,
-                                      uint32_t early) {
+                                      uint32_t early, bool lives = false) {
     const uint32_t kept = early == 0 ? 0 : (early + 1) * features;
-    return (kAdapterHeadBytes + 6 * features + 4 * outputs + capacity * (1 + features) + kept + 3) &
-           ~3u;
+    const uint32_t learned =
+        (kAdapterHeadBytes + 6 * features + 4 * outputs + capacity * (1 + features) + kept + 3) &
+        ~3u;
+    return learned + (lives ? kLifeHeadBytes + 4 * features : 0);
   }
 
   [[nodiscard]] CalibrationHead head() const;
@@ -77,16 +86,31 @@ class AdapterView {
   // Only where there is room for early windows.
   [[nodiscard]] int8_t* aged() const { return entry(uint32_t{capacity_} + early_); }
 
+  // Of an adapter that lives on: its state, and the calibration that stays, (features,) each as
+  // feature_mean() and feature_scale().
+  [[nodiscard]] bool lives() const { return kHasLife && lives_; }
+  [[nodiscard]] uint8_t* life() const {
+    return base_ + bytes(features_, outputs_, capacity_, early_);
+  }
+  [[nodiscard]] int16_t* anchor_mean() const {
+    return reinterpret_cast<int16_t*>(life() + kLifeHeadBytes);
+  }
+  [[nodiscard]] uint16_t* anchor_scale() const {
+    return reinterpret_cast<uint16_t*>(anchor_mean() + features_);
+  }
+
   [[nodiscard]] uint16_t features() const { return features_; }
   [[nodiscard]] uint16_t outputs() const { return outputs_; }
   [[nodiscard]] uint16_t capacity() const { return capacity_; }
-  [[nodiscard]] uint16_t early_capacity() const { return early_; }
+  [[nodiscard]] uint8_t early_capacity() const { return early_; }
 
  private:
   [[nodiscard]] int16_t* i16(uint32_t off) const { return reinterpret_cast<int16_t*>(base_ + off); }
 
   uint8_t* base_ = nullptr;
-  uint16_t features_ = 0, outputs_ = 0, capacity_ = 0, early_ = 0;
+  uint16_t features_ = 0, outputs_ = 0, capacity_ = 0;
+  uint8_t early_ = 0;
+  bool lives_ = false;
 };
 
 }  // namespace kilotune

@@ -31,6 +31,7 @@ struct LearnConfig {
   uint8_t gain = 0;    // one gain of up to +-gain/16 log2 units a window and axis
   uint8_t jitter = 0;  // 1: bands move by up to one
   Guard guard = Guard::all;
+  uint8_t lives = 0;        // 1: the device goes on learning, in phases of its own
   uint8_t recalibrate = 0;  // with resume, 1: follow a machine that ages, slowly and within limits
 };
 

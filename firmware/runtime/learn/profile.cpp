@@ -66,6 +66,12 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
     return Status::bad_image;
   // Early windows are compared with each other in memory for one number a slot.
   if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
+  const LifeConfig life = Profile::life(model);
+  if (!kHasLife && life.of != 0) return Status::no_life;
+  if (life.of > 8 || life.alarmed > life.of || (life.of != 0 && classifies))
+    return Status::bad_image;
+  if (life.of != 0 && (life.alarmed == 0 || life.record == 0 || life.first < kHoldRecords))
+    return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
   const AloneConfig config = alone(model);
   const bool trains = config.windows != 0 && config.passes != 0;
@@ -85,7 +91,7 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
     return Status::bad_image;
   }
   // The trained parameters start where the calibration block ends.
-  const uint32_t block = AdapterView::bytes(features_, outputs, capacity, early);
+  const uint32_t block = AdapterView::bytes(features_, outputs, capacity, early, life.of != 0);
   if (block > model.adapter_bytes) return Status::bad_image;
   for (uint16_t i = 0; i < model.op_count; ++i) {
     const Op op = model.op(i);
@@ -100,6 +106,11 @@ AloneConfig Profile::alone(const Model& model) {
   return {load_u16(p), load_u16(p + 2), {load_u16(p + 4), load_i16(p + 6)}};
 }
 
+LifeConfig Profile::life(const Model& model) {
+  const uint8_t* p = model.image().data + model.profile + 48;
+  return {p[0], p[1], p[2], p[3]};
+}
+
 void Profile::reset(AdapterView& view) const {
   CalibrationHead head;
   head.threshold = base_threshold_q10;
@@ -109,6 +120,7 @@ void Profile::reset(AdapterView& view) const {
   std::memset(view.residual_mean(), 0, 2u * outputs);
   std::memcpy(view.residual_scale(), residual_scale_, 2u * outputs);
   for (uint32_t i = 0; i < features_; ++i) view.near_weight()[i] = 0xFFFFu;
+  if (view.lives()) std::memset(view.life(), 0, kLifeHeadBytes + 4u * features_);
 }
 
 bool Profile::accepts(const AdapterView& view) const {
@@ -117,6 +129,7 @@ bool Profile::accepts(const AdapterView& view) const {
   if (h.learned > h.learn_slots || h.held > capacity - h.learn_slots) return false;
   if (h.early > early || h.origin > 1) return false;
   if (h.calibrated != 0 && h.learned == 0) return false;
+  if (view.lives() && !Life::accepts(view.life())) return false;
   for (uint32_t i = 0; classes != 0 && i < capacity; ++i) {
     if (view.labels()[i] >= classes) return false;
   }
@@ -134,7 +147,7 @@ void Profile::calibrate(AdapterView& view, const Reservoir& reservoir) const {
     uint64_t squares = 0;
     sum = 0;
     for (uint32_t s = 0; s < n; ++s) {
-      const int64_t v = reservoir.raw(s, i);
+      const int64_t v = value_of(view, reservoir, s, i);
       sum += v;
       squares += static_cast<uint64_t>(v * v);
     }
@@ -169,7 +182,7 @@ void Profile::calibrate(AdapterView& view, const Reservoir& reservoir) const {
     const int32_t to_mean = static_cast<int32_t>(clamp<int64_t>(mean, -32768, 32767));
     const uint16_t to_scale = static_cast<uint16_t>(clamp<uint32_t>(scale, kScaleMin, 65535));
     const auto rewrite = [&](uint32_t slot) {
-      view.entry(slot)[i] = quantise(reservoir.raw(slot, i), to_mean, to_scale);
+      view.entry(slot)[i] = quantise(value_of(view, reservoir, slot, i), to_mean, to_scale);
     };
     for (uint32_t s = 0; s < n; ++s) rewrite(s);
     for (uint32_t s = 0; s < reservoir.held(); ++s) rewrite(reservoir.first_held() + s);
@@ -179,7 +192,20 @@ void Profile::calibrate(AdapterView& view, const Reservoir& reservoir) const {
   }
 }
 
-int8_t Profile::quantise(int32_t value_q10, int32_t mean_q10, uint16_t scale_q12) const {
+// An entry back in Q10 feature units. Those that are model inputs already, because an earlier phase
+// has calibrated them, lose less than a step.
+int32_t Profile::value_of(const AdapterView& view, const Reservoir& reservoir, uint32_t slot,
+                          uint32_t feature) const {
+  if (!kHasLife || !reservoir.calibrated()) return reservoir.raw(slot, feature);
+  const bool coarse = slot < view.capacity() && view.labels()[slot] >= kWaiting;
+  const int64_t step = int64_t{view.feature_scale()[feature]} * 32 * (coarse ? kCoarse : 1);
+  const int64_t distance = (view.entry(slot)[feature] - zero_point) * step;
+  const int32_t half = distance >= 0 ? inverse_input_ / 2 : -inverse_input_ / 2;
+  return view.feature_mean()[feature] +
+         static_cast<int32_t>(clamp<int64_t>((distance + half) / inverse_input_, -65536, 65535));
+}
+
+int8_t Profile::quantise(int32_t value_q10, int32_t mean_q10, uint32_t scale_q12) const {
   // (value - mean) / sigma / input scale; |distance| < 2^18, times 2^14 is below 2^32.
   const int64_t numerator = static_cast<int64_t>(value_q10 - mean_q10) * inverse_input_;
   const int64_t denominator = int64_t{scale_q12} * 32;
@@ -189,10 +215,12 @@ int8_t Profile::quantise(int32_t value_q10, int32_t mean_q10, uint16_t scale_q12
       clamp<int64_t>(zero_point + clamp<int64_t>(rounded, -1000, 1000), -128, 127));
 }
 
-void Profile::normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input) const {
+void Profile::normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input,
+                        uint32_t coarse) const {
   const int16_t* mean = view.feature_mean();
   const uint16_t* scale = view.feature_scale();
-  for (uint32_t i = 0; i < features_; ++i) input[i] = quantise(features_q10[i], mean[i], scale[i]);
+  for (uint32_t i = 0; i < features_; ++i)
+    input[i] = quantise(features_q10[i], mean[i], scale[i] * coarse);
 }
 
 void Profile::calibrate_residuals(AdapterView& view, const int32_t* sum, const uint64_t* squares,

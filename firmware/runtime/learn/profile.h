@@ -25,8 +25,9 @@ struct AloneConfig {
 
 class Profile {
  public:
-  // Read from the image each time: it is asked for seldom.
+  // Read from the image each time: they are asked for seldom.
   [[nodiscard]] static AloneConfig alone(const Model& model);
+  [[nodiscard]] static LifeConfig life(const Model& model);
 
   // Validates the section and the model's fit to it: bad_image otherwise.
   [[nodiscard]] Status open(const Model& model, const FeatureConfig& features);
@@ -43,25 +44,28 @@ class Profile {
   // sum (outputs,) and sum of squares (outputs,) as exact integers.
   void calibrate_residuals(AdapterView& view, const int32_t* sum, const uint64_t* squares,
                            uint32_t n) const;
-  // (features,) Q10 to model input.
-  void normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input) const;
+  // (features,) Q10 to model input, or to an entry in steps of `coarse` of its steps.
+  void normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input,
+                 uint32_t coarse = 1) const;
 
   uint16_t capacity = 0;              // windows in the reservoir
   uint16_t outputs = 0;               // residuals; 0 for a classifier
   uint8_t neighbours = 0;             // of the nearest-windows score
   uint8_t near_pseudo = 0;            // pseudo-windows of the shrinkage of its weights
   uint8_t threshold_pseudo = 0;       // pseudo-windows of the threshold's spread
+  uint8_t early = 0;                  // early windows kept, 0: none
   uint16_t threshold_spread_q10 = 0;  // prior spread of log2 scores
   uint16_t quantile_q10 = 0, quantile_tail_q10 = 0;  // Student t: quantile + tail / freedom
   uint16_t margin_permille = 0;                      // by which a scorer must beat the combined one
   int16_t base_threshold_q10 = 0;                    // of the uncalibrated base model
   uint16_t classes = 0;                              // of a classifier, else 0
-  uint16_t early = 0;                                // early windows kept, 0: none
   int32_t sigma_lsb = 0;                             // model input steps in one sigma, rounded
   int32_t zero_point = 0;                            // of the model input
 
  private:
-  [[nodiscard]] int8_t quantise(int32_t value_q10, int32_t mean_q10, uint16_t scale_q12) const;
+  [[nodiscard]] int8_t quantise(int32_t value_q10, int32_t mean_q10, uint32_t scale_q12) const;
+  [[nodiscard]] int32_t value_of(const AdapterView& view, const Reservoir& reservoir, uint32_t slot,
+                                 uint32_t feature) const;
   [[nodiscard]] const uint8_t* at(uint32_t off) const { return image_ + off; }
 
   const uint8_t* image_ = nullptr;

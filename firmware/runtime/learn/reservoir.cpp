@@ -24,6 +24,7 @@ void Reservoir::begin(AdapterView* view, uint8_t hold_period, uint8_t hold_count
   hold_period_ = hold_period;
   hold_count_ = hold_count;
   seed_ = seed;
+  pending_ = 0;
   count_ = learned_ = held_ = learned_seen_ = held_seen_ = early_ = early_seen_ = 0;
   learn_slots_ = view->capacity() - uint32_t{view->capacity()} * hold_count / hold_period;
   calibrated_ = cautious_ = false;
@@ -40,6 +41,7 @@ void Reservoir::restore(AdapterView* view, const CalibrationHead& head) {
   calibrated_ = true;
   cautious_ = false;
   count_ = 0;
+  pending_ = 0;
 }
 
 void Reservoir::resume(uint8_t hold_period, uint8_t hold_count, uint32_t seed, bool cautious) {
@@ -69,8 +71,12 @@ void Reservoir::save(CalibrationHead& head) const {
 }
 
 Reservoir::Places Reservoir::offer(uint8_t label) {
-  const uint32_t place = count_++ % hold_period_;
-  const bool hold = place >= static_cast<uint32_t>(hold_period_ - hold_count_);
+  const uint32_t place = count_ % hold_period_;
+  return offer_of_record(label, place >= static_cast<uint32_t>(hold_period_ - hold_count_));
+}
+
+Reservoir::Places Reservoir::offer_of_record(uint8_t label, bool hold) {
+  ++count_;
   const uint32_t slots = hold ? view_->capacity() - learn_slots_ : learn_slots_;
   const uint32_t first = hold ? learn_slots_ : 0;
   Places places = {-1, -1};
@@ -78,6 +84,10 @@ Reservoir::Places Reservoir::offer(uint8_t label) {
     uint32_t& seen = hold ? held_seen_ : learned_seen_;
     uint32_t& filled = hold ? held_ : learned_;
     ++seen;
+    if (kHasLife && label == kPending) {
+      ++pending_;
+      pending_held_ = hold;
+    }
     const int32_t at = sample(filled, slots, seen, seen * 2 + (hold ? 1 : 0));
     const uint32_t slot = first + static_cast<uint32_t>(at);
     if (at >= 0 && (!cautious_ || may_store(slot, hold, slots))) {
@@ -154,10 +164,35 @@ int32_t Reservoir::raw(uint32_t slot, uint32_t feature) const {
          (view_->entry(slot)[feature] * (1 << view_->feature_scale()[feature]));
 }
 
-void Reservoir::drop_learned(uint32_t slot) {
-  --learned_;
-  std::memmove(view_->entry(slot), view_->entry(learned_), view_->features());
-  view_->labels()[slot] = view_->labels()[learned_];
+void Reservoir::drop(uint32_t slot, uint32_t first, uint32_t& filled) {
+  const uint32_t last = first + --filled;
+  std::memmove(view_->entry(slot), view_->entry(last), view_->features());
+  view_->labels()[slot] = view_->labels()[last];
+}
+
+void Reservoir::end_record(bool keep, uint32_t first, uint32_t& filled) {
+  for (uint32_t s = first + filled; s-- > first;) {
+    uint8_t& label = view_->labels()[s];
+    if (label != kPending) continue;
+    label = kWaiting;
+    if (!keep) drop(s, first, filled);
+  }
+}
+
+void Reservoir::end_record(bool keep) {
+  end_record(keep, 0, learned_);
+  end_record(keep, learn_slots_, held_);
+  if (!keep) (pending_held_ ? held_seen_ : learned_seen_) -= pending_;
+  pending_ = 0;
+}
+
+void Reservoir::set_calibrated() {
+  calibrated_ = true;
+  if (!view_->lives()) return;
+  for (uint32_t s = 0; s < view_->capacity(); ++s) {
+    uint8_t& label = view_->labels()[s];
+    if (label >= kWaiting) label = kFirst;
+  }
 }
 
 }  // namespace kilotune

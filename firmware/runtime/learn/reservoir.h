@@ -18,6 +18,11 @@ namespace kilotune {
 // Labels of windows that cautious phases have stored: this one, and those before it. All others are
 // the first phase's. Classifiers, whose labels are classes, have none of this.
 constexpr uint8_t kFirst = 0, kFresh = 1, kLater = 2;
+// Windows of a life that wait for the next phase: nothing is compared with them until then. Those
+// of the present record may still be dropped.
+constexpr uint8_t kWaiting = 8, kPending = 9;
+// Their entries are in steps of so many model input steps, because the machine may have moved far.
+constexpr uint8_t kCoarse = 4;
 
 class Reservoir {
  public:
@@ -36,6 +41,12 @@ class Reservoir {
   // Counts one more window. Algorithm R (Vitter, ACM TOMS 11, 1985): each window of a share is kept
   // with equal probability. Early windows are taken in the first phase only.
   [[nodiscard]] Places offer(uint8_t label);
+  // The same for a window of a record, which is held back as a whole.
+  [[nodiscard]] Places offer_of_record(uint8_t label, bool hold);
+  // Ends a record whose windows were offered as kPending: they are kept, or dropped.
+  void end_record(bool keep);
+  // A life goes on with the calibrated entries that are there.
+  void live(uint32_t seed) { seed_ = seed; }
   // Stores Q10 features (features,) in a slot that `offer` gave, before the calibration.
   void store_raw(uint32_t slot, const int16_t* features_q10);
 
@@ -58,14 +69,17 @@ class Reservoir {
   // Writes the counts into the head.
   void save(CalibrationHead& head) const;
   // From now on entries are model inputs.
-  void set_calibrated() { calibrated_ = true; }
+  void set_calibrated();
+  [[nodiscard]] bool calibrated() const { return calibrated_; }
   // Forgets a learned entry: the last one moves into its slot.
-  void drop_learned(uint32_t slot);
+  void drop_learned(uint32_t slot) { drop(slot, 0, learned_); }
 
  private:
   [[nodiscard]] bool may_store(uint32_t slot, bool hold, uint32_t slots);
   [[nodiscard]] int32_t sample(uint32_t filled, uint32_t slots, uint32_t seen, uint32_t stream);
   void widen(uint32_t feature, int32_t distance);
+  void drop(uint32_t slot, uint32_t first, uint32_t& filled);
+  void end_record(bool keep, uint32_t first, uint32_t& filled);
 
   AdapterView* view_ = nullptr;
   uint32_t count_ = 0;  // windows offered in this phase
@@ -76,6 +90,8 @@ class Reservoir {
   uint8_t hold_period_ = 1, hold_count_ = 0;
   bool calibrated_ = false, cautious_ = false;
   uint8_t later_learned_ = 0, later_held_ = 0;  // of a cautious phase
+  uint8_t pending_ = 0;                         // windows of the present record that were offered
+  bool pending_held_ = false;
 };
 
 }  // namespace kilotune

@@ -32,7 +32,7 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
   uint64_t later = ~0ull;
   for (uint32_t s = 0; s < learned; ++s) {
     const uint8_t label = view_->labels()[s];
-    if (old_only && label == kFresh) continue;
+    if ((kHasLife && label >= kWaiting) || (old_only && label == kFresh)) continue;
     const int8_t* e = view_->entry(s);
     uint64_t distance = 0;
     for (uint32_t i = 0; i < n; ++i) {

@@ -130,6 +130,7 @@ void Session::receive(const uint8_t* bytes, uint32_t n) {
 }
 
 bool Session::background() {
+  begin_phase();
   if (engine_.phase() == Phase::train) {
     ++generation_;
     pushing_ = false;  // its end may write a note, and flash has one staging place

@@ -154,6 +154,8 @@ class Session {
 
   // session_stream.cpp
   uint32_t pack_results(uint32_t from, uint8_t* out, uint32_t& first) const;
+  // session_life.cpp
+  void begin_phase();
   // session_input.cpp
   Status take_input(const Bytes& input);
   Status answer_output(uint32_t off);

@@ -25,7 +25,8 @@ Status to_config(const train_config& m, TrainConfig& out) {
 
 Status Session::on_learn_begin(const learn_begin_request& m) {
   const bool flags = m.labelled <= 1 && m.resume <= 1 && m.force <= 1 && m.jitter <= 1 &&
-                     m.recalibrate <= 1 && m.guard <= static_cast<uint32_t>(Guard::none);
+                     m.recalibrate <= 1 && m.lives <= 1 &&
+                     m.guard <= static_cast<uint32_t>(Guard::none);
   if (!flags || m.scorer > static_cast<uint32_t>(Scorer::combined)) return Status::bad_argument;
   LearnConfig config;
   const Status status = to_config(m.train_config_m, config.train);
@@ -43,6 +44,7 @@ Status Session::on_learn_begin(const learn_begin_request& m) {
   config.jitter = u8(m.jitter);
   config.guard = static_cast<Guard>(m.guard);
   config.recalibrate = u8(m.recalibrate);
+  config.lives = u8(m.lives);
   take_over();
   ++generation_;
   passes_ = config.passes;
@@ -85,7 +87,7 @@ Status Session::on_samples(const samples_request& m) {
   if (data.size % engine_.frame_bytes() != 0) return Status::bad_argument;
   // A piece with another offset is not accepted: the host sees that in `next`, and continues there.
   if (m.offset == stream_next_ && data.size != 0) {
-    if (engine_.phase() == Phase::learn) ++generation_;
+    if (engine_.phase() == Phase::learn || engine_.life().on != 0) ++generation_;
     const Status status = engine_.stream_push(data.data, data.size);
     if (status != Status::ok) return status;
     stream_next_ += data.size;
@@ -104,6 +106,7 @@ Status Session::on_stream_end(const uint32_t& stream) {
     return Status::stale_stream;
   }
   stream_ = 0;
+  engine_.stream_gap();  // what comes next is another record
   stream_end_answer a{};
   a.total_bytes = stream_next_;
   a.windows = engine_.results_end();

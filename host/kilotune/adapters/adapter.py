@@ -61,7 +61,7 @@ class Adapter:
         input_scale, input_zero = image.input_quantisation
         output_scale, output_zero = image.output_quantisation
         features, profile = image.features, image.profile
-        windows, neighbours, early = image.reservoir
+        windows, neighbours, early, lives = image.reservoir
         config = AdapterConfig(
             base_hash=image.base_hash.hex(),
             image_hash=image.image_hash.hex(),
@@ -79,6 +79,7 @@ class Adapter:
             reservoir=windows,
             neighbours=neighbours,
             early=early,
+            lives=lives,
             windows_seen=windows_seen,
             steps=steps,
             device=device,

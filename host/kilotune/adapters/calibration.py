@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
 
 Ints = npt.NDArray[np.int64]
+FIRST_WAITING = 8  # labels from this one on: windows of a life that wait for its next phase
 _NO_SCORER = "none"  # the word, before there is one
 _LOG2_Q15 = np.rint(2**15 * np.log2(1 + np.arange(33) / 32)).astype(np.int64)
 
@@ -72,9 +73,11 @@ class Calibration:
     windows: npt.NDArray[np.int8]  # (learned + held, features) model inputs
 
     @classmethod
-    def from_bytes(cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int) -> Calibration:
+    def from_bytes(
+        cls, block: bytes, *, features: int, outputs: int, capacity: int, early: int, lives: bool = False
+    ) -> Calibration:
         """Reads the block at the start of an adapter; raises KilotuneError `bad_adapter` for fields out of range."""
-        n = calibration_bytes(features, outputs, capacity, early)
+        n = calibration_bytes(features, outputs, capacity, early, lives)
         if len(block) != n or not 1 <= capacity <= MAX_WINDOWS:
             raise KilotuneError(
                 "bad_adapter",
@@ -85,7 +88,7 @@ class Calibration:
         free = capacity - head.slots
         if head.scorer >= len(Scorer) or free < 0 or head.learned > head.slots or head.held > free:
             raise KilotuneError("bad_adapter", "the calibration's counts are out of range", "pull the adapter again")
-        places = calibration_arrays(features, outputs, capacity, early)
+        places = calibration_arrays(features, outputs, capacity, early, lives)
 
         def array(name: str) -> Ints:
             return places[name].read(block).astype(np.int64)
@@ -136,8 +139,9 @@ class Calibration:
 
     def nearest_score(self, x: npt.NDArray[np.int8], neighbours: int) -> Ints:
         """Q10 log2 scores (n,) of model inputs (n, features)."""
-        stored = self.windows[: self.learned].astype(np.int64)
-        k = min(neighbours, self.learned)
+        compared = self.labels[: self.learned] < FIRST_WAITING
+        stored = self.windows[: self.learned][compared].astype(np.int64)
+        k = min(neighbours, len(stored))
         scores = np.zeros(len(x), np.int64)
         for i, row in enumerate(x.astype(np.int64)):
             distance = (((row - stored) ** 2) * self.near_weight).sum(1)
@@ -254,4 +258,5 @@ def of_adapter(adapter: Adapter) -> Calibration | None:
         outputs=c.residual_outputs,
         capacity=c.reservoir,
         early=c.early,
+        lives=c.lives,
     )

@@ -45,6 +45,7 @@ class AdapterConfig:
     reservoir: int = 0  # windows that it has room for
     neighbours: int = 0  # of the nearest-windows score
     early: int = 0  # early windows that it has room for
+    lives: bool = False  # whether it has room for what a device knows that lives on
     windows_seen: int = 0
     steps: int = 0
     device: str = ""
@@ -59,7 +60,7 @@ def calibration_layout(config: AdapterConfig) -> dict[str, Place]:
     """Where the arrays of the calibration block are; empty without features."""
     if not config.calibration_bytes:
         return {}
-    room = (config.features, config.residual_outputs, config.reservoir, config.early)
+    room = (config.features, config.residual_outputs, config.reservoir, config.early, config.lives)
     return {f"calibration.{name}": p for name, p in calibration_arrays(*room).items() if 0 not in p.shape}
 
 
@@ -129,7 +130,7 @@ def check_layout(config: AdapterConfig) -> None:
     counts = (config.features, config.residual_outputs, config.reservoir, config.neighbours, config.early)
     if min(counts) < 0 or max(counts) > MAX_MODEL_BYTES:
         raise bad_adapter("its counts are impossible")
-    sizes = (config.features, config.residual_outputs, config.reservoir, config.early)
+    sizes = (config.features, config.residual_outputs, config.reservoir, config.early, config.lives)
     if config.calibration_bytes != calibration_bytes(*sizes):
         raise bad_adapter("its calibration does not have the size that its counts give")
     for layer in config.layers:

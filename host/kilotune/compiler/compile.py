@@ -19,7 +19,7 @@ from kilotune.compiler.selection import Trainability, trainability
 from kilotune.compiler.training_plan import LossPlan, Plan
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
-from kilotune.image.base_profile import CalibrationSettings, Profile
+from kilotune.image.base_profile import CalibrationSettings, LifeSettings, Profile
 from kilotune.image.calibration_block import calibration_bytes
 from kilotune.image.contents import Layer
 from kilotune.image.envelope import seal
@@ -53,6 +53,7 @@ def compile(
     reservoir: int = 32,
     early: int = 0,
     alone_windows: int | None = None,
+    life: LifeSettings | None = None,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
@@ -68,7 +69,8 @@ def compile(
     int8 inputs. `reservoir`: windows that the device keeps for training, including those held back, 1 to 255.
     `early`: windows of the first learn phase kept as a check on later ones, 3 to `reservoir`, or 0 for none; each
     takes one byte per model input. `alone_windows`: healthy windows that a device with a sensor learns from
-    without a host, 0 for none; default: twice the reservoir. `recompute`: compute activations again for the backward
+    without a host, 0 for none; default: twice the reservoir. `life`: the device goes on learning after its first
+    phase, as the settings say; None: it learns once. `recompute`: compute activations again for the backward
     pass where that makes the arena smaller; this costs instructions, and the learned bits are the same.
     Raises KilotuneError: `no_file`, `bad_model` (not a readable int8 .tflite), `unsupported_model` (an operator that
     cannot be run or not be trained that way: the message names it), `shared_tensor`, `bad_features`, `bad_argument`.
@@ -90,6 +92,7 @@ def compile(
         reservoir=reservoir,
         early=early,
         alone_windows=alone_windows,
+        life=life,
     )
     return compile_with(tflite, options)
 
@@ -184,7 +187,7 @@ class _Job:
         features, profile = self.options.features, self.options.profile
         residuals = profile.residual_std.size if profile is not None else 0
         inputs = features.inputs if features is not None else 0
-        return calibration_bytes(inputs, residuals, self.settings.windows, self.settings.early)
+        return calibration_bytes(inputs, residuals, self.settings.windows, self.settings.early, self.settings.lives)
 
 
 def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) -> _Job:
@@ -198,7 +201,7 @@ def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) 
             raise KilotuneError("bad_features", "a profile was given without features", "give both or neither")
     else:
         profile = _profile_for(graph, features, profile, loss)
-    settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows)
+    settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows, options.life)
     return _Job(graph, replace(options, loss=loss, features=features, profile=profile), loss, settings)
 
 
@@ -259,7 +262,7 @@ def _meta(job: _Job, plan: Plan) -> dict[str, Any]:
     if features is not None and profile is not None:
         meta["features"] = features.to_json()
         meta["profile"] = profile.to_json()
-        meta["calibration"] = asdict(job.settings)
+        meta["calibration"] = job.settings.to_json()
     return meta
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from kilotune.errors import KilotuneError
-from kilotune.image.base_profile import Profile
+from kilotune.image.base_profile import LifeSettings, Profile
 from kilotune.image.features import FeatureConfig
 from kilotune.operators.adapted import MAX_RANK
 from kilotune.terms import FIXED_METHODS, Loss, Method, named
@@ -88,6 +88,9 @@ class CompileOptions:
     # None: twice the reservoir.
     alone_windows: int | None = None
 
+    # How the device goes on learning after its first phase. None: it learns once.
+    life: LifeSettings | None = None
+
     def __post_init__(self) -> None:
         unused = [name for name in self._given(_LOOKED_AT) if self.method not in _LOOKED_AT[name]]
         if unused:
@@ -113,7 +116,7 @@ class CompileOptions:
 
     def require_used_without_features(self) -> None:
         """Raises KilotuneError `bad_argument` for options about windows of samples, if the model takes none."""
-        for name in self._given(("reservoir", "early", "alone_windows")):
+        for name in self._given(("reservoir", "early", "alone_windows", "life")):
             raise _refuse(f"the model takes ready inputs, so it takes no {name}", f"omit {name}")
 
     def _given(self, names: Mapping[str, object] | Sequence[str]) -> list[str]:

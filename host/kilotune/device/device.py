@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kilotune.image.image import Image
 
 RATE_TOLERANCE = 0.01  # the same as on the device
+_PHASE_S, _PHASE_POLL_S = 600.0, 0.05  # that a phase of its own takes at most, and between looks
 _STREAM_BYTES = 1 << 16  # sent between two calls of `progress`
 _RESTARTS = 5  # attempts, until a locked device confirms that it restarts
 
@@ -68,6 +69,7 @@ class Device:
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
+        self._clock = clock
         self._client = Client(transport, timeout_s=timeout_s, clock=clock, rng=rng)
         self._client.barred = self._barred
         self._keys = keys if keys is not None else KeyRing()
@@ -116,6 +118,10 @@ class Device:
     def status(self) -> messages.DeviceStatus:
         """Current phase, progress, checkpoint, counters and memory."""
         return self._client.ask(messages.DeviceStatus, Kind.status)
+
+    def life(self) -> messages.Life:
+        """What a device that goes on learning knows of time: age, phases, drifts, alarm."""
+        return self._client.ask(messages.Life, Kind.life)
 
     def _greet(self, hello: messages.Hello, *, just_unlocked: bool = False) -> None:
         """Authenticates if the key is here, then asks which model runs. From then on no answer counts without a tag."""
@@ -230,6 +236,7 @@ class Device:
         resume: bool = False,
         guard: Guard | str = "all",
         recalibrate: bool = False,
+        lives: bool = False,
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
@@ -245,7 +252,8 @@ class Device:
         `jitter`: bands move by up to one. `force`: keep what was trained even if calibration is better. `resume`:
         continue from the checkpoint; such a phase refuses windows unlike the first healthy ones, and is undone if it
         would make the device less sensitive (`status().guard` says why). `guard` "gate": refuse windows by their score
-        only; "none": refuse none. `recalibrate`: with `resume`, follow an ageing machine, slowly and within limits. If
+        only; "none": refuse none. `recalibrate`: with `resume`, follow an ageing machine, slowly and within limits.
+        `lives`: go on learning afterwards, in phases of its own; the image must be compiled for that. If
         learning is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
         Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
         `timeout` or `device_lost`.
@@ -268,6 +276,7 @@ class Device:
             resume=resume,
             guard=named(Guard, guard),
             recalibrate=recalibrate,
+            lives=lives,
         )
         return self.learn_with(
             samples,
@@ -313,7 +322,7 @@ class Device:
         `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
         """
         self._require_features(rate_hz)
-        phase = self.status().phase
+        phase = self._settled_phase()
         if phase not in (Phase.idle, Phase.detect):
             # In a learn phase, the device would learn from these windows.
             raise local_error(
@@ -341,7 +350,17 @@ class Device:
         rate_mhz = model.rate_mhz if rate_hz is None else round(rate_hz * 1000)
         values = model.features if ready_features else model.axes
         spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window, frame_bytes=2 * values)
+        if self._image is not None and self._image.reservoir.lives:
+            self._settled_phase()
         return SampleStream(self._client, self._hello, spec, self._stream)
+
+    def _settled_phase(self) -> Phase:
+        """The device's phase; what a device that goes on learning does by itself is waited for, within limits."""
+        phase, end = self.status().phase, self._clock() + _PHASE_S
+        while phase is Phase.train and self.life().lives and self._clock() < end:
+            self._clock.sleep(_PHASE_POLL_S)
+            phase = self.status().phase
+        return phase
 
     def _segments(self, samples: Samples, ready_features: bool) -> list[Segment]:
         model = self.require_model()

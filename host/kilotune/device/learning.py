@@ -112,6 +112,9 @@ class LearnOptions(TrainOptions):
     # With `resume`: follow an ageing machine, slowly and within limits.
     recalibrate: bool = False
 
+    # The device goes on learning afterwards, in phases of its own; its image must be compiled for that.
+    lives: bool = False
+
     def __post_init__(self) -> None:
         TrainOptions.__post_init__(self)
         if self.passes is not None:
@@ -149,6 +152,7 @@ class LearnOptions(TrainOptions):
             jitter=self.jitter,
             guard=self.guard,
             recalibrate=self.recalibrate,
+            lives=self.lives,
         )
 
 
@@ -172,6 +176,10 @@ def prepare(
 ) -> LearnPhase:
     """Checks a learn phase, with better messages than the device's "argument out of range"."""
     require_state(model, options.momentum, options.accumulate)
+    if options.lives and options.resume:
+        raise KilotuneError(
+            "bad_argument", "a life begins with its first learn phase", "give lives or resume, not both"
+        )
     if model.classes and labels is None:
         raise KilotuneError(
             "bad_argument", "a classifier learns from labelled recordings", "give one label per recording"

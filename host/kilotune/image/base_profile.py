@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,19 @@ DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
 
 def _refuse(what: str, hint: str) -> KilotuneError:
     return KilotuneError("bad_profile", what, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class LifeSettings:
+    """How a device goes on learning after its first phase. A record: windows that come together."""
+
+    alarmed: int = 3  # alarmed records, of `of` in a row, that make an alarm
+    of: int = 5
+    record: int = 4  # windows of a record, at most
+    first: int = 10  # records of the first phase
+
+    def of_settings(self, once: CalibrationSettings) -> CalibrationSettings:
+        return replace(once, life_alarmed=self.alarmed, life_of=self.of, life_record=self.record, life_first=self.first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +65,30 @@ class CalibrationSettings:
     alone_windows: int = 64
     alone_passes: int = DEFAULT_PASSES
     alone_learning_rate: float = DEFAULT_LEARNING_RATE
+    # How it goes on learning; all 0: it learns once. See LifeSettings.
+    life_alarmed: int = 0
+    life_of: int = 0
+    life_record: int = 0
+    life_first: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what a device that learns once does not have."""
+        values = asdict(self)
+        return {k: v for k, v in values.items() if self.lives or not k.startswith("life_")}
+
+    @property
+    def lives(self) -> bool:
+        """Whether the device goes on learning, and its adapter has room for what that takes."""
+        return self.life_of != 0
 
     @classmethod
     def for_loss(
-        cls, loss: Loss, windows: int = 32, early: int = 0, alone_windows: int | None = None
+        cls,
+        loss: Loss,
+        windows: int = 32,
+        early: int = 0,
+        alone_windows: int | None = None,
+        life: LifeSettings | None = None,
     ) -> CalibrationSettings:
         """The settings that suit `loss`: a classifier's few windows of all classes say little about means and levels.
 
@@ -79,7 +113,8 @@ class CalibrationSettings:
                 f"the device is to learn alone from {alone} windows",
                 f"use {LEAST_ALONE_WINDOWS} to 65535, or 0 for not learning alone",
             )
-        return cls(windows=windows, early=early, alone_windows=alone)
+        once = cls(windows=windows, early=early, alone_windows=alone)
+        return once if life is None else life.of_settings(once)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +206,10 @@ class Profile:
             alone_passes=s.alone_passes,
             alone_mantissa=mantissa,
             alone_exponent=exponent,
+            life_alarmed=s.life_alarmed,
+            life_of=s.life_of,
+            life_record=s.life_record,
+            life_first=s.life_first,
         )
 
     def to_json(self) -> dict[str, object]:

@@ -52,11 +52,14 @@ class Place(NamedTuple):
         return values.astype(self.dtype).reshape(self.shape)
 
 
-def calibration_arrays(features: int, outputs: int, windows: int, early: int) -> dict[str, Place]:
+LIFE_HEAD_BYTES = 40
+
+
+def calibration_arrays(features: int, outputs: int, windows: int, early: int, lives: bool = False) -> dict[str, Place]:
     """The arrays of a block by name, including its head as bytes; some may have no elements.
 
-    The arguments say what the block has room for: features and residuals per window, windows in the reservoir, and
-    early windows.
+    The arguments say what the block has room for: features and residuals per window, windows in the reservoir, early
+    windows, and what a device knows that lives on.
     """
     pieces: tuple[tuple[str, type[np.generic], tuple[int, ...]], ...] = (
         ("head", np.uint8, (CalibrationHead.LAYOUT.size,)),
@@ -69,20 +72,24 @@ def calibration_arrays(features: int, outputs: int, windows: int, early: int) ->
         ("reservoir", np.int8, (windows, features)),
         ("early", np.int8, (early, features)),
         ("aged", np.int8, (features if early else 0,)),
+        ("life", np.uint8, (LIFE_HEAD_BYTES if lives else 0,)),
+        ("anchor_mean", np.int16, (features if lives else 0,)),
+        ("anchor_scale", np.uint16, (features if lives else 0,)),
     )
     result: dict[str, Place] = {}
     at = 0
     for name, kind, shape in pieces:
+        at += -at % 4 if lives and name == "life" else 0
         result[name] = Place(at, np.dtype(kind), shape)
         at = result[name].end
     return result
 
 
-def calibration_bytes(features: int, outputs: int, windows: int, early: int) -> int:
+def calibration_bytes(features: int, outputs: int, windows: int, early: int, lives: bool = False) -> int:
     """Size of a block with that room, a multiple of 4; 0 without features, as the adapter then has no block."""
     if features == 0:
         return 0
-    end = max(place.end for place in calibration_arrays(features, outputs, windows, early).values())
+    end = max(place.end for place in calibration_arrays(features, outputs, windows, early, lives).values())
     return end + -end % 4
 
 

@@ -67,6 +67,7 @@ class Reservoir(NamedTuple):
     windows: int  # capacity
     neighbours: int  # of the nearest-windows score
     early: int  # windows of the first learn phase, kept beside the others
+    lives: bool = False  # whether there is room for what a device knows that lives on
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Contents:
         settings = self.settings
         if settings is None:
             return Reservoir(0, 0, 0)
-        return Reservoir(settings.windows, settings.neighbours, settings.early)
+        return Reservoir(settings.windows, settings.neighbours, settings.early, settings.lives)
 
     @property
     def settings(self) -> CalibrationSettings | None:

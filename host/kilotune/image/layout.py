@@ -217,7 +217,7 @@ class FeatureSection(Structure):
 class ProfileSection(Structure):
     """SPEC 1.7, without its tables."""
 
-    LAYOUT = struct.Struct("<HH8BiHHHHhxxIIIHHHh16x")
+    LAYOUT = struct.Struct("<HH8BiHHHHhxxIIIHHHh4B12x")
 
     windows: int
     residual_outputs: int
@@ -242,6 +242,10 @@ class ProfileSection(Structure):
     alone_passes: int
     alone_mantissa: int
     alone_exponent: int
+    life_alarmed: int
+    life_of: int
+    life_record: int
+    life_first: int
 
 
 TENSOR_BYTES: Final = TensorEntry.LAYOUT.size

@@ -19,7 +19,7 @@ from kilotune.terms import Guard, Scorer, word_of
 ASKED = LearnOptions(
     lr=0.25, momentum=0.5, weight_decay=2.0**-9, accumulate=7, seed=77, passes=11, patience=13, scorer=Scorer.nearest,
     hold_period=17, hold_count=3, noise=19, gain=23, jitter=True, force=True, resume=True, guard=Guard.none,
-    recalibrate=True,
+    recalibrate=True, lives=True,
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_keywords_and_options_ask_for_the_same(monkeypatch: pytest.MonkeyPatch) 
 def test_every_field_arrives_at_the_wire_under_its_own_name() -> None:
     config = ASKED.learn_config(classifies=False)
     same = ("passes", "patience", "hold_period", "hold_count", "resume", "scorer", "force", "noise", "gain", "jitter",
-            "guard", "recalibrate")  # fmt: skip
+            "guard", "recalibrate", "lives")  # fmt: skip
     assert {name: getattr(config, name) for name in same} == {name: getattr(ASKED, name) for name in same}
     train = config.train_config
     assert train.rate_mantissa * 2.0**train.rate_exponent == 0.25

@@ -137,7 +137,7 @@ def test_an_image_at_the_start_is_known_by_magic_length_and_checksum() -> None:
 
 @pytest.mark.parametrize("settings", [3, [1], {"windows": "many"}, {"early": -1}, {"neighbours": 256}, {"early": True}])
 def test_a_reservoir_of_no_possible_size_is_refused_before_it_is_reckoned_with(settings: object) -> None:
-    assert IMAGE.reservoir == (0, 0, 0)  # ready inputs
+    assert IMAGE.reservoir == (0, 0, 0, False)  # ready inputs
     damaged = replace(IMAGE, meta=IMAGE.meta | {"calibration": settings})
     for use in (lambda: damaged.reservoir, lambda: ram_budget(damaged), lambda: Adapter.base(damaged)):
         with pytest.raises(KilotuneError) as error:

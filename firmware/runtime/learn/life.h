@@ -1,0 +1,116 @@
+// What a device does about time. A machine lives for years, and the first minute of it is not what
+// it is like: the device learns on, in phases that get rarer as it gets older, and measures how far
+// the machine drifts in between.
+//
+// Time is counted in records: windows that came together. A record ends where a stream begins, at a
+// gap, and after the image's number of windows. Nothing here has a clock or memory of its own, and
+// windows are the engine's.
+#ifndef KILOTUNE_RUNTIME_LEARN_LIFE_H_
+#define KILOTUNE_RUNTIME_LEARN_LIFE_H_
+
+#include <cstdint>
+
+#include "kernel/bytes.h"
+
+namespace kilotune {
+
+// A firmware for a board with little program memory is built without (board.json): it refuses
+// images that live on.
+#ifndef KILOTUNE_LIFE
+#define KILOTUNE_LIFE 1
+#endif
+constexpr bool kHasLife = KILOTUNE_LIFE != 0;
+
+constexpr uint32_t kLifeHeadBytes = 40;
+// Of a record, so many windows are judged and learned from, evenly spaced.
+constexpr uint32_t kJudged = 4;
+// Every so many records one is held back from training, whole: windows of one record overlap.
+constexpr uint32_t kHoldRecords = 4;
+constexpr uint32_t kDrifts = 3;
+// Q10 log2. Above that drift of a phase's records the machine has not settled; that far from the
+// anchor it is not the machine that was learned, whatever has been learned since.
+constexpr int32_t kSettled_q10 = 1024, kAnchorLimit_q10 = 4 * 1024;
+
+// By the image (docs/SPEC.md, section 1.7). `of` 0: the device learns once.
+struct LifeConfig {
+  uint8_t alarmed = 0, of = 0;  // alarmed records, of so many in a row, that make an alarm
+  uint8_t record = 0;           // windows of a record, at most
+  uint8_t first = 0;            // records of the first phase
+};
+
+// Kept in the adapter (docs/SPEC.md, section 2). Ages are in records since the life began.
+struct LifeState {
+  uint32_t age = 0;
+  uint32_t due = 0;             // age at which the next phase begins
+  uint32_t settled = 0;         // age at which watching began, 0: not yet
+  uint32_t alarm = 0;           // age at which the present alarm began, 0: there is none
+  uint32_t seed = 0;            // of sampling and training
+  int16_t drift[kDrifts] = {};  // of the last phases, the last one first, Q10 log2
+  int16_t allowance = 0;        // by which the threshold was raised for it
+  int16_t anchor_level = 0;     // Q10 log2, mean distance of the anchor's own held-back windows
+  uint16_t phases = 0;
+  uint8_t drifts = 0;    // that are known, at most kDrifts
+  uint8_t recent = 0;    // bit i: the record i before the last one was alarmed
+  uint8_t on = 0;        // 1: this adapter lives on
+  uint8_t anchored = 0;  // 1: there is an anchor
+  uint8_t causes = 0;    // of the present alarm, LifeCause bits
+};
+
+enum LifeCause : uint8_t { kOverThreshold = 1, kOverAnchor = 2 };
+
+class Life {
+ public:
+  void open(const LifeConfig& config);
+  void load(const uint8_t* head);
+  void save(uint8_t* head) const;
+  // False for a state that no device leaves.
+  [[nodiscard]] static bool accepts(const uint8_t* head);
+
+  void begin(uint32_t seed);  // a new life
+  void stop() { state_.on = 0; }
+  [[nodiscard]] const LifeState& state() const { return state_; }
+  [[nodiscard]] bool on() const { return kHasLife && state_.on != 0; }
+  [[nodiscard]] bool watches() const { return state_.settled != 0; }
+
+  // --- records ---------------------------------------------------------------------------------
+  // One more window; true: it is judged and learned from.
+  [[nodiscard]] bool next_window();
+  // A judged window's score above the mean of held-back ones, and its distance from the anchor
+  // above the anchor's own; Q10 log2.
+  void judge(int32_t score_q10, int32_t anchor_q10);
+  [[nodiscard]] bool in_record() const { return windows_ != 0; }
+  [[nodiscard]] bool full() const { return windows_ == config_.record; }
+  [[nodiscard]] bool holds_back() const { return state_.age % kHoldRecords == kHoldRecords - 1; }
+  // While the device learns at all: windows behind an alarmed record are not learned from.
+  [[nodiscard]] bool learns() const { return (state_.recent & 1) == 0; }
+  // Ends the record. True: it was alarmed, its median score being above `limit_q10`, and is not to
+  // be learned from.
+  bool end_record(int32_t limit_q10);
+  // Ends a record of a first phase, in which nothing is judged.
+  void end_first_record();
+
+  // --- phases ----------------------------------------------------------------------------------
+  [[nodiscard]] bool due() const { return on() && state_.phases != 0 && state_.age >= state_.due; }
+  [[nodiscard]] bool wants_anchor() const { return watches() && state_.anchored == 0; }
+  // Measures what the machine drifted since the last phase, and says when the next one is due.
+  void begin_phase();
+  void set_anchor(int32_t level_q10);
+
+ private:
+  static constexpr uint32_t kSample = 24;
+
+  void follow(int32_t score_q10);
+  [[nodiscard]] int32_t drifted();
+
+  LifeConfig config_;
+  LifeState state_;
+  uint8_t windows_ = 0, judged_ = 0;  // of the present record
+  int16_t scores_[kJudged] = {}, distances_[kJudged] = {};
+  // Medians of records since the last phase above the held-back mean, an unbiased sample.
+  int16_t sample_[kSample] = {};
+  uint32_t followed_ = 0;
+};
+
+}  // namespace kilotune
+
+#endif  // KILOTUNE_RUNTIME_LEARN_LIFE_H_

@@ -1,0 +1,158 @@
+"""A device that goes on learning: what it decides is what a model in Python decides from its own scores."""
+
+from __future__ import annotations
+
+import hashlib
+
+import kilotune
+import numpy as np
+import numpy.typing as npt
+import pytest
+from kilotune.adapters.calibration import Calibration
+from kilotune.device.device import Device
+from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import LifeSettings
+from kilotune.terms import Phase, Scorer
+
+from tests.support.learning_twin import CONFIG, PROFILE, TFLITE, calibration_of, machine, twin
+
+FIRST, WINDOWS, RESERVOIR = 10, 4, 32
+
+
+def image(life: LifeSettings | None) -> kilotune.Image:
+    return kilotune.compile(
+        TFLITE, method="bias+head", features=CONFIG, profile=PROFILE, reservoir=RESERVOIR, life=life
+    )
+
+
+LIVING = image(LifeSettings(first=FIRST, record=WINDOWS))
+
+
+def wait(device: Device) -> None:
+    while device.status().phase is Phase.train:
+        pass
+
+
+def born(flash: bytearray, seed: int = 1, slice_ms: int = 50) -> Device:
+    device = twin(LIVING, flash, slice_ms)
+    device.learn(list(machine(FIRST * WINDOWS, 1).reshape(FIRST, WINDOWS, -1)), lives=True, passes=0,
+                 ready_features=True, seed=seed)  # fmt: skip
+    device.commit()
+    return device
+
+
+def blank() -> bytearray:
+    return bytearray(b"\xff" * (1 << 17))
+
+
+def record(t: int, shift: float = 0.0) -> npt.NDArray[np.int16]:
+    return machine(WINDOWS, 1000 + t, shift)
+
+
+def live(device: Device, ages: range, shift: float = 0.0) -> None:
+    for t in ages:
+        wait(device)
+        device.score(record(t, shift), ready_features=True)
+    wait(device)
+
+
+def level_of(c: Calibration) -> int:
+    levels = {Scorer.residual: c.residual_level_q10, Scorer.nearest: c.nearest_level_q10}
+    return levels.get(c.scorer, 0) if c.scorer is not None else 0
+
+
+def median(scores: npt.NDArray[np.float64]) -> int:
+    middle = np.sort(scores)[1:3]
+    return int(middle.sum() / 2)  # towards 0, as C++ divides
+
+
+def test_phases_drifts_and_alarms_follow_from_the_scores() -> None:
+    device = born(blank())
+    due, settled = FIRST + 3, 0
+    drifts: list[int] = []
+    near: list[int] = []
+    for t in range(FIRST, 60):
+        wait(device)
+        life, head = device.life(), calibration_of(device)
+        assert (life.age, life.next_phase, life.settled) == (t, due, settled)
+        known = [max(drifts[-3:])] if len(drifts) > 1 else [1024]
+        assert life.allowance == known[0] * 3 // 2
+        scores = np.rint(device.score(record(t), ready_features=True).values * 1024)
+        near.append(median(scores - level_of(head)))
+        assert (device.life().alarmed & 1) == (settled > 0 and near[-1] > head.threshold_q10 - level_of(head))
+        if t + 1 == due:
+            place = 6 * (len(near) - 1)
+            ordered = [*sorted(near), max(near)]
+            low, high = ordered[place // 10], ordered[place // 10 + 1]
+            drifts.append(max(0, low + int((high - low) * (place % 10) / 10)))
+            settled = settled or (due if due >= 2 * FIRST and drifts[-1] < 1024 else 0)
+            due, near = due + max(2, (due + 2) // 4), []
+    assert device.life().phases == 8
+    assert device.life().anchored
+
+
+def test_the_same_life_has_the_same_bits_however_long_a_request_may_take() -> None:
+    blobs = set()
+    for slice_ms in (0, 50):
+        device = born(blank(), slice_ms=slice_ms)
+        live(device, range(FIRST, 40))
+        blobs.add(hashlib.sha256(device.pull_bytes()).hexdigest())
+    assert len(blobs) == 1
+
+
+def test_a_life_goes_on_after_a_restart_from_its_last_phase() -> None:
+    flash = blank()
+    device = born(flash)
+    live(device, range(FIRST, 22))
+    assert device.life().age == 22
+    device.reset()
+    life = device.life()
+    assert (life.lives, life.age, life.settled, life.phases) == (1, 20, 20, 4)
+    live(device, range(20, 26))
+    assert device.life().phases == 5
+    assert device.status().phase is Phase.detect
+
+
+def test_a_machine_that_moves_is_followed_and_a_fault_is_alarmed() -> None:
+    device = born(blank())
+
+    def moved(t: int, shift: float = 0.0) -> npt.NDArray[np.int16]:
+        return record(t, shift) + np.int16(10 * (t - FIRST))  # 10 units are a fifteenth of what factors leave
+
+    for t in range(FIRST, 80):
+        wait(device)
+        device.score(moved(t), ready_features=True)
+    wait(device)
+    life = device.life()
+    assert life.settled
+    assert not life.alarm
+    for t in range(80, 85):
+        device.score(moved(t, shift=12.0), ready_features=True)
+    assert device.life().alarm
+    assert device.life().causes
+
+
+def test_what_is_not_settled_is_not_anomalous() -> None:
+    device = born(blank())
+    result = device.score(record(10, shift=6.0), ready_features=True)
+    assert not result.anomalous.any()
+    assert not device.life().settled
+
+
+def test_an_image_that_learns_once_has_no_life() -> None:
+    device = twin(image(None))
+    assert not device.life().lives
+    with pytest.raises(KilotuneError) as refused:
+        device.learn(machine(40, 1), lives=True, passes=0, ready_features=True)
+    assert refused.value.code == "bad_argument"
+
+
+def test_a_living_image_may_learn_once() -> None:
+    """With the same bits as an image that cannot do otherwise."""
+    scores = []
+    for model in (LIVING, image(None)):
+        device = twin(model)
+        device.learn(machine(64, 1), passes=5, lr=0.01, ready_features=True)
+        scores.append(device.score(machine(64, 2), ready_features=True).values)
+        assert not device.life().lives
+    np.testing.assert_array_equal(scores[0], scores[1])

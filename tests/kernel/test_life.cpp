@@ -1,0 +1,228 @@
+// What a device does about time: records, persistence, drifts, when phases are due.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "runtime/learn/life.h"
+#include "runtime/learn/reservoir.h"
+
+using namespace kilotune;
+
+namespace {
+
+constexpr LifeConfig kConfig = {3, 5, 4, 10};
+constexpr int32_t kLimit = 500;
+
+Life born() {
+  Life life;
+  life.open(kConfig);
+  life.begin(1);
+  return life;
+}
+
+bool record(Life& life, int32_t score, int32_t far = 0) {
+  while (!life.full()) {
+    if (life.next_window()) life.judge(score, far);
+  }
+  return life.end_record(kLimit);
+}
+
+void first_records(Life& life) {
+  for (uint32_t r = 0; r < kConfig.first; ++r) {
+    while (!life.full()) CHECK(life.next_window());
+    life.end_first_record();
+  }
+  life.begin_phase();
+}
+
+// Lives with records of one score until watching begins.
+Life settled(int32_t score = 100) {
+  Life life = born();
+  first_records(life);
+  while (!life.watches()) {
+    record(life, score);
+    if (life.due()) life.begin_phase();
+  }
+  return life;
+}
+
+}  // namespace
+
+TEST_CASE("phases are due when the age has grown by a quarter") {
+  Life life = born();
+  CHECK_FALSE(life.due());
+  first_records(life);
+  std::vector<uint32_t> ages;
+  for (uint32_t r = 0; r < 90; ++r) {
+    record(life, 0);
+    if (!life.due()) continue;
+    ages.push_back(life.state().age);
+    life.begin_phase();
+  }
+  CHECK(ages == std::vector<uint32_t>{13, 16, 20, 25, 31, 39, 49, 61, 76, 95});
+}
+
+TEST_CASE("a year of records a minute takes fewer than 60 phases") {
+  Life life = born();
+  first_records(life);
+  while (life.state().age < 525600) {
+    record(life, 0);
+    if (life.due()) life.begin_phase();
+  }
+  CHECK(life.state().phases > 40);
+  CHECK(life.state().phases < 60);
+}
+
+TEST_CASE("of a long record four windows are judged, evenly spaced") {
+  Life life;
+  life.open({1, 1, 10, 10});
+  life.begin(1);
+  std::vector<uint32_t> judged;
+  for (uint32_t w = 0; !life.full(); ++w) {
+    if (life.next_window()) judged.push_back(w);
+  }
+  CHECK(judged == std::vector<uint32_t>{0, 3, 6, 9});
+}
+
+TEST_CASE("every fourth record is held back, whole") {
+  Life life = born();
+  first_records(life);
+  for (uint32_t r = 0; r < 12; ++r) {
+    CHECK(life.holds_back() == (life.state().age % 4 == 3));
+    record(life, 0);
+  }
+}
+
+TEST_CASE("the allowance is one and a half times the most that the last three phases drifted") {
+  Life life = born();
+  first_records(life);
+  CHECK(life.state().allowance == 1536);  // nothing known yet: 1 log2
+  const int32_t scores[] = {-300, 400, 700, 100, 100, 100};
+  const int32_t allowances[] = {1536, 600, 1050, 1050, 1050, 150};
+  for (uint32_t p = 0; p < 6; ++p) {
+    while (!life.due()) record(life, scores[p]);
+    life.begin_phase();
+    CHECK(life.state().drift[0] == (scores[p] > 0 ? scores[p] : 0));
+    CHECK(life.state().allowance == allowances[p]);
+  }
+}
+
+TEST_CASE("the drift is the 60 % quantile of medians") {
+  Life life = born();
+  first_records(life);
+  // Medians 0, 100, 200: position 1.2 of 0 to 2.
+  for (int32_t r = 0; r < 3; ++r) record(life, 100 * r);
+  REQUIRE(life.due());
+  life.begin_phase();
+  CHECK(life.state().drift[0] == 120);
+}
+
+TEST_CASE("a machine that drifts by more than 1 log2 a phase is not watched") {
+  Life life = born();
+  first_records(life);
+  for (uint32_t r = 0; r < 200; ++r) {
+    CHECK_FALSE(record(life, 1100));
+    if (life.due()) life.begin_phase();
+  }
+  CHECK_FALSE(life.watches());
+  CHECK(life.state().alarm == 0);
+  while (!life.watches()) {
+    record(life, 900);
+    if (life.due()) life.begin_phase();
+  }
+  CHECK(life.state().settled == life.state().age);
+}
+
+TEST_CASE("watching begins at twice the first phase, at the earliest") {
+  CHECK(settled().state().settled == 20);
+}
+
+TEST_CASE("an alarm needs three of five records and says since when and why") {
+  Life life = settled();
+  CHECK(record(life, kLimit + 1));
+  CHECK_FALSE(life.learns());
+  CHECK_FALSE(record(life, kLimit));
+  CHECK(life.learns());
+  CHECK(record(life, kLimit + 1));
+  CHECK(life.state().alarm == 0);
+  CHECK(record(life, kLimit + 1));
+  CHECK(life.state().alarm == life.state().age);
+  CHECK(life.state().causes == kOverThreshold);
+  const uint32_t since = life.state().alarm;
+  record(life, 0);
+  CHECK(life.state().alarm == since);
+  record(life, 0);
+  CHECK(life.state().alarm == 0);
+  CHECK(life.state().causes == 0);
+}
+
+TEST_CASE("far from the anchor is an alarm whatever has been learned since") {
+  Life life = settled();
+  CHECK_FALSE(record(life, 0, kAnchorLimit_q10 + 1));
+  REQUIRE(life.wants_anchor());
+  life.set_anchor(-77);
+  CHECK_FALSE(life.wants_anchor());
+  CHECK_FALSE(record(life, 0, kAnchorLimit_q10));
+  for (uint32_t r = 0; r < 3; ++r) CHECK(record(life, 0, kAnchorLimit_q10 + 1));
+  CHECK(life.state().alarm != 0);
+  CHECK(life.state().causes == kOverAnchor);
+}
+
+TEST_CASE("what is kept comes back, and nothing else is accepted") {
+  Life life = settled();
+  life.set_anchor(-77);
+  for (uint32_t r = 0; r < 4; ++r) record(life, kLimit + 1);
+  uint8_t kept[kLifeHeadBytes], again[kLifeHeadBytes];
+  life.save(kept);
+  CHECK(Life::accepts(kept));
+  Life other;
+  other.open(kConfig);
+  other.load(kept);
+  other.save(again);
+  CHECK(std::memcmp(kept, again, sizeof kept) == 0);
+  CHECK(other.state().alarm == life.state().alarm);
+  const auto spoiled = [&](uint32_t at, uint8_t value) {
+    std::memcpy(again, kept, sizeof kept);
+    again[at] = value;
+    return !Life::accepts(again);
+  };
+  CHECK(spoiled(3, 0xFF));  // an age that never comes
+  CHECK(spoiled(32, 4));
+  CHECK(spoiled(34, 2));
+  CHECK(spoiled(35, 2));
+}
+
+TEST_CASE("windows of an alarmed record leave the reservoir, and its sample stays unbiased") {
+  constexpr uint16_t kFeatures = 4;
+  std::vector<uint32_t> words(AdapterView::bytes(kFeatures, kFeatures, 16, 0, true) / 4);
+  AdapterView view(reinterpret_cast<uint8_t*>(words.data()), kFeatures, kFeatures, 16, 0, true);
+  Reservoir reservoir;
+  reservoir.begin(&view, kHoldRecords, 1, 1);
+  const auto offer = [&](int8_t value, bool hold) {
+    for (uint32_t w = 0; w < 4; ++w) {
+      const Reservoir::Places places = reservoir.offer_of_record(kPending, hold);
+      if (places.slot >= 0)
+        std::memset(view.entry(static_cast<uint32_t>(places.slot)), value, kFeatures);
+    }
+  };
+  offer(1, false);
+  reservoir.end_record(true);
+  offer(2, true);
+  reservoir.end_record(true);
+  offer(3, false);
+  reservoir.end_record(false);
+  CHECK(reservoir.learned() == 4);
+  CHECK(reservoir.held() == 4);
+  for (uint32_t s = 0; s < 4; ++s) {
+    CHECK(view.entry(s)[0] == 1);
+    CHECK(view.labels()[s] == kWaiting);
+    CHECK(view.entry(reservoir.first_held() + s)[0] == 2);
+  }
+  CalibrationHead head;
+  reservoir.save(head);
+  CHECK(head.learned_seen == 4);
+  CHECK(head.held_seen == 4);
+  reservoir.set_calibrated();
+  for (uint32_t s = 0; s < 4; ++s) CHECK(view.labels()[s] == kFirst);
+}

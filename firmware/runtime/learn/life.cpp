@@ -10,6 +10,9 @@ namespace {
 constexpr uint32_t kSampleSeed = 0x11FE0000u;
 constexpr int32_t kUnknownDrift_q10 = 1024;  // until two phases have told
 constexpr uint32_t kMostAge = 0xC0000000u;
+// From that age on, phases get rarer faster: a sensor that never rests makes many records a second,
+// and flash wears with every phase.
+constexpr uint32_t kOldAge = 4096;
 
 void insert_sorted(int16_t* v, uint32_t n, int16_t value) {
   uint32_t at = n;
@@ -155,7 +158,7 @@ void Life::begin_phase() {
   for (uint32_t i = 0; i < s.drifts && s.drifts > 1; ++i)
     most = s.drift[i] > most ? s.drift[i] : most;
   s.allowance = to_i16(most + most / 2);
-  const uint32_t wait = (s.age + 2) / 4;
+  const uint32_t wait = (s.age + 2) / (s.age < kOldAge ? 4 : 2);
   s.due = s.age + (wait < 2 ? 2 : wait);
   if (s.phases < 0xFFFF) ++s.phases;
 }

@@ -37,6 +37,12 @@ class LifeSettings:
     record: int = 4  # windows of a record, at most
     first: int = 10  # records of the first phase
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("of", 1, 8), ("alarmed", 1, self.of), ("record", 1, 255), ("first", 4, 255)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise _refuse(f"a device is to go on learning with {name} {value}", f"use {low} to {high}")
+
     def of_settings(self, once: CalibrationSettings) -> CalibrationSettings:
         return replace(once, life_alarmed=self.alarmed, life_of=self.of, life_record=self.record, life_first=self.first)
 
@@ -106,6 +112,8 @@ class CalibrationSettings:
                 raise _refuse("a classifier has no anomaly score to check on early windows", "use 0 early windows")
             if alone_windows:
                 raise _refuse("a classifier cannot learn alone, as it needs labels", "use 0 windows")
+            if life is not None:
+                raise _refuse("a classifier cannot go on learning alone, as it needs labels", "omit life")
             return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False, alone_windows=0)
         alone = max(2 * windows, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
         if alone != 0 and not LEAST_ALONE_WINDOWS <= alone <= 0xFFFF:

@@ -18,6 +18,7 @@ from kilotune.compiler.options import CompileOptions, LayerChoice
 from kilotune.compiler.search import Budget, Samples
 from kilotune.errors import KilotuneError
 from kilotune.image import metadata
+from kilotune.image.base_profile import CalibrationSettings, LifeSettings
 from kilotune.image.envelope import seal
 from kilotune.image.image import Image
 from kilotune.terms import Loss, Method, word_of
@@ -41,7 +42,7 @@ def test_keywords_and_options_ask_for_the_same(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compiler, "compile_with", lambda tflite, options: seen.append(options))
     one = CompileOptions(
         method=Method.channels, layers=("a", 2), channels=3, loss=Loss.classification, momentum=True, accumulate=True,
-        recompute=True, reservoir=9, early=5, alone_windows=11,
+        recompute=True, reservoir=9, early=5, alone_windows=11, life=LifeSettings(first=7),
     )  # fmt: skip
     two = CompileOptions(method=Method.lora, last_layers=4, rank=6, adam=True)
     three = CompileOptions(method=Method.chosen, chosen={0: LayerChoice(bias=True)})
@@ -77,11 +78,26 @@ def test_options_that_contradict_each_other_are_named(wrong: dict[str, Any], nam
     assert refused.value.code == "bad_argument"
 
 
-@pytest.mark.parametrize("wrong", [{"reservoir": 16}, {"early": 8}, {"alone_windows": 0}])
+@pytest.mark.parametrize("wrong", [{"reservoir": 16}, {"early": 8}, {"alone_windows": 0}, {"life": LifeSettings()}])
 def test_a_model_of_ready_inputs_takes_no_options_about_windows(wrong: dict[str, Any]) -> None:
     with pytest.raises(KilotuneError, match=next(iter(wrong))) as refused:
         compile_with(CODER, replace(CompileOptions(), **wrong))
     assert refused.value.code == "bad_argument"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"of": 9}, {"of": 0}, {"alarmed": 0}, {"alarmed": 6}, {"record": 0}, {"record": 256}, {"first": 3}]
+)
+def test_settings_of_a_life_that_no_device_takes_are_named(wrong: dict[str, int]) -> None:
+    with pytest.raises(KilotuneError, match=next(iter(wrong))) as refused:
+        LifeSettings(**wrong)
+    assert refused.value.code == "bad_profile"
+
+
+def test_a_classifier_does_not_go_on_learning() -> None:
+    with pytest.raises(KilotuneError, match="needs labels") as refused:
+        CalibrationSettings.for_loss(Loss.classification, life=LifeSettings())
+    assert refused.value.code == "bad_profile"
 
 
 @pytest.mark.parametrize("asked", [{"method": Method.lora}, {"layers": (0,)}, {"method": Method.lora, "rank": 2}])

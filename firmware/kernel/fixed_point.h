@@ -50,7 +50,7 @@ int32_t requantise_rare(int32_t x, int32_t multiplier, int shift);
 // 2^shift.
 inline int32_t requantise(int32_t x, int32_t multiplier, int shift) {
   if (shift < 0 && shift >= -29) {
-    // The usual case without a branch on the remainder. |x| < 1.5 * 2^30 (see Model's bounds), so
+    // The usual case without a branch on the remainder. |x| < 1.5 * 2^30 (kAccumulatorMax), so
     // the product's high half plus 2^28 stays in int32.
     const int32_t high =
         static_cast<int32_t>((static_cast<int64_t>(x) * multiplier + (1ll << 30)) >> 31);

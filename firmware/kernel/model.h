@@ -24,11 +24,12 @@ constexpr uint32_t kHashBytes = 32;
 // image hash on.
 constexpr uint32_t kImageBytesAt = 8, kImageCrcAt = 12, kImageHashAt = 16, kBaseHashAt = 48;
 constexpr uint32_t kMaxRamBytes = 1u << 28;  // of arena, adapter and state each
-// An accumulator of 127 * 128 * 2^16 plus a bias below 2^28 and a trained part below 2^28 stays
-// below 1.5 * 2^30: no op may have more inputs per position than this.
+// Accumulators stay below this, as requantisation needs on every core: products, bias and what
+// training adds to it (check_layer).
+constexpr int32_t kAccumulatorMax = 3 << 29;
+// A product of two int8 is at most 2^14. No op may have more of them per output than this; products
+// with an input less its zero point count twice.
 constexpr uint32_t kMaxFanIn = 65535;
-// The same for trained weights, whose inputs are not folded: 127 * 255 * 49,000 + 2^29 < 2^31.
-constexpr uint32_t kMaxTrainedFanIn = 49000;
 
 // Range of a trained bias, in its fraction bits, and of a trained weight (the high byte counts).
 constexpr int32_t kBiasDeltaMax = (1 << 30) - 1;

@@ -15,7 +15,7 @@ from kilotune.operators import lookup
 from kilotune.tflite import model as tflite_model
 
 from tests.support.kernel_checks import check_gradients, differences, random_inputs
-from tests.support.networks import SAME, VALID, Network
+from tests.support.networks import SAME, VALID, LargeBiases, Network
 
 
 def check_forward(model: bytes, n: int = 3, seed: int = 0) -> None:
@@ -135,6 +135,17 @@ def test_dense_layer_at_each_position() -> None:
         model = tail(net, net.dense(x, 5))
         check_forward(model)
         assert check_gradients(model) > 0
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_biases_near_the_end_of_the_accumulator(within: bool) -> None:
+    for seed in range(4):
+        net = LargeBiases(seed=seed, within=within)
+        x = net.depthwise(net.conv(net.source(7, 5, 3), 9), stride=(1, 2))
+        model = net.finish(net.dense(net.flatten(net.conv(x, 6, (1, 1))), 8))
+        check_forward(model)
+        if not within:  # where training cannot move the outputs, deltas reach their end
+            assert check_gradients(model, method="bias+head", n=2) > 0
 
 
 def ds_cnn(seed: int = 0) -> bytes:

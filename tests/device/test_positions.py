@@ -11,7 +11,7 @@ import pytest
 from kilotune.compiler.compile import Method
 from kilotune.targets.connect import connect
 
-from tests.support.networks import SAME, VALID, Network
+from tests.support.networks import SAME, VALID, LargeBiases, Network
 
 
 def model() -> bytes:
@@ -46,6 +46,16 @@ def triples() -> bytes:
     return net.finish(net.softmax(net.dense(net.flatten(x), 4)))
 
 
+def large_biases() -> bytes:
+    """Accumulators beyond 2^30, ending at both ends of the outputs' range and within it."""
+    net = LargeBiases(seed=1)
+    x = net.depthwise(net.conv(net.source(7, 5, 3), 8), stride=(1, 2))
+    net.within = True
+    x = net.depthwise(net.conv(x, 8, (1, 1)))
+    net.within = False
+    return net.finish(net.softmax(net.dense(net.dense(net.flatten(x), 12), 4)))
+
+
 def test_every_window_that_fits_goes_back_in_triples() -> None:
     content = kilotune.compile(triples(), method="bias").content
     entries = [op_entry(content, i) for i in range(content[82])]
@@ -62,7 +72,7 @@ def op_entry(content: bytes, index: int) -> bytes:
 TRAINED = [(build, method) for method in ("bias+head", "lora", "channels") for build in (model, triples)]
 
 
-@pytest.mark.parametrize(("build", "method"), [*TRAINED, (sequence, "bias+head")])
+@pytest.mark.parametrize(("build", "method"), [*TRAINED, (sequence, "bias+head"), (large_biases, "bias")])
 def test_outputs_and_adapter_are_those_of_the_twin(
     target: str, tmp_path: Path, method: Method, build: Callable[[], bytes]
 ) -> None:

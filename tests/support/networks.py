@@ -338,6 +338,27 @@ class Network:
         return self.add_op(Code.STRIDED_SLICE, inputs, self.like(x, shape), (Kinds.StridedSliceOptions, {}))
 
 
+@dataclass
+class LargeBiases(Network):
+    """Two channels of four have biases beyond 2^30 units of their accumulators, as a converter writes them for weights
+    that are nearly zero. They end at both ends of the output's range, or if `within` near its middle."""
+
+    within: bool = False
+
+    def parameters(
+        self, x: Node, shape: tuple[int, ...], channels: int, fan_in: int, dimension: int, bias: bool
+    ) -> tuple[int, int, float]:
+        weights, _, spread = super().parameters(x, shape, channels, fan_in, dimension, bias)
+        scales, numbers = list(self.m.tensors[weights].scales), np.zeros(channels, np.int32)
+        for channel in range(channels):
+            if channel % 4 < 2:
+                numbers[channel] = (1, -1)[channel % 4] * 1_500_000_000
+                scales[channel] = f32((0.5 if self.within else 20) * spread / (1.5e9 * x.scale))
+        self.m.tensors[weights].scales = tuple(scales)
+        units = tuple(f32(np.float32(x.scale) * np.float32(s)) for s in scales)
+        return weights, self.m.bias(numbers, units), spread
+
+
 def extents(
     source: tuple[int, int], size: tuple[int, int], stride: Any, dilation: Any, padding: int
 ) -> tuple[int, int]:

@@ -8,9 +8,7 @@
 namespace kilotune {
 namespace {
 
-constexpr int kScratchWord = 5;  // arena offset of one patch, then a block of rows of weights
-// 127 * 255 * 32767 + 2^29 stays below 1.5 * 2^30 (see requantise).
-constexpr uint64_t kMaxAdaptedFanIn = 32767;
+constexpr int kScratchWord = 5;    // arena offset of one patch, then a block of rows of weights
 constexpr uint32_t kSegment = 64;  // weights made at a time, where there is one position
 
 const int16_t* trained_values(const Execution& run, const Op& op) {
@@ -52,7 +50,7 @@ Status validate(const Model& model, const Op& op) {
   if (op.words[0] == 0 ? y.positions() != 1 : w.pointwise() && x.positions() != y.positions())
     return Status::bad_image;
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
-  if (fan_in > kMaxAdaptedFanIn || !op.has(kWeightsTrained)) return Status::bad_image;
+  if (!op.has(kWeightsTrained)) return Status::bad_image;
   Status status = check_layer(model, op, fan_in * y.channels, fan_in);
   if (status == Status::ok) status = check_adaptation(model, op, y.channels, fan_in);
   if (status != Status::ok) return status;

@@ -55,7 +55,7 @@ inline __attribute__((always_inline)) void add_four_rows(const int8_t* w, const 
 
 void dense_layer(const int8_t* w, const int8_t* x, uint32_t in, uint32_t out, const DenseBias& bias,
                  Finish& finish) {
-  FourWriter writer(finish, in);
+  FourWriter writer(finish);
   uint32_t o = 0;
   for (; o + 4 <= out; o += 4, w += 4 * in) {
     Four sums = start(bias, o);

@@ -52,7 +52,6 @@ Status validate(const Model& model, const Op& op) {
   if (!window_valid(w)) return Status::bad_image;
   if (uint64_t{x.channels} * multiplier_of(op) != y.channels) return Status::bad_image;
   const uint64_t taps = static_cast<uint64_t>(w.taps());
-  if (taps > kMaxFanIn / 2) return Status::bad_image;  // |acc| < 2^30: see shifts_short
   const Status status = check_layer(model, op, taps * y.channels, taps);
   if (status != Status::ok) return status;
   const Plane plane(w, x.channels, y.channels);

@@ -72,7 +72,7 @@ void finish_channel(const ChannelFinish& finish, const int32_t* sums, uint32_t n
   const int32_t multiplier = finish.multiplier;
   const int32_t offset = (1 << (right - 1)) + finish.zero_point * (1 << right);
   const auto output = [=](int32_t sum) {
-    const int32_t product = high_multiply_rounded(sum * 2, multiplier);
+    const int32_t product = high_multiply_rounded(twice(sum), multiplier);
     return __ssat((product + (product >> 31) + offset) >> right, 8);
   };
   if (low == -128 && high == 127) {

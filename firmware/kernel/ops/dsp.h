@@ -39,6 +39,13 @@ inline int32_t high_multiply_rounded(int32_t a, int32_t b) {
   __asm__("smmulr %0, %1, %2" : "=r"(r) : "r"(a), "r"(b));
   return r;
 }
+// 2 v, saturated. An accumulator of 2^30 and more times a multiplier of 2^30 and more, shifted
+// right by kShortShift at most, lies beyond every int8 whether it is saturated here or not.
+inline int32_t twice(int32_t v) {
+  int32_t r;
+  __asm__("qadd %0, %1, %1" : "=r"(r) : "r"(v));
+  return r;
+}
 
 // A loop of %[left] turns. Unless the compiler is asked for small code, it has two turns per branch
 // and begins an odd number of turns with the second.

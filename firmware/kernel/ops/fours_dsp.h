@@ -13,8 +13,7 @@ struct Four {
 };
 
 // Outputs of a layer whose scales shift right by 1 to kShortShift: four at a time, int8 saturation
-// and mask included. |acc| < 2^30: doubling is exact, and (2 acc m + 2^31) >> 32 is the doubling
-// high multiply.
+// and mask included. (2 acc m + 2^31) >> 32 is the doubling high multiply.
 class FinishFours {
  public:
   explicit FinishFours(const Finish& f)
@@ -69,13 +68,13 @@ class FinishFours {
     return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
   }
   [[nodiscard]] int32_t output(int32_t acc) const {
-    const int32_t high = high_multiply_rounded(acc * 2, multiplier_);
+    const int32_t high = high_multiply_rounded(twice(acc), multiplier_);
     return __ssat((high + (high >> 31) + offset_) >> right_, 8);
   }
   [[nodiscard]] int32_t output(int32_t acc, int32_t multiplier, uint32_t n) const {
-    const int32_t high = high_multiply_rounded(acc * 2, multiplier);
-    const int32_t twice = shift_right(high + (high >> 31) + shift_left(1, n), n);
-    return __ssat((twice >> 1) + zero_point_, 8);
+    const int32_t high = high_multiply_rounded(twice(acc), multiplier);
+    const int32_t doubled = shift_right(high + (high >> 31) + shift_left(1, n), n);
+    return __ssat((doubled >> 1) + zero_point_, 8);
   }
 
   int32_t multiplier_;
@@ -85,17 +84,14 @@ class FinishFours {
   PassTest test_;
 };
 
-// With at most this many inputs, |acc| < 2^30 (bias and trained part: 2^28 each).
-constexpr uint32_t kFinishFoursInputs = 32000;
-
 // Writes the outputs of one position, four at a time; any scale.
 class FourWriter {
  public:
-  FourWriter(Finish& finish, uint32_t in)
+  explicit FourWriter(Finish& finish)
       : finish_(finish),
-        way_(!finish.short_shifts || in > kFinishFoursInputs ? Way::any
-             : finish.stride == 0                            ? Way::one_scale
-                                                             : Way::scales),
+        way_(!finish.short_shifts ? Way::any
+             : finish.stride == 0 ? Way::one_scale
+                                  : Way::scales),
         fours_(finish),
         y_(finish.y),
         mask_(finish.mask) {}

@@ -39,8 +39,7 @@ Status validate(const Model& model, const Op& op) {
   const Tensor x = model.tensor(op.input), y = model.tensor(op.output);
   const uint32_t out = y.channels, in = x.elements();
   if (!kWhole && op.has(kWeightsTrained)) return Status::unsupported_op;
-  const uint32_t most = trains_weights<kWhole>(op) ? kMaxTrainedFanIn : kMaxFanIn;
-  if (y.positions() != 1 || in > most) return Status::bad_image;
+  if (y.positions() != 1) return Status::bad_image;
   const Status layer = check_layer(model, op, uint64_t{out} * in, in);
   if (layer != Status::ok) return layer;
   if (op.has(kBackwardToInput)) {

@@ -92,8 +92,8 @@ inline bool only_passes_gradients(const Op& op, uint8_t inputs = kBackwardToInpu
          (op.training == 0 || (op.flags & inputs) != 0);
 }
 
-// Checks the fields of a layer with `weights` int8 weights and `fan_in` products per output.
-Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t fan_in);
+// Checks the fields of a layer with `weights` int8 weights and `products` of two int8 per output.
+Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t products);
 // Whether the arena has `bytes` at `offset`, which must be a multiple of 4.
 bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes);
 // Whether the op has the `bytes` of scratch that it needs where gradients propagate to an input.

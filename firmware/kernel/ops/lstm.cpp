@@ -42,7 +42,7 @@ bool scales_valid(const Model& model, const Op& op) {
   return true;
 }
 bool biases_valid(const Model& model, const Op& op, uint32_t count) {
-  constexpr int32_t kBiasMax = 1 << 28;  // see kMaxFanIn
+  constexpr int32_t kBiasMax = 1 << 28;  // below kAccumulatorMax with all products
   for (uint32_t i = 0; i < count; ++i) {
     const int32_t b = load_i32(model.at(op.bias) + 4 * i);
     if (b < -kBiasMax || b > kBiasMax) return false;
@@ -154,7 +154,7 @@ struct Lstm {
   }
 
  private:
-  // Sums stay below 1.5 * 2^30, see kMaxFanIn.
+  // Sums stay below kAccumulatorMax.
   [[nodiscard]] int32_t scaled(uint32_t i, int32_t acc) const {
     const int shift = static_cast<int8_t>(shifts[i]);
     return to_i16(requantise_rare(acc, load_i32(multipliers + 4 * i), shift));

@@ -94,7 +94,7 @@ int32_t dot_spread(const int8_t* w, const Quad* x, uint32_t n, uint32_t which) {
 
 void two_positions(const int8_t* w, const Quad* x, uint32_t in, uint32_t out, const DenseBias& bias,
                    Finish& first, Finish& second) {
-  FourWriter a(first, in), b(second, in);
+  FourWriter a(first), b(second);
   uint32_t o = 0;
   for (; o + 4 <= out; o += 4, w += 4 * in) {
     Four p = start(bias, o), q = p;

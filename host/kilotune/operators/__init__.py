@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from kilotune.operators import arrange, convolution, elementwise, lookup, lstm, pool, softmax
 from kilotune.operators.base import ImageOp, Lowering
+from kilotune.operators.weighted import Weighted
 from kilotune.tflite.model import Operator, TfliteModel
 
 LOWERINGS: Mapping[str, Callable[[Lowering], ImageOp]] = MappingProxyType(
@@ -48,7 +49,10 @@ def lower(context: Lowering) -> ImageOp:
     if lowering is None:
         known = ", ".join(sorted({*LOWERINGS, *TRANSPARENT}))
         raise context.refuse("is not supported", f"replace or remove the layer; supported are {known}")
-    return lowering(context)
+    op = lowering(context)
+    if isinstance(op, Weighted):
+        op.require_room(context)
+    return op
 
 
 tiled_extents = arrange.tiled_extents

@@ -9,7 +9,6 @@ from kilotune.image.layout import ADAPTED
 from kilotune.operators.base import OpPlan
 
 OPCODE = ADAPTED
-MAX_FAN_IN = 32767  # keeps the accumulator of trained weights in int32 on the device
 MAX_RANK = 8
 NO_SLOT = 0xFFFF
 FACTOR_BITS = 20  # weight + round(B A / 2^20)

@@ -68,7 +68,7 @@ class Conv2D(PositionLayer):
 
     @property
     def adapts_weights(self) -> bool:
-        return self.groups == 1 and self.inputs <= adapted.MAX_FAN_IN
+        return self.groups == 1 and self.weights_have_room
 
     @property
     def pointwise(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from kilotune.image.layout import DENSE
-from kilotune.operators import adapted
 from kilotune.operators.base import Activation, Lowering, OpPlan
 from kilotune.operators.weighted import Weighted, check_types, layer_fields, widest_mantissa
 from kilotune.tflite import fixed_point
@@ -31,11 +30,11 @@ class FullyConnected(Weighted):
 
     @property
     def trains_weights(self) -> bool:
-        return True
+        return self.weights_have_room
 
     @property
     def adapts_weights(self) -> bool:
-        return self.inputs <= adapted.MAX_FAN_IN
+        return self.weights_have_room
 
     @property
     def pointwise(self) -> bool:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kilotune.operators.base import Activation, ImageOp, Lowering, OpPlan, SectionWriter, pack_op
 from kilotune.operators.checks import check_int8, extents_of
-from kilotune.operators.weighted import MAX_BIAS, MAX_FAN_IN, bias_of, check_types
+from kilotune.operators.weighted import MAX_FAN_IN, bias_of, check_types
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
@@ -20,6 +20,7 @@ GATES = ("input", "forget", "cell", "output")
 # The operator's inputs.
 WEIGHTS, RECURRENT, PEEPHOLES, BIASES, PROJECTION = 1, 5, range(9, 12), 12, range(16, 18)
 OUTPUT_STATE, CELL_STATE, NORMS = 18, 19, range(20, 24)
+MAX_BIAS = 1 << 28  # on the device
 GATE_SCALE, OPEN_SCALE = 2.0**-12, 2.0**-15
 CELL_POWERS = range(-24, -8)
 TABLE_STEP = 24  # entries for 1

@@ -28,8 +28,11 @@ from kilotune.operators.checks import activation_range
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
-MAX_FAN_IN = 65535  # keeps the accumulator in int32 on the device
-MAX_BIAS = 1 << 28
+# The device's bounds (SPEC 1.3): of an accumulator, of a product of two int8, of products per output.
+MAX_ACCUMULATOR = 3 << 29
+PRODUCT_BITS = 14
+MAX_FAN_IN = 65535
+ROOM_FOR_TRAINING = 1 << 22  # of a bias: leaves 8 fraction bits
 MAX_FRACTION_BITS = 24
 MIN_FRACTION_BITS = 2
 DELTA_BITS = 30  # |delta| < 2^30 on the device
@@ -110,7 +113,43 @@ class Weighted(ImageOp):
         bits = DELTA_BITS - np.ceil(np.log2(need))
         usable = bits[bits >= WORST_FRACTION_BITS]
         chosen = int(usable.min()) if usable.size else int(bits.max())
-        return min(MAX_FRACTION_BITS, max(MIN_FRACTION_BITS, chosen))
+        # What training adds, 2^(30 - F), must stay below what the accumulator has left.
+        least = DELTA_BITS + 1 - (self.room(trained=self.weights_have_room) - 1).bit_length()
+        return min(MAX_FRACTION_BITS, max(MIN_FRACTION_BITS, least, chosen))
+
+    def room(self, *, trained: bool) -> int:
+        """What all products and the largest bias leave of an accumulator; `trained`: of trained weights."""
+        products = self.inputs * (2 if trained or not self.folds_zero_point else 1)
+        return MAX_ACCUMULATOR - (products << PRODUCT_BITS) - int(self.largest_biases().max())
+
+    @property
+    def weights_have_room(self) -> bool:
+        """Whether trained weights, whose inputs are not folded, keep the accumulator in its bounds."""
+        return self.inputs <= MAX_FAN_IN // 2 and self.room(trained=True) >= ROOM_FOR_TRAINING
+
+    def folded_bias(self) -> npt.NDArray[np.int64]:
+        """(out,): of frozen weights, whose bias contains the input's zero point."""
+        folded: npt.NDArray[np.int64] = self.input_zero_point * self.weights.astype(np.int64).sum(1)
+        return self.bias.astype(np.int64) - folded
+
+    def largest_biases(self) -> npt.NDArray[np.int64]:
+        """(out,): magnitudes, with the zero point folded in or not."""
+        largest: npt.NDArray[np.int64] = np.maximum(np.abs(self.bias.astype(np.int64)), np.abs(self.folded_bias()))
+        return largest
+
+    def require_room(self, context: Lowering) -> None:
+        """Refuses biases that leave an accumulator too little for its products."""
+        missing = ROOM_FOR_TRAINING - self.room(trained=False)
+        if missing > 0:
+            largest = self.largest_biases()
+            worst, most = int(largest.argmax()), int(largest.max())
+            over = int((largest > most - missing).sum())
+            raise context.refuse(
+                f"has {over} of {self.outputs} biases too large for an accumulator: channel {worst} has {most:,}, "
+                f"and {self.inputs:,} products leave {most - missing:,}",
+                "the weights of such a channel are nearly zero: remove the channel or train with weight decay; or "
+                "quantise again with `kilotune quantize`, which limits biases",
+            )
 
     def weight_bytes(self) -> bytes:
         return self.weights.tobytes()
@@ -122,7 +161,7 @@ class Weighted(ImageOp):
         bias = self.bias.astype(np.int64)
         if self.folds_zero_point:
             frozen = ~adapted.trained_rows(plan, self.outputs)
-            bias = bias - frozen * self.input_zero_point * self.weights.astype(np.int64).sum(1)
+            bias = np.where(frozen, self.folded_bias(), bias)
         offsets = (
             sections.add(self.weight_bytes()),
             sections.add(bias.astype("<i4").tobytes()),
@@ -234,12 +273,6 @@ def layer_fields(
             "one scale, or one for each output channel, is supported",
         )
     bias, bias_tensor = bias_of(context, out, bias_place)
-    folded = bias.astype(np.int64) - source.zero_point * values.astype(np.int64).sum(1)
-    if max(int(np.abs(folded).max()), int(np.abs(bias.astype(np.int64)).max())) > MAX_BIAS:
-        raise context.refuse(
-            "has biases beyond 2^28 units of its accumulator",
-            "a channel's weights are nearly zero: prune it or train with weight decay, then quantise again",
-        )
     scales = weight.scales.copy()
     factors = [float(source.scale) * float(s) / float(output.scale) for s in scales]
     return {

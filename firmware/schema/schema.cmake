@@ -13,6 +13,14 @@ set(KILOTUNE_SCHEMA_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 # Sets <out_python> and <out_dir>: an interpreter that can import zcbor, and the package's folder.
 function(_kilotune_find_zcbor out_python out_dir)
+  get_property(found GLOBAL PROPERTY KILOTUNE_ZCBOR)  # asked once in a run of CMake
+  if(found)
+    list(GET found 0 python)
+    list(GET found 1 dir)
+    set(${out_python} "${python}" PARENT_SCOPE)
+    set(${out_dir} "${dir}" PARENT_SCOPE)
+    return()
+  endif()
   find_program(KILOTUNE_SYSTEM_PYTHON NAMES python3 python NO_CMAKE_FIND_ROOT_PATH)
   mark_as_advanced(KILOTUNE_SYSTEM_PYTHON)
   foreach(python IN ITEMS "${KILOTUNE_PYTHON}" "${Python_EXECUTABLE}" "${Python3_EXECUTABLE}"
@@ -27,6 +35,7 @@ function(_kilotune_find_zcbor out_python out_dir)
     if(NOT failed)
       set(${out_python} "${python}" PARENT_SCOPE)
       set(${out_dir} "${dir}" PARENT_SCOPE)
+      set_property(GLOBAL PROPERTY KILOTUNE_ZCBOR "${python}" "${dir}")
       return()
     endif()
   endforeach()

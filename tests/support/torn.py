@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 import subprocess
@@ -17,6 +18,7 @@ LONGEST = 1 << 30  # one that outlasts every test: what it has lost counts the w
 _FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tears
 
 
+@functools.cache
 def torn_firmware(board_id: str) -> Path:
     """Of `native` or a board whose flash is a file; what sets its fuse is in boards/common/torn_region.h."""
     folder = ROOT / "build" / f"{board_id}-torn-flash"

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import kilotune
 import pytest
 from kilotune.errors import KilotuneError
 from kilotune.targets import build as firmware
 from kilotune.targets import qemu
 from kilotune.targets.boards import board, source_root
 
+from tests.support import small_models
 from tests.support.errors import code_of
 
 
@@ -41,6 +43,40 @@ def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
     assert code_of(error) == "build_failed"
     assert "no clay" in error.value.message
     assert (tmp_path / "build" / "build.log").is_file()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_cmake_runs_again_only_where_it_would_be_told_something_else(tmp_path: Path, content: bytes) -> None:
+    source, out, model = tmp_path / "source", tmp_path / "build", tmp_path / "model.ktm"
+    source.mkdir()
+    (source / "main.cpp").write_text("int main() { return 0; }\n")
+    lists = source / "CMakeLists.txt"
+    lists.write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(counted LANGUAGES CXX)\n"
+        "file(APPEND ${CMAKE_BINARY_DIR}/runs x)\n"
+        "add_executable(firmware main.cpp)\nset_target_properties(firmware PROPERTIES OUTPUT_NAME kilotune-native)\n"
+    )
+
+    def runs(image: Path | None = None) -> int:
+        firmware.build("native", image, out=out, source=source)
+        return len((out / "runs").read_text())
+
+    assert [runs(), runs()] == [1, 1]
+    lists.write_text(lists.read_text() + "add_compile_options(-O1)\n")
+    assert [runs(), runs()] == [2, 2]  # Ninja has seen it
+    subprocess.run(["cmake", "-S", source, "-B", out, "-DKILOTUNE_BOARD=another"], check=True, capture_output=True)
+    assert [runs(), runs()] == [4, 4]
+    model.write_bytes(content)
+    assert [runs(model), runs(model)] == [5, 5]
+    other = kilotune.compile(small_models.chain(10, 6, 10, seed=2), method="bias")
+    model.write_bytes(other.content)
+    assert [runs(model), runs(model), runs()] == [6, 6, 7]
+    (source / "main.cpp").write_text("int main() { return not_declared; }\n")
+    for _ in range(2):
+        with pytest.raises(KilotuneError) as error:
+            runs()
+        assert code_of(error) == "build_failed"
+        assert "not_declared" in error.value.message
 
 
 def test_a_build_for_a_damaged_model_is_refused_before_it_starts(tmp_path: Path) -> None:

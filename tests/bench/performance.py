@@ -23,7 +23,7 @@ from kilotune.report.data import Benchmark
 from kilotune.studies.benchmark import benchmark, firmware_for
 from kilotune.targets.connect import connect
 
-from tests.bench import layer_costs
+from tests.bench import layer_costs, window
 from tests.bench.code_size import biases_alone
 from tests.bench.layer_costs import CORES, kernel_library, run
 from tests.support import shared_data, small_models
@@ -334,6 +334,7 @@ def main() -> None:
         "\n".join(f"- {n.name}: {n.what}" for n in nets),
         "## Instructions",
         "\n".join(instructions(measured)),
+        window.section().rstrip(),
         "## Layers and DS-CNN",
         prose(
             "Counted with `tests/bench/layer_costs`, a program that calls only the kernel's operators, to within 40 "

@@ -5,6 +5,7 @@
 
 #include "kernel/pool.h"
 #include "runtime/engine/operators.h"
+#include "runtime/signal/stages.h"
 
 namespace kilotune {
 namespace {
@@ -185,6 +186,7 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
   if (phase_ == Phase::train) return Status::busy;
   const uint32_t frame = frame_bytes();
   if (n % frame != 0) return Status::bad_argument;
+  enter(Stage::intake);
   for (const uint8_t* end = bytes + n; bytes != end; bytes += frame) {
     if (stream_kind_ == StreamKind::features) {
       std::memcpy(q10_, bytes, frame);
@@ -194,10 +196,13 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
     int16_t sample[kMaxAxes];  // features are opened with no more axes
     std::memcpy(sample, bytes, frame);
     if (!window_.push(sample)) continue;
+    enter(Stage::gate);
     const uint8_t refused = gate(window_.health());
     features_compute(features_, window_.ring(), window_.first(), scratch_, q10_);
     finish_window(q10_, refused);
+    enter(Stage::intake);
   }
+  enter(Stage::none);
   return Status::ok;
 }
 

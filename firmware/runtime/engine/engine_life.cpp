@@ -3,6 +3,7 @@
 #include "kernel/fixed_log.h"
 #include "kernel/fixed_point.h"
 #include "runtime/engine/engine.h"
+#include "runtime/signal/stages.h"
 
 namespace kilotune {
 
@@ -40,6 +41,7 @@ int32_t Engine::anchor_distance(const int16_t* features_q10) const {
 }
 
 void Engine::live(const int16_t* features_q10, WindowResult& result) {
+  enter(Stage::reservoir);
   if (!life_->watches() && (result.flags & kAnomaly) != 0) {
     result.flags = static_cast<uint8_t>(result.flags & ~kAnomaly);
   }

@@ -1,6 +1,7 @@
 // Processing of one window: health, score, gate, reservoir.
 #include "runtime/engine/engine.h"
 #include "runtime/learn/stored.h"
+#include "runtime/signal/stages.h"
 
 namespace kilotune {
 
@@ -23,12 +24,14 @@ uint8_t Engine::gate(const WindowHealth& health) {
 }
 
 void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
+  enter(Stage::rest);
   ++counters_.windows;
   WindowResult result = {results_end_, 0, refused, 0, 0};
   // In a new learn phase the old calibration is gone, so there is nothing to score with.
   if (phase_ != Phase::learn || learn_.resume != 0) score_window(features_q10, result);
   if (phase_ == Phase::learn) learn_window(features_q10, result);
   if (phase_ == Phase::detect && lives()) live(features_q10, result);
+  enter(Stage::rest);
   for (uint32_t i = 0; i < kRefusalCount; ++i) counters_.refused[i] += (result.refused >> i) & 1u;
   if ((result.flags & kAnomaly) != 0) ++counters_.anomalies;
   results_[results_end_ % kResultRing] = {result.score, result.refused, result.flags,
@@ -37,8 +40,10 @@ void Engine::finish_window(const int16_t* features_q10, uint8_t refused) {
 }
 
 void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
+  enter(Stage::normalise);
   profile_.normalise(view_, features_q10, trainer_.input());
   count_saturated(trainer_.input());
+  enter(Stage::scorers);
   const bool judges = phase_ == Phase::learn && learn_.guard != Guard::none;
   if (judges && profile_.outputs != 0 && result.refused == 0) {
     const int32_t newness = newness_q10(view_, reservoir_, trainer_.input());
@@ -70,6 +75,7 @@ void Engine::score_window(const int16_t* features_q10, WindowResult& result) {
 
 void Engine::learn_window(const int16_t* features_q10, WindowResult& result) {
   if (result.refused != 0) return;
+  enter(Stage::reservoir);
   if (lives() && !life_->next_window()) {
     if (life_->full()) end_record();
     return;

@@ -3,10 +3,13 @@
 
 #include "kernel/fixed_log.h"
 #include "kernel/fixed_point.h"
+#include "runtime/signal/stages.h"
 
 namespace kilotune {
 SquaredError Scoring::differences() const {
+  enter(Stage::network);
   (void)trainer_->forward(true);  // the engine opens trainers that can
+  enter(Stage::scorers);
   return {trainer_->execution(), model_->training(), {}};
 }
 
@@ -64,7 +67,9 @@ int32_t Scoring::nearest(const int8_t* x, uint32_t learned, bool old_only) const
 }
 
 Score Scoring::classify() const {
+  enter(Stage::network);
   (void)trainer_->forward(true);
+  enter(Stage::scorers);
   const Training t = model_->training();
   const Execution& run = trainer_->execution();
   const int8_t* logits = run.data(model_->tensor(t.tensor));

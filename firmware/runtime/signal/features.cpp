@@ -8,6 +8,7 @@
 #include "kernel/bytes.h"
 #include "kernel/fixed_log.h"
 #include "runtime/signal/fft.h"
+#include "runtime/signal/stages.h"
 
 namespace kilotune {
 namespace {
@@ -179,10 +180,12 @@ int16_t* band_features(const FeatureConfig& c, const AxisSums& s, const int32_t*
                             2 * kOneQ16 * (s.shift - 1) - c.reference_q10 * 64;
   const uint8_t* table = c.band_table;
   for (uint32_t b = 0; b < c.bands; ++b, table += kBandBytes) {
+    enter(Stage::bands);
     const Band band = load_band(table);
     const int32_t dropped_q16 = band.half_width == 0 ? 0 : kEnergyDrop * kOneQ16;
     const int32_t band_q16 = scale_q16 + dropped_q16 - band.log2_weights_q10 * 64;
     const uint64_t sum = band_energy(band, spectrum, c.fft_points / 2u);
+    enter(Stage::log);
     *out++ = to_q10(log2_above_floor_q16(sum, band_q16, c.floor_q10 * 64));
   }
   return out;
@@ -252,11 +255,14 @@ void features_compute(const FeatureConfig& config, const int16_t* ring, uint32_t
   int32_t* const spectrum = static_cast<int32_t*>(scratch);
   for (uint32_t axis = 0; axis < config.axes; ++axis) {
     const int16_t* const samples = ring + axis;
+    enter(Stage::mean_and_hann);
     AxisSums sums = measure(config, samples);
     fill(config, samples, first, sums, spectrum);
+    enter(Stage::fft);
     fft_real(spectrum, config.fft_points, config.sine_q31);
     int16_t* const statistics = band_features(config, sums, spectrum, out_q10);
     if (config.statistics != 0) {
+      enter(Stage::statistics);
       add_moments(config, samples, sums);
       statistic_features(config, sums, statistics);
     }

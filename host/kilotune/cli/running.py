@@ -21,7 +21,7 @@ from kilotune.cli.options import (
     refuse_unread,
     source_options,
 )
-from kilotune.cli.output import Output, pairs, plain
+from kilotune.cli.output import Output, flattened, pairs, plain
 from kilotune.cli.streaming import divided, load_for, parse_labels, shown, summarised
 from kilotune.errors import KilotuneError
 from kilotune.terms import Loss
@@ -277,7 +277,11 @@ def train_command(
     out.result(data, pairs(list(data.items())))
 
 
-@command("bench", example="kilotune bench model.ktm --target qemu:mps2-an386 --json")
+@command(
+    "bench",
+    example="kilotune bench model.ktm --target qemu:mps2-an386 --json\n"
+    "kilotune bench model.ktm --target qemu:mps2-an386 --window --json",
+)
 @click.argument("image", type=EXISTING)
 @device_options(image_option=False)
 @click.option(
@@ -287,10 +291,18 @@ def train_command(
     show_default=True,
     help="Repetitions to average over.",
 )
-def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
-    """Count the instructions of an inference and a training step, and the memory used."""
+@click.option(
+    "--window",
+    is_flag=True,
+    help="Count the whole job, too: windows by stage, a learn phase, commit and start. Targets qemu:mps2-...",
+)
+def bench_command(out: Output, image: Path, where: Where, count: int, window: bool) -> None:
+    """Count the instructions of an inference and a training step, and the memory used.
+
+    With --window, also those of a window of random samples, by stage: from the samples' arrival to the score.
+    """
     from kilotune.image.image import Image
-    from kilotune.studies.benchmark import benchmark, firmware_for
+    from kilotune.studies.benchmark import benchmark, firmware_for, window_costs
 
     model = Image.load(image)
     firmware = firmware_for(where.named(), image)
@@ -300,6 +312,8 @@ def bench_command(out: Output, image: Path, where: Where, count: int) -> None:
     ):
         figures = benchmark(device, model, firmware=firmware, count=count)
     data = {"target": where.named(), **plain(figures)}
-    flat = [(f"{k}.{n}", v) for k, part in data.items() if isinstance(part, dict) for n, v in part.items()]
-    flat = [(k, v) for k, v in data.items() if not isinstance(v, dict)] + flat
+    if window:
+        with out.progress("counting windows"):
+            data["instructions"].update(plain(window_costs(where.named(), image)))
+    flat = flattened(dict(sorted(data.items(), key=lambda item: isinstance(item[1], dict))))
     out.result(data, pairs([(k, "unknown" if v is None else f"{v:,}" if isinstance(v, int) else v) for k, v in flat]))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.image.image import Image
     from kilotune.targets.build import FirmwareBuild
+    from kilotune.targets.window_costs import WindowCosts
 
 
 def benchmark(device: Device, image: Image, *, firmware: FirmwareBuild | None, count: int = 1) -> Benchmark:
@@ -44,6 +45,22 @@ def _counted(device: Device, count: int) -> tuple[int | None, int | None]:
             raise
         return None, None
     return counted.instructions_inference or None, counted.instructions_step or None
+
+
+def window_costs(target: str, image: Path) -> WindowCosts:
+    """Instructions of a window by stage and of the rest of a device's job.
+
+    Raises KilotuneError: `unavailable` (the target cannot count), what `count_window` raises.
+    """
+    from kilotune.targets.target import parse_target
+    from kilotune.targets.window_costs import count_window
+
+    parsed = parse_target(target)
+    if parsed.kind != "qemu":
+        raise KilotuneError(
+            "unavailable", f"the target {target} cannot count a window's stages", "use --target qemu:mps2-an386"
+        )
+    return count_window(parsed.board, image)
 
 
 def firmware_for(target: str, image: Path) -> FirmwareBuild | None:

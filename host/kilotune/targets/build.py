@@ -41,15 +41,24 @@ class FirmwareBuild:
     sensor_pins: str
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """`cpu_flags`: what the compiler makes code for, where it is not for the board's own core."""
+
+    cpu_flags: str = ""
+
+
 def build(
     board_id: str,
     image: Path | None = None,
     out: Path | None = None,
     source: Path | None = None,
     sensors: SensorChoice = AS_THE_BOARD,
+    counting: Counting | None = None,
 ) -> FirmwareBuild:
     """Builds a board's firmware, or rebuilds it if sources changed; with `image`, with exactly the RAM of the model.
 
+    `counting`: instead of the firmware, the program that counts instructions by stage.
     Raises KilotuneError: `unknown_board`, `unknown_sensor`, `no_sensor_bus`, `missing_tool`, `no_source`,
     `build_failed`.
     """
@@ -70,10 +79,10 @@ def build(
     compiler = "g++" if chosen.core == "host" else "arm-none-eabi-g++"
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build"), (compiler, _PACKAGE[compiler])):
         _need(tool, package, board_id)
-    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image, sensors)
+    folder = out if out is not None else root / "build" / "firmware" / _variant(board_id, image, sensors, counting)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder) as lock:
-        _cmake(root, folder, board_id, image, sensors, lock=lock)
+        _cmake(root, folder, board_id, image, [*sensors.cmake_options(), *_counting(counting)], lock=lock)
     elf = folder / ("kilotune-native" if chosen.core == "host" else "kilotune.elf")
     return _sized(chosen, elf, sensors)
 
@@ -103,8 +112,8 @@ def _find(tool: str) -> str | None:
     return shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
 
 
-def _variant(board_id: str, image: Path | None, sensors: SensorChoice) -> str:
-    name = board_id + sensors.variant()
+def _variant(board_id: str, image: Path | None, sensors: SensorChoice, counting: Counting | None) -> str:
+    name = board_id + sensors.variant() + ("" if counting is None else f"-counting{counting.cpu_flags}")
     if image is None:
         return name
     return f"{name}-{hashlib.sha256(image.read_bytes()).hexdigest()[:12]}"
@@ -122,7 +131,12 @@ def _lock(folder: Path, *, patience_s: float = _BUILD_S) -> Iterator[int]:
         yield handle
 
 
-def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors: SensorChoice, *, lock: int) -> None:
+def _counting(counting: Counting | None) -> list[str]:
+    """The CMake options; an earlier configuration of the folder had the same."""
+    return [] if counting is None else ["-DKILOTUNE_STAGES=ON", f"-DKILOTUNE_CPU_FLAGS={counting.cpu_flags}"]
+
+
+def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, options: list[str], *, lock: int) -> None:
     cmake, ninja = _find("cmake") or "cmake", _find("ninja") or "ninja"
     configure = [
         cmake, "-S", str(root), "-B", str(folder), "-G", "Ninja",
@@ -130,7 +144,7 @@ def _cmake(root: Path, folder: Path, board_id: str, image: Path | None, sensors:
         f"-DKILOTUNE_BOARD={board_id}",
         f"-DKILOTUNE_PYTHON={sys.executable}",
         f"-DKILOTUNE_MODEL={image.resolve() if image is not None else ''}",
-        *sensors.cmake_options(),
+        *options,
     ]  # fmt: skip
     # Ninja runs CMake itself where a file that describes the build has changed: a tenth of a second instead of two.
     stamp, log = folder / ".configured", folder / "build.log"

@@ -94,7 +94,7 @@ def command_line(
 
 def _flash_in_file(chosen: Board, flash: Path) -> list[str]:
     """The file is the flash, so it survives resets and the end of the emulator."""
-    memory = f"memory-backend-file,id=flash,mem-path={_escaped(flash)},share=on,size={chosen.flash.bytes}"
+    memory = f"memory-backend-file,id=flash,mem-path={escaped(flash)},share=on,size={chosen.flash.bytes}"
     return ["-object", memory, "-M", f"{chosen.emulator.machine},memory-backend=flash"]
 
 
@@ -107,10 +107,11 @@ def _flash_of_chip(chosen: Board, flash: Path, model: Path) -> list[str]:
     content = flashfile.model_partition(flash.read_bytes(), chosen.flash)
     if content:
         model.write_bytes(content)
-        loader = f"loader,file={_escaped(model)},addr={chosen.model_address:#x},force-raw=on"
+        loader = f"loader,file={escaped(model)},addr={chosen.model_address:#x},force-raw=on"
         arguments += ["-device", loader]
     return arguments
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
+    """A path within one of QEMU's arguments."""
     return str(path).replace(",", ",,")  # QEMU's own escape

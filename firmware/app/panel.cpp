@@ -13,6 +13,7 @@ constexpr uint32_t kBounceMs = 30;  // a contact that has not changed back for t
 bool is_lit(Light light, uint32_t ms) {
   if (light == Light::learn) return ms / 250 % 2 == 0;
   if (light == Light::detect) return ms % 2000 < 50;
+  if (light == Light::settle) return ms % 2000 < 250 && ms % 200 < 50;
   if (light == Light::trouble) return ms % 1000 < 300 && ms % 200 < 100;
   return light == Light::anomaly;
 }
@@ -23,6 +24,10 @@ Light Panel::light_of(const Engine& engine) {
   const Phase phase = engine.phase();
   if (phase == Phase::learn || phase == Phase::train) return Light::learn;
   if (phase != Phase::detect) return Light::off;
+  if (const Life* life = engine.living(); life != nullptr) {
+    if (life->state().alarm != 0) return Light::anomaly;
+    return life->watches() ? Light::detect : Light::settle;
+  }
   WindowResult newest;
   const uint32_t end = engine.results_end();
   const bool anomaly = end > 0 && engine.result(end - 1, newest) && (newest.flags & kAnomaly) != 0;

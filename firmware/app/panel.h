@@ -7,8 +7,10 @@
 
 namespace kilotune {
 
-// Learning blinks twice per second, detecting flashes every two seconds, an anomaly stays lit. Two
-// flashes a second are trouble: the sensor has failed, or flash did not take what was learned.
+// Learning blinks twice per second, detecting flashes every two seconds, an anomaly stays lit. A
+// device that goes on learning flashes twice every two seconds until it has settled, and stays lit
+// while there is an alarm, whatever single windows are. Two flashes in the first third of each
+// second are trouble: the sensor has failed, or flash did not take what was learned.
 class Panel {
  public:
   // From the main loop. True once for each press of the button.

@@ -86,6 +86,10 @@ void decide(bool learn) {
   if (windows == 0 || gave_up) return;
   const Phase phase = engine->phase();
   if (learn || (phase == Phase::idle && !session->steered())) return learn_anew();
+  if (const Life* life = engine->living(); life != nullptr && life->kept() != Status::ok) {
+    state.commit = life->kept();  // of a phase of its own
+    refused_at = engine->checkpoint().sequence;
+  }
   if (!session->alone()) return;
   if (phase == Phase::detect) return commit();
   if (phase == Phase::learn && engine->windows_learned() >= windows) {
@@ -137,7 +141,7 @@ bool take() {
   if (heard) heard_ms = now;
   if (n > 0) {
     state.samples += n;
-    if (engine->phase() == Phase::learn) session->note_change();
+    if (engine->phase() == Phase::learn || engine->lives()) session->note_change();
     const auto* bytes = reinterpret_cast<const uint8_t*>(frames);
     // Refused only if a request has ended the stream: then a new one begins.
     if (engine->stream_push(bytes, pack(frames, n)) != Status::ok) state.sensing = false;

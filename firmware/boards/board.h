@@ -104,8 +104,8 @@ const SensorBus* sensor_bus();
 // [any] Level of the pin for the sensor's INT1: true where the FIFO holds a batch.
 bool sensor_interrupt();
 
-// `trouble`: all lights of a board that has several.
-enum class Light : uint8_t { off, learn, detect, anomaly, trouble };
+// `settle` is shown where `detect` is; `trouble`: all lights of a board that has several.
+enum class Light : uint8_t { off, learn, detect, anomaly, settle, trouble };
 // [loop] Called when the light changes: `lit` is for a board with a single light, which blinks
 // through repeated calls, `light` for a board that can show more.
 void show(Light light, bool lit);

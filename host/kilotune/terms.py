@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from kilotune.errors import KilotuneError
 from kilotune.wire_terms import (
+    Acknowledgement,
+    AlarmCause,
     Chip,
     Guard,
     Lock,
@@ -28,6 +30,8 @@ __all__ = [
     "COUNTS_AT_FULL_SCALE",
     "FIXED_METHODS",
     "Q10",
+    "Acknowledgement",
+    "AlarmCause",
     "Chip",
     "Guard",
     "Lock",

@@ -132,6 +132,110 @@ def test_a_machine_that_moves_is_followed_and_a_fault_is_alarmed() -> None:
     assert device.life().causes
 
 
+def settled_device(flash: bytearray | None = None, until: int = 60) -> Device:
+    device = born(flash if flash is not None else blank())
+    live(device, range(FIRST, until))
+    assert device.life().settled
+    assert not device.life().alarm
+    return device
+
+
+def alarmed_device(flash: bytearray | None = None, shift: float = 8.0) -> Device:
+    device = settled_device(flash)
+    live(device, range(60, 65), shift)
+    assert device.life().alarm
+    return device
+
+
+def test_an_alarm_tells_the_bands_that_are_more_than_what_was_learned() -> None:
+    life = alarmed_device().life()
+    told = {life.band_1, life.band_2, life.band_3}
+    assert told < {6, 7, 8, 9}  # machine() shifts the features 5 to 8
+    assert life.score > life.limit
+
+
+def test_what_an_operator_calls_normal_is_learned_and_the_same_again_is_no_alarm() -> None:
+    device = alarmed_device()
+    assert device.acknowledge("normal").sequence
+    life = device.life()
+    assert (life.alarm, life.alarmed, life.normals, life.told) == (0, 0, 1, 65)
+    assert life.accepting == life.next_phase == 65 + FIRST
+    live(device, range(65, 120), shift=8.0)
+    life = device.life()
+    assert (life.alarm, life.accepting, life.anchored) == (0, 0, 1)
+    live(device, range(120, 125), shift=25.0)
+    assert device.life().alarm
+
+
+def test_what_is_much_worse_than_what_was_called_normal_is_an_alarm_at_once() -> None:
+    device = alarmed_device(shift=5.0)
+    device.acknowledge("normal")
+    live(device, range(65, 70), shift=20.0)
+    life = device.life()
+    assert life.age < life.accepting
+    assert life.alarm
+
+
+def test_only_an_alarm_can_be_normal() -> None:
+    device = settled_device()
+    before = device.pull_bytes()
+    with pytest.raises(KilotuneError) as refused:
+        device.acknowledge("normal")
+    assert refused.value.code == "wrong_state"
+    assert device.pull_bytes() == before
+
+
+def test_what_was_a_fault_leaves_the_stored_windows() -> None:
+    device = settled_device(until=62)
+    live(device, range(62, 72), shift=1.0)
+    assert not device.life().alarm
+    waiting = calibration_of(device)
+    assert (waiting.labels >= 8).any()
+    device.acknowledge("fault")
+    after = calibration_of(device)
+    assert not (after.labels[: after.learned] >= 8).any()
+    assert device.life().faults == 1
+    live(device, range(72, 110))
+    assert not device.life().alarm
+
+
+@pytest.mark.parametrize("what", ["normal", "fault"])
+def test_a_rollback_undoes_what_an_operator_said(what: str) -> None:
+    flash = blank()
+    device = alarmed_device(flash)
+    device.commit()
+    before = device.pull_bytes()
+    device.acknowledge(what)
+    device.reset()
+    life = device.life()
+    assert (life.normals, life.faults) == ((1, 0) if what == "normal" else (0, 1))
+    device.rollback()
+    assert device.pull_bytes() == before
+
+
+def test_an_alarm_rule_counts_at_once_and_after_a_restart() -> None:
+    flash = blank()
+    device = settled_device(flash)
+    device.set_alarm_rule(1, 1)
+    device.reset()
+    assert (device.life().rule_alarmed, device.life().rule_of) == (1, 1)
+    live(device, range(60, 61), shift=8.0)
+    assert device.life().alarm
+    device.set_alarm_rule(2, 4)
+    live(device, range(61, 62))
+    assert not device.life().alarm
+
+
+def test_without_a_life_there_is_nothing_to_say() -> None:
+    device = twin(image(None))
+    with pytest.raises(KilotuneError) as refused:
+        device.acknowledge("fault")
+    assert refused.value.code == "wrong_state"
+    with pytest.raises(KilotuneError) as refused:
+        device.set_alarm_rule(1, 1)
+    assert refused.value.code == "wrong_state"
+
+
 def test_what_is_not_settled_is_not_anomalous() -> None:
     device = born(blank())
     result = device.score(record(10, shift=6.0), ready_features=True)

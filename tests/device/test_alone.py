@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import LifeSettings
 from kilotune.image.features import FeatureConfig
 from kilotune.image.image import Image
 from kilotune.link.messages import Chip, DeviceStatus, Phase
@@ -147,6 +148,41 @@ def test_what_it_learned_alone_is_what_the_twin_learns(ae: Image, life: Path, tm
         settled(device, int(55 * RATE_HZ))
         assert device.status().phase is Phase.detect
         assert device.pull_bytes() == expected
+
+
+def test_a_device_alone_goes_on_learning_and_its_light_tells_the_state(
+    life: Path, healthy: Path, tmp_path: Path
+) -> None:
+    image = kilotune.compile(base_model("vibration_ae_1k6"), method="bias+head", life=LifeSettings())
+    with (
+        run(tmp_path, image, Feed("lis2dw12", str(life), virtual=True)) as (port, _),
+        Device(open_port(port, timeout_s=10), image=image) as device,
+    ):
+        settled(device, int((HEALTHY_S + FAULT_S) * RATE_HZ * 0.99))
+        status, told = device.status(), device.life()
+    due, phases = 10, 0
+    while due <= told.age:
+        due, phases = due + max(2, (due + 2) // 4), phases + 1
+    assert (told.lives, told.phases) == (1, phases)
+    assert told.age == pytest.approx((HEALTHY_S + FAULT_S) * RATE_HZ / 512 / 4, abs=told.phases + 2)
+    assert status.checkpoint.sequence == told.phases  # each of them is in flash
+    assert statuses()[status.sensor.commit_state].name == "ok"
+    shown = [name for name, _ in lights(tmp_path)]
+    assert shown[:4] == ["learn", "settle", "learn", "settle"]
+    assert shown[shown.index("detect") - 1] == "learn"  # it settles by a phase, not between two
+    assert "settle" not in shown[shown.index("detect") :]
+
+    with (
+        run(tmp_path, None, Feed("lis2dw12", str(healthy), virtual=True)) as (port, _),
+        Device(open_port(port, timeout_s=10), image=image) as device,
+    ):
+        settled(device, int(20 * RATE_HZ * 0.99))
+        again = device.life()
+    assert again.settled == told.settled
+    assert again.phases >= told.phases
+    assert not again.alarm
+    # It begins with what it knew, which may be the alarm of the fault.
+    assert "settle" not in [name for name, _ in lights(tmp_path)]
 
 
 def small(rate_hz: float = 800.0, full_scale_g: float = 8.0, axes: int = 3) -> Image:

@@ -160,7 +160,7 @@ TEST_CASE("an alarm needs three of five records and says since when and why") {
   CHECK(life.state().alarm == 0);
   CHECK(record(life, kLimit + 1));
   CHECK(life.state().alarm == life.state().age);
-  CHECK(life.state().causes == kOverThreshold);
+  CHECK(life.state().causes == kThreshold);
   const uint32_t since = life.state().alarm;
   record(life, 0);
   CHECK(life.state().alarm == since);
@@ -178,7 +178,61 @@ TEST_CASE("far from the anchor is an alarm whatever has been learned since") {
   CHECK_FALSE(record(life, 0, kAnchorLimit_q10));
   for (uint32_t r = 0; r < 3; ++r) CHECK(record(life, 0, kAnchorLimit_q10 + 1));
   CHECK(life.state().alarm != 0);
-  CHECK(life.state().causes == kOverAnchor);
+  CHECK(life.state().causes == kAnchor);
+}
+
+TEST_CASE("an alarm rule by command takes the place of the image's") {
+  Life life = settled();
+  CHECK_FALSE(life.set_rule(0, 3));
+  CHECK_FALSE(life.set_rule(4, 3));
+  CHECK_FALSE(life.set_rule(9, 9));
+  CHECK(life.alarmed() == kConfig.alarmed);
+  CHECK(life.set_rule(1, 2));
+  CHECK(record(life, kLimit + 1));
+  CHECK(life.state().alarm != 0);
+  CHECK_FALSE(record(life, 0));
+  CHECK(life.state().alarm != 0);
+  CHECK_FALSE(record(life, 0));
+  CHECK(life.state().alarm == 0);
+}
+
+TEST_CASE("an alarm that is normal is learned from, up to 1 log2 above it") {
+  Life life = settled();
+  CHECK_FALSE(life.accept());
+  const int16_t bands[kToldBands] = {7, -2, 1};
+  life.tell_bands(bands);
+  for (uint32_t r = 0; r < 3; ++r) CHECK(record(life, kLimit + 100));
+  CHECK(life.state().bands[0] == 7);
+  const uint32_t age = life.state().age;
+  CHECK(life.accept());
+  CHECK_FALSE(life.accept());
+  CHECK(life.state().alarm == 0);
+  CHECK(life.state().told == age);
+  CHECK(life.state().due == age + kConfig.first);
+  CHECK(life.learns());
+  CHECK_FALSE(record(life, kLimit + 100 + kAccepted_q10));
+  CHECK(record(life, kLimit + 101 + kAccepted_q10));
+  CHECK(life.state().alarm_score == kLimit + 100);  // does not grow by what is worse
+  while (life.accepting()) CHECK_FALSE(record(life, kLimit + 100));
+  CHECK(record(life, kLimit + 100));  // no longer, though the phase has not begun
+  life.set_anchor(5);
+  const int16_t drift = life.state().drift[0];
+  REQUIRE(life.due());
+  life.begin_phase();
+  CHECK(life.wants_anchor());
+  CHECK(life.state().drift[1] == drift);  // measured by the record after it alone
+  CHECK(life.state().normals == 1);
+}
+
+TEST_CASE("a fault ends the alarm and is not measured as drift") {
+  Life life = settled();
+  for (uint32_t r = 0; r < 3; ++r) record(life, 900);
+  life.reject();
+  CHECK(life.state().alarm == 0);
+  CHECK(life.state().faults == 1);
+  while (!life.due()) record(life, 100);
+  life.begin_phase();
+  CHECK(life.state().drift[0] == 100);
 }
 
 TEST_CASE("what is kept comes back, and nothing else is accepted") {
@@ -203,6 +257,47 @@ TEST_CASE("what is kept comes back, and nothing else is accepted") {
   CHECK(spoiled(32, 4));
   CHECK(spoiled(34, 2));
   CHECK(spoiled(35, 2));
+  CHECK(spoiled(37, 1));  // a rule of 1 in 0
+  CHECK(spoiled(38, 9));
+}
+
+TEST_CASE("windows that wait can be dropped, and a full reservoir be opened for new ones") {
+  constexpr uint16_t kFeatures = 4;
+  std::vector<uint32_t> words(AdapterView::bytes(kFeatures, kFeatures, 16, 0, true) / 4);
+  AdapterView view(reinterpret_cast<uint8_t*>(words.data()), kFeatures, kFeatures, 16, 0, true);
+  Reservoir reservoir;
+  reservoir.begin(&view, kHoldRecords, 1, 1);
+  const auto offer = [&](uint32_t n, int8_t value, uint8_t label, bool hold) {
+    for (uint32_t w = 0; w < n; ++w) {
+      const Reservoir::Places places = reservoir.offer_of_record(label, hold);
+      if (places.slot >= 0)
+        std::memset(view.entry(static_cast<uint32_t>(places.slot)), value, kFeatures);
+    }
+  };
+  offer(1200, 1, 0, false);
+  offer(4, 1, 0, true);
+  offer(1200, 2, kWaiting, false);
+  offer(4, 2, kWaiting, true);
+  REQUIRE(reservoir.learned() == 12);
+  CalibrationHead head;
+  reservoir.save(head);
+  CHECK(head.learned_seen == 2400);
+  reservoir.drop_waiting();
+  reservoir.save(head);
+  CHECK(reservoir.learned() < 12);
+  CHECK(head.learned_seen == 2400 * reservoir.learned() / 12);
+  for (uint32_t s = 0; s < reservoir.learned(); ++s) CHECK(view.entry(s)[0] == 1);
+  CHECK(reservoir.held() >= 1);
+
+  offer(100, 1, 0, false);
+  reservoir.make_room();
+  reservoir.save(head);
+  CHECK(head.learned_seen == 12);
+  offer(12, 3, 0, false);
+  uint32_t fresh = 0;
+  for (uint32_t s = 0; s < 12; ++s) fresh += view.entry(s)[0] == 3 ? 1 : 0;
+  CHECK(fresh >= 3);
+  CHECK(fresh <= 9);
 }
 
 TEST_CASE("windows of an alarmed record leave the reservoir, and its sample stays unbiased") {

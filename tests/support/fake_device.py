@@ -26,6 +26,7 @@ from kilotune.link.messages import (
     DeviceStatus,
     GuardStatus,
     LearnReport,
+    Life,
     MemoryUse,
     Phase,
     RestartCause,
@@ -125,6 +126,17 @@ class FakeDevice:
             sensor=replace(zero(SensorState), sensor_state=NO_SENSOR),
             restart_cause=RestartCause.power,
         )
+
+    def life(self) -> Life:
+        return zero(Life)
+
+    def acknowledge(self, what: str) -> Checkpoint:
+        self.log("acknowledge", what=what)
+        return self.status().checkpoint
+
+    def set_alarm_rule(self, alarmed: int, of: int) -> Checkpoint:
+        self.log("set_alarm_rule", alarmed=alarmed, of=of)
+        return self.status().checkpoint
 
     def learn_with(
         self, samples: list[Any], options: LearnOptions, labels: Any = None, *, progress: Any = None, **rest: Any

@@ -64,6 +64,8 @@ def payloads(image: Image) -> dict[Kind, bytes]:
         Kind.samples: messages.SamplesRequest(stream=1, offset=0, results_from=0, data=bytes(120)),
         Kind.stream_end: messages.StreamEndRequest(stream=1),
         Kind.results: messages.ResultsRequest(results_from=0),
+        Kind.acknowledge: messages.AcknowledgeRequest(what=messages.Acknowledgement.normal),
+        Kind.alarm_rule: messages.AlarmRule(alarmed=2, of=3),
         Kind.input_write: messages.InputWriteRequest(offset=0, data=row),
         Kind.infer: messages.InferRequest(input=row),
         Kind.output_read: messages.OutputReadRequest(offset=0),

@@ -14,7 +14,7 @@ constexpr uint32_t kTransmitPin = 24, kReceivePin = 25;  // to the interface chi
 constexpr uint32_t kFlashTurns = 1000000;                // several times 22 ms at 16 MHz
 // The light in row 1, column 1; button A. The sensor is on the bus of the edge connector, its INT1
 // on pin 0 there.
-constexpr uint8_t kLightPins[] = {13, 13, 13};
+constexpr uint8_t kLightPins[] = {13, 13, 13, 13};
 constexpr bool kLightIsHigh = true;
 constexpr int32_t kLightSinkPin = 4;
 constexpr uint32_t kButtonPin = 17;

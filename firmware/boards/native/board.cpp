@@ -225,7 +225,8 @@ bool sensor_interrupt() { return sensor.interrupt(); }
 
 // Prints the light's meaning once per change; a blink is not a change.
 void show(Light light, bool) {
-  static constexpr const char* kNames[] = {"off", "learn", "detect", "anomaly", "trouble"};
+  static constexpr const char* kNames[] = {"off",     "learn",  "detect",
+                                           "anomaly", "settle", "trouble"};
   static Light last = Light::off;
   if (light == last) return;
   last = light;

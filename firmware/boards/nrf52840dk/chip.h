@@ -13,7 +13,7 @@ namespace kilotune::board {
 constexpr uint32_t kTransmitPin = 6, kReceivePin = 8;  // to the interface chip, and so to USB
 constexpr uint32_t kFlashTurns = 4000000;              // several times 85 ms at 64 MHz
 // LED 1: learn, 2: detect, 3: anomaly; button 1. The sensor's pins are those of an Arduino header.
-constexpr uint8_t kLightPins[] = {13, 14, 15};
+constexpr uint8_t kLightPins[] = {13, 14, 15, 14};
 constexpr bool kLightIsHigh = false;
 constexpr int32_t kLightSinkPin = -1;
 constexpr uint32_t kButtonPin = 11;

@@ -236,6 +236,7 @@ Status Engine::learn_begin(const LearnConfig& config) {
   if (model_.features == 0) return Status::no_features;
   if (phase_ == Phase::train) return Status::busy;
   if (phase_ == Phase::learn) return Status::wrong_state;
+  if (!kHasLife && config.lives != 0) return Status::no_life;
   const bool classifies = model_.training().loss == Loss::cross_entropy;
   const bool good = config.hold_period >= 1 && config.hold_count < config.hold_period &&
                     (config.labelled != 0) == classifies && config.scorer <= Scorer::combined &&

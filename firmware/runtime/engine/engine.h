@@ -104,6 +104,13 @@ class Engine {
     return phase_ == Phase::detect && lives() && life_->due();
   }
   Status phase_begin();
+  // What an operator says of the alarm: it is normal from now on, or it was a fault, whose windows
+  // leave the reservoir. Committed; a rollback undoes it. wrong_state: no life, or no alarm to
+  // accept, or a learn phase runs; else as commit(), and nothing has changed but that windows that
+  // waited are gone.
+  Status acknowledge(Acknowledgement what);
+  // How many alarmed records, of how many in a row, are an alarm; committed. bad_argument.
+  Status set_alarm_rule(uint32_t alarmed, uint32_t of);
   Status learn_cancel();  // back to the state before learn_begin: the last checkpoint or the base
   bool background();      // one bounded piece of training; true while more remains
 
@@ -150,6 +157,9 @@ class Engine {
   [[nodiscard]] const Counters& counters() const;
   [[nodiscard]] const LearnReport& report() const;
   [[nodiscard]] const LifeState& life() const;
+  // Of a device that lives: its records and its rule. Null: it does not.
+  [[nodiscard]] const Life* living() const { return lives() ? life_ : nullptr; }
+  [[nodiscard]] int32_t record_limit() const;  // that a record's score is compared with, Q10 log2
   [[nodiscard]] bool lives() const { return kHasLife && life_ != nullptr && life_->on(); }
   [[nodiscard]] const RecordInfo& checkpoint() const;  // sequence 0: none
   [[nodiscard]] bool checkpoint_is_stable() const { return store_.current_is_stable(); }
@@ -169,6 +179,9 @@ class Engine {
   void live(const int16_t* features_q10, WindowResult& result);
   void end_record();
   void end_life_phase();
+  Status keep_life(const Life& before);
+  [[nodiscard]] int32_t sigmas_q6(const int16_t* features_q10, uint32_t i) const;
+  void tell_bands(const int16_t* features_q10);
   Status begin_learner();
   [[nodiscard]] int32_t level() const;
   [[nodiscard]] int32_t anchor_distance(const int16_t* features_q10) const;

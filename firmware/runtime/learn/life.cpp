@@ -24,6 +24,10 @@ int32_t median_of(const int16_t* ascending, uint32_t n) {
   return (ascending[(n - 1) / 2] + ascending[n / 2]) / 2;
 }
 
+bool is_rule(uint32_t alarmed, uint32_t of) { return alarmed >= 1 && alarmed <= of && of <= 8; }
+
+void count(uint8_t& n) { n = static_cast<uint8_t>(n + (n < 255 ? 1 : 0)); }
+
 uint32_t bits_in(uint32_t v) {
   uint32_t n = 0;
   for (; v != 0; v &= v - 1) ++n;
@@ -37,6 +41,8 @@ void Life::open(const LifeConfig& config) {
   state_ = {};
   windows_ = judged_ = 0;
   followed_ = 0;
+  has_judged_ = false;
+  kept_ = Status::ok;
 }
 
 void Life::begin(uint32_t seed) {
@@ -62,6 +68,15 @@ void Life::load(const uint8_t* p) {
   s.on = p[34];
   s.anchored = p[35];
   s.causes = p[36];
+  s.alarmed = p[37];
+  s.of = p[38];
+  s.normals = p[39];
+  s.faults = p[40];
+  for (uint32_t i = 0; i < kToldBands; ++i) s.bands[i] = load_i16(p + 42 + 2 * i);
+  s.accepting = load_u32(p + 48);
+  s.alarm_score = load_i16(p + 52);
+  s.alarm_distance = load_i16(p + 54);
+  s.told = load_u32(p + 56);
 }
 
 void Life::save(uint8_t* p) const {
@@ -81,11 +96,29 @@ void Life::save(uint8_t* p) const {
   p[34] = s.on;
   p[35] = s.anchored;
   p[36] = s.causes;
-  p[37] = p[38] = p[39] = 0;
+  p[37] = s.alarmed;
+  p[38] = s.of;
+  p[39] = s.normals;
+  p[40] = s.faults;
+  p[41] = 0;
+  for (uint32_t i = 0; i < kToldBands; ++i)
+    store_u16(p + 42 + 2 * i, static_cast<uint16_t>(s.bands[i]));
+  store_u32(p + 48, s.accepting);
+  store_u16(p + 52, static_cast<uint16_t>(s.alarm_score));
+  store_u16(p + 54, static_cast<uint16_t>(s.alarm_distance));
+  store_u32(p + 56, s.told);
 }
 
 bool Life::accepts(const uint8_t* p) {
-  return load_u32(p) <= kMostAge && p[32] <= kDrifts && p[34] <= 1 && p[35] <= 1;
+  const bool rule = p[38] == 0 ? p[37] == 0 : is_rule(p[37], p[38]);
+  return load_u32(p) <= kMostAge && p[32] <= kDrifts && p[34] <= 1 && p[35] <= 1 && rule;
+}
+
+bool Life::set_rule(uint32_t alarmed, uint32_t of) {
+  if (!is_rule(alarmed, of)) return false;
+  state_.alarmed = static_cast<uint8_t>(alarmed);
+  state_.of = static_cast<uint8_t>(of);
+  return true;
 }
 
 bool Life::next_window() {
@@ -104,25 +137,69 @@ void Life::end_first_record() {
   if (state_.age < kMostAge) ++state_.age;
 }
 
+void Life::tell_bands(const int16_t bands[kToldBands]) {
+  for (uint32_t i = 0; i < kToldBands; ++i) bands_[i] = bands[i];
+}
+
+uint8_t Life::causes_of_record(int32_t limit_q10) const {
+  const LifeState& s = state_;
+  int32_t most = limit_q10, farthest = kAnchorLimit_q10;
+  if (accepting()) {
+    const int32_t score = s.alarm_score + kAccepted_q10, far = s.alarm_distance + kAccepted_q10;
+    most = score > most ? score : most;
+    farthest = far > farthest ? far : farthest;
+  }
+  uint8_t causes = 0;
+  if (score_ > most) causes |= kThreshold;
+  if (s.anchored != 0 && distance_ > farthest) causes |= kAnchor;
+  return watches() ? causes : uint8_t{0};
+}
+
 bool Life::end_record(int32_t limit_q10) {
+  LifeState& s = state_;
   uint8_t causes = 0;
   if (judged_ != 0) {
-    const int32_t score = median_of(scores_, judged_);
-    follow(score);
-    if (score > limit_q10) causes |= kOverThreshold;
-    if (state_.anchored != 0 && median_of(distances_, judged_) > kAnchorLimit_q10)
-      causes |= kOverAnchor;
+    score_ = to_i16(median_of(scores_, judged_));
+    distance_ = to_i16(median_of(distances_, judged_));
+    has_judged_ = true;
+    if (!accepting()) follow(score_);
+    causes = causes_of_record(limit_q10);
   }
-  if (!watches()) causes = 0;
+  if (causes != 0 && !accepting()) {
+    s.alarm_score = score_;
+    s.alarm_distance = distance_;
+    for (uint32_t i = 0; i < kToldBands; ++i) s.bands[i] = bands_[i];
+  }
   end_first_record();
-  state_.recent = static_cast<uint8_t>(state_.recent << 1 | (causes != 0 ? 1 : 0));
-  const bool alarm = bits_in(state_.recent & ((1u << config_.of) - 1)) >= config_.alarmed;
-  if (!alarm) state_.alarm = state_.causes = 0;
+  s.recent = static_cast<uint8_t>(s.recent << 1 | (causes != 0 ? 1 : 0));
+  const bool alarm = bits_in(s.recent & ((1u << of()) - 1)) >= alarmed();
+  if (!alarm) s.alarm = s.causes = 0;
   if (alarm) {
-    state_.causes |= causes;
-    if (state_.alarm == 0) state_.alarm = state_.age;
+    s.causes |= causes;
+    if (s.alarm == 0) s.alarm = s.age;
   }
   return causes != 0;
+}
+
+void Life::end_alarm() {
+  state_.alarm = 0;
+  state_.recent = state_.causes = 0;
+  state_.told = state_.age;
+  followed_ = 0;
+}
+
+bool Life::accept() {
+  if (state_.alarm == 0 || accepting()) return false;
+  end_alarm();
+  count(state_.normals);
+  state_.accepting = state_.due = state_.age + config_.first;
+  return true;
+}
+
+void Life::reject() {
+  end_alarm();
+  count(state_.faults);
+  state_.accepting = 0;
 }
 
 // Algorithm R, as the reservoir's.
@@ -154,6 +231,7 @@ void Life::begin_phase() {
     if (!watches() && old && s.drift[0] < kSettled_q10) s.settled = s.age;
   }
   followed_ = 0;
+  if (s.accepting != 0) s.accepting = s.anchored = 0;
   int32_t most = s.drifts > 1 ? 0 : kUnknownDrift_q10;
   for (uint32_t i = 0; i < s.drifts && s.drifts > 1; ++i)
     most = s.drift[i] > most ? s.drift[i] : most;

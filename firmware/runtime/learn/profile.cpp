@@ -67,7 +67,6 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   // Early windows are compared with each other in memory for one number a slot.
   if (early > capacity || (early != 0 && classifies)) return Status::bad_image;
   const LifeConfig life = Profile::life(model);
-  if (!kHasLife && life.of != 0) return Status::no_life;
   if (life.of > 8 || life.alarmed > life.of || (life.of != 0 && classifies))
     return Status::bad_image;
   if (life.of != 0 && (life.alarmed == 0 || life.record == 0 || life.first < kHoldRecords))

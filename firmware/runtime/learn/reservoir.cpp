@@ -186,6 +186,27 @@ void Reservoir::end_record(bool keep) {
   pending_ = 0;
 }
 
+void Reservoir::make_room() {
+  if (learned_seen_ > learned_) learned_seen_ = learned_;
+  if (held_seen_ > held_) held_seen_ = held_;
+}
+
+// The share of those that wait among the kept ones estimates their share among all. One window
+// stays whatever it is, because a calibrated adapter has some.
+void Reservoir::drop_waiting(uint32_t first, uint32_t& filled, uint32_t& seen) {
+  const uint32_t before = filled;
+  for (uint32_t s = first + filled; s-- > first;) {
+    if (view_->labels()[s] >= kWaiting && filled > 1) drop(s, first, filled);
+  }
+  if (before != 0) seen = static_cast<uint32_t>(uint64_t{seen} * filled / before);
+}
+
+void Reservoir::drop_waiting() {
+  drop_waiting(0, learned_, learned_seen_);
+  drop_waiting(learn_slots_, held_, held_seen_);
+  pending_ = 0;
+}
+
 void Reservoir::set_calibrated() {
   calibrated_ = true;
   if (!view_->lives()) return;

@@ -45,6 +45,11 @@ class Reservoir {
   [[nodiscard]] Places offer_of_record(uint8_t label, bool hold);
   // Ends a record whose windows were offered as kPending: they are kept, or dropped.
   void end_record(bool keep);
+  // New windows get in as if the reservoir had just been filled: after n of them at most n / (n +
+  // slots) of a share is new.
+  void make_room();
+  // Forgets the windows that wait for the next phase.
+  void drop_waiting();
   // A life goes on with the calibrated entries that are there.
   void live(uint32_t seed) { seed_ = seed; }
   // Stores Q10 features (features,) in a slot that `offer` gave, before the calibration.
@@ -80,6 +85,7 @@ class Reservoir {
   void widen(uint32_t feature, int32_t distance);
   void drop(uint32_t slot, uint32_t first, uint32_t& filled);
   void end_record(bool keep, uint32_t first, uint32_t& filled);
+  void drop_waiting(uint32_t first, uint32_t& filled, uint32_t& seen);
 
   AdapterView* view_ = nullptr;
   uint32_t count_ = 0;  // windows offered in this phase

@@ -1,4 +1,5 @@
-// What a device that goes on learning tells of time, and when it may learn.
+// What a device that goes on learning tells of time and is told of its alarms, and when it may
+// learn.
 #include "runtime/link/codec.h"
 #include "runtime/link/session.h"
 
@@ -12,6 +13,7 @@ void Session::begin_phase() {
 }
 
 Status Session::on_life(const None&) {
+  if (!kHasLife) return Status::no_life;
   const LifeState& s = engine_.life();
   life_answer a{};
   a.lives = s.on;
@@ -28,7 +30,39 @@ Status Session::on_life(const None&) {
   a.drift_3 = s.drift[2];
   a.drifts = s.drifts;
   a.allowance = s.allowance;
+  a.band_1 = s.bands[0];
+  a.band_2 = s.bands[1];
+  a.band_3 = s.bands[2];
+  a.accepting = s.accepting;
+  a.normals = s.normals;
+  a.faults = s.faults;
+  a.told = s.told;
+  if (const Life* life = engine_.living(); life != nullptr) {
+    a.rule_alarmed = life->alarmed();
+    a.rule_of = life->of();
+    a.judged = life->has_judged();
+    a.score = life->score();
+    a.limit = engine_.record_limit();
+    a.distance = life->distance();
+  }
   return answer(cbor_encode_life_answer, a);
+}
+
+Status Session::on_acknowledge(const uint32_t& what) {
+  if (!kHasLife) return Status::no_life;
+  if (what > static_cast<uint32_t>(Acknowledgement::fault)) return Status::bad_argument;
+  pushing_ = false;
+  ++generation_;
+  const Status status = engine_.acknowledge(static_cast<Acknowledgement>(what));
+  return status == Status::ok ? answer_checkpoint() : status;
+}
+
+Status Session::on_alarm_rule(const alarm_rule_request& m) {
+  if (!kHasLife) return Status::no_life;
+  pushing_ = false;
+  ++generation_;
+  const Status status = engine_.set_alarm_rule(m.alarmed, m.of);
+  return status == Status::ok ? answer_checkpoint() : status;
 }
 
 }  // namespace kilotune

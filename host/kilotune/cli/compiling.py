@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import rich_click as click
 
 from kilotune.cli.groups import OptionGroup, is_given, refuse_given
+from kilotune.cli.rules import alarm_option
 from kilotune.errors import KilotuneError
 from kilotune.terms import FIXED_METHODS, Loss, Method, named, spellings
 
 if TYPE_CHECKING:
     from kilotune.compiler.options import CompileOptions
+    from kilotune.image.base_profile import LifeSettings
 
 
 def _options(
@@ -29,6 +31,10 @@ def _options(
     adam: bool,
     early: int,
     alone_windows: int | None,
+    once: bool,
+    alarm: tuple[int, int] | None,
+    record: int | None,
+    first: int | None,
 ) -> CompileOptions:
     from kilotune.compiler.options import SEARCHED, CompileOptions, loss_named
 
@@ -47,7 +53,22 @@ def _options(
         adam=adam,
         early=early,
         alone_windows=alone_windows,
+        life=_life(once, alarm, record, first),
     )
+
+
+def _life(
+    once: bool, alarm: tuple[int, int] | None, record: int | None, first: int | None
+) -> LifeSettings | Literal["auto"] | None:
+    from kilotune.image.base_profile import LifeSettings
+
+    if once:
+        refuse_given(("alarm", "record", "first"), "--once makes a device that learns once and has no records")
+        return None
+    usual = LifeSettings()
+    if alarm is None and record is None and first is None:
+        return "auto"
+    return LifeSettings(*(alarm or (usual.alarmed, usual.of)), record or usual.record, first or usual.first)
 
 
 # All options but the features, which come from a file.
@@ -107,7 +128,17 @@ compile_options = OptionGroup(
             "--alone-windows",
             type=click.IntRange(0, 65535),
             help="Windows that a device with a sensor learns from without a host; 0: it waits for a host "
-            "[default: twice the reservoir].",
+            "[default: those of --first; with --once, twice the reservoir].",
+        ),
+        "once": click.option(
+            "--once", is_flag=True, help="The device learns once, instead of going on learning as long as it runs."
+        ),
+        "alarm": alarm_option("Alarmed records, of so many in a row, that make an alarm [default: 3/5]."),
+        "record": click.option(
+            "--record", type=click.IntRange(1, 255), metavar="N", help="Windows of a record, at most [default: 4]."
+        ),
+        "first": click.option(
+            "--first", type=click.IntRange(4, 255), metavar="N", help="Records of the first phase [default: 10]."
         ),
     },
 )

@@ -325,6 +325,8 @@ def _learning(**asked: Any) -> LearnOptions:
 
     if not asked.get("resume"):
         refuse_given(("recalibrate", "guard"), "without --resume a device starts from the base model")
+    if asked.get("lives"):
+        refuse_given(("resume",), "--lives begins a new life")
     if asked["passes"] == 0:
         refuse_given(("lr",), "--passes 0 only calibrates and trains nothing")
     kinds: dict[str, type[IntEnum]] = {"scorer": Scorer, "guard": Guard}
@@ -361,6 +363,9 @@ learn_options = OptionGroup(
         ),
         "recalibrate": click.option(
             "--recalibrate", is_flag=True, help="With --resume: follow an ageing machine, slowly and within limits."
+        ),
+        "lives": click.option(
+            "--lives", is_flag=True, help="Go on learning afterwards, in phases of its own, as long as the device runs."
         ),
         "guard": click.option(
             "--guard",

@@ -54,11 +54,12 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
     from kilotune.device.wording import guard_in_words
 
     data = plain(summary)
-    del data["verdicts"]
+    del data["verdicts"], data["life"]
     flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
     if summary.guard is not None and (words := guard_in_words(summary.guard)):
         flat["guardrails"] = words
-    verdict = "\n".join(v.text for v in summary.verdicts)
+    said = [f"the device: {summary.life.verdict}"] if summary.life is not None else []
+    verdict = "\n".join([*(v.text for v in summary.verdicts), *said])
     told = {"event": "summary", **plain(summary), "verdict": verdict}
     return told, "\n\n".join(part for part in (pairs(list(flat.items())), verdict) if part)
 

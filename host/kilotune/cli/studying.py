@@ -148,7 +148,7 @@ def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:
 @click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
 @click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
 @source_options
-@learn_options
+@learn_options.only(*learn_options.names - {"lives"})
 def report_command(
     out: Output,
     where: Where,

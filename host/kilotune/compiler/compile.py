@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def compile(
     reservoir: int = 32,
     early: int = 0,
     alone_windows: int | None = None,
-    life: LifeSettings | None = None,
+    life: LifeSettings | Literal["auto"] | None = None,
 ) -> Image:
     """Compiles the int8 model `tflite` (its bytes or its path) for the device.
 
@@ -70,8 +70,9 @@ def compile(
     `early`: windows of the first learn phase kept as a check on later ones, 3 to `reservoir`, or 0 for none; each
     takes one byte per model input. `alone_windows`: healthy windows that a device with a sensor learns from
     without a host, 0 for none; default: twice the reservoir. `life`: the device goes on learning after its first
-    phase, as the settings say; None: it learns once. `recompute`: compute activations again for the backward
-    pass where that makes the arena smaller; this costs instructions, and the learned bits are the same.
+    phase, as the settings say; "auto": with the usual ones, if the model can; None: it learns once. `recompute`:
+    compute activations again for the backward pass where that makes the arena smaller; this costs instructions, and
+    the learned bits are the same.
     Raises KilotuneError: `no_file`, `bad_model` (not a readable int8 .tflite), `unsupported_model` (an operator that
     cannot be run or not be trained that way: the message names it), `shared_tensor`, `bad_features`, `bad_argument`.
     """
@@ -201,7 +202,8 @@ def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) 
             raise KilotuneError("bad_features", "a profile was given without features", "give both or neither")
     else:
         profile = _profile_for(graph, features, profile, loss)
-    settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows, options.life)
+    life = options.life_with(loss) if features is not None else None
+    settings = CalibrationSettings.for_loss(loss, options.reservoir, options.early, options.alone_windows, life)
     return _Job(graph, replace(options, loss=loss, features=features, profile=profile), loss, settings)
 
 

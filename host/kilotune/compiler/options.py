@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import LifeSettings, Profile
@@ -85,11 +86,11 @@ class CompileOptions:
     early: int = 0
 
     # Healthy windows that a device with a sensor learns from without a host: 8 to 65,535, or 0 to wait for a host.
-    # None: twice the reservoir.
+    # None: twice the reservoir; those of the first phase, where the device goes on learning.
     alone_windows: int | None = None
 
-    # How the device goes on learning after its first phase. None: it learns once.
-    life: LifeSettings | None = None
+    # How the device goes on learning after its first phase. None: it learns once. "auto": as usual, if it can at all.
+    life: LifeSettings | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         unused = [name for name in self._given(_LOOKED_AT) if self.method not in _LOOKED_AT[name]]
@@ -116,8 +117,15 @@ class CompileOptions:
 
     def require_used_without_features(self) -> None:
         """Raises KilotuneError `bad_argument` for options about windows of samples, if the model takes none."""
-        for name in self._given(("reservoir", "early", "alone_windows", "life")):
+        names = ("reservoir", "early", "alone_windows") + (() if self.life == AUTO else ("life",))
+        for name in self._given(names):
             raise _refuse(f"the model takes ready inputs, so it takes no {name}", f"omit {name}")
+
+    def life_with(self, loss: Loss) -> LifeSettings | None:
+        """How a device goes on learning whose model takes features and has this loss."""
+        if self.life == "auto":
+            return LifeSettings() if loss is Loss.reconstruction else None
+        return self.life
 
     def _given(self, names: Mapping[str, object] | Sequence[str]) -> list[str]:
         """The options among `names` that differ from their defaults."""

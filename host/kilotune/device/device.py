@@ -25,6 +25,7 @@ from kilotune.device.results import (
 )
 from kilotune.device.samples import Samples, Segment, to_features, to_segments
 from kilotune.errors import KilotuneError
+from kilotune.image.base_profile import LifeSettings
 from kilotune.image.calibration_block import CalibrationHead
 from kilotune.link import messages, transfer
 from kilotune.link.auth import Key
@@ -36,7 +37,7 @@ from kilotune.link.messages import REQUESTS, Access, Kind, WindowResult
 from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
-from kilotune.terms import Guard, Lock, Phase, Scorer, StreamKind, named
+from kilotune.terms import Acknowledgement, Guard, Lock, Phase, Scorer, StreamKind, named
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -122,6 +123,28 @@ class Device:
     def life(self) -> messages.Life:
         """What a device that goes on learning knows of time: age, phases, drifts, alarm."""
         return self._client.ask(messages.Life, Kind.life)
+
+    def acknowledge(self, what: Acknowledgement | str) -> messages.Checkpoint:
+        """Answers an alarm; committed at once, and undone by `rollback`.
+
+        "normal": the machine is like this from now on. For as many records as a first phase has, the device learns from
+        what is not more than 1 log2 worse than the alarm; then it trains, and takes its anchor anew. "fault": it was
+        one; what was recorded since the last phase leaves the stored windows. Raises KilotuneError `wrong_state` where
+        there is no alarm to accept, or the device learns once.
+        """
+        self.require_model()
+        self._settled_phase()
+        request = messages.AcknowledgeRequest(what=named(Acknowledgement, what))
+        with self._room_told(), self._life_told("there is no alarm, or one is being learned as normal already"):
+            return self._client.ask(messages.Checkpoint, Kind.acknowledge, request)
+
+    def set_alarm_rule(self, alarmed: int, of: int) -> messages.Checkpoint:
+        """From now on so many alarmed records, of `of` (at most 8) in a row, are an alarm; committed at once."""
+        self.require_model()
+        LifeSettings(alarmed=alarmed, of=of)
+        self._settled_phase()
+        with self._room_told(), self._life_told("it is in its first phase"):
+            return self._client.ask(messages.Checkpoint, Kind.alarm_rule, messages.AlarmRule(alarmed=alarmed, of=of))
 
     def _greet(self, hello: messages.Hello, *, just_unlocked: bool = False) -> None:
         """Authenticates if the key is here, then asks which model runs. From then on no answer counts without a tag."""
@@ -461,6 +484,19 @@ class Device:
         """
         with self._room_told():
             return self._checkpoint(Kind.commit_candidate if candidate else Kind.commit)
+
+    @contextmanager
+    def _life_told(self, why_not: str) -> Iterator[None]:
+        """Where a device that goes on learning refuses by its state, or one does not, the refusal says so."""
+        try:
+            yield
+        except RefusedError as error:
+            if error.code != "wrong_state":
+                raise
+            lives = bool(self.life().lives)
+            hint = "`kilotune status` shows its state" if lives else "begin with `kilotune stream --learn --lives`"
+            text = why_not if lives else "the device does not go on learning"
+            raise RefusedError(error.status, error.detail, error.doing, text).with_hint(hint) from error
 
     @contextmanager
     def _room_told(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ PROFILE_SECTION_BYTES = ProfileSection.LAYOUT.size
 MAX_WINDOWS = 255
 LEAST_EARLY = 3
 LEAST_FEATURE_SCALE, LEAST_RESIDUAL_SCALE = 8, 1
+JUDGED = 4  # windows of a record that a device judges and learns from
 LEAST_ALONE_WINDOWS = 8  # of these, two are held back
 # Defaults of training; docs/DESIGN.md says how they were found.
 DEFAULT_LEARNING_RATE, DEFAULT_PASSES = 0.5, 40
@@ -42,6 +43,12 @@ class LifeSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise _refuse(f"a device is to go on learning with {name} {value}", f"use {low} to {high}")
+
+    @property
+    def first_windows(self) -> int:
+        """Windows that the device learns from in the first phase: of each record four, or as many as it has."""
+        every = -(-self.record // JUDGED)
+        return self.first * -(-self.record // every)
 
     def of_settings(self, once: CalibrationSettings) -> CalibrationSettings:
         return replace(once, life_alarmed=self.alarmed, life_of=self.of, life_record=self.record, life_first=self.first)
@@ -98,7 +105,8 @@ class CalibrationSettings:
     ) -> CalibrationSettings:
         """The settings that suit `loss`: a classifier's few windows of all classes say little about means and levels.
 
-        `alone_windows` None: twice the reservoir. A classifier cannot learn alone, as it needs labels.
+        `alone_windows` None: twice the reservoir; those of the first phase, where the device goes on learning. A
+        classifier cannot learn alone, as it needs labels.
         """
         if not 1 <= windows <= MAX_WINDOWS:
             raise _refuse(f"the reservoir has {windows} windows", f"1 to {MAX_WINDOWS} are possible")
@@ -115,7 +123,8 @@ class CalibrationSettings:
             if life is not None:
                 raise _refuse("a classifier cannot go on learning alone, as it needs labels", "omit life")
             return cls(windows=windows, mean_pseudo=32, feature_pseudo=32, level=False, alone_windows=0)
-        alone = max(2 * windows, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
+        usual = 2 * windows if life is None else life.first_windows
+        alone = max(usual, LEAST_ALONE_WINDOWS) if alone_windows is None else alone_windows
         if alone != 0 and not LEAST_ALONE_WINDOWS <= alone <= 0xFFFF:
             raise _refuse(
                 f"the device is to learn alone from {alone} windows",

@@ -52,7 +52,7 @@ class Place(NamedTuple):
         return values.astype(self.dtype).reshape(self.shape)
 
 
-LIFE_HEAD_BYTES = 40
+LIFE_HEAD_BYTES = 60
 
 
 def calibration_arrays(features: int, outputs: int, windows: int, early: int, lives: bool = False) -> dict[str, Place]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kilotune.device.learning import LearnOptions
+from kilotune.device.life_words import LifeStory, story_of
 from kilotune.errors import KilotuneError
 from kilotune.link.status import RefusedError
 from kilotune.studies.verdict import Verdict, verdict
@@ -45,6 +46,7 @@ class StreamSummary:
     refused: int
     committed: bool  # what was learned is in the device's flash
     verdicts: tuple[Verdict, ...] = ()  # one a recording that was scored
+    life: LifeStory | None = None  # what a device that goes on learning says at the end; None: it learns once
 
 
 def learn(
@@ -226,7 +228,9 @@ def run(
         verdicts.append(verdict(recording.name, windows, taught=known))
         seen += windows
     anomalies, refused = sum(w.anomaly for w in seen), sum(bool(w.refused) for w in seen)
-    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts))
+    story = story_of(device)
+    life = story if story.state != "learns once" else None
+    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts), life)
 
 
 def _commit(device: Device, on_refused: Callable[[RefusedError], None] | None) -> bool:

@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 
 def test_every_command_loads_and_has_help_an_example_and_json() -> None:
     assert set(commands()) == set(Kilotune.homes)
-    assert len(Kilotune.homes) == 29
+    assert len(Kilotune.homes) == 32
     for name, command in commands().items():
         assert command.help, name
         assert command.example.startswith(f"kilotune {name}"), name

@@ -118,7 +118,9 @@ def test_both_spellings_of_a_loss_compile_the_same_image(desk: Path, spelling: s
     assert Path("r.ktm").read_bytes() == kilotune.compile("c.tflite", loss=Loss.classification).content
 
 
-def test_what_nobody_asks_for_is_what_the_library_does(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_asks_for_is_what_the_library_does_and_a_device_that_goes_on_learning_where_it_can(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[CompileOptions] = []
     compile_with = compiler.compile_with
 
@@ -128,7 +130,8 @@ def test_what_nobody_asks_for_is_what_the_library_does(desk: Path, monkeypatch: 
 
     monkeypatch.setattr(compiler, "compile_with", noted)
     assert ended(*COMPILE) == 0
-    assert seen == [CompileOptions()]
+    assert ended(*COMPILE, "--once") == 0
+    assert seen == [CompileOptions(life="auto"), CompileOptions()]
     assert set(SEARCHED) - {"chosen"} <= compile_options.names
 
 

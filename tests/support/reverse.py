@@ -121,9 +121,11 @@ def _max(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
 
 
 def _mean(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:
-    shape = r.tensors[op.input].shape
-    kept = [1 if op.words[2] >> axis & 1 else n for axis, n in enumerate(shape)]
-    return [(op.input, np.broadcast_to(g.reshape(kept) * g.size / np.prod(shape), shape))]
+    """What the forward pass multiplies sums by: one over their count, or for SUM 1."""
+    x, y = r.tensors[op.input], r.tensors[op.output]
+    kept = [1 if op.words[2] >> axis & 1 else n for axis, n in enumerate(x.shape)]
+    factor = op.words[0] * 2.0 ** (int(np.int32(np.uint32(op.words[1]))) - 31) * y.scale / x.scale
+    return [(op.input, np.broadcast_to(g.reshape(kept) * factor, x.shape))]
 
 
 def _lookup(r: ImageEntries, op: OpEntry, values: list[Any], g: Floats) -> Parts:

@@ -211,8 +211,8 @@ def _nearest(n: int, out: int, align_corners: bool, half_pixel_centers: bool) ->
     return [int(i) for i in np.clip(chosen, 0, n - 1)]
 
 
-def lower_slice(context: Lowering) -> Gather:
-    """STRIDED_SLICE with constant bounds."""
+def sliced(context: Lowering) -> list[list[int]]:
+    """The indices that a STRIDED_SLICE with constant bounds takes, for each dimension of its input."""
     source = context.tensor(0)
     check_int8(context, source)
     check_same_quantisation(context, source)
@@ -228,8 +228,7 @@ def lower_slice(context: Lowering) -> Gather:
             continue
         bounds = slice(None if begin_mask >> axis & 1 else first, None if end_mask >> axis & 1 else last, stride)
         indices[axis] = numbers[bounds]
-    maps = indices[1:] if len(indices) > 1 else indices
-    return _gather(context, [[0]] * (3 - len(maps)) + maps[-3:])
+    return indices
 
 
 def lower_reverse(context: Lowering) -> Gather:

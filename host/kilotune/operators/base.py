@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Activation:
     @property
     def elements(self) -> int:
         return self.positions * self.channels
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,15 +321,34 @@ def pack_op(
     return entry.pack()
 
 
+Extents = tuple[int, int, int]  # height, width, channels
+
+
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """What an operator can read while it lowers itself."""
+    """What an operator can read while it lowers itself, and the ops that it needs before its last one."""
 
     model: TfliteModel
     operator: Operator
     # Index of the activation that holds a tensor of the file; created on first use.
     activation: Callable[[int], int]
     activations: list[Activation]
+    emitted: list[ImageOp] = field(default_factory=list)
+
+    def emit(self, op: ImageOp) -> int:
+        """Adds an op before the operator's last one; returns the activation that it writes."""
+        self.emitted.append(op)
+        return op.output
+
+    def temporary(self, extents: Extents, scale: np.float32, zero_point: int) -> int:
+        """A new activation between two ops of this operator, without a tensor in the file."""
+        name = f"{self.output_name}, part {len(self.emitted) + 1}"
+        self.activations.append(Activation(name, *extents, scale, zero_point, -1))
+        return len(self.activations) - 1
+
+    @property
+    def output_name(self) -> str:
+        return self.model.tensors[self.operator.outputs[0]].short_name if self.operator.outputs else "?"
 
     def refuse(self, what: str, hint: str) -> KilotuneError:
         return KilotuneError("unsupported_model", f"{self.model.describe(self.operator)} {what}", hint)

@@ -21,7 +21,8 @@ from kilotune.operators.base import (
     write_training,
 )
 from kilotune.operators.checks import activation_range, check_int8, extents_of
-from kilotune.operators.lookup import Lookup, requantise
+from kilotune.operators.lookup import Lookup
+from kilotune.operators.views import viewed
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
@@ -102,16 +103,37 @@ def lower(context: Lowering) -> ImageOp:
             "subtracts from a constant of several values, or has two constants",
             "subtract the constant instead, and change signs in the layer after it",
         )
-    constant = _constant_of(context, second, output) if second.constant else np.zeros((0, 0, 0), np.int8)
+    if not second.constant and first.shape == second.shape == output.shape:
+        return _alike(context, first, second, output)
+    constant = constant_of(context, second, output) if second.constant else np.zeros((0, 0, 0), np.int8)
     extents = constant.shape if second.constant else extents_of(context, second)
     _check_broadcast(context, extents_of(context, first), extents, extents_of(context, output))
+    inputs = context.activation(first.index), NO_TENSOR if second.constant else context.activation(second.index)
+    return _made(context, first, second, output, inputs, constant)
+
+
+def _alike(context: Lowering, first: Tensor, second: Tensor, output: Tensor) -> Elementwise:
+    """Of two tensors of one shape, whatever it is: all three are seen in the output's."""
+    extents = context.activations[context.activation(output.index)].extents
+    inputs = tuple(viewed(context, context.activation(t.index), extents) for t in (first, second))
+    return _made(context, first, second, output, (inputs[0], inputs[1]), np.zeros((0, 0, 0), np.int8))
+
+
+def _made(
+    context: Lowering,
+    first: Tensor,
+    second: Tensor,
+    output: Tensor,
+    inputs: tuple[int, int],
+    constant: npt.NDArray[np.int8],
+) -> Elementwise:
     return Elementwise(
         source=context.operator.index,
         name=output.short_name,
-        input=context.activation(first.index),
+        input=inputs[0],
         output=context.activation(output.index),
         operator=context.operator.opcode,
-        input2=NO_TENSOR if second.constant else context.activation(second.index),
+        input2=inputs[1],
         constant=constant,
         zero_point=second.zero_point,
         scalings=_scalings(context, first, second, output),
@@ -120,7 +142,7 @@ def lower(context: Lowering) -> ImageOp:
     )
 
 
-def _constant_of(context: Lowering, tensor: Tensor, output: Tensor) -> npt.NDArray[np.int8]:
+def constant_of(context: Lowering, tensor: Tensor, output: Tensor) -> npt.NDArray[np.int8]:
     """As (height, width, channels); shapes are aligned at their ends."""
     shape = (1,) * (len(output.shape) - len(tensor.shape)) + tensor.shape
     if len(shape) > 4 or len(shape) != len(output.shape) or (len(shape) > 1 and shape[0] != 1):
@@ -154,21 +176,22 @@ def _with_number(context: Lowering, first: Tensor, second: Tensor, output: Tenso
     scalings = _scalings(context, first, second, output)
     if context.operator.opcode == "MUL":
         slope = number * float(constant.scale)
-        results = [requantise(int(v) * number, *scalings[0]) for v in centred]
+        results = [fixed_point.requantise(int(v) * number, *scalings[0]) for v in centred]
     else:
         signs = np.array((1, -1 if context.operator.opcode == "SUB" else 1))
         place = 1 if source is second else 0
         slope = float(signs[place])
-        other = int(signs[1 - place]) * requantise(number << LEFT_SHIFT, *scalings[1 - place])
-        scaled = [requantise(int(v) << LEFT_SHIFT, *scalings[place]) for v in centred]
-        results = [requantise(int(signs[place]) * v + other, *scalings[2]) for v in scaled]
+        other = int(signs[1 - place]) * fixed_point.requantise(number << LEFT_SHIFT, *scalings[1 - place])
+        scaled = [fixed_point.requantise(int(v) << LEFT_SHIFT, *scalings[place]) for v in centred]
+        results = [fixed_point.requantise(int(signs[place]) * v + other, *scalings[2]) for v in scaled]
     low, high = activation_range(context, output.scale, output.zero_point)
+    target = context.activation(output.index)
     exact = np.array(results, np.int64) + output.zero_point
     return Lookup(
         source=context.operator.index,
         name=output.short_name,
-        input=context.activation(source.index),
-        output=context.activation(output.index),
+        input=viewed(context, context.activation(source.index), context.activations[target].extents),
+        output=target,
         operator=context.operator.opcode,
         table=np.clip(exact, low, high).astype(np.int8),
         slopes=np.where((exact <= low) | (exact >= high), 0.0, slope),

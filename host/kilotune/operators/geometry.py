@@ -87,6 +87,8 @@ def of_window(
 
 def spatial(context: Lowering, tensor: Tensor) -> tuple[int, int]:
     """(height, width) of a tensor of four dimensions."""
+    if len(tensor.shape) == 4 and tensor.shape[0] != 1:
+        raise context.refuse(f"has a batch of {tensor.shape[0]}", "convert the model with batch size 1")
     if len(tensor.shape) != 4:
         raise context.refuse(f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported")
     return tensor.shape[1], tensor.shape[2]

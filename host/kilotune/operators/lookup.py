@@ -1,5 +1,4 @@
-"""Functions of one value as a table of 256: RELU, RELU6, RELU_N1_TO_1, LEAKY_RELU, HARD_SWISH, LOGISTIC, TANH
-and QUANTIZE from int8 to int8.
+"""Functions of one value as a table of 256: activations, ABS, EXP, LOG, SQRT, RSQRT, and QUANTIZE from int8 to int8.
 
 The tables are those of TensorFlow Lite's reference kernels. For LOGISTIC and TANH that is a float32 function
 rounded to the output's scale; TensorFlow Lite Micro computes them in fixed point, which can differ by one.
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kilotune.operators import functions
 from kilotune.operators.base import (
     Activation,
     Lowering,
@@ -25,7 +25,8 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
-from kilotune.operators.checks import check_int8, extents_of
+from kilotune.operators.checks import check_int8
+from kilotune.operators.views import viewed
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
@@ -82,31 +83,65 @@ def lower(context: Lowering) -> Lookup:
     """Reads one operator that maps each value separately."""
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
-    if extents_of(context, source) != extents_of(context, output):
+    if source.elements != output.elements:
         raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", "the shape must not change")
     kind, alpha = context.operator.opcode, context.operator.options.alpha
+    if kind == "GELU" and context.operator.options.approximate:
+        kind = "GELU BY TANH"
     if kind == "LEAKY_RELU" and not 0 <= alpha <= 1e3:
         raise context.refuse(f"has a slope of {alpha:g}", "slopes from 0 to 1000 are supported")
     x = (np.arange(-128, 128) - source.zero_point) * float(source.scale)
-    table, slopes = _table(kind, alpha, source, output), _slope(kind, alpha, x)
-    # No gradient passes where the exact value is beyond the output's range.
-    exact = _FUNCTIONS[kind](x, alpha) / float(output.scale) + output.zero_point
-    slopes = np.where((exact < -128.5) | (exact > 127.5), 0.0, slopes)
+    with np.errstate(all="ignore"):
+        return _made(context, kind, alpha, x)
+
+
+def _made(context: Lowering, kind: str, alpha: float, x: Slopes) -> Lookup:
+    source, output = context.tensor(0), context.output_tensor()
+    table = _table(kind, alpha, source, output)
+    if kind in _FUNCTIONS:
+        exact, slopes = _FUNCTIONS[kind](x, alpha), _slope(kind, alpha, x)
+    else:
+        exact, slopes = functions.SMOOTH[kind](x), functions.slopes(functions.SMOOTH[kind], x)
+    return lookup(context, source, output, table, slopes, exact)
+
+
+def lower_function(context: Lowering) -> Lookup:
+    """Operators in float32 between int8 tensors, as one table: dequantised, computed, quantised."""
+    source, output = context.tensor(0), context.output_tensor()
+    function = context.operator.options.function
+    if function is None or source.elements != output.elements:
+        raise context.refuse("changes the number of values in float32", "keep the layer in int8")
+    x = (np.arange(-128, 128) - source.zero_point) * float(source.scale)
+    with np.errstate(all="ignore"):
+        y = function(x.astype(np.float32)).astype(np.float32) / np.float32(output.scale)
+        table = functions.whole(y.astype(np.float64)) + output.zero_point
+        return lookup(context, source, output, table, functions.slopes(function, x), function(x))
+
+
+def lookup(
+    context: Lowering, source: Tensor, output: Tensor, table: Table, slopes: Slopes, exact: npt.NDArray[Any]
+) -> Lookup:
+    """An op with these tables; no gradient passes where the `exact` value is beyond the output's range."""
+    target = context.activation(output.index)
+    places = exact / float(output.scale) + output.zero_point
+    inside = (places >= -128.5) & (places <= 127.5)  # false for what is no number
     return Lookup(
         source=context.operator.index,
         name=output.short_name,
-        input=context.activation(source.index),
-        output=context.activation(output.index),
-        operator=kind,
+        input=viewed(context, context.activation(source.index), context.activations[target].extents),
+        output=target,
+        operator=context.operator.opcode,
         table=np.clip(table, -128, 127).astype(np.int8),
-        slopes=slopes,
+        slopes=np.where(inside, slopes, 0.0),
     )
 
 
 def _table(kind: str, alpha: float, source: Tensor, output: Tensor) -> Table:
     centred = np.arange(-128, 128, dtype=np.int64) - source.zero_point
-    if kind in ("LOGISTIC", "TANH"):
-        return _rounded_function(kind, centred, source, output)
+    if kind in functions.FROM_FLOAT:
+        return functions.table_of(functions.SMOOTH[kind], source, output)
+    if kind in _FIXED:
+        return _FIXED[kind](centred, source, output)
     if kind == "HARD_SWISH":
         return _hard_swish(centred, source.scale, output.scale) + output.zero_point
     ratio = float(np.float32(source.scale / output.scale))
@@ -122,30 +157,7 @@ def _table(kind: str, alpha: float, source: Tensor, output: Tensor) -> Table:
 
 def _scale(values: Table, factor: float) -> Table:
     multiplier, shift = fixed_point.quantise_multiplier(factor)
-    return np.array([requantise(int(v), multiplier, shift) for v in values], np.int64)
-
-
-def requantise(x: int, multiplier: int, shift: int) -> int:
-    """TensorFlow Lite's MultiplyByQuantizedMultiplier, rounding twice."""
-    limit = (1 << 31) - 1
-    x = max(-limit - 1, min(limit, x << max(shift, 0)))
-    high = (x * multiplier + (1 << 30)) >> 31
-    return _divide_by_power_of_two(high, max(-shift, 0))
-
-
-def _divide_by_power_of_two(x: int, n: int) -> int:
-    mask = (1 << n) - 1
-    return (x >> n) + ((x & mask) > (mask >> 1) + (x < 0))
-
-
-def _rounded_function(kind: str, centred: Table, source: Tensor, output: Tensor) -> Table:
-    x = np.float32(source.scale) * centred.astype(np.float32)
-    y = np.tanh(x) if kind == "TANH" else np.float32(1) / (np.float32(1) + np.exp(-x))
-    inverse = np.float32(1) / np.float32(output.scale)
-    scaled = (y.astype(np.float32) * inverse).astype(np.float64)
-    rounded = np.floor(np.abs(scaled) + 0.5) * np.sign(scaled)
-    table: Table = rounded.astype(np.int64) + output.zero_point
-    return table
+    return np.array([fixed_point.requantise(int(v), multiplier, shift) for v in values], np.int64)
 
 
 def _hard_swish(centred: Table, source_scale: np.float32, output_scale: np.float32) -> Table:
@@ -164,11 +176,11 @@ def _hard_swish(centred: Table, source_scale: np.float32, output_scale: np.float
         if relu_shift > 0:
             reluish = _short(reluish << 1)
         elif relu_shift < 0:
-            reluish = _divide_by_power_of_two(reluish, -relu_shift)
+            reluish = fixed_point.divide_by_power_of_two(reluish, -relu_shift)
         reluish = (reluish + (1 << 15)) >> 1
         product = reluish * preshift
         truncated = _short(abs(product) // (1 << 15) * (1 if product >= 0 else -1))
-        result.append(_divide_by_power_of_two(truncated, max(-out_shift, 0)))
+        result.append(fixed_point.divide_by_power_of_two(truncated, max(-out_shift, 0)))
     return np.array(result, np.int64)
 
 
@@ -198,7 +210,9 @@ _FUNCTIONS: dict[str, Callable[[Slopes, float], npt.NDArray[Any]]] = {
     "TANH": lambda x, _: np.tanh(x),
     "QUANTIZE": lambda x, _: x,
 }
-KINDS = tuple(_FUNCTIONS)
+# Those that exist as int8 kernels, in fixed point.
+_FIXED = {"ABS": functions.absolute, "RSQRT": functions.reciprocal_root, "SQRT": functions.root}
+KINDS = (*_FUNCTIONS, *_FIXED, "ELU", "EXP", "GELU", "LOG")
 
 
 def _slope(kind: str, alpha: float, x: Slopes) -> Slopes:

@@ -81,7 +81,7 @@ class Mean(ParameterFree):
 
     @property
     def gradient_gain(self) -> float:
-        return 1.0 / self.count
+        return 1.0 if self.operator == "SUM" else 1.0 / self.count
 
     def write(self, sections: SectionWriter, plan: OpPlan) -> bytes:
         return pack_op(
@@ -145,7 +145,7 @@ def lower_max(context: Lowering) -> Pool:
 
 
 def lower_mean(context: Lowering) -> Mean:
-    """MEAN over all positions (Keras' global average pool), or over some of height, width and channels."""
+    """MEAN over all positions (Keras' global average pool), or over some of height, width and channels; SUM."""
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     numbers, reduced, kept = _reduction(context, source)
@@ -162,8 +162,8 @@ def lower_mean(context: Lowering) -> Mean:
         name=output.short_name,
         input=context.activation(source.index),
         output=context.activation(output.index),
-        operator="MEAN",
-        scaling=_mean_scaling(source, output, count),
+        operator=context.operator.opcode,
+        scaling=_mean_scaling(source, output, 1 if context.operator.opcode == "SUM" else count),
         axes=sum(1 << axis for axis in reduced),
         count=count,
     )

@@ -94,3 +94,16 @@ def softmax_scaling(beta: float, input_scale: np.float32) -> tuple[int, int, int
     multiplier, shift = quantise_multiplier(real)
     radius = math.floor(((1 << SOFTMAX_INTEGER_BITS) - 1) * (1 << (31 - SOFTMAX_INTEGER_BITS)) / (1 << shift))
     return multiplier, shift, -radius
+
+
+def requantise(x: int, multiplier: int, shift: int) -> int:
+    """TensorFlow Lite's MultiplyByQuantizedMultiplier, rounding twice."""
+    limit = (1 << 31) - 1
+    x = max(-limit - 1, min(limit, x << max(shift, 0)))
+    high = (x * multiplier + (1 << 30)) >> 31
+    return divide_by_power_of_two(high, max(-shift, 0))
+
+
+def divide_by_power_of_two(x: int, n: int) -> int:
+    mask = (1 << n) - 1
+    return (x >> n) + ((x & mask) > (mask >> 1) + (x < 0))

@@ -93,13 +93,17 @@ class Options:
     dilation: tuple[int, int] = (1, 1)
     window: tuple[int, int] = (1, 1)  # of pooling
     alpha: float = 0.0
-    axis: int = 0
+    approximate: bool = False  # GELU by tanh
+    axis: int = 0  # or the block of DEPTH_TO_SPACE, the mode of MIRROR_PAD
+    batch: int = 0  # leading dimensions of GATHER that go with those of the indices
     align_corners: bool = False
     half_pixel_centers: bool = False
     masks: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # begin, end, ellipsis, new axis, shrink axis
     cell_limit: float = 0.0  # of an LSTM's states, 0: none
     projection_limit: float = 0.0
     time_major: bool = False
+    # Of one value, in float32 between int8 tensors: not in the file, but what several of its operators amount to.
+    function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +366,10 @@ def _read_lstm(o: Any) -> Options:
     )
 
 
+def _read_gather(o: Any) -> Options:
+    return Options(axis=int(o.Axis()), batch=int(o.BatchDims()))
+
+
 # Options table of the schema and its reader, by operator.
 _READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
     "FULLY_CONNECTED": ("FullyConnectedOptions", _read_dense),
@@ -381,6 +389,13 @@ _READERS: dict[str, tuple[str, Callable[[Any], Options]]] = {
         "ConcatenationOptions",
         lambda o: Options(activation=_activation(o), axis=int(o.Axis())),
     ),
+    "PACK": ("PackOptions", lambda o: Options(axis=int(o.Axis()))),
+    "UNPACK": ("UnpackOptions", lambda o: Options(axis=int(o.Axis()))),
+    "GATHER": ("GatherOptions", _read_gather),
+    "MIRROR_PAD": ("MirrorPadOptions", lambda o: Options(axis=int(o.Mode()))),
+    "DEPTH_TO_SPACE": ("DepthToSpaceOptions", lambda o: Options(axis=int(o.BlockSize()))),
+    "SPACE_TO_DEPTH": ("SpaceToDepthOptions", lambda o: Options(axis=int(o.BlockSize()))),
+    "GELU": ("GeluOptions", lambda o: Options(approximate=bool(o.Approximate()))),
     "LEAKY_RELU": ("LeakyReluOptions", lambda o: Options(alpha=float(o.Alpha()))),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", _read_resize),
     "STRIDED_SLICE": ("StridedSliceOptions", _read_slice),

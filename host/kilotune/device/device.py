@@ -133,7 +133,7 @@ class Device:
         there is no alarm to accept, or the device learns once.
         """
         self.require_model()
-        self._settled_phase()
+        self.settled_phase()
         request = messages.AcknowledgeRequest(what=named(Acknowledgement, what))
         with self._room_told(), self._life_told("there is no alarm, or one is being learned as normal already"):
             return self._client.ask(messages.Checkpoint, Kind.acknowledge, request)
@@ -142,7 +142,7 @@ class Device:
         """From now on so many alarmed records, of `of` (at most 8) in a row, are an alarm; committed at once."""
         self.require_model()
         LifeSettings(alarmed=alarmed, of=of)
-        self._settled_phase()
+        self.settled_phase()
         with self._room_told(), self._life_told("it is in its first phase"):
             return self._client.ask(messages.Checkpoint, Kind.alarm_rule, messages.AlarmRule(alarmed=alarmed, of=of))
 
@@ -345,7 +345,7 @@ class Device:
         `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
         """
         self._require_features(rate_hz)
-        phase = self._settled_phase()
+        phase = self.settled_phase()
         if phase not in (Phase.idle, Phase.detect):
             # In a learn phase, the device would learn from these windows.
             raise local_error(
@@ -374,10 +374,10 @@ class Device:
         values = model.features if ready_features else model.axes
         spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window, frame_bytes=2 * values)
         if self._image is not None and self._image.reservoir.lives:
-            self._settled_phase()
+            self.settled_phase()
         return SampleStream(self._client, self._hello, spec, self._stream)
 
-    def _settled_phase(self) -> Phase:
+    def settled_phase(self) -> Phase:
         """The device's phase; what a device that goes on learning does by itself is waited for, within limits."""
         phase, end = self.status().phase, self._clock() + _PHASE_S
         while phase is Phase.train and self.life().lives and self._clock() < end:

@@ -37,7 +37,7 @@ from kilotune.link.messages import REQUESTS, Access, Kind, WindowResult
 from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
-from kilotune.terms import Acknowledgement, Guard, Lock, Phase, Scorer, StreamKind, named
+from kilotune.terms import Acknowledgement, Apart, Guard, Lock, Phase, Scorer, StreamKind, named
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -260,6 +260,7 @@ class Device:
         guard: Guard | str = "all",
         recalibrate: bool = False,
         lives: bool = False,
+        apart: Apart | str = "report",
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
@@ -276,8 +277,11 @@ class Device:
         continue from the checkpoint; such a phase refuses windows unlike the first healthy ones, and is undone if it
         would make the device less sensitive (`status().guard` says why). `guard` "gate": refuse windows by their score
         only; "none": refuse none. `recalibrate`: with `resume`, follow an ageing machine, slowly and within limits.
-        `lives`: go on learning afterwards, in phases of its own; the image must be compiled for that. If
-        learning is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
+        `lives`: go on learning afterwards, in phases of its own; the image must be compiled for that.
+        `apart`: what becomes of windows of a first phase that lie apart from all others, as a group (a fault that was
+        there already, or a second state of the machine): "report" learns from them, and the report's `apart` counts
+        them; "leave_out" does not learn from them; "ignore" does not look for them. If learning
+        is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
         Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
         `timeout` or `device_lost`.
         """
@@ -300,6 +304,7 @@ class Device:
             guard=named(Guard, guard),
             recalibrate=recalibrate,
             lives=lives,
+            apart=named(Apart, apart),
         )
         return self.learn_with(
             samples,

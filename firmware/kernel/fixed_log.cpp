@@ -34,12 +34,16 @@ int32_t log2_q16(uint64_t value) {
 }
 
 uint32_t exp2_q31(uint32_t fraction_q16) {
-  uint32_t segment = 0;
-  while (2u * kLog2Q15[segment + 1] <= fraction_q16 && segment < kSegments - 1) ++segment;
+  // log2(1 + x) >= x, so the segment is the one at this place or up to three before it.
+  uint32_t segment = fraction_q16 >> (16 - kSegmentBits);
+  while (2u * kLog2Q15[segment] > fraction_q16) --segment;
   const uint32_t low = 2u * kLog2Q15[segment];
   const uint32_t step = 2u * kLog2Q15[segment + 1] - low;
-  const uint64_t within = (static_cast<uint64_t>(fraction_q16 - low) << kFractionBits) / step;
-  return 0x80000000u + (segment << kFractionBits) + static_cast<uint32_t>(within);
+  // ((fraction - low) << 26) / step, in two divisions of 32 bits; the step is below 2^12.
+  const uint32_t high = (fraction_q16 - low) << (kFractionBits / 2);
+  const uint32_t rest = (high % step) << (kFractionBits / 2);
+  const uint32_t within = (high / step << (kFractionBits / 2)) + rest / step;
+  return 0x80000000u + (segment << kFractionBits) + within;
 }
 
 int32_t log2_above_floor_q16(uint64_t sum, int32_t scale_q16, int32_t floor_q16) {

@@ -14,7 +14,6 @@ from kilotune.errors import KilotuneError
 from kilotune.wire_terms import (
     Acknowledgement,
     AlarmCause,
-    Apart,
     Chip,
     Guard,
     Lock,
@@ -33,7 +32,6 @@ __all__ = [
     "Q10",
     "Acknowledgement",
     "AlarmCause",
-    "Apart",
     "Chip",
     "Guard",
     "Lock",

@@ -39,9 +39,17 @@ nb::object features(nb::bytes image, uint32_t section, const Samples& samples) {
     Window window;
     window.open(ring.data(), config.window, config.hop, config.axes);
     size_t w = 0;
-    for (size_t i = 0; i < n; ++i) {
-      if (!window.push(samples.data() + i * config.axes)) continue;
-      features_compute(config, window.ring(), window.first(), scratch.data(),
+    const uint8_t* frames = reinterpret_cast<const uint8_t*>(samples.data());
+    for (size_t i = 0; i < n;) {
+      const auto left = static_cast<uint32_t>(std::min<size_t>(n - i, config.window));
+      bool complete = false;
+      const uint32_t taken = window.take(frames + 2 * i * config.axes, left, complete);
+      i += taken;
+      if (!complete) continue;
+      AxisRange ranges[kMaxAxes];
+      for (uint32_t axis = 0; axis < config.axes; ++axis)
+        ranges[axis] = range_of(window.ring() + axis, config.window, config.axes);
+      features_compute(config, window.ring(), window.first(), ranges, scratch.data(),
                        out.data() + w++ * config.features_total);
     }
   }

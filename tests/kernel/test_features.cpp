@@ -26,7 +26,10 @@ std::vector<int16_t> compute(const SectionSpec& spec, const Samples& ring, uint3
   // A guard behind the scratch area and the output shows writes beyond them.
   std::vector<int32_t> scratch(feature_scratch_bytes(config) / 4 + 1, 0x5A5A5A5A);
   std::vector<int16_t> out(config.features_total + 1u, 0x5A5A);
-  features_compute(config, ring.data(), first, scratch.data(), out.data());
+  AxisRange ranges[kMaxAxes];
+  for (uint32_t axis = 0; axis < config.axes; ++axis)
+    ranges[axis] = range_of(ring.data() + axis, config.window, config.axes);
+  features_compute(config, ring.data(), first, ranges, scratch.data(), out.data());
   CHECK(scratch.back() == 0x5A5A5A5A);
   CHECK(out.back() == 0x5A5A);
   out.pop_back();

@@ -26,7 +26,8 @@ std::vector<int32_t> quarter_wave(uint32_t points) {
 // Largest distance of any part of any bin from the definition, in units of the output.
 double worst_error(const std::vector<int32_t>& x) {
   const auto points = static_cast<uint32_t>(x.size());
-  std::vector<int32_t> got = x;
+  std::vector<int32_t> got(points);
+  for (uint32_t i = 0; i < points; ++i) got[2 * fft_place(i / 2, points) + i % 2] = x[i];
   fft_real(got.data(), points, quarter_wave(points).data());
   double worst = 0;
   for (uint32_t k = 0; k <= points / 2; ++k) {

@@ -47,6 +47,10 @@ void dot4_q(const int8_t* w, const int8_t* x, uint32_t n, int32_t sums[4]);
 // One row of trained weights: the effective weight is w[i] >> 8, x is offset by -zero_point.
 int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t n);
 
+// A layer of such rows (out, in).
+void dense_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t in, uint32_t out,
+                   const DenseBias& bias, Finish& finish);
+
 // values[i] = sum over o of m[o] * w(o, i) for i < in: frozen weights (out, in) int8, or trained
 // ones (out, in) int16 of which the high byte counts. The planner's mantissa width keeps the sums
 // in int32.

@@ -84,6 +84,12 @@ int32_t dot_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint3
   return acc;
 }
 
+void dense_trained(const int16_t* w, const int8_t* x, int32_t zero_point, uint32_t in, uint32_t out,
+                   const DenseBias& bias, Finish& finish) {
+  for (uint32_t o = 0; o < out; ++o, w += in)
+    finish.put(o, bias.at(o) + dot_trained(w, x, zero_point, in));
+}
+
 void transpose_multiply(const int8_t* w, const int16_t* m, uint32_t out, uint32_t in,
                         int32_t* values) {
   columns<false>(w, m, out, in, in, values);

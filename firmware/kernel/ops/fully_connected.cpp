@@ -68,8 +68,12 @@ void forward(const Execution& run, const Op& op, bool training) {
   Finish finish = make_finish(run, op, yt, training);
   if (trains_weights<kWhole>(op)) {
     const int16_t* w = reinterpret_cast<const int16_t*>(run.adapter + op.weight_param);
-    for (uint32_t o = 0; o < out; ++o, w += in)
-      finish.put(o, bias.at(o) + dot_trained(w, x, xt.zero_point, in));
+    if (!kSmallCode) {
+      dense_trained(w, x, xt.zero_point, in, out, bias, finish);
+    } else {
+      for (uint32_t o = 0; o < out; ++o, w += in)
+        finish.put(o, bias.at(o) + dot_trained(w, x, xt.zero_point, in));
+    }
   } else {
     dense_layer(frozen_weights(model, op), x, in, out, bias, finish);
   }

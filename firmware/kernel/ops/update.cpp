@@ -83,6 +83,40 @@ namespace {
   step.random = random;
 }
 
+// The same where each bias has a factor of its own, rate * kb: as many as their scales allow.
+// Returns how many.
+[[gnu::noinline]] uint32_t descend_each(int32_t* delta, const int16_t* mantissa, uint32_t count,
+                                        const uint8_t* kb, int exponent, Step& step) {
+  Random random = step.random;
+  const uint32_t rate = step.rate.mantissa;
+  const int rate_exponent = step.rate.exponent;
+  uint32_t o = 0;
+  for (; o < count; ++o, kb += 4) {
+    const Real own = load_real(kb);
+    // The product of two mantissas has 31 or 32 bits: make_real's rounding, without its other
+    // cases.
+    const uint32_t product = rate * own.mantissa;
+    const int drop = product >> 31 != 0 ? 16 : 15;
+    const uint32_t rounded = ((product >> (drop - 1)) + 1) >> 1;
+    const bool carries = rounded >> 16 != 0;
+    const int32_t factor = static_cast<int32_t>(carries ? 0x2000u : rounded >> 2);
+    const int factor_exponent = rate_exponent + own.exponent + drop + (carries ? 1 : 0);
+    const int scale = exponent + factor_exponent + 2;
+    const bool clamped =
+        static_cast<uint32_t>(factor_exponent + kRealExponentMax) > 2u * kRealExponentMax;
+    if (scale >= 0 || scale < -30 || product >> 30 == 0 || clamped) break;
+    const int32_t change = -mantissa[o] * factor;
+    int32_t v = delta[o] + ((change + static_cast<int32_t>(random.next(32 + scale))) >> -scale);
+    if (static_cast<uint32_t>(v) + kBiasDeltaMax > 2u * kBiasDeltaMax) {
+      v = v < 0 ? -kBiasDeltaMax : kBiasDeltaMax;
+      ++step.saturated;
+    }
+    delta[o] = v;
+  }
+  step.random = random;
+  return o;
+}
+
 // One bias at a time, with momentum, accumulation and decay; any scale.
 [[gnu::cold, gnu::noinline]] void descend_generally(int32_t* delta, int32_t* state,
                                                     const int16_t* mantissa, uint32_t count,
@@ -98,24 +132,37 @@ namespace {
 
 // One row of weights by plain gradient descent: weights[i] += coefficient * (x[i] - zero_point) /
 // 2^shift, stochastically; |coefficient| <= 2^15, shift in 1..30. Inputs of 0 change nothing and
-// draw nothing.
-void descend_row(int16_t* weights, const int8_t* x, uint32_t n, int32_t zero_point,
-                 int32_t coefficient, int shift, Step& step) {
+// draw nothing. A function of its own, as `descend`, where code may be large.
+#ifndef __OPTIMIZE_SIZE__
+[[gnu::noinline]]
+#endif
+void descend_row(int16_t* weights, const int8_t* x, uint32_t n,
+                                   int32_t zero_point, int32_t coefficient, int shift, Step& step) {
   Random random = step.random;
   const int unused = 32 - shift;
-  for (const int8_t* end = x + n; x != end; ++weights) {
-    const int32_t input = *x++ - zero_point;
-    if (input == 0) continue;
+  uint32_t saturated = 0;
+  const auto descend_one = [&](int32_t input, int16_t* weight) {
+    if (input == 0) return;
     const int32_t change =
         (coefficient * input + static_cast<int32_t>(random.next(unused))) >> shift;
-    int32_t v = *weights + change;
+    int32_t v = *weight + change;
     if (static_cast<uint32_t>(v - kWeightParamMin) > kWeightParamMax - kWeightParamMin) {
       v = clamp(v, kWeightParamMin, kWeightParamMax);
-      ++step.saturated;
+      ++saturated;
     }
-    *weights = static_cast<int16_t>(v);
+    *weight = static_cast<int16_t>(v);
+  };
+  if (!kSmallCode) {
+    for (; n >= 4; n -= 4, x += 4, weights += 4) {
+      descend_one(x[0] - zero_point, weights);
+      descend_one(x[1] - zero_point, weights + 1);
+      descend_one(x[2] - zero_point, weights + 2);
+      descend_one(x[3] - zero_point, weights + 3);
+    }
   }
+  for (; n != 0; --n) descend_one(*x++ - zero_point, weights++);
   step.random = random;
+  step.saturated += saturated;
 }
 
 // The same with momentum, accumulation and decay towards `base`; any scale.
@@ -151,6 +198,13 @@ void update_bias(const Execution& run, const Op& op, const OpTraining& plan, uin
   const uint32_t group = op.has(kPerChannel) ? 1 : channels;  // biases that share a factor
   const bool plain = state == nullptr && step.decay.is_zero();
   for (uint32_t first = 0; first < channels; first += group, kb += 4) {
+    if (!kSmallCode && group == 1 && plain && step.adam == nullptr) {
+      const uint32_t done =
+          descend_each(delta + first, mantissa + first, channels - first, kb, exponent, step);
+      first += done;
+      kb += 4 * done;
+      if (first == channels) return;
+    }
     const Real factor = step.rate * load_real(kb);
     if (step.adam != nullptr) {
       step.adam->kernel->biases(delta + first, run.state + plan.bias_state + 2 * first,

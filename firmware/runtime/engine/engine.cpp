@@ -187,23 +187,28 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
   const uint32_t frame = frame_bytes();
   if (n % frame != 0) return Status::bad_argument;
   enter(Stage::intake);
-  for (const uint8_t* end = bytes + n; bytes != end; bytes += frame) {
+  for (const uint8_t* const end = bytes + n; bytes != end;) {
     if (stream_kind_ == StreamKind::features) {
       std::memcpy(q10_, bytes, frame);
       finish_window(q10_, 0);
+      bytes += frame;
       continue;
     }
-    int16_t sample[kMaxAxes];  // features are opened with no more axes
-    std::memcpy(sample, bytes, frame);
-    if (!window_.push(sample)) continue;
-    enter(Stage::gate);
-    const uint8_t refused = gate(window_.health());
-    features_compute(features_, window_.ring(), window_.first(), scratch_, q10_);
-    finish_window(q10_, refused);
-    enter(Stage::intake);
+    bool complete = false;
+    bytes += frame * window_.take(bytes, static_cast<uint32_t>(end - bytes) / frame, complete);
+    if (complete) complete_window();
   }
   enter(Stage::none);
   return Status::ok;
+}
+
+void Engine::complete_window() {
+  enter(Stage::gate);
+  AxisRange ranges[kMaxAxes];
+  const uint8_t refused = gate(window_.health(ranges));
+  features_compute(features_, window_.ring(), window_.first(), ranges, scratch_, q10_);
+  finish_window(q10_, refused);
+  enter(Stage::intake);
 }
 
 uint32_t Engine::stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes,

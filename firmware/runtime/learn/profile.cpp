@@ -205,13 +205,16 @@ int32_t Profile::value_of(const AdapterView& view, const Reservoir& reservoir, u
 }
 
 int8_t Profile::quantise(int32_t value_q10, int32_t mean_q10, uint32_t scale_q12) const {
-  // (value - mean) / sigma / input scale; |distance| < 2^18, times 2^14 is below 2^32.
-  const int64_t numerator = static_cast<int64_t>(value_q10 - mean_q10) * inverse_input_;
-  const int64_t denominator = int64_t{scale_q12} * 32;
-  const int64_t rounded =
-      (numerator + (numerator >= 0 ? denominator : -denominator) / 2) / denominator;
-  return static_cast<int8_t>(
-      clamp<int64_t>(zero_point + clamp<int64_t>(rounded, -1000, 1000), -128, 127));
+  // (value - mean) / sigma / input scale, rounded half away from zero. |distance| < 2^18, times
+  // 2^14 is below 2^32; half of the divisor is a whole number.
+  const int32_t distance = value_q10 - mean_q10;
+  const uint32_t size = static_cast<uint32_t>(distance < 0 ? -distance : distance);
+  const uint32_t numerator = size * static_cast<uint32_t>(inverse_input_);
+  const uint32_t denominator = scale_q12 * 32;
+  const uint32_t whole = numerator / denominator;
+  const uint32_t up = numerator - whole * denominator >= denominator / 2 ? 1 : 0;
+  const int32_t steps = static_cast<int32_t>(whole < 1000 ? whole + up : 1000);
+  return static_cast<int8_t>(clamp(zero_point + (distance < 0 ? -steps : steps), -128, 127));
 }
 
 void Profile::normalise(const AdapterView& view, const int16_t* features_q10, int8_t* input,

@@ -42,9 +42,9 @@ struct FeatureConfig {
 [[nodiscard]] uint32_t feature_scratch_bytes(const FeatureConfig& config);
 
 // `ring`: (window, axes) interleaved, starting at frame `first` and wrapping around.
-// `out_q10`: (features_total,), one axis after the other.
+// `ranges`: (axes,), of the same samples. `out_q10`: (features_total,), one axis after the other.
 void features_compute(const FeatureConfig& config, const int16_t* ring, uint32_t first,
-                      void* scratch, int16_t* out_q10);
+                      const AxisRange* ranges, void* scratch, int16_t* out_q10);
 
 }  // namespace kilotune
 

@@ -20,9 +20,25 @@ struct Turn {  // cosine and sine of an angle, Q31
   return {-sine_q31[k - quarter], sine_q31[2 * quarter - k]};
 }
 
-// Transforms `points` real samples, |sample| < 2^29, into X(k) / points for k = 0 to points / 2:
-// data[0] = X(0), data[1] = X(points / 2) (both real), data[2k], data[2k + 1] = real and imaginary
-// part of X(k). `sine_q31`: the quarter wave of `turn`.
+// Where the pair of samples 2i and 2i + 1 goes: `i` with its bits in reverse, of points / 2 pairs.
+[[nodiscard]] inline uint32_t fft_place(uint32_t i, uint32_t points) {
+  const uint32_t unused = static_cast<uint32_t>(__builtin_clz(points)) + 2;  // of 32 bits
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+  uint32_t mirrored;
+  __asm__("rbit %0, %1" : "=r"(mirrored) : "r"(i));
+#else
+  uint32_t mirrored = i << 16 | i >> 16;
+  mirrored = (mirrored & 0x00FF00FFu) << 8 | (mirrored >> 8 & 0x00FF00FFu);
+  mirrored = (mirrored & 0x0F0F0F0Fu) << 4 | (mirrored >> 4 & 0x0F0F0F0Fu);
+  mirrored = (mirrored & 0x33333333u) << 2 | (mirrored >> 2 & 0x33333333u);
+  mirrored = (mirrored & 0x55555555u) << 1 | (mirrored >> 1 & 0x55555555u);
+#endif
+  return mirrored >> unused;
+}
+
+// Transforms `points` real samples, |sample| < 2^29, in pairs at their fft_place, into X(k) /
+// points for k = 0 to points / 2: data[0] = X(0), data[1] = X(points / 2) (both real), data[2k],
+// data[2k + 1] = real and imaginary part of X(k). `sine_q31`: the quarter wave of `turn`.
 void fft_real(int32_t* data, uint32_t points, const int32_t* sine_q31);
 
 }  // namespace kilotune

@@ -17,6 +17,15 @@ struct WindowHealth {
   uint32_t fingerprint;  // of all samples, oldest first: equal for equal windows
 };
 
+// What one pass over the samples of an axis finds, for the gate and for the features.
+struct AxisRange {
+  int32_t sum, low, high;    // the sum is at most 2^26
+  uint32_t at_low, at_high;  // samples of that value
+};
+
+// Of `n` >= 1 samples that are `stride` apart.
+[[nodiscard]] AxisRange range_of(const int16_t* samples, uint32_t n, uint32_t stride);
+
 class Window {
  public:
   // Memory that `open` needs, 2-aligned.
@@ -28,22 +37,24 @@ class Window {
   // The next frame does not follow the last one: windows start over, old frames can still be read.
   void gap() { until_ = window_; }
 
-  // Takes one frame of `axes` samples. True when a window is complete: after `window` frames, then
-  // every `hop`. Not for interrupts: a port collects samples in its own queue.
-  [[nodiscard]] bool push(const int16_t* frame);
+  // Takes frames of `axes` samples, of `n` >= 1 as many as complete a window: after `window`
+  // frames, then every `hop`. Returns how many; `complete` says whether they did. Not for
+  // interrupts: a port collects samples in its own queue.
+  uint32_t take(const uint8_t* frames, uint32_t n, bool& complete);
 
-  // Of the complete window, valid until the next push.
+  // Of the complete window, valid until more is taken.
   [[nodiscard]] const int16_t* ring() const { return ring_; }  // (window, axes)
   [[nodiscard]] uint32_t first() const { return next_; }       // frame index of the oldest sample
-  [[nodiscard]] WindowHealth health() const;
+  // `ranges`: those of all axes are written there.
+  [[nodiscard]] WindowHealth health(AxisRange ranges[kMaxAxes]) const;
 
   // Frames since reset; the last `window` of them are here, by index from 0.
   [[nodiscard]] uint32_t pushed() const { return pushed_; }
   [[nodiscard]] const int16_t* frame(uint32_t index) const;
 
  private:
-  [[nodiscard]] uint32_t frozen() const;
-  [[nodiscard]] bool flattened(uint32_t axis) const;
+  void follow(WindowHealth& health) const;
+  [[nodiscard]] bool flattened(uint32_t axis, const AxisRange& range) const;
 
   int16_t* ring_ = nullptr;
   uint16_t window_ = 0;

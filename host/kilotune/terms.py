@@ -14,6 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.wire_terms import (
     Acknowledgement,
     AlarmCause,
+    Apart,
     Chip,
     Guard,
     Lock,
@@ -32,6 +33,7 @@ __all__ = [
     "Q10",
     "Acknowledgement",
     "AlarmCause",
+    "Apart",
     "Chip",
     "Guard",
     "Lock",

@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import kilotune
 import numpy as np
 import numpy.typing as npt
 from kilotune.image.base_profile import LifeSettings
@@ -63,23 +64,27 @@ class Marks:
 # --- the device by itself ------------------------------------------------------------------------------
 
 
-def watch_device(life: Life, seed: int, stored: int) -> Watch:
-    """A device that is fed record by record, and decides everything by itself once its first phase has ended."""
-    records, windows = life.features.shape[:2]
-    settings = LifeSettings(record=windows, first=FIRST)
-    device = learning.twin(image(seed % 2, life.config, "bias+head", stored, settings))
-    device.learn(list(life.features[:FIRST]), ready_features=True, seed=seed + 1, lives=True, **learning.DETECT)
+def watch_device(image: kilotune.Image, lived: npt.NDArray[np.int16], seed: int) -> Watch:
+    """A device that is fed (records, windows, features), and decides by itself once its first phase has ended."""
+    records, windows = lived.shape[:2]
+    device = learning.twin(image)
+    device.learn(list(lived[:FIRST]), ready_features=True, seed=seed + 1, lives=True, **learning.DETECT)
     above, alarmed, begin = np.full((records, windows), np.nan), np.zeros(records, bool), records
     for t in range(FIRST, records):
         while (status := device.status()).phase is Phase.train:
             pass  # every exchange is time for the twin to learn
         before = device.life()
-        scores = device.score(life.features[t], ready_features=True).values
+        scores = device.score(lived[t], ready_features=True).values
         if before.settled:
             begin = min(begin, t)
             above[t] = scores - (status.report.threshold + before.allowance) / 1024
             alarmed[t] = device.life().alarmed & 1
     return Watch(above, alarmed, begin)
+
+
+def watch_life(life: Life, seed: int, stored: int) -> Watch:
+    settings = LifeSettings(record=life.features.shape[1], first=FIRST)
+    return watch_device(image(seed % 2, life.config, "bias+head", stored, settings), life.features, seed)
 
 
 # --- marks ---------------------------------------------------------------------------------------------
@@ -114,7 +119,7 @@ def table(args: argparse.Namespace, lives: list[Life]) -> Iterator[Marks]:
         for name in ["itself"] if row == "device" else args.policies.split(";"):
             for seed in range(args.seeds):
                 if row == "device":
-                    watches = [watch_device(life, seed, args.stored) for life in lives]
+                    watches = [watch_life(life, seed, args.stored) for life in lives]
                 else:
                     watches = [watch(life, row, POLICIES[name], seed, args.stored) for life in lives]
                 m = marks(row, seed, watches)

@@ -277,3 +277,21 @@ def test_no_answer_of_the_device_carries_raw_samples() -> None:
     assert len(said) > 5000
     # Eight bytes of random samples turn up by chance with a probability of about 1e-12.
     assert not any(heard[i : i + 8] in said for i in range(0, len(heard) - 8, 2))
+
+
+@pytest.mark.parametrize(("windows", "seed", "by"), [(8, 3, 93), (12, 9, 21), (16, 9, 39), (64, 0, None)])
+def test_of_few_windows_the_network_alone_is_not_picked(windows: int, seed: int, by: int | None) -> None:
+    """The rule of DESIGN on the device's own figures; in the first cases 0.02 of AUC were enough for the network."""
+    x = np.rint(1024 * np.random.default_rng(seed).normal(0, 0.7, (windows, FEATURES))).astype(np.int16)
+    settings: dict[str, Any] = {**SETTINGS, "hold_period": 4, "hold_count": 1}
+    report = twin(image(reservoir=64)).learn(x, **settings)
+    margin = max(20, 20 * 16 // report.held)
+    rivals = {
+        Scorer.residual: max(report.auc_calibration, report.auc_candidate) - margin,
+        Scorer.nearest: report.auc_nearest - 20,
+        Scorer.combined: report.auc_combined,
+    }
+    assert report.scorer is max(rivals, key=lambda s: (rivals[s], s is Scorer.combined))
+    if by is not None:
+        assert max(report.auc_calibration, report.auc_candidate) - report.auc_combined >= by
+        assert report.scorer is not Scorer.residual

@@ -40,8 +40,9 @@ PARSERS = {
     "checkpoint": ("runtime/storage/flash_map.cpp", "runtime/storage/record.cpp", "runtime/storage/record_recovery.cpp",
                    "runtime/storage/record_space.cpp", "runtime/storage/record_store.cpp"),
     "adapter": ("runtime/learn/adapter_view.cpp", "runtime/learn/learner.cpp", "runtime/learn/learner_measure.cpp",
-                "runtime/learn/learner_train.cpp", "runtime/learn/learner_windows.cpp", "runtime/learn/reservoir.cpp",
-                "runtime/learn/score.cpp", "runtime/learn/guard.cpp", "runtime/learn/learner_guard.cpp"),
+                "runtime/learn/learner_apart.cpp", "runtime/learn/learner_train.cpp",
+                "runtime/learn/learner_windows.cpp", "runtime/learn/reservoir.cpp", "runtime/learn/score.cpp",
+                "runtime/learn/guard.cpp", "runtime/learn/learner_guard.cpp"),
 }  # fmt: skip
 
 

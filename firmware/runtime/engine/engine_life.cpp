@@ -109,6 +109,7 @@ Status Engine::phase_begin() {
   if (phase_ != Phase::detect || !lives()) return Status::wrong_state;
   end_record();
   learn_ = alone_config();
+  learn_.apart = Apart::ignore;  // a machine that has moved is no news
   learn_.train.seed = life_->state().seed + life_->state().phases;
   (void)trainer_.reset_parameters();
   trend_.begin(kTrendMemory);

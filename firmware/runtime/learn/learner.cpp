@@ -5,6 +5,9 @@
 
 namespace kilotune {
 namespace {
+
+constexpr uint32_t kManyHeld = 16;  // held-back windows that are enough to tell scorers apart by
+
 int16_t mean_of(const int16_t* v, uint32_t n) {
   int32_t sum = 0;
   for (uint32_t i = 0; i < n; ++i) sum += v[i];
@@ -69,6 +72,9 @@ bool Learner::step() {
     case Stage::isolation:
       measure_isolation();
       if (++index_ == learned_) drop_isolated();
+      break;
+    case Stage::apart:
+      if (kHasLife) step_apart();
       break;
     case Stage::near_weights:
       measure_locality();
@@ -238,26 +244,28 @@ void Learner::judge() {
 }
 
 // The combined scorer, unless another one tells pseudo-faults better by the profile's margin. A
-// later phase may return to the combined one, but not begin to look at a window from one side only:
-// whoever chooses its windows would choose the side.
+// network alone must be better by more where few windows were held back: two of them prefer it by
+// chance, and what it misses are whole kinds of faults; stored windows alone were never far from
+// the best (docs/DESIGN.md). A later phase may return to the combined one, but not begin to look at
+// a window from one side only: whoever chooses its windows would choose the side.
 void Learner::choose() {
   struct Rival {
-    uint16_t auc;
+    uint32_t auc, margin;
     Scorer scorer;
     bool calibration;
   };
   const bool forced = config_->force != 0;
+  const uint32_t margin = p_.profile->margin_permille;
+  const uint32_t wide = held_ >= kManyHeld ? margin : margin * kManyHeld / held_;
   const Rival rivals[] = {
-      {candidate_ && forced ? uint16_t{0} : report_.auc_calibration, Scorer::residual, true},
-      {candidate_ ? report_.auc_candidate : uint16_t{0}, Scorer::residual, false},
-      {report_.auc_nearest, Scorer::nearest, false},
+      {candidate_ && forced ? 0u : report_.auc_calibration, wide, Scorer::residual, true},
+      {candidate_ ? report_.auc_candidate : 0u, wide, Scorer::residual, false},
+      {report_.auc_nearest, margin, Scorer::nearest, false},
   };
-  Rival best = {static_cast<uint16_t>(report_.auc_combined + p_.profile->margin_permille),
-                Scorer::combined, false};
-  const uint8_t before = p_.view->head().scorer;
+  Rival best = {report_.auc_combined, 0, Scorer::combined, false};
   for (const Rival& r : rivals) {
-    if (bound() && before != static_cast<uint8_t>(r.scorer)) continue;
-    if (r.auc > best.auc) best = r;
+    if (bound() && p_.view->head().scorer != static_cast<uint8_t>(r.scorer)) continue;
+    if (r.auc + best.margin > best.auc + r.margin) best = r;
   }
   report_.scorer = best.scorer;
   round_ = Round::final;
@@ -268,6 +276,7 @@ void Learner::choose() {
     go(Stage::finish);
   }
 }
+
 void Learner::finish() {
   if (config_->scorer != Scorer::automatic) report_.scorer = config_->scorer;
   // Stored windows are at distance 0 of themselves: without held-back ones only residuals tell.

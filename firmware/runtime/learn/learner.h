@@ -33,13 +33,15 @@ struct LearnConfig {
   Guard guard = Guard::all;
   uint8_t lives = 0;        // 1: the device goes on learning, in phases of its own
   uint8_t recalibrate = 0;  // with resume, 1: follow a machine that ages, slowly and within limits
+  Apart apart = Apart::report;  // what becomes of windows of a first phase that lie apart
 };
 
 // What learning came to. Losses and threshold in Q10 log2: of the mean over a share's windows, held
 // back from training or learned from; before training (calibration) and after (candidate).
 struct LearnReport {
   uint16_t learned, held;  // windows in the reservoir's two shares
-  uint16_t dropped;        // windows that looked unlike all others once calibrated
+  uint8_t dropped;  // windows that looked unlike all others once calibrated, and those left out
+  uint8_t apart;    // windows that lay apart as a group; 0: none, or not looked for
   uint16_t passes_done, passes_kept;
   int16_t loss_calibration_held, loss_candidate_held;
   int16_t loss_calibration_learned, loss_candidate_learned;
@@ -88,6 +90,7 @@ class Learner {
   enum class Stage : uint8_t {
     calibrate,
     isolation,
+    apart,
     near_weights,
     residuals,
     losses,
@@ -132,6 +135,12 @@ class Learner {
 
   void measure_isolation();
   void drop_isolated();
+  [[nodiscard]] bool looks_apart() const;
+  void begin_apart();
+  void step_apart();
+  void measure_apart(uint32_t round, uint32_t window);
+  void turn_apart(uint32_t round);
+  void after_apart();
   void measure_locality();
   void set_near_weights();
   void measure_residual();
@@ -183,6 +192,9 @@ class Learner {
   [[nodiscard]] int8_t* clean() const {
     return behind<int8_t>(held_nearest() + p_.profile->capacity);
   }
+  // While groups of windows are looked for.
+  [[nodiscard]] int16_t* apart_mean() const { return reinterpret_cast<int16_t*>(squares()); }
+  [[nodiscard]] int16_t* apart_direction() const { return apart_mean() + wide_; }
   static constexpr uint32_t kWorkRegions = 6;
   // The region that begins where the one before ends.
   template <typename T>

@@ -40,7 +40,12 @@ void Learner::drop_isolated() {
     count_windows();
   }
   std::memset(sums(), 0, 4 * wide_);
-  go(Stage::near_weights);
+  if (looks_apart()) {
+    begin_apart();
+    go(Stage::apart);
+  } else {
+    go(Stage::near_weights);
+  }
 }
 
 // Sum over windows of (k x - sum of the k nearest others)^2: below 255 * (4 * 255 * 2)^2 < 2^31.

@@ -76,8 +76,9 @@ class Reservoir {
   // From now on entries are model inputs.
   void set_calibrated();
   [[nodiscard]] bool calibrated() const { return calibrated_; }
-  // Forgets a learned entry: the last one moves into its slot.
+  // Forgets an entry: the last one of its share moves into its slot.
   void drop_learned(uint32_t slot) { drop(slot, 0, learned_); }
+  void drop_held(uint32_t slot) { drop(slot, learn_slots_, held_); }
 
  private:
   [[nodiscard]] bool may_store(uint32_t slot, bool hold, uint32_t slots);

@@ -50,6 +50,7 @@ status_report to_message(const LearnReport& r) {
   m.scorer = static_cast<uint32_t>(r.scorer);
   m.threshold = r.threshold;
   m.dropped = r.dropped;
+  m.apart = r.apart;
   m.candidate_allowed = r.candidate_allowed;
   m.auc_calibration = r.auc_calibration;
   m.auc_candidate = r.auc_candidate;

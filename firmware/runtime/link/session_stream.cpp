@@ -26,6 +26,7 @@ Status to_config(const train_config& m, TrainConfig& out) {
 Status Session::on_learn_begin(const learn_begin_request& m) {
   const bool flags = m.labelled <= 1 && m.resume <= 1 && m.force <= 1 && m.jitter <= 1 &&
                      m.recalibrate <= 1 && m.lives <= 1 &&
+                     m.apart <= static_cast<uint32_t>(Apart::ignore) &&
                      m.guard <= static_cast<uint32_t>(Guard::none);
   if (!flags || m.scorer > static_cast<uint32_t>(Scorer::combined)) return Status::bad_argument;
   LearnConfig config;
@@ -45,6 +46,7 @@ Status Session::on_learn_begin(const learn_begin_request& m) {
   config.guard = static_cast<Guard>(m.guard);
   config.recalibrate = u8(m.recalibrate);
   config.lives = u8(m.lives);
+  config.apart = static_cast<Apart>(m.apart);
   take_over();
   ++generation_;
   passes_ = config.passes;

@@ -144,6 +144,17 @@ compile_options = OptionGroup(
 )
 
 
+def _lived(alarm: tuple[int, int] | None, record: int | None, first: int | None) -> LifeSettings | None:
+    found = _life(False, alarm, record, first)
+    return None if found == "auto" else found
+
+
+# How a device goes on learning, where that is all that is chosen; None: as usual.
+life_options = OptionGroup(
+    "lived", _lived, {name: compile_options.option(name) for name in ("alarm", "record", "first")}
+)
+
+
 def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] | None:
     """One number for every layer, or `layer:channel,channel,...` for each layer."""
     if not texts:

@@ -41,6 +41,10 @@ class OptionGroup:
             decorated = decorate(decorated)
         return decorated
 
+    def option(self, name: str) -> Option:
+        """One of them, for another group."""
+        return self._options[name]
+
     def only(self, *names: str) -> OptionGroup:
         """Part of the group, for a command that would ignore the rest; `build` must have defaults for those."""
         return OptionGroup(self._into, self.build, {name: self._options[name] for name in names})

@@ -15,7 +15,7 @@ import rich_click as click
 from kilotune.cli.groups import Decorated, OptionGroup, refuse_given
 from kilotune.errors import KilotuneError
 from kilotune.link.transport import DEFAULT_TIMEOUT_S
-from kilotune.terms import Guard, Scorer, named, word_of, words
+from kilotune.terms import Apart, Guard, Scorer, named, word_of, words
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -329,6 +329,12 @@ def _learning(**asked: Any) -> LearnOptions:
         refuse_given(("resume",), "--lives begins a new life")
     if asked["passes"] == 0:
         refuse_given(("lr",), "--passes 0 only calibrates and trains nothing")
+    drop, confirm = asked.pop("drop", False), asked.pop("confirm", False)
+    if drop and confirm:
+        raise KilotuneError("bad_argument", "--drop and --confirm exclude each other", "give one of them")
+    if asked.get("resume"):
+        refuse_given(("drop", "confirm"), "only a first phase looks for windows that lie apart")
+    asked["apart"] = Apart.leave_out if drop else Apart.ignore if confirm else Apart.report
     kinds: dict[str, type[IntEnum]] = {"scorer": Scorer, "guard": Guard}
     return LearnOptions(**{name: named(kinds[name], v) if name in kinds else v for name, v in asked.items()})
 
@@ -366,6 +372,14 @@ learn_options = OptionGroup(
         ),
         "lives": click.option(
             "--lives", is_flag=True, help="Go on learning afterwards, in phases of its own, as long as the device runs."
+        ),
+        "drop": click.option(
+            "--drop",
+            is_flag=True,
+            help="Do not learn from windows that lie apart from the others, as a group, such as a fault's.",
+        ),
+        "confirm": click.option(
+            "--confirm", is_flag=True, help="Such windows are the healthy machine, too: learn from them and commit."
         ),
         "guard": click.option(
             "--guard",

@@ -54,14 +54,34 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
     from kilotune.device.wording import guard_in_words
 
     data = plain(summary)
-    del data["verdicts"], data["life"]
+    del data["verdicts"], data["life"], data["mixed"]
     flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
     if summary.guard is not None and (words := guard_in_words(summary.guard)):
         flat["guardrails"] = words
     said = [f"the device: {summary.life.verdict}"] if summary.life is not None else []
-    verdict = "\n".join([*(v.text for v in summary.verdicts), *said])
+    verdict = "\n".join([*told_apart(summary), *(v.text for v in summary.verdicts), *said])
     told = {"event": "summary", **plain(summary), "verdict": verdict}
     return told, "\n\n".join(part for part in (pairs(list(flat.items())), verdict) if part)
+
+
+MOST_PERCENT = 40  # that a device leaves out
+
+
+def told_apart(summary: StreamSummary) -> list[str]:
+    found = summary.mixed
+    if found is None:
+        return []
+    if found.left_out:
+        return [f"{found.text}: they were not learned from"]
+    advice = (
+        "--drop leaves them out, --confirm says that they are healthy"
+        if 100 * found.apart < MOST_PERCENT * found.windows
+        else "nobody can tell which part is healthy, so learn from recordings that are, or --confirm that all are"
+    )
+    return [
+        f"{found.text}. A fault that was already there, or a second state of the machine? All were learned from, and "
+        f"nothing was committed: {advice}"
+    ]
 
 
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:

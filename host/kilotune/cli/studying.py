@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.compiling import life_options
 from kilotune.cli.groups import Decorated
+from kilotune.cli.life_study import History, history_options, life_data, life_json, life_text, required
 from kilotune.cli.looking import tell_understood
 from kilotune.cli.options import (
     EXISTING,
@@ -31,6 +33,7 @@ from kilotune.studies.holding_out import HOLD_OUT
 
 if TYPE_CHECKING:
     from kilotune.device.learning import LearnOptions
+    from kilotune.image.base_profile import LifeSettings
     from kilotune.recordings import ReadOptions, Recording
 
 
@@ -63,17 +66,22 @@ def held_out(function: Decorated) -> Decorated:
     "evaluate",
     example="kilotune evaluate --healthy ok1.csv --healthy ok2.csv --fault bad.csv --rate 20000\n"
     "kilotune evaluate --healthy monday.csv --healthy-test friday.csv --fault bad.csv --rate 20000 --reservoir 64\n"
-    "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json",
+    "kilotune evaluate --healthy synthetic:healthy --fault synthetic:inner --model ae.tflite --json\n"
+    "kilotune evaluate --life 'history/*.csv' --rate 20000 --every 600 --healthy-files 300",
 )
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
+@history_options
+@click.option("--healthy", multiple=True, help="Recording of the healthy machine; repeatable.")
+@click.option("--fault", multiple=True, help="Recording of a faulty machine; repeatable.")
 @held_out
 @click.option("--model", type=EXISTING, help="Base model (.tflite) with features [default: the shipped one that fits].")
 @click.option("--reservoir", type=click.IntRange(1, 255), help="Windows that the device stores [default: 32].")
+@life_options
 @source_options
 @learn_options.only("passes", "lr", "seed")
 def evaluate_command(
     out: Output,
+    history: History,
+    lived: LifeSettings | None,
     healthy: tuple[str, ...],
     fault: tuple[str, ...],
     healthy_test: tuple[str, ...],
@@ -87,8 +95,14 @@ def evaluate_command(
     """Compare all methods and simple baselines on recordings; recommend one and say why.
 
     Runs on the twin, which computes exactly what a device computes. Rates come with 95 % intervals; warnings say
-    where the sides differ in how they were recorded.
+    where the sides differ in how they were recorded. With --life, the files are one machine's history: how many false
+    alarms a device that goes on learning raises, and how early it warns, beside plain scores by the same policy.
     """
+    if history.given:
+        _evaluate_life(out, history, lived, model, reservoir, read, learning)
+        return
+    life_options.refuse("without --life there are no records")
+    required(healthy, fault)
     from kilotune.cli.evaluation import evaluation_json, evaluation_text
     from kilotune.recordings import read_all
     from kilotune.studies.evaluation import evaluate
@@ -115,6 +129,34 @@ def evaluate_command(
     out.result(evaluation_json(found, chosen), evaluation_text(found))
 
 
+def _evaluate_life(
+    out: Output,
+    history: History,
+    lived: LifeSettings | None,
+    model: Path | None,
+    reservoir: int | None,
+    read: ReadOptions,
+    learning: LearnOptions,
+) -> None:
+    from kilotune.compiler.compile import compile_with
+    from kilotune.compiler.options import CompileOptions
+    from kilotune.image.base_profile import LifeSettings
+    from kilotune.studies.lives import study_life
+    from kilotune.studies.streaming import features_of
+    from kilotune.targets.twin import Twin
+    from kilotune.terms import Method
+
+    chosen = model or _model_for(out, history.files, read)
+    recordings = history.read(out, read, features_of(chosen).rate_hz)
+    options = CompileOptions(method=Method.bias_and_head, reservoir=reservoir or 32, life=lived or LifeSettings())
+    with Twin(compile_with(chosen, options)) as device, out.progress("living") as bar:
+        found = study_life(
+            device, recordings, options=learning, healthy_files=history.healthy_files, every_s=history.every_s,
+            progress=bar,
+        )  # fmt: skip
+    out.result(life_json(found, chosen), life_text(found))
+
+
 def _model_for(out: Output, healthy: tuple[str, ...], read: ReadOptions) -> Path:
     """The shipped anomaly model for the first of these recordings."""
     from kilotune.recordings import expand
@@ -139,11 +181,13 @@ def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:
 
 @command(
     "report",
-    example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html",
+    example="kilotune report --target twin --image model.ktm --healthy ok.csv --fault bad.csv -o report.html\n"
+    "kilotune report --target twin --image model.ktm --life 'history/*.csv' --every 600 -o life.html",
 )
+@history_options
 @device_options()
-@click.option("--healthy", multiple=True, required=True, help="Recording of the healthy machine; repeatable.")
-@click.option("--fault", multiple=True, required=True, help="Recording of a faulty machine; repeatable.")
+@click.option("--healthy", multiple=True, help="Recording of the healthy machine; repeatable.")
+@click.option("--fault", multiple=True, help="Recording of a faulty machine; repeatable.")
 @held_out
 @click.option("--title", default="What the device learned", show_default=True, help="Headline of the page.")
 @click.option("-o", "--out", "page", type=FILE, required=True, help="The HTML file to write.")
@@ -151,6 +195,7 @@ def _alike(sides: Iterable[list[Recording]]) -> list[list[Recording]]:
 @learn_options.only(*learn_options.names - {"lives"})
 def report_command(
     out: Output,
+    history: History,
     where: Where,
     healthy: tuple[str, ...],
     fault: tuple[str, ...],
@@ -164,8 +209,13 @@ def report_command(
 ) -> None:
     """Score recordings on a device before and after learning, and write one self-contained HTML page.
 
-    Nothing is committed: at the end, the device is back at its last checkpoint.
+    Nothing is committed: at the end, the device is back at its last checkpoint. With --life, the device lives through
+    one machine's history instead, commits as it goes on learning, and the page shows that life as a picture.
     """
+    if history.given:
+        _report_life(out, history, where, title, page, read, learning)
+        return
+    required(healthy, fault)
     from kilotune.cli.evaluation import row_json
     from kilotune.common.files import keep_apart, require_writable, write_atomically
     from kilotune.image.image import Image
@@ -223,6 +273,40 @@ def report_command(
         "warnings": [*parts.notes, *told.notes],
     }
     out.result(result, "\n".join((*data.story, *(f"warning: {n}" for n in told.notes), str(page))))
+
+
+def _report_life(
+    out: Output,
+    history: History,
+    where: Where,
+    title: str,
+    page: Path,
+    read: ReadOptions,
+    learning: LearnOptions,
+) -> None:
+    from kilotune.common.files import keep_apart, require_writable, write_atomically
+    from kilotune.image.image import Image
+    from kilotune.recordings import expand
+    from kilotune.report.life_page import render_life
+    from kilotune.studies.lives import study_life
+
+    if where.image is None:
+        raise KilotuneError("bad_argument", "a report needs the model image", "give it with --image model.ktm")
+    keep_apart({"--out": page}, {"the image": where.image, **{name: Path(name) for name in expand(history.files)}})
+    image = Image.load(where.image)
+    if image.features is None:
+        raise KilotuneError("no_features", "the image takes ready inputs, not samples", "use an image with features")
+    recordings = history.read(out, read, image.features.rate_hz)
+    require_writable(page)
+    with where.connect(image) as device, out.progress("living") as bar:
+        found = study_life(
+            device, recordings, options=learning, healthy_files=history.healthy_files, every_s=history.every_s,
+            progress=bar,
+        )  # fmt: skip
+    data = life_data(found, title, where.named())
+    write_atomically(page, render_life(data).encode(errors="replace"))
+    told = life_json(found, where.image)
+    out.result({"report": str(page), **told}, "\n".join((*data.story, str(page))))
 
 
 @command("demo", example="kilotune demo\nkilotune demo --target twin -o build/demo --json")

@@ -37,7 +37,7 @@ from kilotune.link.messages import REQUESTS, Access, Kind, WindowResult
 from kilotune.link.status import RefusedError, local_error, no_model
 from kilotune.link.stream import SampleStream, StreamSpec
 from kilotune.link.transport import DEFAULT_TIMEOUT_S, Transport
-from kilotune.terms import Acknowledgement, Guard, Lock, Phase, Scorer, StreamKind, named
+from kilotune.terms import Acknowledgement, Apart, Guard, Lock, Phase, Scorer, StreamKind, named
 
 if TYPE_CHECKING:
     from kilotune.adapters.adapter import Adapter
@@ -133,7 +133,7 @@ class Device:
         there is no alarm to accept, or the device learns once.
         """
         self.require_model()
-        self._settled_phase()
+        self.settled_phase()
         request = messages.AcknowledgeRequest(what=named(Acknowledgement, what))
         with self._room_told(), self._life_told("there is no alarm, or one is being learned as normal already"):
             return self._client.ask(messages.Checkpoint, Kind.acknowledge, request)
@@ -142,7 +142,7 @@ class Device:
         """From now on so many alarmed records, of `of` (at most 8) in a row, are an alarm; committed at once."""
         self.require_model()
         LifeSettings(alarmed=alarmed, of=of)
-        self._settled_phase()
+        self.settled_phase()
         with self._room_told(), self._life_told("it is in its first phase"):
             return self._client.ask(messages.Checkpoint, Kind.alarm_rule, messages.AlarmRule(alarmed=alarmed, of=of))
 
@@ -260,6 +260,7 @@ class Device:
         guard: Guard | str = "all",
         recalibrate: bool = False,
         lives: bool = False,
+        apart: Apart | str = "report",
         progress: ProgressCall | None = None,
         on_result: ResultCall | None = None,
     ) -> messages.LearnReport:
@@ -276,8 +277,11 @@ class Device:
         continue from the checkpoint; such a phase refuses windows unlike the first healthy ones, and is undone if it
         would make the device less sensitive (`status().guard` says why). `guard` "gate": refuse windows by their score
         only; "none": refuse none. `recalibrate`: with `resume`, follow an ageing machine, slowly and within limits.
-        `lives`: go on learning afterwards, in phases of its own; the image must be compiled for that. If
-        learning is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
+        `lives`: go on learning afterwards, in phases of its own; the image must be compiled for that.
+        `apart`: what becomes of windows of a first phase that lie apart from all others, as a group (a fault that was
+        there already, or a second state of the machine): "report" learns from them, and the report's `apart` counts
+        them; "leave_out" does not learn from them; "ignore" does not look for them. If learning
+        is refused (such as `too_few_windows`) or interrupted, the device returns to its last checkpoint.
         Raises KilotuneError: the device's status (firmware/kernel/status.def) by its name, `bad_argument`,
         `timeout` or `device_lost`.
         """
@@ -300,6 +304,7 @@ class Device:
             guard=named(Guard, guard),
             recalibrate=recalibrate,
             lives=lives,
+            apart=named(Apart, apart),
         )
         return self.learn_with(
             samples,
@@ -345,7 +350,7 @@ class Device:
         `samples` and errors as in `learn`; `wrong_state` while a learn phase runs.
         """
         self._require_features(rate_hz)
-        phase = self._settled_phase()
+        phase = self.settled_phase()
         if phase not in (Phase.idle, Phase.detect):
             # In a learn phase, the device would learn from these windows.
             raise local_error(
@@ -374,10 +379,10 @@ class Device:
         values = model.features if ready_features else model.axes
         spec = StreamSpec(kind, rate_mhz, model.axes, label, hop, window, frame_bytes=2 * values)
         if self._image is not None and self._image.reservoir.lives:
-            self._settled_phase()
+            self.settled_phase()
         return SampleStream(self._client, self._hello, spec, self._stream)
 
-    def _settled_phase(self) -> Phase:
+    def settled_phase(self) -> Phase:
         """The device's phase; what a device that goes on learning does by itself is waited for, within limits."""
         phase, end = self.status().phase, self._clock() + _PHASE_S
         while phase is Phase.train and self.life().lives and self._clock() < end:

@@ -20,7 +20,7 @@ from kilotune.link import messages
 from kilotune.link.client import Client
 from kilotune.link.messages import Kind
 from kilotune.link.status import RefusedError
-from kilotune.terms import Guard, Phase, Scorer
+from kilotune.terms import Apart, Guard, Phase, Scorer
 
 CLASSIFIER_LEARNING_RATE, CLASSIFIER_PASSES = 0.05, 100
 _Q15 = 32768
@@ -115,6 +115,11 @@ class LearnOptions(TrainOptions):
     # The device goes on learning afterwards, in phases of its own; its image must be compiled for that.
     lives: bool = False
 
+    # Windows of a first phase that lie apart from all others, as a group: a fault that was there already, or a second
+    # state of the machine. report: they are learned from, and the report counts them; leave_out: they are not learned
+    # from; ignore: they are not looked for.
+    apart: Apart = Apart.report
+
     def __post_init__(self) -> None:
         TrainOptions.__post_init__(self)
         if self.passes is not None:
@@ -153,6 +158,7 @@ class LearnOptions(TrainOptions):
             guard=self.guard,
             recalibrate=self.recalibrate,
             lives=self.lives,
+            apart=self.apart,
         )
 
 

@@ -94,6 +94,13 @@ class CalibrationSettings:
         """Whether the device goes on learning, and its adapter has room for what that takes."""
         return self.life_of != 0
 
+    @property
+    def life(self) -> LifeSettings | None:
+        """How the device goes on learning; None: it learns once."""
+        if not self.lives:
+            return None
+        return LifeSettings(self.life_alarmed, self.life_of, self.life_record, self.life_first)
+
     @classmethod
     def for_loss(
         cls,

@@ -144,7 +144,7 @@ def fitted(learn: Measured, held: Measured, *, seed: int, prior_std: Floats | No
     `prior_std` (features,): the base model's spread of each feature, which counts beside few windows as on the device.
     """
     made = [_statistic(k, learn) for k in range(len(STATISTICS))]
-    made += [_z_score(learn, prior_std), _mahalanobis(learn)]
+    made += [z_score(learn, prior_std), _mahalanobis(learn)]
     forest = _forest(learn, seed)
     if forest is not None:
         made.append(forest)
@@ -174,7 +174,7 @@ def _statistic(k: int, learn: Measured) -> Scorer:
     return STATISTICS[k], 2 * mean.size, score
 
 
-def _z_score(learn: Measured, prior_std: Floats | None) -> Scorer:
+def z_score(learn: Measured, prior_std: Floats | None) -> Scorer:
     import numpy as np
 
     x = learn.features

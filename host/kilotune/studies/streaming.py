@@ -10,6 +10,7 @@ from kilotune.device.learning import LearnOptions
 from kilotune.device.life_words import LifeStory, story_of
 from kilotune.errors import KilotuneError
 from kilotune.link.status import RefusedError
+from kilotune.studies.mixed import Mixed, mixed
 from kilotune.studies.verdict import Verdict, verdict
 from kilotune.studies.windows import DEAD, Window
 from kilotune.terms import Q10, Phase, Refusal, WindowFlag, word_of
@@ -47,6 +48,7 @@ class StreamSummary:
     committed: bool  # what was learned is in the device's flash
     verdicts: tuple[Verdict, ...] = ()  # one a recording that was scored
     life: LifeStory | None = None  # what a device that goes on learning says at the end; None: it learns once
+    mixed: Mixed | None = None  # windows learned from that lie apart from the others
 
 
 def learn(
@@ -209,12 +211,17 @@ def run(
     """Learns from the first recordings, commits where asked to, then scores the others window by window.
 
     `on_refused_commit`: told where the device did not take the commit; the stream then goes on with what it learned,
-    which is in its RAM. Without it, that is raised.
+    which is in its RAM. Without it, that is raised. Where windows lie apart from the others and were not left out,
+    nothing is committed.
     """
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
     guard = device.status().guard if to_learn else None
+    found = mixed(device, report, options.apart) if report is not None else None
+    doubtful = found is not None and not found.left_out
     committed = False
-    if commit and guard is not None and not guard.returned:  # after a return, the device is at its checkpoint already
+    if (
+        commit and guard is not None and not guard.returned and not doubtful
+    ):  # after a return, the device is at its checkpoint already
         committed = _commit(device, on_refused_commit)
     known = taught(device)
     verdicts = []
@@ -230,7 +237,7 @@ def run(
     anomalies, refused = sum(w.anomaly for w in seen), sum(bool(w.refused) for w in seen)
     story = story_of(device)
     life = story if story.state != "learns once" else None
-    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts), life)
+    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts), life, found)
 
 
 def _commit(device: Device, on_refused: Callable[[RefusedError], None] | None) -> bool:

@@ -119,3 +119,57 @@ def test_a_device_that_learns_once_has_no_records(
 ) -> None:
     error = failed(capsys, "compile", tflite, "-o", tmp_path / "m.ktm", "--once", *option)
     assert "would be ignored" in error["message"]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("history")
+    levels = [0.1] * 24 + [0.8] * 6
+    return [recording(folder / f"{k:02}.npz", 4 * WINDOW / RATE_HZ, k, level) for k, level in enumerate(levels)]
+
+
+LIFE = ("--first", 4, "--record", 4, "--passes", 0)
+
+
+def test_evaluate_prints_the_table_of_a_life(history: list[Path], tflite: Path) -> None:
+    told = run(
+        "evaluate", "--life", *history, "--model", tflite, "--every", 3600, "--healthy-files", 24, *LIFE, fake=False
+    )
+    device = told["rows"][0]
+    assert (device["name"], device["false_alarms"], device["false_per_month"]) == ("the device", 0, 0.0)
+    assert device["first_alarm"] == 26
+    assert device["lead_s"] == 4 * 3600
+    assert {"RMS", "z-score of the features", "nearest stored windows"} < {row["name"] for row in told["rows"]}
+    assert len(told["life"]) == told["records"] == 30
+
+
+def test_report_draws_a_life(history: list[Path], tflite: Path, tmp_path: Path) -> None:
+    image, page = tmp_path / "m.ktm", tmp_path / "life.html"
+    run("compile", tflite, "-o", image, "--first", 4, fake=False)
+    told = run(
+        "report", "-t", "twin", "--image", image, "--life", history[0].parent / "*.npz", "--passes", 0, "-o", page,
+        fake=False,
+    )  # fmt: skip
+    assert told["records"] == 30
+    assert told["rows"][0]["lead_s"] is None  # nobody said how much time lies between the files
+    assert "<svg" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("evaluate", "--life"), "no file"),
+        (("evaluate", "a.csv", "--healthy", "a.csv", "--fault", "b.csv"), "would be ignored"),
+        (("evaluate", "--life", "a.csv", "--fault", "b.csv"), "would be ignored"),
+        (("evaluate", "--every", "5", "--healthy", "a.csv", "--fault", "b.csv"), "would be ignored"),
+        (("evaluate", "--alarm", "3/5", "--healthy", "a.csv", "--fault", "b.csv"), "would be ignored"),
+        (("evaluate", "--healthy", "a.csv"), "--fault is missing"),
+        (("report", "-o", "x.html", "--fault", "b.csv"), "--healthy is missing"),
+    ],
+)
+def test_a_history_and_a_comparison_are_not_mixed(
+    wrong: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = failed(capsys, *wrong)
+    assert said in error["message"]
+    assert error["exit_code"] == 2

@@ -13,13 +13,13 @@ from kilotune.device.learning import LearnOptions, TrainOptions
 from kilotune.device.samples import Segment
 from kilotune.errors import KilotuneError
 from kilotune.link import messages
-from kilotune.terms import Guard, Scorer, word_of
+from kilotune.terms import Apart, Guard, Scorer, word_of
 
 # One value apart from the default for each field, all different, so that a swap shows.
 ASKED = LearnOptions(
     lr=0.25, momentum=0.5, weight_decay=2.0**-9, accumulate=7, seed=77, passes=11, patience=13, scorer=Scorer.nearest,
     hold_period=17, hold_count=3, noise=19, gain=23, jitter=True, force=True, resume=True, guard=Guard.none,
-    recalibrate=True, lives=True,
+    recalibrate=True, lives=True, apart=Apart.leave_out,
 )  # fmt: skip
 
 
@@ -29,7 +29,10 @@ def test_the_keywords_of_learn_are_the_fields_with_the_same_defaults() -> None:
         for name, p in inspect.signature(Device.learn).parameters.items()
         if p.kind is p.KEYWORD_ONLY and name not in ("rate_hz", "ready_features", "progress", "on_result")
     }
-    told = {f.name: word_of(f.default) if isinstance(f.default, (Scorer, Guard)) else f.default for f in fields(ASKED)}
+    told = {
+        f.name: word_of(f.default) if isinstance(f.default, (Scorer, Guard, Apart)) else f.default
+        for f in fields(ASKED)
+    }
     assert keywords == told
     assert MISSING not in told.values()
 
@@ -45,7 +48,7 @@ def test_keywords_and_options_ask_for_the_same(monkeypatch: pytest.MonkeyPatch) 
         seen.append((samples, options, labels, rest))
 
     monkeypatch.setattr(Device, "learn_with", learn_with)
-    words = {**asdict(ASKED), "scorer": "nearest", "guard": "none"}
+    words = {**asdict(ASKED), "scorer": "nearest", "guard": "none", "apart": "leave_out"}
     rest = {"rate_hz": 9.0, "ready_features": True, "progress": print, "on_result": repr}
     Device.learn(object.__new__(Device), "samples", [1], **words, **rest)  # type: ignore[arg-type]
     assert seen == [("samples", ASKED, [1], rest)]
@@ -54,7 +57,7 @@ def test_keywords_and_options_ask_for_the_same(monkeypatch: pytest.MonkeyPatch) 
 def test_every_field_arrives_at_the_wire_under_its_own_name() -> None:
     config = ASKED.learn_config(classifies=False)
     same = ("passes", "patience", "hold_period", "hold_count", "resume", "scorer", "force", "noise", "gain", "jitter",
-            "guard", "recalibrate", "lives")  # fmt: skip
+            "guard", "recalibrate", "lives", "apart")  # fmt: skip
     assert {name: getattr(config, name) for name in same} == {name: getattr(ASKED, name) for name in same}
     train = config.train_config
     assert train.rate_mantissa * 2.0**train.rate_exponent == 0.25

@@ -165,9 +165,10 @@ def test_messages_have_the_bytes_of_the_specification() -> None:
         guard=messages.Guard.none,
         recalibrate=False,
         lives=True,
+        apart=messages.Apart.leave_out,
     )
-    fields = "198000 33 00 00 01 02 03 04 05 06 07 00 01 03 00 08 09 01 02 00 01"
-    assert messages.encode_request(Kind.learn_begin, config) == bytes.fromhex("95" + fields.replace(" ", ""))
+    fields = "198000 33 00 00 01 02 03 04 05 06 07 00 01 03 00 08 09 01 02 00 01 01"
+    assert messages.encode_request(Kind.learn_begin, config) == bytes.fromhex("96" + fields.replace(" ", ""))
     pull = messages.PullRequest(offset=70000, length=300)
     assert messages.encode_request(Kind.pull, pull) == bytes.fromhex("821a0001117019012c")
     assert messages.encode_request(Kind.commit, None) == b""

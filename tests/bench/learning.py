@@ -1,6 +1,9 @@
 """The learning table: what the device's own integer code learns on real recordings, next to host baselines.
 
-    python tests/bench/learning.py [--seeds 4] [--protocols P1,P2,P3,P3s,P4,F] [--rows ...] [--json FILE]
+    python tests/bench/learning.py [--seeds 4] [--protocols P1,P2,P3,P3s,P4,F] [--rows ...] [--windows N] [--json FILE]
+
+--windows: detectors learn from so many windows, evenly spread over those of the protocol, and a quarter as many are
+held back.
 
 Base models are trained with tensorflow as the recipes do, quantised, compiled and run on the twin (the firmware's
 code); base models are cached in build/bench. Prints a Markdown table: mean over cases and seeds.
@@ -349,14 +352,29 @@ def shipped(seed: int, rows: set[str]) -> Iterator[Figure]:
         yield from detection_rows(mine, seed, rows & {"nothing", *DEVICE_ROWS, *BASELINES}, tflite)
 
 
-def work(job: tuple[str, int, int, tuple[str, ...]]) -> list[Figure]:
-    kind, index, seed, names = job
+def few(case: Detection, windows: int | None) -> Detection:
+    """`windows` of those learned from, evenly spread, and a quarter as many held back; all if there are fewer."""
+    if windows is None or windows >= len(case.learn):
+        return case
+    parts = [case.learn, case.held]
+    shares = (windows, max(2, windows // 4))
+    kept = [np.linspace(0, len(x) - 1, n).round().astype(int) for x, n in zip(parts, shares, strict=True)]
+    learn, held = (x[i] for x, i in zip(parts, kept, strict=True))
+    few = replace(case, learn=learn, held=held, hold_period=5, hold_count=1)
+    if case.plain is None:
+        return few
+    learn, held = (x[i] for x, i in zip(case.plain[:2], kept, strict=True))
+    return replace(few, plain=(learn, held, *case.plain[2:]))
+
+
+def work(job: tuple[str, int, int, tuple[str, ...], int | None]) -> list[Figure]:
+    kind, index, seed, names, windows = job
     rows = set(names)
     if kind == "shipped":
         return list(shipped(seed, rows))
     if kind == "P4":
         return list(classification_rows(list(protocols.classifications())[index], seed, rows))
-    return list(detection_rows(list(protocols.detections())[index], seed, rows))
+    return list(detection_rows(few(list(protocols.detections())[index], windows), seed, rows))
 
 
 def table(figures: list[Figure]) -> str:
@@ -398,6 +416,7 @@ def main() -> None:
         "--rows",
         default=",".join(ROWS).replace("from scratch, float", "scratch").replace("everything, float", "everything"),
     )
+    parser.add_argument("--windows", type=int, help="that detectors learn from [default: all of the protocol]")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -405,13 +424,14 @@ def main() -> None:
     rows = tuple(long.get(r, r) for r in arguments.rows.replace(", ", "~").split(","))
     rows = tuple(r.replace("~", ", ") for r in rows)
     wanted = arguments.protocols.split(",")
-    jobs = []
+    jobs: list[tuple[str, int, int, tuple[str, ...], int | None]] = []
+    n = arguments.windows
     for seed in range(arguments.seeds):
-        jobs += [("detect", i, seed, rows) for i, c in enumerate(protocols.detections()) if c.protocol in wanted]
+        jobs += [("detect", i, seed, rows, n) for i, c in enumerate(protocols.detections()) if c.protocol in wanted]
         if "P4" in wanted:
-            jobs += [("P4", i, seed, rows) for i in range(2)]
+            jobs += [("P4", i, seed, rows, None) for i in range(2)]
         if "shipped" in wanted:
-            jobs.append(("shipped", 0, seed, rows))
+            jobs.append(("shipped", 0, seed, rows, None))
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
         figures = []
         for done, result in enumerate(pool.imap_unordered(work, jobs), 1):

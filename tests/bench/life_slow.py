@@ -75,9 +75,9 @@ def creeping(machine: Machine, n: int, rng: np.random.Generator) -> Records:
     return np.asarray(np.rint(moved).clip(-32768, 32767), np.int16)
 
 
-def machines(protocol: str, seed: int, stored: int) -> Iterator[Machine]:
+def machines(protocol: str, seed: int, stored: int, anchor: float = 4.0) -> Iterator[Machine]:
     rng = np.random.default_rng([seed, 7])
-    settings = LifeSettings(record=RECORD, first=FIRST)
+    settings = LifeSettings(record=RECORD, first=FIRST, anchor=anchor)
     if protocol == "bearings":
         for one in lives_of(protocols.data_dir() / "femto_life"):
             n = len(one.features)
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--records", default="300,900", help="lengths of creeps")
     parser.add_argument("--stored", type=int, default=160)
+    parser.add_argument("--anchor", type=float, default=4.0, help="log2 (default: 4)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     every: list[Said] = []
@@ -136,7 +137,7 @@ def main() -> None:
     print("|---" * 6 + "|")
     for protocol in args.protocols.split(","):
         for n in [0] if protocol == "sudden" else [int(r) for r in args.records.split(",")]:
-            got = [said(m, s, n) for s in range(args.seeds) for m in machines(protocol, s, args.stored)]
+            got = [said(m, s, n) for s in range(args.seeds) for m in machines(protocol, s, args.stored, args.anchor)]
             every += got
             at = [s.at for s in got if s.at > 0]
             false, never = sum(s.false > 0 for s in got), len(got) - len(at)

@@ -12,7 +12,7 @@ from kilotune.adapters.calibration import Calibration
 from kilotune.device.device import Device
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import LifeSettings
-from kilotune.terms import Phase, Scorer
+from kilotune.terms import AlarmCause, Phase, Scorer
 
 from tests.support.learning_twin import CONFIG, PROFILE, TFLITE, calibration_of, machine, twin
 
@@ -260,3 +260,32 @@ def test_a_living_image_may_learn_once() -> None:
         scores.append(device.score(machine(64, 2), ready_features=True).values)
         assert not device.life().lives
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def first_anchor_alarm(limit: float, records: int = 90, end: float = 9.0) -> int | None:
+    """Of a fault that grows by the same step with each record, once the device has settled."""
+    model = image(LifeSettings(first=FIRST, record=WINDOWS, anchor=limit))
+    device = twin(model, blank(), 50)
+    device.learn(list(machine(FIRST * WINDOWS, 1).reshape(FIRST, WINDOWS, -1)), lives=True, passes=0,
+                 ready_features=True, seed=1)  # fmt: skip
+    live(device, range(FIRST, 30))
+    assert device.life().anchored
+    for k in range(records):
+        live(device, range(30 + k, 31 + k), end * k / records)
+        if device.life().causes & AlarmCause.anchor:
+            return k
+    return None
+
+
+def test_a_slow_fault_is_alarmed_by_the_anchor_at_the_limit_of_the_image() -> None:
+    near, far = first_anchor_alarm(1.0), first_anchor_alarm(3.0)
+    assert near is not None
+    assert far is not None
+    assert 0 < near < far
+
+
+@pytest.mark.parametrize("limit", [0.0, 15.5, float("nan")])
+def test_limits_of_the_anchor_are_checked(limit: float) -> None:
+    with pytest.raises(KilotuneError) as info:
+        LifeSettings(anchor=limit)
+    assert info.value.code == "bad_profile"

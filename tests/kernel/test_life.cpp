@@ -12,7 +12,7 @@ using namespace kilotune;
 
 namespace {
 
-constexpr LifeConfig kConfig = {3, 5, 4, 10};
+constexpr LifeConfig kConfig = {3, 5, 4, 10, 64};
 constexpr int32_t kLimit = 500;
 
 Life born() {

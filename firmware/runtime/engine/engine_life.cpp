@@ -78,7 +78,7 @@ void Engine::live(const int16_t* features_q10, WindowResult& result) {
     const int32_t far = anchored ? anchor_distance(features_q10) - life_->state().anchor_level : 0;
     const int32_t score = result.score - level();
     life_->judge(score, far);
-    if (score > record_limit() || far > kAnchorLimit_q10) tell_bands(features_q10);
+    if (score > record_limit() || far > life_->anchor_limit_q10()) tell_bands(features_q10);
     if (life_->learns()) {
       const Reservoir::Places places = reservoir_.offer_of_record(kPending, life_->holds_back());
       if (places.slot >= 0) {

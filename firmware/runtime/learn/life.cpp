@@ -143,7 +143,7 @@ void Life::tell_bands(const int16_t bands[kToldBands]) {
 
 uint8_t Life::causes_of_record(int32_t limit_q10) const {
   const LifeState& s = state_;
-  int32_t most = limit_q10, farthest = kAnchorLimit_q10;
+  int32_t most = limit_q10, farthest = anchor_limit_q10();
   if (accepting()) {
     const int32_t score = s.alarm_score + kAccepted_q10, far = s.alarm_distance + kAccepted_q10;
     most = score > most ? score : most;

@@ -30,9 +30,8 @@ constexpr uint32_t kJudged = 4;
 constexpr uint32_t kHoldRecords = 4;
 constexpr uint32_t kDrifts = 3;
 constexpr uint32_t kToldBands = 3;
-// Q10 log2. Above that drift of a phase's records the machine has not settled; that far from the
-// anchor it is not the machine that was learned, whatever has been learned since.
-constexpr int32_t kSettled_q10 = 1024, kAnchorLimit_q10 = 4 * 1024;
+// Q10 log2. Above that drift of a phase's records the machine has not settled.
+constexpr int32_t kSettled_q10 = 1024;
 // An operator who says that an alarm is normal accepts what was seen, and so much more.
 constexpr int32_t kAccepted_q10 = 1024;
 
@@ -41,6 +40,7 @@ struct LifeConfig {
   uint8_t alarmed = 0, of = 0;  // alarmed records, of so many in a row, that make an alarm
   uint8_t record = 0;           // windows of a record, at most
   uint8_t first = 0;            // records of the first phase
+  uint8_t anchor = 0;           // 1/16 log2: farther from the anchor, it is an alarm
 };
 
 // Kept in the adapter (docs/SPEC.md, section 2). Ages are in records since the life began.
@@ -84,6 +84,7 @@ class Life {
   [[nodiscard]] const LifeState& state() const { return state_; }
   [[nodiscard]] bool on() const { return kHasLife && state_.on != 0; }
   [[nodiscard]] bool watches() const { return state_.settled != 0; }
+  [[nodiscard]] int32_t anchor_limit_q10() const { return config_.anchor * 64; }
   // How many alarmed records, of how many in a row, make an alarm.
   [[nodiscard]] uint8_t alarmed() const {
     return state_.of != 0 ? state_.alarmed : config_.alarmed;

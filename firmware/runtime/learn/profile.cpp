@@ -69,7 +69,8 @@ Status Profile::open(const Model& model, const FeatureConfig& features) {
   const LifeConfig life = Profile::life(model);
   if (life.of > 8 || life.alarmed > life.of || (life.of != 0 && classifies))
     return Status::bad_image;
-  if (life.of != 0 && (life.alarmed == 0 || life.record == 0 || life.first < kHoldRecords))
+  if (life.of != 0 &&
+      (life.alarmed == 0 || life.record == 0 || life.first < kHoldRecords || life.anchor == 0))
     return Status::bad_image;
   if (inverse_input_ < 1 || inverse_input_ > 1 << 14) return Status::bad_image;
   const AloneConfig config = alone(model);
@@ -107,7 +108,7 @@ AloneConfig Profile::alone(const Model& model) {
 
 LifeConfig Profile::life(const Model& model) {
   const uint8_t* p = model.image().data + model.profile + 48;
-  return {p[0], p[1], p[2], p[3]};
+  return {p[0], p[1], p[2], p[3], p[4]};
 }
 
 void Profile::reset(AdapterView& view) const {

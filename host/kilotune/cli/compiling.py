@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import rich_click as click
 
 from kilotune.cli.groups import OptionGroup, is_given, refuse_given
+from kilotune.cli.options import Real
 from kilotune.cli.rules import alarm_option
 from kilotune.errors import KilotuneError
 from kilotune.terms import FIXED_METHODS, Loss, Method, named, spellings
@@ -35,6 +36,7 @@ def _options(
     alarm: tuple[int, int] | None,
     record: int | None,
     first: int | None,
+    anchor: float | None,
 ) -> CompileOptions:
     from kilotune.compiler.options import SEARCHED, CompileOptions, loss_named
 
@@ -53,22 +55,25 @@ def _options(
         adam=adam,
         early=early,
         alone_windows=alone_windows,
-        life=_life(once, alarm, record, first),
+        life=_life(once, alarm, record, first, anchor),
     )
 
 
 def _life(
-    once: bool, alarm: tuple[int, int] | None, record: int | None, first: int | None
+    once: bool, alarm: tuple[int, int] | None, record: int | None, first: int | None, anchor: float | None
 ) -> LifeSettings | Literal["auto"] | None:
     from kilotune.image.base_profile import LifeSettings
 
     if once:
-        refuse_given(("alarm", "record", "first"), "--once makes a device that learns once and has no records")
+        refuse_given(
+            ("alarm", "record", "first", "anchor"), "--once makes a device that learns once and has no records"
+        )
         return None
     usual = LifeSettings()
-    if alarm is None and record is None and first is None:
+    if alarm is None and record is None and first is None and anchor is None:
         return "auto"
-    return LifeSettings(*(alarm or (usual.alarmed, usual.of)), record or usual.record, first or usual.first)
+    rule, limit = alarm or (usual.alarmed, usual.of), anchor or usual.anchor
+    return LifeSettings(*rule, record or usual.record, first or usual.first, limit)
 
 
 # All options but the features, which come from a file.
@@ -140,18 +145,27 @@ compile_options = OptionGroup(
         "first": click.option(
             "--first", type=click.IntRange(4, 255), metavar="N", help="Records of the first phase [default: 10]."
         ),
+        "anchor": click.option(
+            "--anchor",
+            type=Real(min=1 / 16, max=15),
+            metavar="LOG2",
+            help="Distance from the machine as settled that is an alarm, however slowly it got there [default: 4]; "
+            "less finds slower faults, and takes a machine that changes by itself for one.",
+        ),
     },
 )
 
 
-def _lived(alarm: tuple[int, int] | None, record: int | None, first: int | None) -> LifeSettings | None:
-    found = _life(False, alarm, record, first)
+def _lived(
+    alarm: tuple[int, int] | None, record: int | None, first: int | None, anchor: float | None
+) -> LifeSettings | None:
+    found = _life(False, alarm, record, first, anchor)
     return None if found == "auto" else found
 
 
 # How a device goes on learning, where that is all that is chosen; None: as usual.
 life_options = OptionGroup(
-    "lived", _lived, {name: compile_options.option(name) for name in ("alarm", "record", "first")}
+    "lived", _lived, {name: compile_options.option(name) for name in ("alarm", "record", "first", "anchor")}
 )
 
 

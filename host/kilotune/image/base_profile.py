@@ -37,12 +37,15 @@ class LifeSettings:
     of: int = 5
     record: int = 4  # windows of a record, at most
     first: int = 10  # records of the first phase
+    anchor: float = 4.0  # log2 from the first settled calibration beyond which it is an alarm, 1/16 to 15
 
     def __post_init__(self) -> None:
         for name, low, high in (("of", 1, 8), ("alarmed", 1, self.of), ("record", 1, 255), ("first", 4, 255)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise _refuse(f"a device is to go on learning with {name} {value}", f"use {low} to {high}")
+        if not 1 / 16 <= self.anchor <= 15:
+            raise _refuse(f"the anchor's limit is {self.anchor:g} log2", "use 0.0625 to 15")
 
     @property
     def first_windows(self) -> int:
@@ -51,7 +54,14 @@ class LifeSettings:
         return self.first * -(-self.record // every)
 
     def of_settings(self, once: CalibrationSettings) -> CalibrationSettings:
-        return replace(once, life_alarmed=self.alarmed, life_of=self.of, life_record=self.record, life_first=self.first)
+        return replace(
+            once,
+            life_alarmed=self.alarmed,
+            life_of=self.of,
+            life_record=self.record,
+            life_first=self.first,
+            life_anchor=round(16 * self.anchor),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class CalibrationSettings:
     life_of: int = 0
     life_record: int = 0
     life_first: int = 0
+    life_anchor: int = 0  # 1/16 log2
 
     def to_json(self) -> dict[str, Any]:
         """Without what a device that learns once does not have."""
@@ -99,7 +110,7 @@ class CalibrationSettings:
         """How the device goes on learning; None: it learns once."""
         if not self.lives:
             return None
-        return LifeSettings(self.life_alarmed, self.life_of, self.life_record, self.life_first)
+        return LifeSettings(self.life_alarmed, self.life_of, self.life_record, self.life_first, self.life_anchor / 16)
 
     @classmethod
     def for_loss(
@@ -234,6 +245,7 @@ class Profile:
             life_of=s.life_of,
             life_record=s.life_record,
             life_first=s.life_first,
+            life_anchor=s.life_anchor,
         )
 
     def to_json(self) -> dict[str, object]:

@@ -217,7 +217,7 @@ class FeatureSection(Structure):
 class ProfileSection(Structure):
     """SPEC 1.7, without its tables."""
 
-    LAYOUT = struct.Struct("<HH8BiHHHHhxxIIIHHHh4B12x")
+    LAYOUT = struct.Struct("<HH8BiHHHHhxxIIIHHHh5B11x")
 
     windows: int
     residual_outputs: int
@@ -246,6 +246,7 @@ class ProfileSection(Structure):
     life_of: int
     life_record: int
     life_first: int
+    life_anchor: int
 
 
 TENSOR_BYTES: Final = TensorEntry.LAYOUT.size

@@ -113,7 +113,7 @@ def test_what_is_not_said_clearly_is_refused(
     assert failed(capsys, *wrong, "-t", "twin", "--image", image)["exit_code"] == 2
 
 
-@pytest.mark.parametrize("option", [("--alarm", "2/3"), ("--record", "8"), ("--first", "12")])
+@pytest.mark.parametrize("option", [("--alarm", "2/3"), ("--record", "8"), ("--first", "12"), ("--anchor", "1")])
 def test_a_device_that_learns_once_has_no_records(
     option: tuple[str, str], tflite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

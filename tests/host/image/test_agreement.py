@@ -137,7 +137,7 @@ def test_scales_are_above_zero_and_finite(scale: float) -> None:
 def test_what_a_device_would_refuse_is_refused_here() -> None:
     source = image()
     bias = struct.unpack_from("<I", source.content, source.header.ops + 16)[0]
-    assert "a device would refuse it" in refused(with_bytes(source, bias, struct.pack("<i", 1 << 29)))
+    assert "a device would refuse it" in refused(with_bytes(source, bias, struct.pack("<i", 0x7FFFFFFF)))
     first = source.header.ops + OP_BYTES * 0
     assert "a device would refuse it" in refused(with_bytes(source, first + 8, struct.pack("<bb", 5, 4)))
 

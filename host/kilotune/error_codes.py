@@ -159,6 +159,8 @@ _LIST = (
     ErrorCode("no_probe", EXIT_FAILED, "no debug probe was found", "plug the board in with a data cable"),
     ErrorCode("no_source", EXIT_FAILED, "the source of firmware or kernel was not found",
               "run this in the project's folder, or set KILOTUNE_SOURCE to it"),
+    ErrorCode("no_converter", EXIT_FAILED, "a converter in an environment of its own is missing, or refused the model",
+              "the message has its reason; install it by hand as the hint says, or convert the model yourself"),
     ErrorCode("no_tensorflow", EXIT_FAILED, "quantising needs TensorFlow, which is not installed",
               "pip install kilotune[tensorflow]"),
     ErrorCode("no_twin", EXIT_FAILED, "the twin was not compiled",

@@ -23,23 +23,32 @@ if TYPE_CHECKING:
     from kilotune.image.image import Image
 
 
-@command("quantize", example="kilotune quantize model.keras --samples windows.npy -o model.tflite")
+@command(
+    "quantize",
+    example="kilotune quantize model.keras --samples windows.npy -o model.tflite\n"
+    "kilotune quantize float.tflite --samples windows.npy -o model.tflite --json\n"
+    "kilotune quantize model.onnx --samples windows.npy -o model.tflite",
+)
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--samples", type=EXISTING, required=True, help="Typical model inputs (.npy), one row per sample.")
 @click.option("-o", "--out", "target", type=FILE, required=True, help="The int8 .tflite to write.")
 def quantize_command(out: Output, model: Path, samples: Path, target: Path) -> None:
-    """Turn a Keras model or SavedModel into an int8 .tflite (needs the tensorflow extra)."""
+    """Turn a model into an int8 .tflite: .keras, .h5, SavedModel, float or hybrid .tflite, .onnx. Needs the tensorflow
+    extra; for .onnx, onnx2tf is installed once in an environment of its own (KILOTUNE_NO_INSTALL=1 forbids it)."""
     from kilotune.common.arrays import load_array
     from kilotune.common.files import keep_apart, require_writable, write_atomically
-    from kilotune.tflite.convert import quantize
+    from kilotune.studies.quantising import changes, described
+    from kilotune.tflite.convert import quantize_and_compare
 
     keep_apart({"--out": target}, {"the model": model, "the samples": samples})
     typical = load_array(samples)
     require_writable(target)
     with out.progress("quantizing"):
-        data = quantize(model, typical)
-    write_atomically(target, data)
-    out.result({"tflite": str(target), "bytes": len(data)}, f"{target}: {len(data):,} bytes")
+        made = quantize_and_compare(model, typical)
+        changed = changes(made)
+    write_atomically(target, made.content)
+    data = {"tflite": str(target), "bytes": len(made.content), **plain(changed)}
+    out.result(data, f"{target}: {described(changed)}")
 
 
 @command(

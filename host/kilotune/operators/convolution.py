@@ -251,12 +251,10 @@ def lower_dense(context: Lowering) -> ImageOp:
 
 
 def is_rows(source: Tensor, weight: Tensor, output: Tensor) -> bool:
-    """Whether the rows of a FULLY_CONNECTED belong to one sample rather than to several samples."""
+    """Whether a FULLY_CONNECTED has several rows: positions of one sample, as a model's input is a single one."""
     out, fan_in = weight.shape
-    batch = len(source.shape) == 2  # then the first dimension counts samples
     return (
-        not batch
-        and source.elements > fan_in > 0
+        source.elements > fan_in > 0
         and source.shape[-1:] == (fan_in,)
         and output.shape[-1:] == (out,)
         and output.shape[:-1] == source.shape[:-1]

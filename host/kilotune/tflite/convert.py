@@ -1,14 +1,17 @@
-"""Turns a Keras model into the int8 `.tflite` that everything else works on."""
+"""Turns a model of another tool into the int8 `.tflite` that everything else works on."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kilotune.errors import KilotuneError
+from kilotune.tflite import environments, float_model
 from kilotune.tflite.quiet import quiet
 
 if TYPE_CHECKING:
@@ -16,17 +19,42 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+COMPARED = 64  # samples whose outputs are compared
+ONNX = environments.Environment("onnx2tf", ("onnx2tf>=1.28,<1.30",))
+PYTORCH = (".pt", ".pth", ".pkl", ".ckpt", ".safetensors")
+RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """An int8 model, and what the float one and it make of the same samples, (n, values) in real units."""
+
+    content: bytes
+    float_bytes: int
+    float_outputs: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+    notes: tuple[str, ...]  # what was changed besides
+
 
 def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | None = None) -> bytes:
-    """Quantise to full int8: int8 input, output, weights and activations.
+    """Quantise to full int8: int8 input, output, weights and activations; the batch is 1.
 
-    `model`: a Keras model, or the path of a `.keras` or `.h5` file or a SavedModel folder.
+    `model`: a Keras model, or the path of a `.keras` or `.h5` file, a SavedModel folder, a float or hybrid `.tflite`,
+    or an `.onnx` file, which onnx2tf converts in an environment of its own.
     `representative`: typical inputs, shape (n, ...) as the model takes them; their range sets the scales.
     `output_scale`: scale of the int8 output, with zero point 0, instead of the one that fits the representative
     outputs. An autoencoder that is trained further needs the same range as its input.
-    Raises KilotuneError `no_tensorflow`, `bad_model` or `bad_argument`.
+    Raises KilotuneError `no_tensorflow`, `no_converter`, `bad_model` or `bad_argument`.
     """
-    tf = import_tensorflow()
+    return _quantised(model, representative, output_scale, compares=False).content
+
+
+def quantize_and_compare(model: Any, representative: NDArray[Any]) -> Quantised:
+    """`quantize`, and what it changes."""
+    return _quantised(model, representative, None, compares=True)
+
+
+def _quantised(model: Any, representative: NDArray[Any], output_scale: float | None, *, compares: bool) -> Quantised:
     inputs = np.ascontiguousarray(representative, np.float32)
     if inputs.ndim < 2 or len(inputs) == 0 or not np.isfinite(inputs).all():
         raise KilotuneError(
@@ -34,27 +62,183 @@ def quantize(model: Any, representative: NDArray[Any], *, output_scale: float | 
             f"representative inputs of shape {inputs.shape} cannot set the scales",
             "give finite float inputs, one row per sample",
         )
+    source = Path(model) if isinstance(model, (str, os.PathLike)) else None
+    if source is not None and source.suffix in PYTORCH:
+        raise _no_model(source)
+    tf = import_tensorflow()
+    if source is not None and not source.exists():
+        raise KilotuneError(
+            "bad_model",
+            f"{source} does not exist",
+            "give a .keras, .h5, .tflite or .onnx file or a SavedModel folder",
+        )
+    try:
+        with quiet():  # Keras, the converter and its calibrator print
+            if source is not None and source.suffix in (".tflite", ".onnx"):
+                made = _of_float(tf, source, inputs, compares=compares)
+            else:
+                made = _of_keras(tf, _loaded(tf, model, source), inputs, compares=compares)
+    except KilotuneError:
+        raise
+    except Exception as error:
+        raise _explained(error) from error
+    if output_scale is None:
+        return made
+    return Quantised(_with_output_scale(made.content, output_scale), made.float_bytes, *_NOTHING, made.notes)
+
+
+_NOTHING = (np.zeros((0, 0)), np.zeros((0, 0)))
+
+
+def _no_model(source: Path) -> KilotuneError:
+    return KilotuneError(
+        "bad_argument",
+        f"{source.name} holds weights of PyTorch, without the model's code",
+        "export the model with torch.onnx.export and give the .onnx file (models/README.md has the lines)",
+    )
+
+
+# --- a .tflite or .onnx -----------------------------------------------------------------------------
+
+
+def _of_float(tf: Any, source: Path, inputs: NDArray[np.float32], *, compares: bool) -> Quantised:
+    content = _of_onnx(source) if source.suffix == ".onnx" else source.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise KilotuneError("bad_model", f"{source.name} is not a .tflite file", "copy or convert it again")
+    plain = float_model.in_float(tf, content)
+    rows = float_model.shaped(tf, plain, inputs)
+    made = float_model.quantised(tf, plain, rows)
+    return _compared(tf, plain, made, rows, (), compares=compares)
+
+
+def _of_onnx(source: Path) -> bytes:
+    """A float `.tflite`, with channels last."""
+    python = ONNX.python()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(python), "-m", "onnx2tf", "-i", str(source.resolve()), "-o", folder, "-b", "1", "-n"]
+        hint = "check the model with onnx.checker; simplify it with onnxsim, or export it with a fixed batch of 1"
+        environments.run(
+            command, environments.RUN_S, f"onnx2tf cannot convert {source.name}", hint, folder=Path(folder)
+        )
+        made = sorted(Path(folder).glob("*_float32.tflite"))
+        if not made:
+            raise KilotuneError("no_converter", f"onnx2tf made no .tflite of {source.name}", hint)
+        return made[0].read_bytes()
+
+
+# --- Keras and SavedModel ---------------------------------------------------------------------------
+
+
+def _loaded(tf: Any, model: Any, source: Path | None) -> Any:
+    """A Keras model, or the path of a SavedModel."""
+    if source is None:
+        return model
+    return source if source.is_dir() else tf.keras.models.load_model(source, compile=False)
+
+
+def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: bool) -> Quantised:
+    notes: list[str] = []
+    if not isinstance(model, Path):
+        model = _with_one_batch(tf, _unrolled(model, notes), inputs)
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
         for row in inputs:
             yield [row[None]]
 
-    try:
-        with quiet():  # both Keras and the converter print
-            converter = _converter(tf, model)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = samples
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-            result = bytes(converter.convert())
-    except (ValueError, TypeError, RuntimeError, OSError, tf.errors.OpError) as error:
+    converter = _converter(tf, model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    content = bytes(converter.convert())
+    if not compares:
+        return Quantised(content, 0, *_NOTHING, tuple(notes))
+    plain = bytes(_converter(tf, model).convert())
+    return _compared(tf, plain, content, [row[None] for row in inputs], tuple(notes), compares=True)
+
+
+def _converter(tf: Any, model: Any) -> Any:
+    if isinstance(model, Path):
+        return tf.lite.TFLiteConverter.from_saved_model(str(model))
+    return tf.lite.TFLiteConverter.from_keras_model(model)
+
+
+def _unrolled(model: Any, notes: list[str]) -> Any:
+    """The model with recurrent layers written out step by step: the converter makes loops of others."""
+    layers = [x for x in getattr(model, "layers", []) if type(x).__name__ in RECURRENT and not x.unroll]
+    if not layers:
+        return model
+    config = model.get_config()
+    _unroll(config)
+    made = type(model).from_config(config)
+    made.set_weights(model.get_weights())
+    notes.append(f"{', '.join(x.name for x in layers)} unrolled, one step after the other")
+    return made
+
+
+def _unroll(config: Any) -> None:
+    if isinstance(config, dict):
+        if config.get("class_name") in RECURRENT:
+            config["config"]["unroll"] = True
+        for value in config.values():
+            _unroll(value)
+    elif isinstance(config, list):
+        for value in config:
+            _unroll(value)
+
+
+def _with_one_batch(tf: Any, model: Any, inputs: NDArray[np.float32]) -> Any:
+    """The model with a batch of 1: an open one leaves computed shapes behind. Checks the samples' shape."""
+    sources = getattr(model, "inputs", None) or []
+    if len(sources) != 1:
+        return model
+    shape = tuple(sources[0].shape)
+    if len(shape) != inputs.ndim or any(a not in (None, b) for a, b in zip(shape[1:], inputs.shape[1:], strict=True)):
         raise KilotuneError(
+            "bad_argument",
+            f"samples of shape {list(inputs.shape[1:])} do not fit the model's input {list(shape[1:])}",
+            "give one row per sample, each as the model takes it",
+        )
+    if shape[0] == 1:
+        return model
+    one = tf.keras.Input(batch_shape=(1, *inputs.shape[1:]), dtype=sources[0].dtype)
+    return tf.keras.Model(one, model(one))
+
+
+# --- what has changed -------------------------------------------------------------------------------
+
+
+def _compared(
+    tf: Any, plain: bytes, content: bytes, rows: list[NDArray[np.float32]], notes: tuple[str, ...], *, compares: bool
+) -> Quantised:
+    if not compares:
+        return Quantised(content, len(plain), *_NOTHING, notes)
+    some = rows[:COMPARED]
+    return Quantised(
+        content,
+        len(plain),
+        float_model.outputs(tf, plain, some),
+        float_model.outputs(tf, content, some),
+        notes,
+    )
+
+
+def _explained(error: Exception) -> KilotuneError:
+    """A converter's exception in one sentence."""
+    text = str(error).strip() or repr(error)
+    if any(word in text for word in ("TensorList", "While", "WHILE", "tf.Tensor", "FlexTensor")):
+        return KilotuneError(
             "bad_model",
-            f"TensorFlow could not convert the model: {(str(error) or repr(error)).splitlines()[0]}",
-            "check that the model loads in this TensorFlow and that the representative inputs have its shape",
-        ) from error
-    return result if output_scale is None else _with_output_scale(result, output_scale)
+            "TensorFlow could not convert the model: it contains a loop, as LSTM and GRU layers do",
+            "set unroll=True in those layers, or convert the model with TensorFlow 2.15",
+        )
+    line = next((x.strip() for x in text.splitlines() if "rror" in x), text.splitlines()[0])
+    return KilotuneError(
+        "bad_model",
+        f"TensorFlow could not convert the model: {line[:300]}",
+        "check that the model loads in this TensorFlow and that the representative inputs have its shape",
+    )
 
 
 def import_tensorflow() -> Any:
@@ -70,17 +254,6 @@ def import_tensorflow() -> Any:
             "pip install kilotune[tensorflow]",
         ) from error
     return tensorflow
-
-
-def _converter(tf: Any, model: Any) -> Any:
-    if not isinstance(model, (str, os.PathLike)):
-        return tf.lite.TFLiteConverter.from_keras_model(model)
-    path = Path(model)
-    if not path.exists():
-        raise KilotuneError("bad_model", f"{path} does not exist", "give a .keras or .h5 file or a SavedModel folder")
-    if path.is_dir():
-        return tf.lite.TFLiteConverter.from_saved_model(str(path))
-    return tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(path, compile=False))
 
 
 def _with_output_scale(content: bytes, scale: float) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from kilotune.image.memory import Piece
 
@@ -53,7 +55,7 @@ class Buffer:
 
     def over(self, other: Buffer, behind: int) -> Buffer:
         """This buffer over the last piece of `other`, which begins at least `behind` bytes after the start of this."""
-        start = other.pieces[-1].offset - _rounded(behind)
+        start = other.pieces[-1].offset - rounded(behind)
         lead = max(0, -start)
         return Buffer(other.shifted(lead).pieces + self.shifted(start + lead).pieces)
 
@@ -98,8 +100,20 @@ def plan(buffers: Sequence[Buffer]) -> Arena:
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
     """Most bytes alive at one step: no arena can be smaller."""
-    steps = {p.first for b in buffers for p in b.pieces}
-    return max((sum(_alive(b, step) for b in buffers) for step in steps), default=0)
+    return max(usage(buffers).values(), default=0)
+
+
+def usage(buffers: Sequence[Buffer]) -> dict[int, int]:
+    """Bytes alive at each step at which that changes, in order."""
+    changes: dict[int, int] = defaultdict(int)
+    for buffer in buffers:
+        before = 0
+        for step in sorted({s for p in buffer.pieces for s in (p.first, p.last + 1)}):
+            now = _alive(buffer, step)
+            changes[step] += now - before
+            before = now
+    steps = sorted(changes)
+    return dict(zip(steps, accumulate(changes[step] for step in steps), strict=True))
 
 
 def _alive(buffer: Buffer, step: int) -> int:
@@ -109,25 +123,27 @@ def _alive(buffer: Buffer, step: int) -> int:
 
 
 def _end(piece: Piece) -> int:
-    return piece.offset + _rounded(piece.size)
+    return piece.offset + rounded(piece.size)
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """What a piece of that size takes."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
     """Puts each buffer into the tightest gap between buffers that live at the same time."""
-    placed: list[Piece] = []
+    placed: list[tuple[int, int, int, int]] = []  # of each piece: first and last step, start and end
     offsets: dict[str, int] = {}
     total = 0
     for buffer in order:
         # Open ranges of offsets at which one of its pieces would overlap one that lives at the same time.
+        pieces = [(p.first, p.last, p.offset, _end(p)) for p in buffer.pieces]
         taken = sorted(
-            (other.offset - _end(own), _end(other) - own.offset)
-            for own in buffer.pieces
-            for other in placed
-            if own.meets(other)
+            (low - end, high - start)
+            for first, last, start, end in pieces
+            for begins, ends, low, high in placed
+            if begins <= last and first <= ends
         )
         best, best_room, cursor = -1, -1, 0
         for low, high in taken:
@@ -136,6 +152,6 @@ def _place(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
             cursor = max(cursor, high)
         offset = best if best >= 0 else cursor
         offsets[buffer.key] = offset
-        placed += buffer.shifted(offset).pieces
+        placed += [(first, last, start + offset, end + offset) for first, last, start, end in pieces]
         total = max(total, offset + buffer.size)
     return offsets, total

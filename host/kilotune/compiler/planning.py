@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -77,7 +78,7 @@ def _smallest(
     """Tries a few orders of the whole pass and returns the one with the smallest arena. `alive` gives the order, and
     what is alive when, for a set of dropped activations, with or without outputs over inputs; it reads `ops`."""
     if not recompute:  # with it, the smallest arena is wanted
-        _spend_on_triples(graph, ops, lambda: arena.lower_bound(alive()[1]))
+        _spend_on_triples(graph, ops, alive)
     tried = [alive()]
     apart = alive(overwrite=False)
     if apart != tried[0]:
@@ -87,16 +88,23 @@ def _smallest(
     return min(((order, arena.plan(buffers)) for order, buffers in tried), key=lambda made: made[1].size)
 
 
-def _spend_on_triples(graph: Graph, ops: list[OpPlan], needed: Callable[[], int]) -> None:
-    """Lets gradients pass in triples of rows wherever that makes the arena at most an eighth larger. `needed` gives
-    the arena's least size with the current `ops`."""
+def _spend_on_triples(graph: Graph, ops: list[OpPlan], alive: Callable[..., _Alive]) -> None:
+    """Lets gradients pass in triples of rows wherever that makes the arena at most an eighth larger. What an op needs
+    for that is alive in its backward step alone."""
     able = [i for i, op in enumerate(graph.ops) if op.fits_triples(graph.activations, ops[i])]
-    limit = needed() * 9 // 8 if able else 0
+    if not able:
+        return
+    order, buffers = alive()
+    used = arena.usage(buffers)
+    limit = max(used.values()) * 9 // 8
+    steps = list(used)
     for i in able:
-        slower = ops[i]
-        ops[i] = replace(slower, in_triples=True)
-        if needed() > limit:
-            ops[i] = slower
+        faster = replace(ops[i], in_triples=True)
+        sizes = (graph.ops[i].backward_scratch_bytes(graph.activations, op) for op in (ops[i], faster))
+        slow, fast = map(arena.rounded, sizes)
+        step = steps[bisect_right(steps, order.backward[i]) - 1]  # where the usage changed last
+        if not ops[i].gradient_unit or used[step] + fast - slow <= limit:
+            ops[i] = faster
 
 
 def _choose_paths(

@@ -35,6 +35,23 @@ def test_buffers_that_live_together_never_overlap(items: list[Buffer]) -> None:
                 assert x + a.size <= y or y + b.size <= x
 
 
+@given(buffers, st.integers(0, 64), st.integers(-3, 3))
+@settings(deadline=None, max_examples=100)
+def test_the_lower_bound_is_what_one_step_after_the_other_needs(items: list[Buffer], behind: int, moved: int) -> None:
+    """Counted step by step; every second buffer has a second piece, which may end before or begin after the first."""
+    spread = []
+    for i, b in enumerate(items):
+        first = b.first + moved
+        tail = (Piece(f"tail {b.key}", behind, b.size, first, first + 4),) if i % 2 else ()
+        spread.append(Buffer(b.pieces + tail))
+    needs = []
+    for step in range(-4, 40):
+        alive = [[p for p in b.pieces if p.first <= step <= p.last] for b in spread]
+        spans = [(min(p.offset for p in ps), max(p.offset + arena.rounded(p.size) for p in ps)) for ps in alive if ps]
+        needs.append(sum(end - start for start, end in spans))
+    assert arena.lower_bound(spread) == max(needs)
+
+
 @given(buffers, st.data())
 @settings(deadline=None, max_examples=80)
 def test_a_tail_that_lives_earlier_keeps_its_place(items: list[Buffer], data: st.DataObject) -> None:

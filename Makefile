@@ -1,6 +1,6 @@
 # `make` names the targets. Each sets up what it needs (host/setup.sh); PYTHON=python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint format fuzz power bench presets locks wheel sbom clean distclean
+.PHONY: help demo check test coverage lint format fuzz power bench presets locks wheel sbom clean distclean
 SHELL := /bin/sh
 SOURCES := pyproject.toml CMakeLists.txt host/setup.sh $(wildcard host/locks/*.txt) host/kilotune/version.py \
   $(shell find firmware host/native -name '*.cpp' -o -name '*.h' -o -name '*.def' -o -name '*.cddl' -o -name 'CMakeLists.txt') \
@@ -19,6 +19,9 @@ check: .venv/set-up-for-check ## quick: style, types, host tests, one emulated b
 
 test: .venv/set-up-for-test ## all that is checked: also sanitizers, fuzzing, clang-tidy, every board; 15 minutes
 	.venv/bin/python tests/run.py test
+
+coverage: .venv/set-up-for-check ## which lines of the package the host's own tests run
+	.venv/bin/python tests/run.py coverage
 
 lint: .venv/set-up-for-check ## style, floors and types
 	.venv/bin/python tests/run.py lint

@@ -1,14 +1,17 @@
 """Runs all checks; `make lint`, `make check` and `make test` call it.  python tests/run.py [stage ...]
 
-Stages: style, layers, types, quick, cpp, fuzz, tidy, boards, python. Groups of them: lint, check, test. Each prints
-what it runs, and at the end how long it took; the first failure ends the run. If something is missing on a machine
-(clang tools, a cross compiler, an emulator), that is named, and what needs it is skipped.
+Stages: style, layers, types, quick, cpp, fuzz, tidy, boards, python, coverage. Groups of them: lint, check, test. Each
+prints what it runs, and at the end how long it took, also in seconds of processors; the first failure ends the run. If
+something is missing on a machine (clang tools, a cross compiler, an emulator), that is named, and what needs it is
+skipped.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -48,12 +51,26 @@ def run(*command: str | Path, timeout_s: float = 3600, quiet: bool = False, **en
     words = [str(word) for word in command]
     line = " ".join(words)
     print("+", line if len(line) < 200 else f"{line[:160]} ... ({len(words)} words)", flush=True)
-    env = os.environ | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON} | environment
+    env = (
+        _shared_objects()
+        | os.environ
+        | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "KILOTUNE_PYTHON": PYTHON}
+        | environment
+    )
     output = subprocess.PIPE if quiet else None
     result = subprocess.run(words, cwd=ROOT, env=env, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
                             stdout=output, stderr=subprocess.STDOUT if quiet else None, text=True)  # fmt: skip
     if result.returncode != 0:
         raise SystemExit(f"{result.stdout or ''}failed: {line[:400]}")
+
+
+@functools.cache
+def _shared_objects() -> dict[str, str]:
+    """To ccache, folders of the same depth below the project are alike: what boards share is compiled once."""
+    configured = shutil.which("ccache") and subprocess.run(
+        ["ccache", "--get-config", "base_dir"], capture_output=True, text=True, timeout=60, check=False
+    )
+    return {} if configured and configured.stdout.strip() else {"CCACHE_BASEDIR": str(ROOT)}
 
 
 def have(*programs: str) -> bool:
@@ -119,12 +136,13 @@ def boards() -> None:
     """Every board builds without a warning and within its budgets, with its sensors on each of its buses."""
     if not have("arm-none-eabi-g++"):
         return
+    built = BUILD / "firmware"  # where `kilotune build` finds them, and so do the tests that run them
     variants: list[tuple[str, Path, str]] = []
     for board in BOARDS:
         described = json.loads((ROOT / "firmware" / "boards" / board / "board.json").read_text(encoding="utf-8"))
-        variants.append((board, BUILD / board, "i2c"))
+        variants.append((board, built / board, "i2c"))
         if "spi" in described.get("sensor", {}):
-            variants.append((board, BUILD / f"{board}-spi", "spi"))
+            variants.append((board, built / f"{board}-spi", "spi"))
     # Configuring uses one thread. Builds use all cores, one after the other: what boards share is compiled once.
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(_configure, variants))
@@ -134,31 +152,44 @@ def boards() -> None:
 
 def _configure(variant: tuple[str, Path, str]) -> None:
     board, folder, bus = variant
-    run("cmake", "--preset", board, "-B", folder, f"-DKILOTUNE_SENSOR_BUS={bus}", quiet=True)
+    run(
+        "cmake",
+        "--preset",
+        board,
+        "-B",
+        folder,
+        f"-DKILOTUNE_SENSOR_BUS={bus}",
+        f"-DKILOTUNE_PYTHON={PYTHON}",
+        quiet=True,
+    )
 
 
 def python() -> None:
-    """Lines are counted for the host's own tests only: counting would slow down the heavy numerical tests too much."""
-    _pytest("--cov", "--cov-report=", *HOST_TESTS)
-    run("coverage", "report", "--skip-covered", "--skip-empty", "--sort=cover")
-    _pytest("tests", *(f"--ignore={folder}" for folder in HOST_TESTS))
+    """One worker more than cores: tests that wait, such as those of a silent line, leave theirs to others."""
+    _pytest(CORES + 1, "tests")
 
 
 def quick() -> None:
     targets = (f"--target={target}" for target in QUICK_TARGETS)
-    _pytest("-m", "not slow", *targets, *(f"--ignore={path}" for path in QUICK_WITHOUT), *QUICK)
+    _pytest(CORES, "-m", "not slow", *targets, *(f"--ignore={path}" for path in QUICK_WITHOUT), *QUICK)
 
 
-def _pytest(*arguments: str) -> None:
-    """Each process takes tests from the others when it has none left."""
+def coverage() -> None:
+    """Which lines the host's own tests run: it slows them down and finds no fault, so `make test` leaves it out."""
     # From 3.12 on, Python itself reports which lines run, at almost no cost.
-    core = "sysmon" if sys.version_info >= (3, 12) else "ctrace"
-    run("pytest", "-n", str(CORES), "--dist", "worksteal", *arguments, COVERAGE_CORE=core)
+    os.environ["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 12) else "ctrace"
+    _pytest(CORES, "--cov", "--cov-report=", *HOST_TESTS)
+    run("coverage", "report", "--skip-covered", "--skip-empty", "--sort=cover")
+
+
+def _pytest(workers: int, *arguments: str) -> None:
+    """Each process takes tests from the others when it has none left."""
+    run("pytest", "-n", str(workers), "--dist", "worksteal", *arguments)
 
 
 STAGES: dict[str, Callable[[], None]] = {
     "style": style, "layers": layers, "types": types, "quick": quick, "cpp": cpp, "fuzz": fuzz, "tidy": tidy,
-    "boards": boards, "python": python, "format": reformat,
+    "boards": boards, "python": python, "coverage": coverage, "format": reformat,
 }  # fmt: skip
 LINT = ("style", "layers", "types")
 GROUPS = {
@@ -176,12 +207,18 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
     took: list[str] = []
     for name in wanted:
-        start = time.monotonic()
+        start, used = time.monotonic(), _processor_s()
         print(f"=== {name}", flush=True)
         STAGES[name]()
-        took.append(f"{name} {time.monotonic() - start:.0f} s")
+        took.append(f"{name} {time.monotonic() - start:.0f} s ({_processor_s() - used:.0f} s of processors)")
         print(f"=== {took[-1]}", flush=True)
     print(f"=== {', '.join(took)}")
+
+
+def _processor_s() -> float:
+    """Of all processes that have ended: a figure that changes little with what else this computer does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support.paths import ROOT
-
 # Asserts of the helpers say as much as those of the tests.
 pytest.register_assert_rewrite("tests.support")
 
@@ -30,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def build_folder() -> Iterator[Path]:
     """An empty folder beside those of all boards, whose objects ccache then takes: none is compiled a second time."""
-    boards = ROOT / "build" / "firmware"
+    boards = Path(__file__).parents[1] / "build" / "firmware"
     boards.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=boards, prefix="test-") as folder:
         yield Path(folder)

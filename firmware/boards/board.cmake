@@ -215,7 +215,9 @@ function(kilotune_add_firmware)
   endif()
   if(KILOTUNE_MODEL)
     _kilotune_opcodes(opcodes)
-    target_compile_definitions(kilotune_runtime PRIVATE KILOTUNE_OPCODES=${opcodes})
+    # Of one file, so that the others are the same objects for every model.
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/firmware/runtime/engine/operators.cpp
+      TARGET_DIRECTORY kilotune_runtime PROPERTIES COMPILE_DEFINITIONS KILOTUNE_OPCODES=${opcodes})
   endif()
   set(script ${generated}/sections.ld)
   configure_file(${KILOTUNE_BOARDS_DIR}/common/cortex_m/sections.ld.in ${script} @ONLY)

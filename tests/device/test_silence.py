@@ -28,7 +28,7 @@ from kilotune.terms import Phase
 from tests.device.spoiled import INFER, spoil
 
 # For all of them to be started, and perhaps built, before the minute begins.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SILENCE_S = 61.0
 # What of it must have passed on the device. Seconds of other emulators may be longer than a computer's; 0.4 of a

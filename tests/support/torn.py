@@ -21,7 +21,7 @@ _FROM_END = 8  # of the flash file: u32 words, u32 seed of how the last one tear
 @functools.cache
 def torn_firmware(board_id: str) -> Path:
     """Of `native` or a board whose flash is a file; what sets its fuse is in boards/common/torn_region.h."""
-    folder = ROOT / "build" / f"{board_id}-torn-flash"
+    folder = ROOT / "build" / "firmware" / f"{board_id}-torn-flash"
     folder.mkdir(parents=True, exist_ok=True)
     into = str(folder)
     options = ("-G", "Ninja", f"-DKILOTUNE_BOARD={board_id}", "-DKILOTUNE_TORN_FLASH=ON")

@@ -43,9 +43,9 @@ def test_every_board_with_spi_pins_builds_for_sensors_on_them(board_id: str) -> 
 
 
 @needs_arm
-def test_the_drivers_of_a_firmware_are_those_that_are_asked_for(tmp_path: Path) -> None:
+def test_the_drivers_of_a_firmware_are_those_that_are_asked_for(build_folder: Path) -> None:
     """Several builds in the same folder: no option of an earlier build stays."""
-    here = ("--board", "nrf52840dk", "-o", tmp_path)
+    here = ("--board", "nrf52840dk", "-o", build_folder)
     one = run(*here, "--sensors", "adxl345", "--sensor-bus", "spi")
     assert (one["sensors"], one["sensor_bus"]) == (["adxl345"], "spi")
     found = symbols(one["firmware"])

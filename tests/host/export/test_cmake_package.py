@@ -28,30 +28,33 @@ def _consume(folder: Path, how: str, example: Path, *options: str) -> None:
     assert_learned(run(folder / "b" / "learn"))
 
 
-@needs_cmake
-def test_the_installed_cmake_package_serves_a_project_elsewhere(tmp_path: Path) -> None:
-    run("cmake", "-S", KERNEL, "-B", tmp_path / "b", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("package")
+    run("cmake", "-S", KERNEL, "-B", folder / "b", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
         "-DCMAKE_INSTALL_LIBDIR=lib")  # fmt: skip
-    run("cmake", "--build", tmp_path / "b")
-    run("cmake", "--install", tmp_path / "b", "--prefix", tmp_path / "there")
+    run("cmake", "--build", folder / "b")
+    run("cmake", "--install", folder / "b", "--prefix", folder / "there")
+    return folder / "there"
+
+
+@needs_cmake
+def test_the_installed_cmake_package_serves_a_project_elsewhere(tmp_path: Path, installed: Path) -> None:
     example = shutil.copytree(EXAMPLE, tmp_path / "example")
     minor = ".".join(VERSION.split(".")[:2])
     _consume(tmp_path / "consumer", f"find_package(kilotune {minor} REQUIRED)", example,
-             f"-DCMAKE_PREFIX_PATH={tmp_path / 'there'}")  # fmt: skip
-    targets = (tmp_path / "there/lib/cmake/kilotune/kilotuneTargets.cmake").read_text()
+             f"-DCMAKE_PREFIX_PATH={installed}")  # fmt: skip
+    targets = (installed / "lib/cmake/kilotune/kilotuneTargets.cmake").read_text()
     assert str(ROOT) not in targets, "the package names the source tree"
-    assert not list((tmp_path / "there").rglob("*.cpp"))
+    assert not list(installed.rglob("*.cpp"))
 
 
 @needs_cmake
-def test_the_cmake_package_refuses_a_version_that_it_is_not(tmp_path: Path) -> None:
-    run("cmake", "-S", KERNEL, "-B", tmp_path / "b", "-G", "Ninja", "-DCMAKE_INSTALL_LIBDIR=lib")
-    run("cmake", "--build", tmp_path / "b")
-    run("cmake", "--install", tmp_path / "b", "--prefix", tmp_path / "there")
+def test_the_cmake_package_refuses_a_version_that_it_is_not(tmp_path: Path, installed: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c/CMakeLists.txt").write_text(
         CONSUMER.format(how="find_package(kilotune 99.0 REQUIRED)", example=EXAMPLE))  # fmt: skip
-    run("cmake", "-S", tmp_path / "c", "-B", tmp_path / "cb", f"-DCMAKE_PREFIX_PATH={tmp_path / 'there'}", code=1)
+    run("cmake", "-S", tmp_path / "c", "-B", tmp_path / "cb", f"-DCMAKE_PREFIX_PATH={installed}", code=1)
 
 
 @needs_cmake

@@ -12,8 +12,19 @@ import pytest
 from kilotune.export.c_array import to_c_array
 
 from tests.support import small_models
-from tests.support.kernel_library import CORES, EXAMPLE, KERNEL, WARNINGS, assert_learned, command, run
+from tests.support.kernel_library import (
+    CORES,
+    EXAMPLE,
+    KERNEL,
+    WARNINGS,
+    assert_learned,
+    command,
+    kernel_objects,
+    run,
+)
 from tests.support.tools import needs_arm
+
+INCLUDE = ("-I", KERNEL.parent, "-I", KERNEL / "include")
 
 
 def test_c_array_is_what_the_example_holds(tmp_path: Path) -> None:
@@ -37,17 +48,17 @@ def test_the_example_is_short() -> None:
 def test_the_example_learns_on_this_computer(tmp_path: Path) -> None:
     cpp = [*KERNEL.glob("*.cpp"), *KERNEL.glob("ops/*.cpp"), EXAMPLE / "main.cpp"]
     run("g++", "-std=c++17", "-O1", *WARNINGS, "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-        "-I", KERNEL.parent, "-I", KERNEL / "include", *cpp, "-o", tmp_path / "learn")  # fmt: skip
+        *INCLUDE, *cpp, "-o", tmp_path / "learn")  # fmt: skip
     assert_learned(run(tmp_path / "learn"))
 
 
 @needs_arm
 @pytest.mark.parametrize("core", CORES)
 def test_the_example_links_for_a_microcontroller(tmp_path: Path, core: str) -> None:
-    cpp = [*KERNEL.glob("*.cpp"), *KERNEL.glob("ops/*.cpp"), EXAMPLE / "main.cpp"]
-    run("arm-none-eabi-g++", "-std=c++17", "-Os", CORES[core], "-mthumb", "--specs=nano.specs", "--specs=nosys.specs",
-        "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-ffunction-sections", *WARNINGS,
-        "-Wl,--gc-sections", "-I", KERNEL.parent, "-I", KERNEL / "include", *cpp,
+    flags = ("-std=c++17", "-Os", CORES[core], "-mthumb", "--specs=nano.specs", "--specs=nosys.specs",
+             "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-ffunction-sections", *WARNINGS)  # fmt: skip
+    kernel = kernel_objects("arm-none-eabi-g++", *flags)
+    run("arm-none-eabi-g++", *flags, "-Wl,--gc-sections", *INCLUDE, *kernel, EXAMPLE / "main.cpp",
         "-o", tmp_path / "learn.elf")  # fmt: skip
     symbols = run("arm-none-eabi-nm", "-C", tmp_path / "learn.elf")
     assert "kilotune::kFullyConnected" in symbols
@@ -103,8 +114,8 @@ def test_a_smaller_program_refuses_what_it_leaves_out(
 ) -> None:
     (tmp_path / "model.h").write_text(to_c_array(kilotune.compile(model, **options)))
     (tmp_path / "main.cpp").write_text(STATUSES)
-    cpp = [*KERNEL.glob("*.cpp"), *KERNEL.glob("ops/*.cpp"), tmp_path / "main.cpp"]
-    run("g++", "-std=c++17", *WARNINGS, "-I", KERNEL.parent, "-I", KERNEL / "include", *cpp, "-o", tmp_path / "say")
+    kernel = kernel_objects("g++", "-std=c++17", *WARNINGS)
+    run("g++", "-std=c++17", *WARNINGS, *INCLUDE, *kernel, tmp_path / "main.cpp", "-o", tmp_path / "say")
     assert run(tmp_path / "say") == " ".join(map(str, statuses))
 
 
@@ -126,12 +137,13 @@ using Vector = void (*)();
 def test_the_example_learns_the_same_on_emulated_cores(tmp_path: Path, core: str, board: str, small: bool) -> None:
     """Code for M0 runs on the board's M3, which executes all of its instructions."""
     (tmp_path / "vectors.cpp").write_text(VECTORS)
-    kernel = [*KERNEL.glob("*.cpp"), *KERNEL.glob("ops/*.cpp")]
-    include = ("-std=c++17", "-I", KERNEL.parent, "-I", KERNEL / "include")
-    run("g++", *include, *kernel, EXAMPLE / "main.cpp", "-o", tmp_path / "learn")
-    cpp = [*kernel, smaller(tmp_path / "smaller") if small else EXAMPLE / "main.cpp"]
-    run("arm-none-eabi-g++", *include, "-Os", f"-mcpu={core}", "-mthumb", "-fno-exceptions", "--specs=rdimon.specs",
-        "-Wl,--section-start=.vectors=0", tmp_path / "vectors.cpp", *cpp, "-o", tmp_path / "learn.elf")  # fmt: skip
+    here = kernel_objects("g++", "-std=c++17", *WARNINGS)
+    run("g++", "-std=c++17", *INCLUDE, *here, EXAMPLE / "main.cpp", "-o", tmp_path / "learn")
+    flags = ("-std=c++17", "-Os", f"-mcpu={core}", "-mthumb", "-fno-exceptions", "--specs=rdimon.specs")
+    kernel = kernel_objects("arm-none-eabi-g++", *flags)
+    main = smaller(tmp_path / "smaller") if small else EXAMPLE / "main.cpp"
+    run("arm-none-eabi-g++", *flags, *INCLUDE, "-Wl,--section-start=.vectors=0", tmp_path / "vectors.cpp", main,
+        *kernel, "-o", tmp_path / "learn.elf")  # fmt: skip
     told = run("qemu-system-arm", "-M", board, "-nographic", "-semihosting", "-kernel", tmp_path / "learn.elf")
     assert_learned(told)
     assert told == run(tmp_path / "learn")

@@ -238,3 +238,32 @@ def test_the_number_of_the_largest_score_becomes_the_scores() -> None:
     built = graph.build(tflite_model.read(net.m.build()))
     assert built.activations[built.output].tflite_tensor == scores.tensor
     assert [op.kind for op in built.ops] == ["CONV_2D", "FULLY_CONNECTED"]
+
+
+def two_inputs(*, apart: bool) -> tuple[bytes, list[Node]]:
+    """A network of two inputs, or the same with both as halves of one."""
+    net = Network(seed=5)
+    whole = net.source(6, 4, 2)
+    halves = [net.node((1, 3, 4, 2), whole.scale, whole.zero, whole.spread) for _ in range(2)]
+    if apart:
+        net.m.inputs = [half.tensor for half in halves]
+    else:
+        options = (Kinds.SplitOptions, {0: ("i32", 2)})
+        net.m.ops.append(
+            OpSpec(Code.SPLIT, [net.integers(1), whole.tensor], [h.tensor for h in halves], options=options)
+        )
+    x = net.conv(halves[0], 3, (1, 1), activation="NONE")
+    y = net.conv(halves[1], 3, (1, 1), activation="NONE")
+    return net.finish(net.dense(net.flatten(net.add(x, y)), 4)), halves
+
+
+def test_two_inputs_are_one_of_the_image_one_after_the_other() -> None:
+    apart, together = (two_inputs(apart=flag)[0] for flag in (True, False))
+    rows = random_inputs(together, 6).reshape(6, -1)
+    images = [kilotune.compile(model, method="bias", loss="regression") for model in (apart, together)]
+    assert images[0].input_bytes == images[1].input_bytes == 48
+    first, second = (_native.Kernel(image.content).infer(rows) for image in images)
+    np.testing.assert_array_equal(first, second)
+    bad, compared = differences(together, random_inputs(together, 4))
+    assert (bad, compared > 0) == (0, True)
+    assert check_gradients(together, loss="regression", n=2) > 1

@@ -87,6 +87,8 @@ def compile_command(
     """Compile a .tflite into a model image: operators, weights, training plan, memory plan, features."""
     from kilotune.common.files import keep_apart, require_writable
     from kilotune.compiler.compile import compile_with, trainable
+    from kilotune.compiler.losses import reason
+    from kilotune.image import metadata
 
     read = {"the model": model, "the features": settings} | (wanted.inputs if wanted is not None else {})
     written = {"--out": target, "--c-array": c_array, "--plot": wanted.plot if wanted is not None else None}
@@ -107,7 +109,8 @@ def compile_command(
         from kilotune.export.c_array import save_c_array
 
         save_c_array(image, c_array)
-    out.result(*_compiled(image, target, c_array, trainable(model, loss=image.loss), searched))
+    why = reason(image.loss, asked=options.loss, own=metadata.read(model.read_bytes()).loss)
+    out.result(*_compiled(image, target, c_array, trainable(model, loss=image.loss), searched, why))
 
 
 def _require_board(image: Image, board_id: str) -> None:
@@ -118,10 +121,10 @@ def _require_board(image: Image, board_id: str) -> None:
 
 
 def _compiled(
-    image: Image, target: Path, c_array: Path | None, layers: Sequence[Trainability], searched: Found | None
+    image: Image, target: Path, c_array: Path | None, layers: Sequence[Trainability], searched: Found | None, why: str
 ) -> tuple[dict[str, object], str]:
     """What was made, as JSON and as text."""
-    data: dict[str, object] = {"image": str(target), **plain(summary(image))}
+    data: dict[str, object] = {"image": str(target), **plain(summary(image)), "loss_because": why}
     if c_array is not None:
         data["c_array"] = str(c_array)
     text = pairs(list(data.items()))

@@ -8,6 +8,7 @@ from kilotune import operators
 from kilotune.compiler.aliases import aliases_of, extent, extents_of_tensors
 from kilotune.compiler.blockers import Blockers, require_int8
 from kilotune.compiler.folding import folded
+from kilotune.compiler.inputs import joined
 from kilotune.errors import KilotuneError
 from kilotune.operators import arrange
 from kilotune.operators.base import Activation, Extents, ImageOp, Lowering
@@ -54,11 +55,12 @@ def build(model: TfliteModel) -> Graph:
     extents = extents_of_tensors(model, shapes)
     aliases, elided = aliases_of(model, shapes, extents, blockers)
     activations = _Activations(model, aliases, extents)
+    image_input, first = -1, list[ImageOp]()
     with blockers.collecting():
-        activations.index(model.inputs[0])
-    ops = _lower(model, elided | shapes, activations, blockers)
+        image_input, first = joined([activations.index(i) for i in model.inputs], activations.made)
+    ops = _lower(model, elided | shapes, activations, blockers, {image_input, *(op.output for op in first)})
     blockers.require_none()
-    image_input, output = activations.index(model.inputs[0]), activations.index(model.outputs[0])
+    ops, output = first + ops, activations.index(model.outputs[0])
     if not ops or output == image_input or all(op.output != output for op in ops):
         raise KilotuneError(
             "unsupported_model",
@@ -70,25 +72,25 @@ def build(model: TfliteModel) -> Graph:
         ops=tuple(ops),
         input=image_input,
         output=output,
-        input_border=_border(model.tensors[model.inputs[0]]),
+        input_border=_border_of([model.tensors[i] for i in model.inputs]),
         output_border=_border(model.tensors[model.outputs[0]]),
     )
 
 
 def _check_borders(model: TfliteModel) -> None:
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if not model.inputs or len(model.outputs) != 1:
         raise KilotuneError(
             "unsupported_model",
             f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs",
-            "models with one input and one output are supported",
+            "convert a model of the output that is wanted: keras.Model(model.inputs, model.outputs[0])",
         )
-    source = model.tensors[model.inputs[0]]
-    if len(source.shape) > 1 and source.shape[0] != 1:
-        raise KilotuneError(
-            "unsupported_model",
-            f"the input '{source.short_name}' has shape {list(source.shape)}: a batch of {source.shape[0]}",
-            "convert the model with batch size 1",
-        )
+    for source in (model.tensors[i] for i in model.inputs):
+        if len(source.shape) > 1 and source.shape[0] != 1:
+            raise KilotuneError(
+                "unsupported_model",
+                f"the input '{source.short_name}' has shape {list(source.shape)}: a batch of {source.shape[0]}",
+                "convert the model with batch size 1",
+            )
 
 
 class _Activations:
@@ -110,9 +112,11 @@ class _Activations:
         return self._known[root]
 
 
-def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activations, blockers: Blockers) -> list[ImageOp]:
-    """All operators but the skipped ones, in the file's order. Refuses an order that cannot run."""
-    ready: set[int] = set()
+def _lower(
+    model: TfliteModel, skipped: frozenset[int], activations: _Activations, blockers: Blockers, ready: set[int]
+) -> list[ImageOp]:
+    """All operators but the skipped ones, in the file's order; `ready`: what is there before. Refuses an order that
+    cannot run."""
     ops: list[ImageOp] = []
     for operator in model.operators:
         if operator.index in skipped:
@@ -122,8 +126,6 @@ def _lower(model: TfliteModel, skipped: frozenset[int], activations: _Activation
             made = operators.lower(Lowering(model, operator, activations.index, activations.made))
         if blockers:
             continue  # only to find what else is not supported
-        if not ops:
-            ready.add(activations.index(model.inputs[0]))
         for op in made:
             if not ready.issuperset(op.reads) or op.output in ready:
                 raise KilotuneError(
@@ -159,6 +161,12 @@ def with_flat_output(graph: Graph) -> Graph:
 
 def _border(tensor: Tensor) -> Border:
     return Border(tensor.name, tensor.dtype, tensor.shape)
+
+
+def _border_of(inputs: list[Tensor]) -> Border:
+    if len(inputs) == 1:
+        return _border(inputs[0])
+    return Border(", ".join(t.short_name for t in inputs), inputs[0].dtype, (1, sum(t.elements for t in inputs)))
 
 
 def _shape_arithmetic(model: TfliteModel) -> frozenset[int]:

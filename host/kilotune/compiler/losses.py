@@ -31,6 +31,20 @@ def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
     return loss
 
 
+def reason(loss: Loss, *, asked: Loss | None, own: Loss | None) -> str:
+    """Why a model is trained with this loss: `asked` for it was this, and in its metadata is its `own`."""
+    if asked is not None:
+        return "asked for"
+    if own is not None:
+        return "the model's metadata says so"
+    return {
+        Loss.classification: "the model ends with SOFTMAX",
+        Loss.reconstruction: "the output is as large as the input",
+        Loss.regression: "the model does not end with SOFTMAX; if its outputs are scores of classes, give "
+        "--loss classification",
+    }[loss]
+
+
 def plan_loss(graph: Graph, kind: Loss) -> tuple[LossPlan, int]:
     """The loss, and the op whose output it takes, where the backward pass begins."""
     tensor, beta = graph.output, 1.0

@@ -14,6 +14,9 @@ from tests.support.command_line import run
 def test_compile_and_inspect(tflite: Path, tmp_path: Path) -> None:
     made = run("compile", tflite, "-o", tmp_path / "deep" / "m.ktm", "--method", "bias", fake=False)
     assert made["method"] == "bias"
+    assert made["loss_because"]
+    asked = run("compile", tflite, "-o", tmp_path / "r.ktm", "--loss", "reconstruction", fake=False)
+    assert (asked["loss"], asked["loss_because"]) == ("reconstruction", "asked for")
     assert [layer["ways"][:1] for layer in made["trainable"]] == [["bias"], ["bias"]]
     assert made["image_bytes"] == (tmp_path / "deep" / "m.ktm").stat().st_size
     seen = run("inspect", tmp_path / "deep" / "m.ktm", fake=False)

@@ -95,11 +95,11 @@ def test_a_float_model_is_refused() -> None:
     assert "kilotune quantize" in refusal(m.build()).hint
 
 
-def test_two_inputs_are_refused() -> None:
+def test_two_outputs_are_refused() -> None:
     m = ModelBuilder()
     dense(m, m.activation((1, 4), 0.1, 0), m.activation((1, 4), 0.1, 0))
-    m.inputs.append(m.activation((1, 4), 0.1, 0))
-    assert "2 inputs" in refusal(m.build()).message
+    m.outputs.append(m.activation((1, 4), 0.1, 0))
+    assert "2 outputs" in refusal(m.build()).message
 
 
 def test_several_subgraphs_are_refused() -> None:

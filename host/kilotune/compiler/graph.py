@@ -16,7 +16,7 @@ from kilotune.tflite.model import Tensor, TfliteModel
 
 MAX_EXTENT = 65535
 # A malicious file may use one constant in thousands of operators. These bound the work that it can cause.
-MAX_OPS = 256
+MAX_OPS = 1024
 MAX_PARAMETERS = 1 << 25
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from kilotune.cli.command import command
+from kilotune.cli.compiling import note_if_once
 from kilotune.cli.options import EXISTING, FOLDER, Where, device_options, sensor_options
 from kilotune.cli.output import Output, flattened, pairs, plain, table
 from kilotune.errors import KilotuneError
@@ -71,8 +72,11 @@ def flash_command(
     sensors: SensorChoice,
 ) -> None:
     """Build the firmware and write it to a board by debug probe or boot drive, or to an emulated board's flash."""
+    from kilotune.image.image import Image
     from kilotune.targets.flash import flash
 
+    if model is not None:
+        note_if_once(out, Image.load(model), board.rpartition(":")[2])
     with out.progress(f"flashing {board}"):
         done = flash(
             board, image=model, state=state, probe=probe, drive=drive, erase_locked=erase_locked, sensors=sensors

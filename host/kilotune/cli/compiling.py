@@ -15,8 +15,10 @@ from kilotune.errors import KilotuneError
 from kilotune.terms import FIXED_METHODS, Loss, Method, named, spellings
 
 if TYPE_CHECKING:
+    from kilotune.cli.output import Output
     from kilotune.compiler.options import CompileOptions
     from kilotune.image.base_profile import LifeSettings
+    from kilotune.image.image import Image
 
 
 def _options(
@@ -182,6 +184,14 @@ def parse_channels(texts: tuple[str, ...]) -> int | dict[str | int, list[int]] |
             raise KilotuneError("bad_argument", f"--channels {text} is not understood", "write 8, or LAYER:0,5,7")
         found[name] = [int(c) for c in channels.split(",")]
     return found
+
+
+def note_if_once(out: Output, image: Image, board_id: str) -> None:
+    """Tells where a board's firmware does less than the image asks for."""
+    from kilotune.targets.boards import board
+
+    if image.reservoir.lives and not board(board_id).goes_on:
+        out.note(f"the firmware of {board_id} is built without going on learning: it learns once (compile --once)")
 
 
 def with_settings(options: CompileOptions, path: Path) -> CompileOptions:

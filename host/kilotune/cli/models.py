@@ -9,7 +9,7 @@ import rich_click as click
 
 from kilotune.cli.budget import Wanted, as_json, budget_options, compile_within, described
 from kilotune.cli.command import command
-from kilotune.cli.compiling import compile_options, with_settings
+from kilotune.cli.compiling import compile_options, note_if_once, with_settings
 from kilotune.cli.options import EXISTING, FILE, load_adapter, require_tag_option
 from kilotune.cli.output import Output, pairs, plain, table
 
@@ -104,6 +104,7 @@ def compile_command(
         image, searched = compile_within(out, model, wanted, options)
     if board is not None:
         _require_board(image, board)
+        note_if_once(out, image, board)
     image.save(target)
     if c_array is not None:
         from kilotune.export.c_array import save_c_array
@@ -223,6 +224,7 @@ def summary(image: Image) -> dict[str, object]:
         "adapter_bytes": image.adapter_bytes,
         "state_bytes": image.state_bytes,
         "early_windows": image.reservoir.early,
+        "goes_on_learning": image.reservoir.lives,
         "macs": image.macs,
         "recomputed_macs": sum(image.layers[op].macs for _, op in image.reruns),
         "input_bytes": image.input_bytes,

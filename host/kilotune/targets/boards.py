@@ -101,6 +101,7 @@ class Board:
     usb: Usb
     sensors: Sensors
     hardware: str  # what has been tried on silicon
+    goes_on: bool = True  # whether its firmware is built with going on learning
 
     @property
     def model_address(self) -> int:
@@ -203,6 +204,7 @@ def _parse(data: dict[str, Any]) -> Board:
             pins={bus: str(sensor[bus]) for bus in BUSES if bus in sensor},
         ),
         hardware=str(data.get("hardware", "not tried")),
+        goes_on=bool(data.get("life", 1)),
     )
 
 

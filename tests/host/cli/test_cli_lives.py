@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.command_line import calls, failed, run
+from tests.support.command_line import calls, ended, failed, run
 
 if find_spec("kilotune._native") is None:
     pytest.skip("the twin is not built: pip install .", allow_module_level=True)
@@ -173,3 +173,13 @@ def test_a_history_and_a_comparison_are_not_mixed(
     error = failed(capsys, *wrong)
     assert said in error["message"]
     assert error["exit_code"] == 2
+
+
+@pytest.mark.parametrize(("board", "told"), [("microbit", True), ("mps2-an386", False)])
+def test_a_board_whose_firmware_learns_once_is_told(
+    board: str, told: bool, tflite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("compile", tflite, "-o", tmp_path / "m.ktm", "--board", board) == 0
+    assert ("it learns once" in capsys.readouterr().err) is told
+    assert ended("compile", tflite, "-o", tmp_path / "m.ktm", "--board", board, "--once") == 0
+    assert "it learns once" not in capsys.readouterr().err

@@ -44,6 +44,7 @@ Status Session::on_life(const None&) {
     a.score = life->score();
     a.limit = engine_.record_limit();
     a.distance = life->distance();
+    a.anchor_limit = life->anchor_limit_q10();
   }
   return answer(cbor_encode_life_answer, a);
 }

@@ -162,7 +162,15 @@ def life_data(found: LifeStudy, title: str, subtitle: str) -> LifeData:
     rows = tuple(cells(row) for row in found.rows)
     command = shlex.join(["kilotune", *sys.argv[1:]])
     return LifeData(
-        title, subtitle, story(found), tuple(beats), found.healthy, HEADER, rows, (*notes(), f"Made by: {command}")
+        title,
+        subtitle,
+        story(found),
+        tuple(beats),
+        found.healthy,
+        found.anchor,
+        HEADER,
+        rows,
+        (*notes(), f"Made by: {command}"),
     )
 
 

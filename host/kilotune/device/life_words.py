@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kilotune.device.device import Device
     from kilotune.image.image import Image
 
-ANCHOR_LIMIT = 4.0  # log2, firmware/runtime/learn/life.h
 _ONCE = {
     Phase.idle: "it has learned no machine yet, and knows only what its base model was trained on",
     Phase.learn: "it collects windows to learn from, once",
@@ -48,6 +47,7 @@ class LifeStory:
     score: float | None  # of the last record, above the held-back windows; None: none was judged since the start
     limit: float
     distance: float | None  # from the anchor
+    anchor_limit: float  # above which a record is alarmed
     normals: int  # what an operator has said of alarms, and the age at the last time
     faults: int
     told: int
@@ -96,6 +96,7 @@ def life_story(life: Life, phase: Phase = Phase.detect, image: Image | None = No
         score=life.score / Q10 if life.judged else None,
         limit=life.limit / Q10,
         distance=life.distance / Q10 if life.judged and life.anchored else None,
+        anchor_limit=life.anchor_limit / Q10,
         normals=life.normals,
         faults=life.faults,
         told=life.told,
@@ -138,7 +139,7 @@ def detail_in_words(story: LifeStory) -> list[tuple[str, str]]:
     if story.score is not None:
         rows.append(("last record", f"{story.score:+.2f} log2, alarmed above {story.limit:+.2f}"))
     if story.distance is not None:
-        rows.append(("from the anchor", f"{story.distance:+.2f} log2, alarmed above {ANCHOR_LIMIT:+.2f}"))
+        rows.append(("from the anchor", f"{story.distance:+.2f} log2, alarmed above {story.anchor_limit:+.2f}"))
     elif not story.anchored:
         rows.append(("from the anchor", "there is none yet: it is taken when the machine has settled"))
     if story.bands and story.state != "alarm":

@@ -12,8 +12,6 @@ from kilotune.report.charts import both
 from kilotune.report.svg import Plot, Scale, padded
 from kilotune.version import __version__
 
-ANCHOR_LIMIT = 4.0  # log2
-
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -35,6 +33,7 @@ class LifeData:
     story: tuple[str, ...]
     beats: tuple[Beat, ...]
     healthy: int  # records that are taken for healthy
+    anchor: float  # log2 from the anchor that is an alarm
     header: tuple[str, ...]  # of the table
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
@@ -65,7 +64,7 @@ def _picture(data: LifeData) -> str:
     about = (
         "Each dot is the median score of a record above what the last phase held back; grey lines are phases, in which "
         "the device learned. The lower picture has the distance from the anchor, what the device had learned when it "
-        f"settled: {ANCHOR_LIMIT:g} log2 from it is an alarm, whatever has been learned since."
+        f"settled: {data.anchor:g} log2 from it is an alarm, whatever has been learned since."
     )
     body = both(_scores, data) + both(_distances, data)
     return f'<section><h2>The life</h2><p class="about">{escape(about)}</p>{body}{key}</section>'
@@ -90,14 +89,14 @@ def _distances(data: LifeData, width: float, css: str) -> str:
     plot = Plot(width, 240 if css == "wide" else 220)
     beats = data.beats
     far, drift = [b.distance for b in beats], [b.drift for b in beats]
-    x, y = _scales(plot, len(beats), [v for v in (*far, *drift, 0.0, ANCHOR_LIMIT) if v is not None])
+    x, y = _scales(plot, len(beats), [v for v in (*far, *drift, 0.0, data.anchor) if v is not None])
     _ground(plot, data, x)
     plot.axes(x, y, "record", "log2")
     for part in _runs(drift):
         plot.path(_steps(part, x, y), "curve thin before")
     for part in _runs(far):
         plot.path([(x(t), y(v)) for t, v in part], "curve thin after")
-    plot.line(x(0), y(ANCHOR_LIMIT), x(len(beats)), y(ANCHOR_LIMIT), "threshold")
+    plot.line(x(0), y(data.anchor), x(len(beats)), y(data.anchor), "threshold")
     return plot.svg("Distance of each record from the anchor, and the drift that each phase has measured", css)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NEAREST = "nearest stored windows"
 ROWS = (*(name for name in STATISTICS if name != "peak"), Z_SCORE, NEAREST)
-HOLD_RECORDS, SETTLED, ANCHOR, UNKNOWN_DRIFT, OLD_AGE = 4, 1.0, 4.0, 1.0, 4096
+HOLD_RECORDS, SETTLED, UNKNOWN_DRIFT, OLD_AGE = 4, 1.0, 1.0, 4096
 _NEIGHBOURS = 2
 
 
@@ -114,7 +114,7 @@ class _Keeper:
         if self.anchor is None:
             return False
         score, level = self.anchor
-        return float(np.median(score(record))) - level > ANCHOR
+        return float(np.median(score(record))) - level > self.settings.anchor
 
     def _phase(self, t: int) -> None:
         import numpy as np

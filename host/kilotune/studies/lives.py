@@ -74,6 +74,7 @@ class LifeStudy:
     records: int
     healthy: int  # records that are taken for healthy
     first: int  # records of the first phase
+    anchor: float  # log2 from the anchor that is an alarm
     seconds: float | None  # from the first record to the end
     verdict: str  # what the device says at the end
 
@@ -134,7 +135,9 @@ def study_life(
         )
         rows.append(_row(name, "computer", seen, records, healthy, span_s))
     verdict = story_of(device).verdict
-    return LifeStudy(tuple(rows), tuple(moments), len(records), healthy, settings.first, span_s, verdict)
+    return LifeStudy(
+        tuple(rows), tuple(moments), len(records), healthy, settings.first, settings.anchor, span_s, verdict
+    )
 
 
 def _live(

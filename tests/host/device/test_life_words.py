@@ -59,7 +59,9 @@ def test_figures_are_in_log2_and_of_what_is_known() -> None:
     assert rows["drift a phase"].startswith("0.50, 0.25 log2")
     assert "last record" not in rows
     assert rows["an operator said"] == "normal 1 times, fault 0 times, the last time at record 50"
-    judged = dict(detail_in_words(life_story(said(**SETTLED, score=1024, limit=2048, judged=1, distance=-512))))
+    judged = dict(
+        detail_in_words(life_story(said(**SETTLED, score=1024, limit=2048, judged=1, distance=-512, anchor_limit=4096)))
+    )
     assert judged["last record"] == "+1.00 log2, alarmed above +2.00"
     assert judged["from the anchor"] == "-0.50 log2, alarmed above +4.00"
 

@@ -13,7 +13,8 @@ def data(**changed: object) -> LifeData:
     beats += [Beat(0.2, 1.5, 0.3, True, False, 4, 0.1)] * 10
     beats += [Beat(5.0, 1.5, 4.5, True, True, 4, 0.1)] * 3
     values: dict[str, object] = {
-        "title": "A <life>", "subtitle": "twin", "story": ("One.", "Two."), "beats": tuple(beats), "healthy": 12,
+        "title": "A <life>", "subtitle": "twin", "story": ("One.", "Two."), "beats": tuple(beats),
+        "healthy": 12, "anchor": 4.0,
         "header": ("scored by", "false"), "rows": (("the device", "0"),), "notes": ("note & more",),
     }  # fmt: skip
     return LifeData(**(values | changed))  # type: ignore[arg-type]

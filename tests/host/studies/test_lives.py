@@ -13,7 +13,7 @@ from kilotune.image.base_profile import LifeSettings
 from kilotune.image.features import FeatureConfig
 from kilotune.recordings import Recording
 from kilotune.studies.baselines import Measured
-from kilotune.studies.life_policy import ANCHOR, NEAREST, ROWS, watch
+from kilotune.studies.life_policy import NEAREST, ROWS, watch
 from kilotune.studies.lives import LifeStudy, records_of, study_life
 from kilotune.targets.twin import Twin
 
@@ -105,7 +105,7 @@ def test_moments_are_what_the_picture_needs(study: LifeStudy) -> None:
     assert all(m.score is not None for m in study.moments[FIRST:])
     last = study.moments[-1]
     assert last.distance is not None
-    assert last.distance > ANCHOR
+    assert last.distance > study.anchor
     assert last.alarm
     assert study.moments[0].phases == 1
     assert [m.phases for m in study.moments] == sorted(m.phases for m in study.moments)

@@ -71,7 +71,7 @@ uint32_t receive_capacity();
 // [any] Bytes lost because the ring was full or the line overran.
 uint32_t receive_dropped();
 // [loop] Sleeps until an interrupt, for kLongestSleepMs where none comes; returns at once where
-// `read` would give something.
+// `read` would give the end of a frame (a zero byte), or much. It may sleep on through other bytes.
 void wait();
 
 // --- time

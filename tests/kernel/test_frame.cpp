@@ -2,6 +2,7 @@
 // found.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -51,6 +52,34 @@ Buffer random_body(std::mt19937& rng, uint32_t longest) {
 }
 
 }  // namespace
+
+TEST_CASE("bytes in pieces give what single bytes give, damaged or not") {
+  std::mt19937 rng(5);
+  Buffer room(300), same_room(300);
+  FrameDecoder single(room.data(), 300), pieces(same_room.data(), 300);
+  for (int i = 0; i < 300; ++i) {
+    Buffer line = encode(random_body(rng, 400));  // some are too long
+    if (i % 3 == 0) line[rng() % line.size()] = static_cast<uint8_t>(rng() % 3);
+    const std::vector<Buffer> expected = decode(single, line);
+    std::vector<Buffer> got;
+    for (uint32_t at = 0; at < line.size();) {
+      const auto left = static_cast<uint32_t>(line.size()) - at;
+      const uint32_t n = std::min<uint32_t>(left, 1 + rng() % 70);
+      bool complete = false;
+      const uint32_t taken = pieces.take(line.data() + at, n, complete);
+      REQUIRE((taken == n || complete));
+      at += taken;
+      if (complete) got.emplace_back(pieces.body(), pieces.body() + pieces.body_bytes());
+    }
+    REQUIRE(got == expected);
+  }
+  const auto counts = [](const kilotune::FrameCounters& c) {
+    return std::vector<uint32_t>{c.frames, c.bad_crc, c.bad_cobs, c.too_long};
+  };
+  CHECK(counts(single.counters()) == counts(pieces.counters()));
+  CHECK(single.counters().too_long > 0);
+  CHECK(single.counters().bad_cobs + single.counters().bad_crc > 0);
+}
 
 TEST_CASE("a frame comes out as it went in, at every length and with zeros anywhere") {
   std::mt19937 rng(1);

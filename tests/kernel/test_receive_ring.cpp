@@ -22,6 +22,23 @@ TEST_CASE("bytes leave the ring in order, all of its size can be used, the rest 
   CHECK(ring.empty());
 }
 
+TEST_CASE("the ring is due where a frame has ended or it is half full, until it is read") {
+  ReceiveRing<8> ring;
+  uint8_t out[8];
+  ring.put(5);
+  CHECK_FALSE(ring.due());
+  ring.put(0);
+  CHECK(ring.due());
+  ring.put(6);
+  CHECK(ring.due());
+  REQUIRE(ring.take(out, 8) == 3);
+  CHECK_FALSE(ring.due());
+  for (uint8_t i = 1; i <= 4; ++i) ring.put(i);
+  CHECK_FALSE(ring.due());
+  ring.put(5);
+  CHECK(ring.due());
+}
+
 TEST_CASE("many rounds through the ring lose nothing") {
   ReceiveRing<4> ring;
   uint8_t expected = 0;

@@ -22,21 +22,25 @@ class ReceiveRing {
     }
     bytes_[head % Size] = byte;
     head_ = head + 1;
+    if (byte == 0 || head - tail_ >= Size / 2) due_ = 1;
   }
   uint32_t take(uint8_t* out, uint32_t max) {  // main loop
     uint32_t n = 0;
+    due_ = 0;  // first: what comes from here on says it again
     uint32_t tail = tail_;
     while (n < max && tail != head_) out[n++] = bytes_[tail++ % Size];
     tail_ = tail;
     return n;
   }
+  // A frame has ended, or the ring is half full: the main loop has something to do.
+  [[nodiscard]] bool due() const { return due_ != 0; }
   [[nodiscard]] bool empty() const { return head_ == tail_; }
   [[gnu::always_inline]] void count_lost() { ++dropped_; }  // interrupt
   [[nodiscard]] uint32_t dropped() const { return dropped_; }
 
  private:
   volatile uint8_t bytes_[Size];  // volatile: stored before head_ moves on
-  volatile uint32_t head_ = 0, tail_ = 0, dropped_ = 0;
+  volatile uint32_t head_ = 0, tail_ = 0, dropped_ = 0, due_ = 0;
 };
 
 }  // namespace kilotune::board

@@ -30,6 +30,26 @@ bool FrameDecoder::push(uint8_t byte) {
   return false;
 }
 
+uint32_t FrameDecoder::take(const uint8_t* bytes, uint32_t n, bool& complete) {
+  complete = false;
+  uint32_t taken = 0;
+  while (taken < n && !complete) {
+    // Within a block and the buffer, whatever is no zero is copied as it is.
+    const uint32_t left = n - taken, room = capacity_ - size_;
+    uint32_t run = left_ < left ? left_ : left;
+    if (run > room) run = room;
+    const uint8_t* const from = bytes + taken;
+    uint8_t* const to = buffer_ + size_;
+    uint32_t copied = 0;
+    for (; copied < run && from[copied] != 0; ++copied) to[copied] = from[copied];
+    size_ += copied;
+    left_ = static_cast<uint8_t>(left_ - copied);
+    taken += copied;
+    if (taken < n) complete = push(bytes[taken++]);
+  }
+  return taken;
+}
+
 bool FrameDecoder::finish() {
   const uint32_t size = size_;
   const bool empty = code_ == 0;

@@ -29,6 +29,9 @@ class FrameDecoder {
 
   // True when `byte` completed an intact frame; its body is valid until the next push.
   [[nodiscard]] bool push(uint8_t byte);
+  // The same for many bytes: takes them up to the end of the first intact frame, or all `n`.
+  // Returns how many; `complete` says whether such a frame ended with the last of them.
+  uint32_t take(const uint8_t* bytes, uint32_t n, bool& complete);
   [[nodiscard]] const uint8_t* body() const { return buffer_; }
   [[nodiscard]] uint32_t body_bytes() const { return body_bytes_; }
 

@@ -121,8 +121,10 @@ Session::Session(Engine& engine, const Link& link, const Board& board)
       decoder_(rx_, sizeof rx_) {}
 
 void Session::receive(const uint8_t* bytes, uint32_t n) {
-  for (uint32_t i = 0; i < n && !reset_pending_; ++i) {
-    if (decoder_.push(bytes[i])) receive_frame();
+  for (uint32_t i = 0; i < n && !reset_pending_;) {
+    bool complete = false;
+    i += decoder_.take(bytes + i, n - i, complete);
+    if (complete) receive_frame();
   }
   if (!reset_pending_) return;
   reset_pending_ = false;

@@ -53,7 +53,8 @@ void Engine::tell_bands(const int16_t* features_q10) {
   for (uint32_t i = 0; i < features_.features_total; ++i) {
     const int32_t z = sigmas_q6(features_q10, i);
     int32_t size = z < 0 ? -z : z;
-    auto band = static_cast<int16_t>(z < 0 ? -static_cast<int32_t>(i + 1) : i + 1);
+    const auto number = static_cast<int32_t>(i + 1);
+    auto band = static_cast<int16_t>(z < 0 ? -number : number);
     for (uint32_t k = 0; k < kToldBands; ++k) {
       if (size <= sizes[k]) continue;
       const int32_t smaller = sizes[k];

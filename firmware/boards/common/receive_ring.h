@@ -17,7 +17,7 @@ class ReceiveRing {
   [[gnu::always_inline]] void put(uint8_t byte) {  // interrupt
     const uint32_t head = head_;
     if (head - tail_ == Size) {
-      ++dropped_;
+      count_lost();
       return;
     }
     bytes_[head % Size] = byte;
@@ -35,12 +35,16 @@ class ReceiveRing {
   // A frame has ended, or the ring is half full: the main loop has something to do.
   [[nodiscard]] bool due() const { return due_ != 0; }
   [[nodiscard]] bool empty() const { return head_ == tail_; }
-  [[gnu::always_inline]] void count_lost() { ++dropped_; }  // interrupt
+  [[gnu::always_inline]] void count_lost() {  // interrupt
+    if (dropped_ != UINT16_MAX) dropped_ = static_cast<uint16_t>(dropped_ + 1);
+  }
   [[nodiscard]] uint32_t dropped() const { return dropped_; }
 
  private:
   volatile uint8_t bytes_[Size];  // volatile: stored before head_ moves on
-  volatile uint32_t head_ = 0, tail_ = 0, dropped_ = 0, due_ = 0;
+  volatile uint32_t head_ = 0, tail_ = 0;
+  volatile uint16_t dropped_ = 0;  // at most 65,535 are counted
+  volatile uint8_t due_ = 0;
 };
 
 }  // namespace kilotune::board

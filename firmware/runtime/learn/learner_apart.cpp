@@ -11,9 +11,9 @@ namespace kilotune {
 namespace {
 
 constexpr uint32_t kRounds = 12;  // of power iteration; the first one finds the farthest window
-// So many spreads within a group, squared, lie between the means of two: 5.3. One healthy phase in
-// 288 reached 5 (docs/LEARNING.md).
-constexpr uint64_t kApartSquared = 28;
+// Six spreads within a group lie between the means of two, squared. Some healthy phases of one
+// state reach five (docs/LEARNING.md).
+constexpr uint64_t kApartSquared = 36;
 constexpr uint32_t kLeastWindows = 8, kLeastApart = 2;
 constexpr uint32_t kMostPercent = 40;  // more are not left out: who can tell which part is healthy?
 constexpr int32_t kDirectionBits = 12, kAlongBits = 14;

@@ -55,9 +55,9 @@ constexpr uintptr_t kPrescaler = kFpgaIo + 0x1C;
 // gives the instruction within the tick.
 constexpr uint32_t kInstructionsPerTick = 1000000000 / kClockHz;
 constexpr uint32_t kSampleSpacing = kInstructionsPerTick + 1;  // of the loop below: 6 and its nops
-bool counts_instructions = false;
 uint64_t own_instructions = 0;  // spent in readings, so that they do not count themselves
-uint32_t fixed_cost = 0;        // of a reading, beside its samples
+bool counts_instructions = false;
+uint32_t fixed_cost = 0;  // of a reading, beside its samples
 
 struct Sample {
   uint32_t ticks;  // of the timer, upwards

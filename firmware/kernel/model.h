@@ -136,6 +136,8 @@ class Model {
   }
   [[nodiscard]] Op op(uint16_t index) const;
   [[nodiscard]] OpTraining op_training(const Op& op) const;
+  // The one field of it that scoring needs.
+  [[nodiscard]] uint8_t bias_fraction_bits(const Op& op) const { return at(op.training)[12]; }
   [[nodiscard]] const OpKernel* kernel(uint8_t opcode) const;
   // Whether a tensor's gradient has room for `each` bytes per element; 2 are for mantissas.
   [[nodiscard]] bool holds_gradient(const Tensor& t, uint32_t each) const;

@@ -171,12 +171,12 @@ TEST_CASE("an alarm needs three of five records and says since when and why") {
 
 TEST_CASE("far from the anchor is an alarm whatever has been learned since") {
   Life life = settled();
-  CHECK_FALSE(record(life, 0, kAnchorLimit_q10 + 1));
+  CHECK_FALSE(record(life, 0, kConfig.anchor * 64 + 1));
   REQUIRE(life.wants_anchor());
   life.set_anchor(-77);
   CHECK_FALSE(life.wants_anchor());
-  CHECK_FALSE(record(life, 0, kAnchorLimit_q10));
-  for (uint32_t r = 0; r < 3; ++r) CHECK(record(life, 0, kAnchorLimit_q10 + 1));
+  CHECK_FALSE(record(life, 0, kConfig.anchor * 64));
+  for (uint32_t r = 0; r < 3; ++r) CHECK(record(life, 0, kConfig.anchor * 64 + 1));
   CHECK(life.state().alarm != 0);
   CHECK(life.state().causes == kAnchor);
 }

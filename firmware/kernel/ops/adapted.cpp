@@ -51,7 +51,7 @@ Status validate(const Model& model, const Op& op) {
     return Status::bad_image;
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
   if (!op.has(kWeightsTrained)) return Status::bad_image;
-  Status status = check_layer(model, op, fan_in * y.channels, fan_in);
+  Status status = check_layer(model, op, fan_in * y.channels, products_of(fan_in));
   if (status == Status::ok) status = check_adaptation(model, op, y.channels, fan_in);
   if (status != Status::ok) return status;
   // Low-rank updates need R, as the propagation to the input does.

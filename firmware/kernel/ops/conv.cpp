@@ -12,7 +12,7 @@ Status validate(const Model& model, const Op& op) {
   const Window w = window_of(op, x, y);
   if (!window_valid(w)) return Status::bad_image;
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
-  const Status status = check_layer(model, op, fan_in * y.channels, fan_in);
+  const Status status = check_layer(model, op, fan_in * y.channels, products_of(fan_in));
   if (status != Status::ok) return status;
   if (w.pointwise() && x.positions() != y.positions()) return Status::bad_image;
   const uint64_t patch = w.pointwise() ? 0 : fan_in;

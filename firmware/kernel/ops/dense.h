@@ -29,7 +29,7 @@ inline DenseBias dense_bias(const Execution& run, const Op& op) {
   DenseBias bias = {aligned4(run.model->at(op.bias)), nullptr, 1};
   if (op.has(kBiasTrained)) {
     bias.delta = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
-    bias.shift = run.model->op_training(op).bias_fraction_bits;
+    bias.shift = run.model->bias_fraction_bits(op);
   }
   return bias;
 }

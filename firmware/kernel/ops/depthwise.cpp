@@ -52,7 +52,7 @@ Status validate(const Model& model, const Op& op) {
   if (!window_valid(w)) return Status::bad_image;
   if (uint64_t{x.channels} * multiplier_of(op) != y.channels) return Status::bad_image;
   const uint64_t taps = static_cast<uint64_t>(w.taps());
-  const Status status = check_layer(model, op, taps * y.channels, taps);
+  const Status status = check_layer(model, op, taps * y.channels, products_of(taps));
   if (status != Status::ok) return status;
   const Plane plane(w, x.channels, y.channels);
   if (!scratch_holds(model, op.words[kRowsWord], plane.scratch_bytes())) return Status::bad_image;

@@ -3,22 +3,22 @@
 
 namespace kilotune {
 
-Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t products) {
+Status check_layer(const Model& model, const Op& op, uint64_t weights, uint32_t products) {
   const Bytes& image = model.image();
   const uint32_t out = model.tensor(op.output).channels;
   const uint32_t scales = op.has(kPerChannel) ? out : 1;
   if (op.has(kWeightsTrained)) products *= 2;  // their inputs are not folded
-  const bool good = products >= 1 && products <= kMaxFanIn && weights <= image.size &&
+  const bool good = products - 1 < kMaxFanIn && weights <= image.size &&
                     image.holds(op.weights, static_cast<uint32_t>(weights), 1) &&
                     image.holds(op.bias, out, 4) && image.holds(op.multipliers, scales, 4) &&
                     image.holds(op.shifts, scales, 1);
   if (!good) return Status::bad_image;
   // What products leave of the accumulator, 2^29 at least, and training of that, 2^28 at least.
-  int32_t room = kAccumulatorMax - static_cast<int32_t>(products << 14);
-  if (op.has(kBiasTrained)) room -= 1 << (30 - model.op_training(op).bias_fraction_bits);
-  for (uint32_t o = 0; o < out; ++o) {
-    const int32_t b = load_i32(model.at(op.bias) + 4 * o);
-    if (b <= -room || b >= room) return Status::bad_image;
+  uint32_t room = kAccumulatorMax - (products << 14);
+  if (op.has(kBiasTrained)) room -= 1u << (30 - model.bias_fraction_bits(op));
+  for (uint32_t o = 0; o < out; ++o) {  // -room < bias < room, in one comparison
+    const uint32_t b = load_u32(model.at(op.bias) + 4 * o);
+    if (b + room - 1 >= 2 * room - 1) return Status::bad_image;
   }
   for (uint32_t o = 0; o < scales; ++o) {
     const int8_t shift = static_cast<int8_t>(*model.at(op.shifts + o));

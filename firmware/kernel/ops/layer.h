@@ -15,7 +15,7 @@ class Biases {
   Biases(const Execution& run, const Op& op) : bias_(aligned4(run.model->at(op.bias))) {
     if (!op.has(kBiasTrained)) return;
     delta_ = reinterpret_cast<const int32_t*>(run.adapter + op.bias_param);
-    shift_ = run.model->op_training(op).bias_fraction_bits;
+    shift_ = run.model->bias_fraction_bits(op);
   }
   [[nodiscard]] int32_t at(uint32_t o) const {
     const int32_t base = load_i32(bias_ + 4 * o);
@@ -93,7 +93,11 @@ inline bool only_passes_gradients(const Op& op, uint8_t inputs = kBackwardToInpu
 }
 
 // Checks the fields of a layer with `weights` int8 weights and `products` of two int8 per output.
-Status check_layer(const Model& model, const Op& op, uint64_t weights, uint64_t products);
+Status check_layer(const Model& model, const Op& op, uint64_t weights, uint32_t products);
+// A number of products of a layer whose fields are not checked yet.
+inline uint32_t products_of(uint64_t n) {
+  return n > kMaxFanIn ? kMaxFanIn + 1 : static_cast<uint32_t>(n);
+}
 // Whether the arena has `bytes` at `offset`, which must be a multiple of 4.
 bool scratch_holds(const Model& model, uint32_t offset, uint64_t bytes);
 // Whether the op has the `bytes` of scratch that it needs where gradients propagate to an input.

@@ -16,7 +16,7 @@ Status validate(const Model& model, const Op& op) {
   if (!window_valid(w) || w.y.dilation != 1 || w.x.dilation != 1) return Status::bad_image;
   const uint64_t fan_in = static_cast<uint64_t>(w.taps()) * x.channels;
   // Inputs less their zero point have 9 bits, not 8.
-  const Status status = check_layer(model, op, fan_in * y.channels, 2 * fan_in);
+  const Status status = check_layer(model, op, fan_in * y.channels, products_of(2 * fan_in));
   if (status != Status::ok) return status;
   return backward_scratch_holds(model, op, 4ull * x.channels) ? Status::ok : Status::bad_image;
 }

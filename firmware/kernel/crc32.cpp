@@ -22,7 +22,9 @@ constexpr Table kTable = make_table();
 }  // namespace
 
 uint32_t crc32(const uint8_t* data, uint32_t n, uint32_t crc) {
-  const auto look_up = [&crc]() __attribute__((always_inline)) { crc = (crc >> 4) ^ kTable.entry[crc & 15u]; };
+  const auto look_up = [&crc]() __attribute__((always_inline)) {
+    crc = (crc >> 4) ^ kTable.entry[crc & 15u];
+  };
   crc = ~crc;
 #if !defined(__OPTIMIZE_SIZE__) && !defined(__ARM_ARCH_6M__)
   for (; n >= 4; n -= 4, data += 4) {  // a word's nibbles come in the same order

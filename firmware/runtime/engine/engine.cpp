@@ -203,12 +203,19 @@ Status Engine::stream_push(const uint8_t* bytes, uint32_t n) {
 }
 
 void Engine::complete_window() {
+  const uint8_t refused = measure_window();
+  finish_window(q10_, refused);
+  enter(Stage::intake);
+}
+
+// Features and Refusal bits of the window. Apart from what scores it, so that its ranges are off
+// the stack by then.
+[[gnu::noinline]] uint8_t Engine::measure_window() {
   enter(Stage::gate);
   AxisRange ranges[kMaxAxes];
   const uint8_t refused = gate(window_.health(ranges));
   features_compute(features_, window_.ring(), window_.first(), ranges, scratch_, q10_);
-  finish_window(q10_, refused);
-  enter(Stage::intake);
+  return refused;
 }
 
 uint32_t Engine::stream_copy(uint32_t from, uint8_t* out, uint32_t max_bytes,

@@ -171,6 +171,7 @@ class Engine {
   [[nodiscard]] bool acceptable(const uint8_t* adapter) const;  // every field in range
   [[nodiscard]] uint8_t gate(const WindowHealth& health);
   void complete_window();
+  uint8_t measure_window();
   void finish_window(const int16_t* features_q10, uint8_t refused);
   void learn_window(const int16_t* features_q10, WindowResult& result);
   void follow_trend(const int16_t* features_q10, const int8_t* input);

@@ -210,6 +210,10 @@ def _settle(graph: Graph, options: CompileOptions, own: metadata.ModelMetadata) 
 def _profile_for(graph: Graph, features: FeatureConfig, profile: Profile | None, loss: Loss) -> Profile:
     """The profile, or one that changes nothing if there is none. Raises KilotuneError if the three do not fit."""
     inputs, outputs = graph.activations[graph.input].elements, graph.activations[graph.output].elements
+    if graph.scales_differ:
+        raise KilotuneError(
+            "bad_features", f"features are quantised by one scale: {losses.DIFFERENT}", losses.ONE_SCALE
+        )
     if features.inputs != inputs:
         raise KilotuneError(
             "bad_features",

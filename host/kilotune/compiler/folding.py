@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.operators import functions
-from kilotune.tflite.model import Operator, TfliteModel
+from kilotune.tflite.model import Operator, Tensor, TfliteModel
 
 MAX_VALUES = 4096  # of a constant that is computed
-MAX_DEPTH = 64
+MAX_STEPS = 256  # of a function that is computed: a part that is used twice counts twice
 Values = npt.NDArray[Any]
 
 
@@ -67,6 +67,8 @@ def _integers(model: TfliteModel, operator: Operator, known: Mapping[int, Values
             return None
         inputs.append(known[i] if i in known else tensor.values().astype(np.int64))
     try:
+        if operator.opcode in _COUNTS and _COUNTS[operator.opcode](operator, inputs) != output.elements:
+            return None
         made: Values = np.asarray(_INTEGERS[operator.opcode](operator, inputs), np.int64).reshape(output.shape)
     except (ValueError, IndexError, TypeError, ZeroDivisionError):
         return None  # left to whoever reads it, who says what is wrong
@@ -88,6 +90,7 @@ def _slice(operator: Operator, inputs: list[Values]) -> Values:
     return made
 
 
+_BROADCAST = ("ADD", "FLOOR_DIV", "MAXIMUM", "MINIMUM", "MUL", "SUB")
 _INTEGERS: dict[str, Callable[[Operator, list[Values]], Any]] = {
     "ADD": lambda _, v: v[0] + v[1],
     "CAST": lambda _, v: v[0],
@@ -108,6 +111,15 @@ _INTEGERS: dict[str, Callable[[Operator, list[Values]], Any]] = {
     "SUB": lambda _, v: v[0] - v[1],
 }
 
+_WHOLE = {name: lambda _, v: math.prod(np.broadcast_shapes(v[0].shape, v[1].shape)) for name in _BROADCAST}
+# How many values an operator makes, where that can be far more than it reads.
+_COUNTS: dict[str, Callable[[Operator, list[Values]], int]] = {
+    "FILL": lambda _, v: math.prod(v[0].reshape(-1).tolist()),
+    "GATHER": lambda o, v: v[0].size // v[0].shape[o.options.axis] * v[1].size,
+    "RANGE": lambda _, v: len(range(int(v[0]), int(v[1]), int(v[2]))),
+    **_WHOLE,
+}
+
 
 # --- functions in float -----------------------------------------------------------------------------
 
@@ -119,6 +131,7 @@ class _Expression:
     source: int
     function: Callable[[functions.Floats], functions.Floats]
     operators: frozenset[int]
+    steps: int = 1  # of computing it
 
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -141,6 +154,7 @@ _FUSED: dict[str, Callable[[Any], Any]] = {
 
 def _with_functions(model: TfliteModel) -> TfliteModel:
     makers = {i: op for op in model.operators for i in op.outputs}
+    expressions = _expressions(model)
     changed: dict[int, Operator] = {}
     gone: set[int] = set()
     for operator in model.operators:
@@ -149,7 +163,7 @@ def _with_functions(model: TfliteModel) -> TfliteModel:
         maker = makers.get(operator.inputs[0])
         if maker is None or maker.opcode == "DEQUANTIZE" or model.tensors[operator.outputs[0]].dtype != "int8":
             continue
-        found = _expression(model, makers, operator.inputs[0], 0)
+        found = expressions.get(operator.inputs[0])
         if found is None or found.source < 0:
             continue
         changed[operator.index] = replace(
@@ -175,39 +189,57 @@ def _without_unused(model: TfliteModel, kept: list[Operator], gone: set[int]) ->
     return left[::-1]
 
 
-def _expression(model: TfliteModel, makers: Mapping[int, Operator], tensor: int, depth: int) -> _Expression | None:
-    """What a float tensor is, if it is a function of one int8 tensor, value by value."""
-    t, maker = model.tensors[tensor], makers.get(tensor)
-    if t.constant and t.dtype == "float32" and t.elements == 1:
-        number = np.float32(t.values().reshape(-1)[0])
-        return _Expression(-1, lambda x: np.full_like(x, number), frozenset())
-    if maker is None or depth > MAX_DEPTH or len(maker.outputs) != 1 or t.dtype != "float32":
+def _expressions(model: TfliteModel) -> dict[int, _Expression]:
+    """The float tensors that are functions of one int8 tensor, value by value; each is looked at once, in the file's
+    order."""
+    known: dict[int, _Expression] = {}
+    for operator in model.operators:
+        if len(operator.outputs) == 1 and model.tensors[operator.outputs[0]].dtype == "float32":
+            made = _expression(model, operator, known)
+            if made is not None:
+                known[operator.outputs[0]] = made
+    return known
+
+
+def _expression(model: TfliteModel, operator: Operator, known: Mapping[int, _Expression]) -> _Expression | None:
+    """What the operator's output is, by what is known of its inputs."""
+    if not operator.inputs or min(operator.inputs) < 0:
         return None
-    if maker.opcode == "DEQUANTIZE":
-        source = model.tensors[maker.inputs[0]]
+    inputs = [model.tensors[i] for i in operator.inputs]
+    if operator.opcode == "DEQUANTIZE":
+        source = inputs[0]
         if source.dtype != "int8" or source.constant or source.scales.size != 1:
             return None
-        return _Expression(source.index, lambda x: x, frozenset((maker.index,)))
-    parts = [_expression(model, makers, i, depth + 1) for i in maker.inputs if i >= 0]
-    made = _applied(maker, [p for p in parts if p is not None])
-    whole = [model.tensors[i].elements for i in maker.inputs if i >= 0]
-    return made if len(parts) == len(maker.inputs) and None not in parts and max(whole) == t.elements else None
+        return _Expression(source.index, lambda x: x, frozenset((operator.index,)))
+    parts = [_number(t) or known.get(t.index) for t in inputs]
+    if max(t.elements for t in inputs) != model.tensors[operator.outputs[0]].elements:
+        return None
+    given = [p for p in parts if p is not None]
+    return _applied(operator, given) if len(given) == len(parts) else None
+
+
+def _number(tensor: Tensor) -> _Expression | None:
+    if not tensor.constant or tensor.dtype != "float32" or tensor.elements != 1:
+        return None
+    number = np.float32(tensor.values().reshape(-1)[0])
+    return _Expression(-1, lambda x: np.full_like(x, number), frozenset())
 
 
 def _applied(operator: Operator, parts: list[_Expression]) -> _Expression | None:
     sources = {p.source for p in parts} - {-1}
     fused = _FUSED.get(operator.options.activation)
-    if len(sources) > 1 or fused is None:
+    steps = 1 + sum(p.steps for p in parts)
+    if len(sources) > 1 or fused is None or steps > MAX_STEPS:
         return None
     source = sources.pop() if sources else -1
     gone = frozenset((operator.index,)).union(*(p.operators for p in parts))
     if operator.opcode in functions.SMOOTH and len(parts) == 1:
         name = "GELU BY TANH" if operator.opcode == "GELU" and operator.options.approximate else operator.opcode
         unary, inner = functions.SMOOTH[name], parts[0].function
-        return _Expression(source, lambda x: unary(inner(x)), gone)
+        return _Expression(source, lambda x: unary(inner(x)), gone, steps)
     if operator.opcode in _BINARY and len(parts) == 2:
         binary, first, second = _BINARY[operator.opcode], parts[0].function, parts[1].function
-        return _Expression(source, lambda x: fused(binary(first(x), second(x))), gone)
+        return _Expression(source, lambda x: fused(binary(first(x), second(x))), gone, steps)
     return None
 
 

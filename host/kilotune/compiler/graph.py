@@ -11,10 +11,9 @@ from kilotune.compiler.folding import folded
 from kilotune.compiler.inputs import joined
 from kilotune.errors import KilotuneError
 from kilotune.operators import arrange
-from kilotune.operators.base import Activation, Extents, ImageOp, Lowering
+from kilotune.operators.base import MAX_EXTENT, Activation, Extents, ImageOp, Lowering
 from kilotune.tflite.model import Tensor, TfliteModel
 
-MAX_EXTENT = 65535
 # A malicious file may use one constant in thousands of operators. These bound the work that it can cause.
 MAX_OPS = 1024
 MAX_PARAMETERS = 1 << 25
@@ -39,6 +38,7 @@ class Graph:
     output: int
     input_border: Border
     output_border: Border
+    scales_differ: bool = False  # between the inputs of the file that are one of the image
 
     def producer(self, activation: int) -> int:
         """Index of the op that writes `activation`, -1 for the model's input."""
@@ -67,6 +67,7 @@ def build(model: TfliteModel) -> Graph:
             "no operator of the model computes its output from its input",
             "check that this is the right file",
         )
+    inputs = [activations.made[activations.index(i)] for i in model.inputs]
     return Graph(
         activations=tuple(activations.made),
         ops=tuple(ops),
@@ -74,6 +75,7 @@ def build(model: TfliteModel) -> Graph:
         output=output,
         input_border=_border_of([model.tensors[i] for i in model.inputs]),
         output_border=_border(model.tensors[model.outputs[0]]),
+        scales_differ=len({(float(x.scale), x.zero_point) for x in inputs}) > 1,
     )
 
 

@@ -11,6 +11,8 @@ from kilotune.terms import Loss
 
 MAX_CLASSES = 256
 CROSS_ENTROPY_BITS = 24
+DIFFERENT = "the model's inputs have different ones, and they are one input on the device"
+ONE_SCALE = "make one input of them in the model, split inside, or choose another loss and ready inputs"
 
 
 def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
@@ -20,8 +22,10 @@ def choose_loss(graph: Graph, loss: Loss | None) -> Loss:
     if loss is None:
         if isinstance(graph.ops[graph.producer(graph.output)], Softmax):
             return Loss.classification
-        same = source.elements == output.elements and source.elements > 1
+        same = source.elements == output.elements and source.elements > 1 and not graph.scales_differ
         return Loss.reconstruction if same else Loss.regression
+    if loss is Loss.reconstruction and graph.scales_differ:
+        raise KilotuneError("bad_argument", f"reconstruction needs inputs of one scale: {DIFFERENT}", ONE_SCALE)
     if loss is Loss.reconstruction and source.elements != output.elements:
         raise KilotuneError(
             "bad_argument",

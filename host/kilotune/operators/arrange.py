@@ -21,7 +21,13 @@ from kilotune.operators.base import (
     pack_op,
     write_training,
 )
-from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, extents_of
+from kilotune.operators.checks import (
+    check_int8,
+    check_same_quantisation,
+    constant_integers,
+    constant_pairs,
+    extents_of,
+)
 from kilotune.tflite.model import Operator, TfliteModel
 
 CONCATENATION, GATHER, RESHAPE = 11, 12, 13
@@ -167,12 +173,11 @@ def lower_pad(context: Lowering) -> Gather:
     source, output = context.tensor(0), context.output_tensor()
     check_int8(context, source)
     check_same_quantisation(context, source)
-    pads = constant_integers(context, 1, "paddings").reshape(-1, 2)
+    pads = constant_pairs(context, 1, "paddings")
     rank = len(source.shape)
-    if len(pads) != rank or pads.min(initial=0) < 0 or pads.max(initial=0) > 65535 or (pads[0].any() and rank > 1):
-        raise context.refuse(
-            f"has paddings {pads.tolist()}", "pad along height, width or channels only, not along the batch"
-        )
+    bad = len(pads) != rank or any(not 0 <= n <= MAX_INDEX for pair in pads for n in pair)
+    if bad or (rank > 1 and pads[0] != (0, 0)):
+        raise context.refuse(f"has paddings {pads}", "pad along height, width or channels only, not along the batch")
     fill = output.zero_point
     if context.operator.opcode == "PADV2":
         value = context.tensor(2)
@@ -180,7 +185,7 @@ def lower_pad(context: Lowering) -> Gather:
             raise context.refuse("has a padding value that is computed", "use a constant value")
         fill = int(value.values().reshape(-1)[0])
     extents = extents_of(context, source)
-    around = [(0, 0)] * (3 - (rank - 1)) + [(int(a), int(b)) for a, b in pads[1:]]
+    around = [(0, 0)] * (3 - (rank - 1)) + pads[1:]
     maps = [
         [FILL] * before + list(range(n)) + [FILL] * after
         for n, (before, after) in zip(extents, around[-3:], strict=True)

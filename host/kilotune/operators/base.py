@@ -322,6 +322,7 @@ def pack_op(
 
 
 Extents = tuple[int, int, int]  # height, width, channels
+MAX_EXTENT = 65535  # an image holds each in 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +343,11 @@ class Lowering:
 
     def temporary(self, extents: Extents, scale: np.float32, zero_point: int) -> int:
         """A new activation between two ops of this operator, without a tensor in the file."""
+        if not all(1 <= n <= MAX_EXTENT for n in extents):
+            raise self.refuse(
+                f"needs its values as {' x '.join(str(n) for n in extents)} in between",
+                f"an extent of up to {MAX_EXTENT} is supported: make its tensors smaller",
+            )
         name = f"{self.output_name}, part {len(self.emitted) + 1}"
         self.activations.append(Activation(name, *extents, scale, zero_point, -1))
         return len(self.activations) - 1

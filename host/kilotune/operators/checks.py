@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from kilotune.operators.base import Lowering
+from kilotune.operators.base import MAX_EXTENT, Lowering
 from kilotune.tflite import fixed_point
 from kilotune.tflite.model import Tensor
 
@@ -36,6 +36,10 @@ def extents_of(context: Lowering, tensor: Tensor) -> tuple[int, int, int]:
     rest = tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape
     if len(rest) > 3 or (len(tensor.shape) > 1 and tensor.shape[0] != 1):
         raise context.refuse(f"has a tensor of shape {list(tensor.shape)}", "(1, height, width, channels) is supported")
+    if not all(1 <= n <= MAX_EXTENT for n in rest):
+        raise context.refuse(
+            f"has a tensor of shape {list(tensor.shape)}", f"each extent must be between 1 and {MAX_EXTENT}"
+        )
     height, width, channels = (1,) * (3 - len(rest)) + rest
     return height, width, channels
 
@@ -47,6 +51,14 @@ def constant_integers(context: Lowering, i: int, what: str) -> npt.NDArray[np.in
         raise context.refuse(f"has {what} that are computed", f"use constant {what}")
     values: npt.NDArray[np.int64] = tensor.values().astype(np.int64)
     return values
+
+
+def constant_pairs(context: Lowering, i: int, what: str) -> list[tuple[int, int]]:
+    """The same, two for each dimension."""
+    values = constant_integers(context, i, what).reshape(-1).tolist()
+    if len(values) % 2:
+        raise context.refuse(f"has {len(values)} {what}, not two for each dimension", "convert the model again")
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 def activation_range(context: Lowering, scale: np.float32, zero_point: int) -> tuple[int, int]:

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kilotune.operators.arrange import FILL, Concatenation, Gather, Reshape, sliced
-from kilotune.operators.base import Activation, Extents, ImageOp, Lowering
-from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers
+from kilotune.operators.base import MAX_EXTENT, Activation, Extents, ImageOp, Lowering
+from kilotune.operators.checks import check_int8, check_same_quantisation, constant_integers, constant_pairs
 from kilotune.tflite.model import Tensor
 
-MAX_EXTENT = 65535
+MAX_VALUES = 1 << 20  # of a tensor that is moved: a table of their numbers takes eight times as many bytes
 DAMAGED = "the file is damaged: convert it again"
 Table = npt.NDArray[np.int64]  # of the input's values by number, -1 for the fill value
 Maps = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -122,9 +122,18 @@ def _maps(table: Table, source: Extents) -> Maps | None:
     return first, second, third
 
 
-def numbered(tensor: Tensor) -> Table:
+def numbered(context: Lowering, tensor: Tensor) -> Table:
     """The numbers of a tensor's values, in its shape."""
+    _require_few(context, tensor.elements)
     return np.arange(tensor.elements, dtype=np.int64).reshape(tensor.shape)
+
+
+def _require_few(context: Lowering, values: int) -> None:
+    """Called before a table of so many values is made."""
+    if values > MAX_VALUES:
+        raise context.refuse(
+            f"moves {values:,} values", f"up to {MAX_VALUES:,} are supported: make its tensors smaller"
+        )
 
 
 def _checked(context: Lowering, i: int = 0) -> Tensor:
@@ -137,7 +146,7 @@ def _checked(context: Lowering, i: int = 0) -> Tensor:
 def _several(context: Lowering, source: Tensor, tables: Sequence[Table]) -> ImageOp:
     """One op for each output; `tables` in their order."""
     outputs = [context.model.tensors[i] for i in context.operator.outputs]
-    if len(tables) != len(outputs):
+    if not outputs or len(tables) != len(outputs):
         raise context.refuse(f"has {len(outputs)} outputs", DAMAGED)
     for output in outputs:
         if output.dtype != "int8" or output.scale != source.scale or output.zero_point != source.zero_point:
@@ -152,29 +161,31 @@ def _several(context: Lowering, source: Tensor, tables: Sequence[Table]) -> Imag
 def lower_split(context: Lowering) -> ImageOp:
     """SPLIT: (axis, input) into equal parts."""
     source = context.tensor(1)
-    axis = _axis(context, int(constant_integers(context, 0, "an axis").reshape(-1)[0]), source)
+    axis = _given_axis(context, 0, source)
     count = len(context.operator.outputs)
-    if source.shape[axis] % count:
+    if count == 0 or source.shape[axis] % count:
         raise context.refuse(f"splits {list(source.shape)} in {count}", DAMAGED)
-    return _several(context, source, np.split(numbered(source), count, axis))
+    return _several(context, source, np.split(numbered(context, source), count, axis))
 
 
 def lower_split_v(context: Lowering) -> ImageOp:
     """SPLIT_V: (input, sizes, axis)."""
     source = context.tensor(0)
     sizes = constant_integers(context, 1, "sizes").reshape(-1).tolist()
-    axis = _axis(context, int(constant_integers(context, 2, "an axis").reshape(-1)[0]), source)
+    axis = _given_axis(context, 2, source)
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = source.shape[axis] - sum(n for n in sizes if n >= 0)
     if min(sizes, default=0) < 0 or sum(sizes) != source.shape[axis]:
         raise context.refuse(f"splits {list(source.shape)} in {sizes}", DAMAGED)
-    return _several(context, source, np.split(numbered(source), np.cumsum(sizes)[:-1].tolist(), axis))
+    return _several(context, source, np.split(numbered(context, source), np.cumsum(sizes)[:-1].tolist(), axis))
 
 
 def lower_unpack(context: Lowering) -> ImageOp:
     source = context.tensor(0)
     axis = _axis(context, context.operator.options.axis, source)
-    return _several(context, source, list(np.moveaxis(numbered(source), axis, 0)))
+    if source.shape[axis] != len(context.operator.outputs):
+        raise context.refuse(f"takes {list(source.shape)} apart along dimension {axis}", DAMAGED)
+    return _several(context, source, list(np.moveaxis(numbered(context, source), axis, 0)))
 
 
 def lower_part(context: Lowering) -> ImageOp:
@@ -184,14 +195,14 @@ def lower_part(context: Lowering) -> ImageOp:
     if not len(begin) == len(size) == len(source.shape):
         raise context.refuse(f"has bounds {begin} and {size}", DAMAGED)
     bounds = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(begin, size, strict=True))
-    return move(context, source, context.output_tensor(), numbered(source)[bounds])
+    return move(context, source, context.output_tensor(), numbered(context, source)[bounds])
 
 
 def lower_slice(context: Lowering) -> ImageOp:
     """STRIDED_SLICE with constant bounds."""
     source = context.tensor(0)
-    indices = sliced(context)
-    return move(context, source, context.output_tensor(), numbered(source)[np.ix_(*indices)])
+    numbers = numbered(context, source)
+    return move(context, source, context.output_tensor(), numbers[np.ix_(*sliced(context))])
 
 
 def lower_take(context: Lowering) -> ImageOp:
@@ -203,7 +214,11 @@ def lower_take(context: Lowering) -> ImageOp:
         raise context.refuse("takes other values in each row", "use the same indices for all rows")
     if indices.size and not 0 <= indices.min() <= indices.max() < source.shape[axis]:
         raise context.refuse("takes values beyond its input", DAMAGED)
-    return move(context, source, context.output_tensor(), np.take(numbered(source), indices, axis))
+    output, taken = context.output_tensor(), indices.size * (source.elements // max(1, source.shape[axis]))
+    if taken != output.elements:
+        raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", DAMAGED)
+    _require_few(context, taken)
+    return move(context, source, output, np.take(numbered(context, source), indices, axis))
 
 
 def lower_transpose(context: Lowering) -> ImageOp:
@@ -211,25 +226,27 @@ def lower_transpose(context: Lowering) -> ImageOp:
     order = constant_integers(context, 1, "an order of dimensions").reshape(-1).tolist()
     if sorted(order) != list(range(len(source.shape))):
         raise context.refuse(f"has an order of {order}", DAMAGED)
-    return move(context, source, context.output_tensor(), np.transpose(numbered(source), order))
+    return move(context, source, context.output_tensor(), np.transpose(numbered(context, source), order))
 
 
 def lower_mirror_pad(context: Lowering) -> ImageOp:
     source = _checked(context)
-    pads = constant_integers(context, 1, "paddings").reshape(-1, 2).tolist()
+    pads = constant_pairs(context, 1, "paddings")
     reflects = context.operator.options.axis == 0
     room = [n - reflects for n in source.shape]
     if len(pads) != len(room) or any(not 0 <= p <= n for pair, n in zip(pads, room, strict=True) for p in pair):
         raise context.refuse(f"has paddings {pads}", "pad by less than the extent")
-    table = np.pad(numbered(source), pads, "reflect" if reflects else "symmetric")
+    _require_few(context, math.prod(n + a + b for n, (a, b) in zip(source.shape, pads, strict=True)))
+    table = np.pad(numbered(context, source), pads, "reflect" if reflects else "symmetric")
     return move(context, source, context.output_tensor(), table)
 
 
 def lower_broadcast(context: Lowering) -> ImageOp:
     """BROADCAST_TO a constant shape."""
     source, output = _checked(context), context.output_tensor()
+    _require_few(context, output.elements)
     try:
-        table = np.broadcast_to(numbered(source), output.shape)
+        table = np.broadcast_to(numbered(context, source), output.shape)
     except ValueError as error:
         raise context.refuse(f"makes {list(output.shape)} of {list(source.shape)}", "convert it again") from error
     return move(context, source, output, table)
@@ -243,7 +260,7 @@ def lower_space(context: Lowering) -> ImageOp:
     if len(small.shape) != 4 or block < 1 or small.shape[3] % (block * block):
         raise context.refuse(f"has blocks of {block} in {list(source.shape)}", DAMAGED)
     batch, height, width, channels = small.shape
-    cells = numbered(small).reshape(batch, height, width, block, block, channels // block**2)
+    cells = numbered(context, small).reshape(batch, height, width, block, block, channels // block**2)
     inside = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * block, width * block, -1)
     if context.operator.opcode == "SPACE_TO_DEPTH":
         inside = np.argsort(inside.reshape(-1), kind="stable").reshape(small.shape)
@@ -273,6 +290,14 @@ def lower_pack(context: Lowering) -> ImageOp:
         axis=1,
     )
     return finished(context, made, output)
+
+
+def _given_axis(context: Lowering, i: int, source: Tensor) -> int:
+    """The dimension that the operator's i-th input names."""
+    axes = constant_integers(context, i, "an axis").reshape(-1).tolist()
+    if len(axes) != 1:
+        raise context.refuse(f"has {len(axes)} axes", DAMAGED)
+    return _axis(context, axes[0], source)
 
 
 def _axis(context: Lowering, axis: int, source: Tensor) -> int:

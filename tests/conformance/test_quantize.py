@@ -33,6 +33,7 @@ import numpy as np
 from kilotune.errors import KilotuneError
 from kilotune.studies.quantising import changes
 from kilotune.tflite.convert import import_tensorflow, quantize, quantize_and_compare
+from kilotune.tflite.float_model import shaped
 
 tf, folder, refusals = import_tensorflow(), Path(sys.argv[1]), []
 tf.keras.utils.set_random_seed(1)
@@ -58,6 +59,16 @@ write("gru", compared.content)
 write("lstm", quantize(network(k.LSTM(5, return_sequences=True)), inputs))
 write("transpose", quantize(network(k.Conv1DTranspose(4, 3, strides=2, padding="same")), inputs))
 write("causal", quantize(network(k.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="elu")), inputs))
+nested = network(tf.keras.Sequential([k.Input((8, 3)), k.Bidirectional(k.LSTM(4))]))
+made = quantize_and_compare(nested, inputs)
+write("nested", made.content)
+unrolled = list(made.notes)
+
+class Looped(k.Layer):
+    def call(self, x):
+        return tf.while_loop(lambda i, _: i < tf.cast(x[0, 0, 0], tf.int32), lambda i, y: (i + 1, y * 0.9), (0, x))[1]
+
+refused(network(Looped()), inputs)
 dense = network(k.Dense(4, "relu"))
 for name, optimizations in (("float", []), ("hybrid", [tf.lite.Optimize.DEFAULT])):
     converter = tf.lite.TFLiteConverter.from_keras_model(dense)
@@ -66,9 +77,20 @@ for name, optimizations in (("float", []), ("hybrid", [tf.lite.Optimize.DEFAULT]
     write(f"from_{name}", quantize(folder / f"{name}.tflite", inputs))
 refused(folder / "from_float.tflite", inputs)
 refused(folder / "float.tflite", inputs[:, :7])
+refused(folder / "float.tflite", inputs.transpose(0, 2, 1))
+write("flat", quantize(folder / "float.tflite", inputs.reshape(40, 24)))
+plain = (folder / "float.tflite").read_bytes()
+rows = [shaped(tf, plain, x, channels_first=True) for x in (inputs.transpose(0, 2, 1), inputs,
+        inputs.transpose(0, 2, 1).reshape(40, 24))]
+assert all(np.array_equal(np.concatenate(r), inputs) for r in rows)
+square = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Sequential([k.Input((3, 3), batch_size=1), k.Dense(2)]))
+some = inputs[:, :3]
+turned, kept = (shaped(tf, square.convert(), some, channels_first=first) for first in (True, False))
+assert np.array_equal(np.concatenate(turned), some.transpose(0, 2, 1))
+assert np.array_equal(np.concatenate(kept), some)
 refused(dense, inputs[:, :7])
 told = asdict(changes(compared))
-print(json.dumps({"told": told, "refusals": refusals}))
+print(json.dumps({"told": told, "refusals": refusals, "unrolled": unrolled}))
 """
 
 
@@ -85,7 +107,7 @@ def said(folder: Path) -> Any:
     return json.loads((folder / "said.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "transpose", "causal", "from_float", "from_hybrid"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "nested", "transpose", "causal", "from_float", "from_hybrid"])
 def test_what_was_quantised_compiles_and_is_exact(folder: Path, name: str) -> None:
     content = (folder / f"{name}.tflite").read_bytes()
     if name == "causal":  # ELU has no reference kernel in tflite-runtime
@@ -112,7 +134,17 @@ def test_what_has_changed_is_told(folder: Path) -> None:
 
 
 def test_refusals_say_why(folder: Path) -> None:
-    already, shape, keras_shape = said(folder)["refusals"]
+    loop, already, shape, turned, keras_shape = said(folder)["refusals"]
+    assert loop[0] == "bad_model"
+    assert "contains a loop" in loop[1]
     assert already == ["bad_argument", "the model is quantised to int8 already"]
     assert "samples of shape [7, 3] do not fit the model's input [8, 3]" in shape[1]
+    assert "samples of shape [3, 8] do not fit the model's input [8, 3]" in turned[1]
     assert keras_shape == shape
+
+
+def test_layers_inside_others_are_unrolled(folder: Path) -> None:
+    told = said(folder)["unrolled"]
+    assert len(told) == 1
+    assert "lstm" in told[0]
+    assert (folder / "flat.tflite").read_bytes() == (folder / "from_float.tflite").read_bytes()

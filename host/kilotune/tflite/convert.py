@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilotune.errors import KilotuneError
-from kilotune.tflite import environments, float_model
+from kilotune.tflite import environments, float_model, unrolling
 from kilotune.tflite.quiet import quiet
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 COMPARED = 64  # samples whose outputs are compared
 ONNX = environments.Environment("onnx2tf", ("onnx2tf>=1.28,<1.30",))
 PYTORCH = (".pt", ".pth", ".pkl", ".ckpt", ".safetensors")
-RECURRENT = ("LSTM", "GRU", "SimpleRNN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def _quantised(model: Any, representative: NDArray[Any], output_scale: float | N
             "give finite float inputs, one row per sample",
         )
     source = Path(model) if isinstance(model, (str, os.PathLike)) else None
-    if source is not None and source.suffix in PYTORCH:
+    if source is not None and source.suffix.lower() in PYTORCH:
         raise _no_model(source)
     tf = import_tensorflow()
     if source is not None and not source.exists():
@@ -74,7 +73,7 @@ def _quantised(model: Any, representative: NDArray[Any], output_scale: float | N
         )
     try:
         with quiet():  # Keras, the converter and its calibrator print
-            if source is not None and source.suffix in (".tflite", ".onnx"):
+            if source is not None and source.suffix.lower() in (".tflite", ".onnx"):
                 made = _of_float(tf, source, inputs, compares=compares)
             else:
                 made = _of_keras(tf, _loaded(tf, model, source), inputs, compares=compares)
@@ -102,11 +101,12 @@ def _no_model(source: Path) -> KilotuneError:
 
 
 def _of_float(tf: Any, source: Path, inputs: NDArray[np.float32], *, compares: bool) -> Quantised:
-    content = _of_onnx(source) if source.suffix == ".onnx" else source.read_bytes()
+    is_onnx = source.suffix.lower() == ".onnx"
+    content = _of_onnx(source) if is_onnx else source.read_bytes()
     if content[4:8] != b"TFL3":
         raise KilotuneError("bad_model", f"{source.name} is not a .tflite file", "copy or convert it again")
     plain = float_model.in_float(tf, content)
-    rows = float_model.shaped(tf, plain, inputs)
+    rows = float_model.shaped(tf, plain, inputs, channels_first=is_onnx)
     made = float_model.quantised(tf, plain, rows)
     return _compared(tf, plain, made, rows, (), compares=compares)
 
@@ -139,12 +139,14 @@ def _loaded(tf: Any, model: Any, source: Path | None) -> Any:
 def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: bool) -> Quantised:
     notes: list[str] = []
     if not isinstance(model, Path):
-        model = _with_one_batch(tf, _unrolled(model, notes), inputs)
+        model = _with_one_batch(tf, unrolling.unrolled(model, notes), inputs)
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
         for row in inputs:
             yield [row[None]]
 
+    plain = bytes(_converter(tf, model).convert())
+    unrolling.require_no_loop(plain)
     converter = _converter(tf, model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
@@ -154,7 +156,6 @@ def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: boo
     content = bytes(converter.convert())
     if not compares:
         return Quantised(content, 0, *_NOTHING, tuple(notes))
-    plain = bytes(_converter(tf, model).convert())
     return _compared(tf, plain, content, [row[None] for row in inputs], tuple(notes), compares=True)
 
 
@@ -162,30 +163,6 @@ def _converter(tf: Any, model: Any) -> Any:
     if isinstance(model, Path):
         return tf.lite.TFLiteConverter.from_saved_model(str(model))
     return tf.lite.TFLiteConverter.from_keras_model(model)
-
-
-def _unrolled(model: Any, notes: list[str]) -> Any:
-    """The model with recurrent layers written out step by step: the converter makes loops of others."""
-    layers = [x for x in getattr(model, "layers", []) if type(x).__name__ in RECURRENT and not x.unroll]
-    if not layers:
-        return model
-    config = model.get_config()
-    _unroll(config)
-    made = type(model).from_config(config)
-    made.set_weights(model.get_weights())
-    notes.append(f"{', '.join(x.name for x in layers)} unrolled, one step after the other")
-    return made
-
-
-def _unroll(config: Any) -> None:
-    if isinstance(config, dict):
-        if config.get("class_name") in RECURRENT:
-            config["config"]["unroll"] = True
-        for value in config.values():
-            _unroll(value)
-    elif isinstance(config, list):
-        for value in config:
-            _unroll(value)
 
 
 def _with_one_batch(tf: Any, model: Any, inputs: NDArray[np.float32]) -> Any:
@@ -227,11 +204,11 @@ def _compared(
 def _explained(error: Exception) -> KilotuneError:
     """A converter's exception in one sentence."""
     text = str(error).strip() or repr(error)
-    if any(word in text for word in ("TensorList", "While", "WHILE", "tf.Tensor", "FlexTensor")):
+    if any(word in text for word in ("TensorList", "tf.While")):
         return KilotuneError(
             "bad_model",
             "TensorFlow could not convert the model: it contains a loop, as LSTM and GRU layers do",
-            "set unroll=True in those layers, or convert the model with TensorFlow 2.15",
+            unrolling.REMEDY,
         )
     line = next((x.strip() for x in text.splitlines() if "rror" in x), text.splitlines()[0])
     return KilotuneError(

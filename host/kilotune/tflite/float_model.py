@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def in_float(tf: Any, content: bytes) -> bytes:
         raise KilotuneError(
             "bad_argument",
             f"the model has {len(model.subgraphs)} subgraphs and {len(model.subgraphs[0].inputs)} inputs",
-            "models with one input and without loops can be quantised",
+            "models with one input and without loops can be quantised: unroll recurrent layers, and make one input",
         )
     graph = model.subgraphs[0]
     kind = graph.tensors[graph.inputs[0]].type
@@ -124,22 +125,31 @@ def quantised(tf: Any, content: bytes, rows: Sequence[NDArray[np.float32]]) -> b
     return bytes(Calibrator(content).calibrate_and_quantize(samples, tf.int8, tf.int8, False, tf.int8, tf.int32, False))
 
 
-def shaped(tf: Any, content: bytes, samples: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Each sample in the shape of the model's input; channels may come first, as in PyTorch and ONNX."""
-    shape = tuple(int(n) for n in interpreter(tf, content).get_input_details()[0]["shape"])
-    rows = []
-    for sample in samples:
-        turned = sample
-        if sample.shape != shape[1:] and sample.ndim == len(shape) - 1 > 1:
-            turned = np.moveaxis(sample, 0, -1)
-        if turned.shape != shape[1:] and turned.size != int(np.prod(shape)):
-            raise KilotuneError(
-                "bad_argument",
-                f"samples of shape {list(samples.shape[1:])} do not fit the model's input {list(shape[1:])}",
-                "give one row per sample, each as the model takes it",
-            )
-        rows.append(np.ascontiguousarray(turned.reshape(shape), np.float32))
-    return rows
+def shaped(tf: Any, content: bytes, samples: NDArray[np.float32], *, channels_first: bool) -> list[NDArray[np.float32]]:
+    """Each sample in the shape of the model's input, in which channels are last.
+
+    Samples have that shape or are flat. `channels_first`: the model was converted from one whose channels come first,
+    as in PyTorch and ONNX, and so do the samples'.
+    """
+    batch, *rest = (int(n) for n in interpreter(tf, content).get_input_details()[0]["shape"])
+    shape = tuple(rest)
+    if batch != 1:
+        raise KilotuneError(
+            "bad_argument", f"the model takes {batch} samples at once", "convert or export it with a batch of 1"
+        )
+    channels_first = channels_first and len(shape) > 1
+    first = (*shape[-1:], *shape[:-1]) if channels_first else shape
+    given = samples.shape[1:]
+    if given not in (shape, first, (math.prod(shape),)):
+        raise KilotuneError(
+            "bad_argument",
+            f"samples of shape {list(given)} do not fit the model's input {list(first)}",
+            "give one row per sample, each as the model takes it",
+        )
+    if given != shape or first == shape:  # where both are the same numbers, the samples are as the model took them
+        samples = samples.reshape(len(samples), *first)
+        samples = np.moveaxis(samples, 1, -1) if channels_first else samples
+    return [np.ascontiguousarray(sample[None], np.float32) for sample in samples]
 
 
 def outputs(tf: Any, content: bytes, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:

@@ -16,13 +16,14 @@ Status check_layer(const Model& model, const Op& op, uint64_t weights, uint32_t 
   // What products leave of the accumulator, 2^29 at least, and training of that, 2^28 at least.
   uint32_t room = kAccumulatorMax - (products << 14);
   if (op.has(kBiasTrained)) room -= 1u << (30 - model.bias_fraction_bits(op));
-  for (uint32_t o = 0; o < out; ++o) {  // -room < bias < room, in one comparison
+  for (uint32_t o = out; o-- != 0;) {  // -room < bias < room, in one comparison
     const uint32_t b = load_u32(model.at(op.bias) + 4 * o);
     if (b + room - 1 >= 2 * room - 1) return Status::bad_image;
   }
-  for (uint32_t o = 0; o < scales; ++o) {
+  for (uint32_t o = scales; o-- != 0;) {
     const int8_t shift = static_cast<int8_t>(*model.at(op.shifts + o));
-    if (load_i32(model.at(op.multipliers) + 4 * o) < 0 || shift < -31 || shift > 30)
+    const uint32_t multiplier = load_u32(model.at(op.multipliers) + 4 * o);
+    if ((multiplier >> 30 != 1 && multiplier != 0) || shift < -31 || shift > 30)
       return Status::bad_image;
   }
   return rescale_valid(model, op) ? Status::ok : Status::bad_image;

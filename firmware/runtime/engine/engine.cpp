@@ -269,6 +269,8 @@ Status Engine::learn_begin(const LearnConfig& config) {
     reservoir_.begin(&view_, kHoldRecords, 1, config.train.seed);
     life_->begin(config.train.seed);
   } else if (resume) {
+    // What waits for a phase of a life is in other steps than model inputs.
+    if (view_.lives()) reservoir_.drop_waiting();
     reservoir_.resume(config.hold_period, config.hold_count, config.train.seed,
                       config.guard == Guard::all && !classifies);
   } else {
@@ -292,7 +294,7 @@ LearnConfig Engine::alone_config() const {
   const AloneConfig alone = Profile::alone(model_);
   LearnConfig config;
   config.train.rate = alone.rate;
-  config.passes = alone.passes;
+  config.passes = alone.rate.is_zero() ? uint16_t{0} : alone.passes;
   config.lives = view_.lives() ? 1 : 0;
   return config;
 }
@@ -300,9 +302,11 @@ LearnConfig Engine::alone_config() const {
 Status Engine::learn_end() {
   if (!open_) return Status::no_model;
   if (phase_ != Phase::learn) return Status::wrong_state;
-  if (lives()) end_record();
-  if (lives()) life_->begin_phase();
-  return begin_learner();
+  if (!lives()) return begin_learner();
+  end_record();
+  const Status status = begin_learner();
+  if (status == Status::ok) life_->begin_phase();
+  return status;
 }
 
 Status Engine::begin_learner() {
@@ -427,9 +431,12 @@ Status Engine::commit(bool stable) {
   if (phase_ == Phase::learn) return Status::wrong_state;
   if (phase_ == Phase::train) return Status::busy;
   if (checkpoint_room_ != 0) return Status::no_checkpoint_room;
+  end_record();  // half a record would be a stranger's after a restart
   const uint32_t bytes = model_.adapter_bytes;
-  return store_.commit(
+  const Status status = store_.commit(
       adapter_, {model_.image_hash(), bytes, crc32(adapter_, bytes), windows_, steps_, stable});
+  if (status == Status::ok && lives()) life_->note_commit(status);
+  return status;
 }
 
 Status Engine::mark_stable() { return open_ ? store_.mark_stable() : Status::no_model; }

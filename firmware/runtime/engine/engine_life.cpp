@@ -25,7 +25,7 @@ int32_t Engine::level() const {
   }
 }
 
-int32_t Engine::record_limit() const { return view_.head().threshold - level(); }
+int32_t Engine::record_limit() const { return to_i16(view_.head().threshold - level()); }
 
 // (feature - mean) / scale by the calibration that stays, or by the present one until there is one.
 int32_t Engine::sigmas_q6(const int16_t* features_q10, uint32_t i) const {
@@ -109,14 +109,19 @@ Status Engine::phase_begin() {
   if (!open_) return Status::no_model;
   if (phase_ != Phase::detect || !lives()) return Status::wrong_state;
   end_record();
+  if (reservoir_.learned() == 0 || reservoir_.held() == 0) {
+    life_->postpone();
+    return Status::too_few_windows;
+  }
   learn_ = alone_config();
   learn_.apart = Apart::ignore;  // a machine that has moved is no news
   learn_.train.seed = life_->state().seed + life_->state().phases;
   (void)trainer_.reset_parameters();
   trend_.begin(kTrendMemory);
   offered_ = {};
-  life_->begin_phase();
-  return begin_learner();
+  const Status status = begin_learner();
+  status == Status::ok ? life_->begin_phase() : life_->postpone();
+  return status;
 }
 
 void Engine::end_life_phase() {

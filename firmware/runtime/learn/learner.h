@@ -138,6 +138,7 @@ class Learner {
   [[nodiscard]] bool looks_apart() const;
   void begin_apart();
   void step_apart();
+  [[nodiscard]] int32_t along_of(const int8_t* x) const;
   void measure_apart(uint32_t round, uint32_t window);
   void turn_apart(uint32_t round);
   void after_apart();

@@ -80,28 +80,32 @@ void Learner::step_apart() {
   measure_apart(round, window);
   ++index_;
   if (window + 1 != count) return;
-  turn_apart(round);
-  if (round + 1 == kRounds) after_apart();
+  round + 1 == kRounds ? after_apart() : turn_apart(round);
+}
+
+// How far a model input lies along the direction, |result| < 2^kAlongBits.
+int32_t Learner::along_of(const int8_t* x) const {
+  const uint32_t n = p_.view->features();
+  int32_t along = 0;
+  for (uint32_t i = 0; i < n; ++i) along += (x[i] - apart_mean()[i]) * apart_direction()[i];
+  const int excess = excess_of(n);
+  return excess > 0 ? along >> excess : along;
 }
 
 void Learner::measure_apart(uint32_t round, uint32_t w) {
   const uint32_t n = p_.view->features();
   const int8_t* x = p_.view->entry(slot_of(w));
-  const int16_t *mean = apart_mean(), *direction = apart_direction();
-  int32_t along = 0;
-  for (uint32_t i = 0; i < n; ++i) {
-    const int32_t d = x[i] - mean[i];
-    along += d * (round == 0 ? d : direction[i]);
-  }
+  const int16_t* mean = apart_mean();
   if (round == 0) {
-    if (static_cast<uint32_t>(along) > tally().best) {
-      tally().best = static_cast<uint32_t>(along);
-      tally().later = static_cast<uint16_t>(w);
-    }
+    uint32_t distance = 0;
+    for (uint32_t i = 0; i < n; ++i)
+      distance += static_cast<uint32_t>((x[i] - mean[i]) * (x[i] - mean[i]));
+    if (distance <= tally().best) return;
+    tally().best = distance;
+    tally().later = static_cast<uint16_t>(w);
     return;
   }
-  const int excess = excess_of(n);
-  along = excess > 0 ? along >> excess : along;
+  const int32_t along = along_of(x);
   held_residual()[w] = static_cast<int16_t>(along);
   for (uint32_t i = 0; i < n; ++i) sums()[i] += along * (x[i] - mean[i]);  // 2^14 * 2^8 * 2^8
 }
@@ -145,17 +149,23 @@ void Learner::after_apart() {
   report_.apart = static_cast<uint8_t>(apart);
   if (config_->apart != Apart::leave_out || 100 * apart >= kMostPercent * count) return;
   const int16_t edge = sorted[low - 1];
-  const auto leaves = [&](uint32_t w) { return (along[w] > edge) == upper; };
+  const auto leaves = [&](int32_t value) { return (value > edge) == upper; };
   uint32_t from_learned = 0;
-  for (uint32_t w = 0; w < learned_; ++w) from_learned += leaves(w) ? 1 : 0;
+  for (uint32_t w = 0; w < learned_; ++w) from_learned += leaves(along[w]) ? 1 : 0;
   if (from_learned == learned_ || apart - from_learned == held_) return;  // a share would be empty
+  for (uint32_t e = early_; e-- > 0;) {
+    const uint32_t slot = p_.reservoir->first_early() + e;
+    if (leaves(along_of(p_.view->entry(slot)))) p_.reservoir->drop_early(slot);
+  }
   for (uint32_t w = count; w-- > 0;) {
-    if (!leaves(w)) continue;
+    if (!leaves(along[w])) continue;
     w < learned_ ? p_.reservoir->drop_learned(w) : p_.reservoir->drop_held(slot_of(w));
     ++report_.dropped;
   }
   learned_ = static_cast<uint8_t>(p_.reservoir->learned());
   held_ = static_cast<uint8_t>(p_.reservoir->held());
+  early_ = static_cast<uint8_t>(p_.reservoir->early());
+  count_windows();
   go(Stage::calibrate);  // by what is left
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint32_t kSampleSeed = 0x11FE0000u;
 constexpr int32_t kUnknownDrift_q10 = 1024;  // until two phases have told
-constexpr uint32_t kMostAge = 0xC0000000u;
+constexpr uint32_t kMostAge = 0xA0000000u;   // half as much again still has 32 bits
 // From that age on, phases get rarer faster: a sensor that never rests makes many records a second,
 // and flash wears with every phase.
 constexpr uint32_t kOldAge = 4096;

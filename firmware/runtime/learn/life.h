@@ -78,6 +78,7 @@ class Life {
   void save(uint8_t* head) const;
   // False for a state that no device leaves.
   [[nodiscard]] static bool accepts(const uint8_t* head);
+  [[nodiscard]] static bool has_anchor(const uint8_t* head) { return head[35] != 0; }
 
   void begin(uint32_t seed);  // a new life
   void stop() { state_.on = 0; }
@@ -130,6 +131,8 @@ class Life {
   [[nodiscard]] bool wants_anchor() const { return watches() && state_.anchored == 0; }
   // Measures what the machine drifted since the last phase, and says when the next one is due.
   void begin_phase();
+  // The phase that is due cannot begin: the next record is asked again.
+  void postpone() { state_.due = state_.age + 1; }
   void set_anchor(int32_t level_q10);
   // Whether flash took what the last phase of this run has learned.
   void note_commit(Status status) { kept_ = status; }

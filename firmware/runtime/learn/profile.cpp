@@ -129,7 +129,11 @@ bool Profile::accepts(const AdapterView& view) const {
   if (h.learned > h.learn_slots || h.held > capacity - h.learn_slots) return false;
   if (h.early > early || h.origin > 1) return false;
   if (h.calibrated != 0 && h.learned == 0) return false;
-  if (view.lives() && !Life::accepts(view.life())) return false;
+  if (view.lives()) {
+    if (!Life::accepts(view.life())) return false;
+    const uint8_t* anchor = reinterpret_cast<const uint8_t*>(view.anchor_scale());
+    if (Life::has_anchor(view.life()) && !positive(anchor, features_, kScaleMin)) return false;
+  }
   for (uint32_t i = 0; classes != 0 && i < capacity; ++i) {
     if (view.labels()[i] >= classes) return false;
   }

@@ -90,7 +90,9 @@ Reservoir::Places Reservoir::offer_of_record(uint8_t label, bool hold) {
     }
     const int32_t at = sample(filled, slots, seen, seen * 2 + (hold ? 1 : 0));
     const uint32_t slot = first + static_cast<uint32_t>(at);
-    if (at >= 0 && (!cautious_ || may_store(slot, hold, slots))) {
+    const bool waits = kHasLife && label == kPending;
+    if (at >= 0 && (!cautious_ || may_store(slot, hold, slots)) &&
+        (!waits || may_wait(slot, first, filled))) {
       places.slot = static_cast<int32_t>(slot);
       if (static_cast<uint32_t>(at) == filled) ++filled;
       view_->labels()[slot] = cautious_ ? kFresh : label;
@@ -114,6 +116,16 @@ bool Reservoir::may_store(uint32_t slot, bool hold, uint32_t slots) {
   if (2u * later >= slots) return false;
   ++later;
   return true;
+}
+
+// Windows that wait are compared with nothing, so enough of those that are calibrated must stay,
+// however long it takes until the next phase can begin.
+bool Reservoir::may_wait(uint32_t slot, uint32_t first, uint32_t filled) const {
+  if (slot >= first + filled || view_->labels()[slot] >= kWaiting) return true;
+  uint32_t calibrated = 0;
+  for (uint32_t s = first; s < first + filled; ++s)
+    calibrated += view_->labels()[s] < kWaiting ? 1 : 0;
+  return calibrated > 2 && 2 * calibrated > filled;
 }
 
 // The slot of the `seen`-th window of a share of `slots`, the next empty one if there is any; -1:
@@ -168,6 +180,12 @@ void Reservoir::drop(uint32_t slot, uint32_t first, uint32_t& filled) {
   const uint32_t last = first + --filled;
   std::memmove(view_->entry(slot), view_->entry(last), view_->features());
   view_->labels()[slot] = view_->labels()[last];
+}
+
+// Early windows have no labels.
+void Reservoir::drop_early(uint32_t slot) {
+  const uint32_t last = first_early() + --early_;
+  std::memmove(view_->entry(slot), view_->entry(last), view_->features());
 }
 
 void Reservoir::end_record(bool keep, uint32_t first, uint32_t& filled) {

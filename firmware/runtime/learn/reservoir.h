@@ -79,9 +79,11 @@ class Reservoir {
   // Forgets an entry: the last one of its share moves into its slot.
   void drop_learned(uint32_t slot) { drop(slot, 0, learned_); }
   void drop_held(uint32_t slot) { drop(slot, learn_slots_, held_); }
+  void drop_early(uint32_t slot);
 
  private:
   [[nodiscard]] bool may_store(uint32_t slot, bool hold, uint32_t slots);
+  [[nodiscard]] bool may_wait(uint32_t slot, uint32_t first, uint32_t filled) const;
   [[nodiscard]] int32_t sample(uint32_t filled, uint32_t slots, uint32_t seen, uint32_t stream);
   void widen(uint32_t feature, int32_t distance);
   void drop(uint32_t slot, uint32_t first, uint32_t& filled);

@@ -69,6 +69,7 @@ Status Session::on_stream_begin(const stream_begin_request& m) {
   }
   if (alone_ && engine_.phase() == Phase::learn) return Status::wrong_state;
   stream_ = 0;
+  if (engine_.life().on != 0) ++generation_;  // a record ends
   const auto kind = static_cast<StreamKind>(m.kind);
   const Status status = engine_.stream_begin(kind, m.rate_mhz, u8(m.axes), u8(m.label));
   if (status != Status::ok) return status;
@@ -108,6 +109,7 @@ Status Session::on_stream_end(const uint32_t& stream) {
     return Status::stale_stream;
   }
   stream_ = 0;
+  if (engine_.life().on != 0) ++generation_;  // a record ends
   engine_.stream_gap();  // what comes next is another record
   begin_phase();         // now, so that whoever asks next sees it, however busy the line is
   stream_end_answer a{};

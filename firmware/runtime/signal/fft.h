@@ -23,7 +23,7 @@ struct Turn {  // cosine and sine of an angle, Q31
 // Where the pair of samples 2i and 2i + 1 goes: `i` with its bits in reverse, of points / 2 pairs.
 [[nodiscard]] inline uint32_t fft_place(uint32_t i, uint32_t points) {
   const uint32_t unused = static_cast<uint32_t>(__builtin_clz(points)) + 2;  // of 32 bits
-#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7 && !defined(__aarch64__)
   uint32_t mirrored;
   __asm__("rbit %0, %1" : "=r"(mirrored) : "r"(i));
 #else

@@ -129,7 +129,9 @@ def tidy() -> None:
         database = BUILD / "tidy-commands"
         run("cmake", "--preset", "native", "-B", database, "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", quiet=True)
         run("cmake", "--build", database, "--target", "kilotune_schema_headers", quiet=True)
-        run(PYTHON, "tests/tidy.py", database, *sources([f"firmware/{tree}" for tree in TIDY_TREES], ".cpp"))
+        found = sources([f"firmware/{tree}" for tree in TIDY_TREES], ".cpp")
+        # Its assembly is of a Cortex-M, and these are the compile commands of this computer.
+        run(PYTHON, "tests/tidy.py", database, *(p for p in found if p.parent.name != "window_costs"))
 
 
 def boards() -> None:

@@ -289,4 +289,3 @@ def test_limits_of_the_anchor_are_checked(limit: float) -> None:
     with pytest.raises(KilotuneError) as info:
         LifeSettings(anchor=limit)
     assert info.value.code == "bad_profile"
-

@@ -152,3 +152,21 @@ def test_half_a_record_is_ended_by_a_commit() -> None:
     age = device.life().age
     device.commit()
     assert device.life().age == age + 1
+
+
+def test_an_alarm_that_nobody_answers_outlives_the_phases_after_it() -> None:
+    """What the alarm is about is not measured as drift, which would raise the threshold above it."""
+    device = born(40)
+    for t in range(40, 48):
+        wait(device)
+        device.score(machine(WINDOWS, 1000 + t, 12.0), ready_features=True)
+    since = device.life().alarm
+    assert since
+    phases = device.life().phases
+    t = 48
+    while device.life().phases < phases + 2:
+        wait(device)
+        device.score(machine(WINDOWS, 1000 + t, 12.0), ready_features=True)
+        t += 1
+    wait(device)
+    assert device.life().alarm == since

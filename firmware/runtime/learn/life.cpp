@@ -162,8 +162,9 @@ bool Life::end_record(int32_t limit_q10) {
     score_ = to_i16(median_of(scores_, judged_));
     distance_ = to_i16(median_of(distances_, judged_));
     has_judged_ = true;
-    if (!accepting()) follow(score_);
     causes = causes_of_record(limit_q10);
+    // What an alarm is about is no drift: the next phase would raise the threshold above it.
+    if (!accepting() && s.alarm == 0) follow(score_);
   }
   if (causes != 0 && !accepting()) {
     s.alarm_score = score_;

@@ -110,8 +110,8 @@ Status Session::on_stream_end(const uint32_t& stream) {
   }
   stream_ = 0;
   if (engine_.life().on != 0) ++generation_;  // a record ends
-  engine_.stream_gap();  // what comes next is another record
-  begin_phase();         // now, so that whoever asks next sees it, however busy the line is
+  engine_.stream_gap();                       // what comes next is another record
+  begin_phase();  // now, so that whoever asks next sees it, however busy the line is
   stream_end_answer a{};
   a.total_bytes = stream_next_;
   a.windows = engine_.results_end();

@@ -46,8 +46,14 @@ class OptionGroup:
         return self._options[name]
 
     def only(self, *names: str) -> OptionGroup:
-        """Part of the group, for a command that would ignore the rest; `build` must have defaults for those."""
-        return OptionGroup(self._into, self.build, {name: self._options[name] for name in names})
+        """Part of the group, in its order, for a command that would ignore the rest.
+
+        `build` must have defaults for those.
+        """
+        order = list(self._options)
+        return OptionGroup(
+            self._into, self.build, {name: self._options[name] for name in sorted(names, key=order.index)}
+        )
 
     def refuse(self, because: str) -> None:
         """`refuse_given` for the whole group."""

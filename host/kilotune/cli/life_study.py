@@ -125,12 +125,28 @@ def story(found: LifeStudy) -> tuple[str, ...]:
         later = "no alarm after that part"
     else:
         lead = "" if own.lead_s is None else f", {_duration(own.lead_s)}"
-        later = f"an alarm at record {own.first_alarm}, {own.lead_records} records{lead} before the end"
+        later = (
+            f"an alarm at record {own.first_alarm}, {own.lead_records} records{lead} before the end"
+            f"{_rest_of_alarm(found, own.first_alarm)}"
+        )
     return (
         f"{found.records} records{span}, of which the first {found.healthy} are taken for healthy; in these {said}, "
         f"and {later}.",
         f"At the end it says: {found.verdict}.",
     )
+
+
+def _rest_of_alarm(found: LifeStudy, begin: int) -> str:
+    """When the device's alarm of record `begin` ended: what it learns later can make it normal."""
+    moments, age = found.moments, begin + 1  # ages count the record that is over
+    last = max((t for t, m in enumerate(moments) if m.alarm == age), default=None)
+    if last is None or found.alarm == age:
+        return ""
+    if last == len(moments) - 1:
+        return "; its last phase learned that away"
+    learned = ", learned away by a phase" if moments[last + 1].phases != moments[last].phases else ""
+    again = ", with others later" if any(m.alarm for m in moments[last + 1 :]) else ""
+    return f"; that ended at record {last + 1}{learned}{again}"
 
 
 def notes() -> tuple[str, ...]:

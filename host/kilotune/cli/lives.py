@@ -11,6 +11,7 @@ from kilotune.cli.options import Where, device_options
 from kilotune.cli.output import Output, pairs, plain
 from kilotune.cli.rules import alarm_option
 from kilotune.errors import KilotuneError
+from kilotune.terms import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,11 @@ def alarm_rule_command(out: Output, where: Where, alarm: tuple[int, int]) -> Non
 
 
 def _change(out: Output, where: Where, what: str, act: Callable[[Device], object]) -> None:
+    from kilotune.device.life_words import story_of
+
     with where.connect(where.image) as device:
+        if device.status().phase is Phase.train and story_of(device).learning:
+            out.note("the device is learning on by itself: this waits until it has ended, which may take minutes")
         act(device)
         data, text = _told(device)
     out.result({"done": what, "target": where.named(), **data}, f"done: {what}\n{text}")

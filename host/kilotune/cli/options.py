@@ -379,7 +379,9 @@ learn_options = OptionGroup(
             help="Do not learn from windows that lie apart from the others, as a group, such as a fault's.",
         ),
         "confirm": click.option(
-            "--confirm", is_flag=True, help="Such windows are the healthy machine, too: learn from them and commit."
+            "--confirm",
+            is_flag=True,
+            help="Such windows are the healthy machine, too: learn from them, and with --commit keep it.",
         ),
         "guard": click.option(
             "--guard",

@@ -54,7 +54,7 @@ def summarised(summary: StreamSummary) -> tuple[dict[str, Any], str]:
     from kilotune.device.wording import guard_in_words
 
     data = plain(summary)
-    del data["verdicts"], data["life"], data["mixed"]
+    del data["verdicts"], data["life"], data["mixed"], data["stopped"]
     flat = {f"{group} {k}": v for group in ("learned", "guard") for k, v in (data.pop(group) or {}).items()} | data
     if summary.guard is not None and (words := guard_in_words(summary.guard)):
         flat["guardrails"] = words
@@ -78,10 +78,13 @@ def told_apart(summary: StreamSummary) -> list[str]:
         if 100 * found.apart < MOST_PERCENT * found.windows
         else "nobody can tell which part is healthy, so learn from recordings that are, or --confirm that all are"
     )
-    return [
-        f"{found.text}. A fault that was already there, or a second state of the machine? All were learned from, and "
-        f"nothing was committed: {advice}"
-    ]
+    asked = f"{found.text}. A fault that was already there, or a second state of the machine? All were learned from"
+    if summary.stopped:
+        return [
+            f"{asked}, nothing was committed, and nothing is scored, as the device's next phase would commit it by "
+            f"itself; `kilotune rollback` makes a device forget it. Learn again: {advice}"
+        ]
+    return [f"{asked}, and nothing was committed: {advice}"]
 
 
 def load_for(device: Device, sources: tuple[str, ...], read: ReadOptions, out: Output) -> list[Recording]:

@@ -11,7 +11,7 @@ from kilotune.device.life_words import story_of
 from kilotune.errors import KilotuneError
 from kilotune.studies import life_policy
 from kilotune.studies.life_policy import Watched
-from kilotune.studies.windows import measure
+from kilotune.studies.windows import measure, require_all
 from kilotune.terms import Q10, WindowFlag
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class LifeStudy:
     anchor: float  # log2 from the anchor that is an alarm
     seconds: float | None  # from the first record to the end
     verdict: str  # what the device says at the end
+    alarm: int = 0  # age at which the alarm that stands at the end began; 0: none
 
 
 def records_of(
@@ -86,6 +87,8 @@ def records_of(
     config = image.features
     if config is None:
         raise KilotuneError("no_features", "the model takes ready inputs, not samples", "use a model with features")
+    for recording in recordings if every_s is not None else ():
+        _require_within(recording, every_s)
     step, found, begin_s = settings.record * config.hop, [], 0.0
     size = config.window + (settings.record - 1) * config.hop
     for file, recording in enumerate(recordings):
@@ -96,6 +99,17 @@ def records_of(
                 found.append(Record(part, file, at_s + offset_s + start / stretch.rate_hz))
         begin_s += recording.seconds
     return found
+
+
+def _require_within(recording: Recording, every_s: float | None) -> None:
+    """Raises KilotuneError `bad_argument` for a file that lasts into the next one."""
+    lasts_s = recording.times_s[-1] + recording.stretches[-1].seconds
+    if every_s is not None and lasts_s > every_s + 1 / recording.rate_hz:
+        raise KilotuneError(
+            "bad_argument",
+            f"{recording.name} lasts {lasts_s:.6g} s, but --every says that the next file began after {every_s:g} s",
+            "give the seconds from the start of one file to that of the next, or omit it",
+        )
 
 
 def study_life(
@@ -134,9 +148,17 @@ def study_life(
             name, measured, settings, stored=image.reservoir.windows, seed=options.seed, prior_std=prior
         )
         rows.append(_row(name, "computer", seen, records, healthy, span_s))
-    verdict = story_of(device).verdict
+    end = story_of(device)
     return LifeStudy(
-        tuple(rows), tuple(moments), len(records), healthy, settings.first, settings.anchor, span_s, verdict
+        rows=tuple(rows),
+        moments=tuple(moments),
+        records=len(records),
+        healthy=healthy,
+        first=settings.first,
+        anchor=settings.anchor,
+        seconds=span_s,
+        verdict=end.verdict,
+        alarm=(end.since or 0) if end.state == "alarm" else 0,
     )
 
 
@@ -159,6 +181,7 @@ def _moment(device: Device, record: Record) -> Moment:
     device.settled_phase()
     before = device.life()
     scores = device.score(record.recording.samples, rate_hz=record.recording.rate_hz)
+    require_all(scores, record.recording.name)
     after = device.life()
     over = [bool(r.flags & WindowFlag.anomaly) for r in scores]
     judged = bool(after.judged)

@@ -12,7 +12,7 @@ from kilotune.errors import KilotuneError
 from kilotune.link.status import RefusedError
 from kilotune.studies.mixed import Mixed, mixed
 from kilotune.studies.verdict import Verdict, verdict
-from kilotune.studies.windows import DEAD, Window
+from kilotune.studies.windows import DEAD, Window, require_all
 from kilotune.terms import Q10, Phase, Refusal, WindowFlag, word_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class StreamSummary:
     verdicts: tuple[Verdict, ...] = ()  # one a recording that was scored
     life: LifeStory | None = None  # what a device that goes on learning says at the end; None: it learns once
     mixed: Mixed | None = None  # windows learned from that lie apart from the others
+    stopped: bool = False  # before scoring: a device that goes on learning would have committed those
 
 
 def learn(
@@ -123,12 +124,7 @@ def _score_stretch(
             emit(window(result))
 
     scores = device.score(stretch.samples, rate_hz=stretch.rate_hz, on_result=pass_on)
-    if scores.lost:
-        raise KilotuneError(
-            "lost_results",
-            f"{scores.lost} results of {stretch.name} were lost on the line",
-            "check whether the line is too slow or unreliable, and try again",
-        )
+    require_all(scores, stretch.name)
     return [window(r) for r in scores]
 
 
@@ -212,12 +208,13 @@ def run(
 
     `on_refused_commit`: told where the device did not take the commit; the stream then goes on with what it learned,
     which is in its RAM. Without it, that is raised. Where windows lie apart from the others and were not left out,
-    nothing is committed.
+    nothing is committed; nor is anything scored by a device that goes on learning, whose next phase would commit.
     """
     report = learn(device, to_learn, options, labels=labels, progress=progress) if to_learn else None
     guard = device.status().guard if to_learn else None
     found = mixed(device, report, options.apart) if report is not None else None
     doubtful = found is not None and not found.left_out
+    stopped = doubtful and options.lives
     committed = False
     if (
         commit and guard is not None and not guard.returned and not doubtful
@@ -226,7 +223,7 @@ def run(
     known = taught(device)
     verdicts = []
     seen: list[Window] = []
-    for recording in to_detect:
+    for recording in () if stopped else to_detect:
 
         def pass_on(window: Window, source: str = recording.name) -> None:
             emit(StreamEvent(source, Phase.detect, window, known))
@@ -237,7 +234,7 @@ def run(
     anomalies, refused = sum(w.anomaly for w in seen), sum(bool(w.refused) for w in seen)
     story = story_of(device)
     life = story if story.state != "learns once" else None
-    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts), life, found)
+    return StreamSummary(report, guard, len(seen), anomalies, refused, committed, tuple(verdicts), life, found, stopped)
 
 
 def _commit(device: Device, on_refused: Callable[[RefusedError], None] | None) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kilotune.errors import KilotuneError
 from kilotune.studies import baselines
 from kilotune.terms import COUNTS_AT_FULL_SCALE, Q10, Refusal, word_of
 from kilotune.twin_library import twin_library
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from kilotune.device.results import Scores
     from kilotune.image.image import Image
     from kilotune.recordings import Recording
 
@@ -101,3 +103,13 @@ def features(image: Image, counts: Any) -> npt.NDArray[np.int16]:
     import numpy as np
 
     return np.asarray(twin_library().features(image.content, image.header.features, counts), np.int16)
+
+
+def require_all(scores: Scores, name: str) -> None:
+    """Raises KilotuneError `lost_results` where results of the recording are missing."""
+    if scores.lost:
+        raise KilotuneError(
+            "lost_results",
+            f"{scores.lost} results of {name} were lost on the line",
+            "check whether the line is too slow or unreliable, and try again",
+        )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rich_click as click
 from click.types import FloatParamType
+from kilotune.cli.options import learn_options
 from kilotune.errors import EXIT_USAGE, exit_code
 from kilotune.targets import ports
 
@@ -40,6 +41,14 @@ def test_no_command_replaces_its_own_input(
         assert error["exit_code"] == EXIT_USAGE, command
         assert "would overwrite" in error["message"]
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_part_of_a_group_of_options_is_in_the_order_of_the_group() -> None:
+    """`--help` would differ from run to run otherwise."""
+    order = [p.name for p in commands()["stream"].params if p.name in learn_options.names]
+    assert [p.name for p in commands()["report"].params if p.name in learn_options.names] == [
+        name for name in order if name != "lives"
+    ]
 
 
 def test_no_option_takes_a_number_that_is_none() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import kilotune
 import numpy as np
 import pytest
+from kilotune.cli.life_study import story
+from kilotune.cli.streaming import summarised
+from kilotune.device.device import Device
 from kilotune.device.learning import LearnOptions
 from kilotune.errors import KilotuneError
 from kilotune.image.base_profile import LifeSettings
@@ -15,6 +20,7 @@ from kilotune.recordings import Recording
 from kilotune.studies.baselines import Measured
 from kilotune.studies.life_policy import NEAREST, ROWS, watch
 from kilotune.studies.lives import LifeStudy, records_of, study_life
+from kilotune.studies.streaming import run
 from kilotune.targets.twin import Twin
 
 from tests.support import small_models
@@ -119,6 +125,54 @@ def test_false_alarms_are_counted_by_the_month() -> None:
     assert (device_row.false_alarms, device_row.first_alarm) == (1, None)
     assert device_row.watching_from is not None
     assert device_row.false_per_month == pytest.approx(30 / (60 - device_row.watching_from))
+
+
+def test_an_alarm_that_is_over_does_not_read_as_one_that_stands(study: LifeStudy) -> None:
+    assert "that ended" not in story(study)[0]
+    levels = [0.1] * 30 + [0.6] * 6 + [0.1] * 24
+    with Twin(IMAGE) as device:
+        found = study_life(device, history(levels), options=LearnOptions(passes=0), healthy_files=30, every_s=86400.0)
+    assert found.alarm == 0
+    first = found.rows[0].first_alarm
+    assert first is not None
+    last = max(t for t, m in enumerate(found.moments) if m.alarm == first + 1)
+    assert last < 59
+    assert f"an alarm at record {first}, " in story(found)[0]
+    assert f"; that ended at record {last + 1}" in story(found)[0]
+
+
+def test_files_that_last_into_the_next_are_refused() -> None:
+    with pytest.raises(KilotuneError, match=r"1\.csv lasts 0\.416 s, but --every .* after 0\.3 s"):
+        records_of([recording(1.0, 1, records=3)], IMAGE, SETTINGS, 0.3)
+    assert len(records_of([recording(1.0, 1, records=3)], IMAGE, SETTINGS, 0.416)) == 3
+
+
+def test_results_that_are_lost_are_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Device.score
+
+    def losing(self: Device, *arguments: Any, **options: Any) -> Any:
+        return replace(whole(self, *arguments, **options), lost=2)
+
+    monkeypatch.setattr(Device, "score", losing)
+    with Twin(IMAGE) as device, pytest.raises(KilotuneError, match=r"2 results of \d+\.csv were lost"):
+        study_life(device, history([0.1] * 20), options=LearnOptions(passes=0), healthy_files=None, every_s=None)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_life_that_began_with_a_fault_in_it_is_not_lived_on(lives: bool) -> None:
+    """Its next phase would commit what was learned of both."""
+    mixture = [recording(level, seed, records=3) for seed, level in enumerate((0.1, 0.1, 0.1, 4.0))]
+    with Twin(IMAGE) as device:
+        summary = run(
+            device, to_learn=mixture, to_detect=[recording(0.1, 9)], options=LearnOptions(passes=0, lives=lives),
+            labels=None, commit=True, emit=lambda _: None,
+        )  # fmt: skip
+        assert device.status().checkpoint.sequence == 0
+    assert summary.mixed is not None
+    assert (summary.committed, summary.stopped, summary.windows == 0) == (False, lives, lives)
+    said = summarised(summary)[1]
+    assert ("nothing is scored" in said) is lives
+    assert "nothing was committed" in said
 
 
 def test_what_is_no_history_is_refused() -> None:

@@ -145,8 +145,8 @@ def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: boo
         for row in inputs:
             yield [row[None]]
 
-    plain = bytes(_converter(tf, model).convert())
-    unrolling.require_no_loop(plain)
+    if isinstance(model, Path) or unrolling.may_loop(tf, model):
+        unrolling.require_no_loop(bytes(_converter(tf, model).convert()))
     converter = _converter(tf, model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
@@ -156,6 +156,7 @@ def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: boo
     content = bytes(converter.convert())
     if not compares:
         return Quantised(content, 0, *_NOTHING, tuple(notes))
+    plain = bytes(_converter(tf, model).convert())
     return _compared(tf, plain, content, [row[None] for row in inputs], tuple(notes), compares=True)
 
 

@@ -21,6 +21,13 @@ def unrolled(model: Any, notes: list[str]) -> Any:
     names = _unroll(config)
     if not names:
         return model
+    opened = [list(x.shape) for x in getattr(model, "inputs", None) or [] if None in x.shape[1:]]
+    if opened:
+        raise KilotuneError(
+            "bad_model",
+            f"{', '.join(names)} cannot be unrolled: the model's input has the open shape {opened[0]}",
+            f"give its input a fixed number of steps, such as keras.Input({_fixed(opened[0])})",
+        )
     try:
         made = type(model).from_config(config)
         made.set_weights(model.get_weights())
@@ -30,6 +37,10 @@ def unrolled(model: Any, notes: list[str]) -> Any:
         ) from error
     notes.append(f"{', '.join(names)} unrolled, one step after the other")
     return made
+
+
+def _fixed(shape: list[int | None]) -> str:
+    return str(tuple(32 if n is None else n for n in shape[1:]))
 
 
 def _unroll(config: Any) -> list[str]:
@@ -52,6 +63,17 @@ def _unroll(config: Any) -> list[str]:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else repr(error)
+
+
+def may_loop(tf: Any, model: Any) -> bool:
+    """Whether a Keras model has loops or branches before it is converted, which can make one operator of some."""
+    if not getattr(model, "inputs", None):
+        return True  # a class of its own: nobody knows
+    inputs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+    called = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x)))
+    kinds = {op.type for op in called.get_concrete_function(*inputs).graph.get_operations()}
+    calls = ("PartitionedCall", "If", "Case")  # what is called may loop
+    return any(word in kind for kind in kinds for word in ("While", "TensorList", *calls))
 
 
 def require_no_loop(content: bytes) -> None:

@@ -15,6 +15,8 @@ BEFORE_ALL = 0  # the operator of the file that these ops are told to be of
 def joined(inputs: Sequence[int], activations: list[Activation]) -> tuple[int, list[ImageOp]]:
     """The image's input, and the ops that take each of `inputs` from it: none if there is one. Each keeps its own
     scale, as only bytes are copied."""
+    if not inputs:
+        return -1, []  # the model is refused for that
     if len(inputs) == 1:
         return inputs[0], []
     parts = [activations[i] for i in inputs]

@@ -50,6 +50,12 @@ def test_inputs_of_different_scales_are_neither_reconstructed_nor_features() -> 
     kilotune.compile(model, method="bias")  # not a reconstruction, though the output is as large as the inputs
 
 
+def test_a_model_without_inputs_is_refused() -> None:
+    net, x = started()
+    net.m.inputs = []
+    assert "0 inputs" in refused(net, x)
+
+
 def test_two_tensors_that_are_too_large_as_one_line_are_refused() -> None:
     net = Network()
     x = net.source(300, 300, 1)

@@ -120,7 +120,7 @@ class ModelDevice:
         return []
 
     def _learn_begin(self, *config: int) -> list[object]:
-        assert len(config) == 21
+        assert len(config) == 22
         self.passes_left = config[7]
         self.phase = Phase.learn
         self.log.append("learn_begin")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COMPARED = 64  # samples whose outputs are compared
-_TRIES = 3  # of a conversion
+_TRIES = 5  # of a conversion
 ONNX = environments.Environment("onnx2tf", ("onnx2tf>=1.28,<1.30",))
 PYTORCH = (".pt", ".pth", ".pkl", ".ckpt", ".safetensors")
 
@@ -167,7 +167,7 @@ def _of_keras(tf: Any, model: Any, inputs: NDArray[np.float32], *, compares: boo
 
 
 def _most_in_int8(converted: Callable[[], bytes]) -> bytes:
-    """TensorFlow 2.21 now and then leaves an operator of an unrolled network in float: it is asked again, twice."""
+    """TensorFlow 2.21 now and then leaves an operator of an unrolled network in float: it is asked again."""
     best, fewest = b"", 1 << 30
     for _ in range(_TRIES):
         content = converted()

@@ -44,6 +44,9 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "infer": [("infer", "m.ktm", "-i", "rows.npy", "-o", "out.npy")],
     "train": [("train", "m.ktm", "-i", "rows.npy", "--steps", "2", "--lr", "0.1", "--seed", "1", "-o", "trained")],
     "bench": [("bench", "m.ktm")],
+    "status": [("status",), ("status", "--image", "m.ktm")],
+    "acknowledge": [("acknowledge", "--normal"), ("acknowledge", "--fault")],
+    "alarm-rule": [("alarm-rule", "--alarm", "2/3")],
     "record": [("record", "-o", "recorded.npz", "--seconds", "1")],
     "flash-model": [("flash-model", "other.ktm"), ("flash-model", "--rollback")],
     "report": [
@@ -145,7 +148,7 @@ def test_a_device_that_claims_to_have_no_key_is_refused(desk: Desk, call: tuple[
     assert desk.flash() == before
 
 
-@pytest.mark.parametrize("call", [call for call in EACH if call[0] != "info"], ids=" ".join)
+@pytest.mark.parametrize("call", [call for call in EACH if call[0] not in ("info", "status")], ids=" ".join)
 def test_without_the_key_no_success_is_believed(desk: Desk, image: Image, call: tuple[str, ...]) -> None:
     before = desk.flash()
     double = TwinLine(image, b"\xff" * LAYOUT.used_bytes)

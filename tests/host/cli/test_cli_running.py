@@ -183,7 +183,10 @@ def vibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_stream_says_that_an_untaught_device_knows_nothing(vibration: Path) -> None:
+def test_stream_says_that_an_untaught_device_knows_nothing(
+    vibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # a twin that nobody has used
     *windows, summary = streamed("synthetic:looseness,seconds=1", options=(), image=vibration)
     assert not any(w["taught"] for w in windows)
     assert [v["state"] for v in summary["verdicts"]] == ["untaught"]

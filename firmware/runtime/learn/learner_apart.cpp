@@ -6,6 +6,7 @@
 
 #include "kernel/fixed_point.h"
 #include "runtime/learn/learner.h"
+#include "runtime/learn/sorted.h"
 
 namespace kilotune {
 namespace {
@@ -23,12 +24,9 @@ int excess_of(uint32_t n) {
   return 9 + kDirectionBits + magnitude_bits(static_cast<int32_t>(n)) - kAlongBits;
 }
 
-struct Cut {
-  uint32_t low = 0;  // windows of the lower group, 0: the windows are one group
-};
-
-// `along` (n,) ascending, |along| < 2^14, n < 2^8.
-Cut cut_of(const int16_t* along, uint32_t n) {
+// Windows of the lower group, 0: they are one group. `along` (n,) ascending, |along| < 2^14, n <
+// 2^8.
+uint32_t lower_group(const int16_t* along, uint32_t n) {
   int64_t total = 0, squares = 0;
   for (uint32_t i = 0; i < n; ++i) {
     total += along[i];
@@ -36,21 +34,21 @@ Cut cut_of(const int16_t* along, uint32_t n) {
   }
   uint64_t best = 0;  // n times the squares between both groups
   int64_t sum = 0;
-  Cut cut;
+  uint32_t low = 0;
   for (uint32_t k = 1; k < n; ++k) {
     sum += along[k - 1];
     const int64_t d = sum * n - total * k;  // below 2^30
     const uint64_t between = static_cast<uint64_t>(d * d) / (uint64_t{k} * (n - k));
     if (between <= best) continue;
     best = between;
-    cut.low = k;
+    low = k;
   }
   // (gap / pooled spread)^2 = between * n / (k (n - k)) * (n - 2) / within, all below 2^56.
   const uint64_t whole = static_cast<uint64_t>(squares * n - total * total);
   const uint64_t within = whole > best ? whole - best : 0;  // n times
-  const uint64_t pairs = uint64_t{cut.low} * (n - cut.low);
-  if (cut.low == 0 || best * n * (n - 2) <= kApartSquared * within * pairs) cut.low = 0;
-  return cut;
+  const uint64_t pairs = uint64_t{low} * (n - low);
+  const bool apart = low != 0 && best * n * (n - 2) > kApartSquared * within * pairs;
+  return apart ? low : 0;
 }
 
 }  // namespace
@@ -134,12 +132,8 @@ void Learner::after_apart() {
   const uint32_t count = learned_ + held_;
   const int16_t* along = held_residual();
   int16_t* sorted = held_nearest();
-  for (uint32_t w = 0; w < count; ++w) {
-    uint32_t at = w;
-    for (; at > 0 && sorted[at - 1] > along[w]; --at) sorted[at] = sorted[at - 1];
-    sorted[at] = along[w];
-  }
-  const uint32_t low = cut_of(sorted, count).low;
+  for (uint32_t w = 0; w < count; ++w) insert_sorted(sorted, w, along[w]);
+  const uint32_t low = lower_group(sorted, count);
   const bool upper = 2 * low > count;  // the smaller group
   const uint32_t apart = upper ? count - low : low;
   tally() = {};

@@ -1,6 +1,7 @@
 // How the learned windows lie among each other: those unlike all others, weights of the distance.
 #include "kernel/fixed_log.h"
 #include "runtime/learn/learner.h"
+#include "runtime/learn/sorted.h"
 
 namespace kilotune {
 namespace {
@@ -24,11 +25,7 @@ void Learner::drop_isolated() {
   int16_t* distance = held_residual();
   if (learned_ >= 8 && config_->resume == 0) {
     int16_t* sorted = held_nearest();
-    for (uint32_t i = 0; i < learned_; ++i) {
-      uint32_t at = i;
-      for (; at > 0 && sorted[at - 1] > distance[i]; --at) sorted[at] = sorted[at - 1];
-      sorted[at] = distance[i];
-    }
+    for (uint32_t i = 0; i < learned_; ++i) insert_sorted(sorted, i, distance[i]);
     const int32_t limit = sorted[learned_ / 2] + kIsolated;
     for (uint32_t s = learned_; s-- > 0;) {
       if (distance[s] <= limit) continue;

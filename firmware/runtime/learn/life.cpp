@@ -3,6 +3,7 @@
 
 #include "kernel/fixed_point.h"
 #include "kernel/random.h"
+#include "runtime/learn/sorted.h"
 
 namespace kilotune {
 namespace {
@@ -13,12 +14,6 @@ constexpr uint32_t kMostAge = 0xA0000000u;   // half as much again still has 32 
 // From that age on, phases get rarer faster: a sensor that never rests makes many records a second,
 // and flash wears with every phase.
 constexpr uint32_t kOldAge = 4096;
-
-void insert_sorted(int16_t* v, uint32_t n, int16_t value) {
-  uint32_t at = n;
-  for (; at > 0 && v[at - 1] > value; --at) v[at] = v[at - 1];
-  v[at] = value;
-}
 
 int32_t median_of(const int16_t* ascending, uint32_t n) {
   return (ascending[(n - 1) / 2] + ascending[n / 2]) / 2;

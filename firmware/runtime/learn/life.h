@@ -16,8 +16,7 @@
 
 namespace kilotune {
 
-// A firmware for a board with little program memory is built without (board.json): it refuses
-// images that live on.
+// A firmware for a board with little program memory is built without (board.json): it learns once.
 #ifndef KILOTUNE_LIFE
 #define KILOTUNE_LIFE 1
 #endif
